@@ -1,0 +1,1 @@
+"""Drivers: one per kind of storage. They report facts; only the core makes calls idempotent."""

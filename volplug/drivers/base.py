@@ -1,0 +1,186 @@
+"""The contract of a driver.
+
+Rules for every call:
+
+* Report facts and raise typed errors of `volplug.errors`; an unknown failure is a `BackendError`, raised
+  `from` its cause, never swallowed. No retries of calls that may have had an effect.
+* Tags (name, cluster, filesystem, spec) are part of the create call itself.
+* Only volumes of the configured cluster are ever seen.
+* A name carried by two volumes raises `DuplicateVolumes` naming both ids.
+* A device is identified by its serial, never by "the new one", a link or a path alone.
+* The core holds a lock per volume: two calls that change one volume never overlap on one host.
+  Other hosts do what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol
+
+from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
+from volplug.sizes import GIB, MIB
+
+
+class Scope(StrEnum):
+    """Docker's word for who sees a volume: this host, or every host with the same backend."""
+
+    LOCAL = "local"
+    GLOBAL = "global"
+
+
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+_NO_PROFILES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """Constants of a driver, known without asking its backend.
+
+    Attributes:
+        driver: Name in the registry.
+        scope: LOCAL if volumes never leave this host.
+        remote: Whether look-ups cross a network, so that answers are cached for some seconds.
+        allocation_unit_bytes: Sizes are rounded up to a multiple of this.
+        default_size_bytes: Used when neither option, profile nor setting says more.
+        minimum_size_bytes: Smallest volume.
+        maximum_size_bytes: Largest volume.
+        default_linger_s: How long a volume stays attached after its last unmount.
+        options: Driver-specific option name to one line of help; names in lower case with `-`.
+        profiles: Built-in profiles: name to option defaults.
+    """
+
+    driver: str
+    scope: Scope
+    remote: bool
+    allocation_unit_bytes: int = MIB
+    default_size_bytes: int = GIB
+    minimum_size_bytes: int = MIB
+    maximum_size_bytes: int = 16 * 1024 * GIB
+    default_linger_s: float = 0.0
+    options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
+    profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _NO_PROFILES)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What is known of the node that has a volume attached.
+
+    Attributes:
+        state: DEAD only with proof.
+        evidence: For people: how that is known.
+    """
+
+    state: HolderState
+    evidence: str
+
+
+class Driver(Protocol):
+    """One configured backend."""
+
+    @property
+    def info(self) -> DriverInfo:
+        """Return the driver's constants."""
+        ...
+
+    @property
+    def node_id(self) -> str:
+        """Return how the backend knows this host."""
+        ...
+
+    def check_spec(self, spec: VolumeSpec) -> None:
+        """Check the driver-specific options of a spec before anything is done. Does not block.
+
+        Raises:
+            InvalidOption: If a value is wrong or values contradict each other.
+        """
+        ...
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        """Create a blank volume, or finish the creation that an earlier call of the same spec began.
+
+        Returns once the volume is available, tagged `fs=pending`.
+
+        Raises:
+            VolumeExists: If a volume of this name exists that this call did not begin.
+            LimitExceeded: If there is no room for it.
+        """
+        ...
+
+    async def delete(self, volume: Volume) -> None:
+        """Delete the volume, or finish a deletion; returns once it is gone.
+
+        Raises:
+            VolumeNotFound: If it is gone already.
+            VolumeInUse: If it is attached anywhere. The last line of defence: the core has looked before.
+        """
+        ...
+
+    async def get(self, name: str) -> Volume | None:
+        """Return the volume of this name in whatever state, or None if the backend is sure there is none.
+
+        Raises:
+            BackendUnavailable: If the backend cannot say.
+            DuplicateVolumes: If several carry the name.
+        """
+        ...
+
+    async def list(self) -> Sequence[Volume]:
+        """Return all volumes of the cluster, in any order.
+
+        Raises:
+            BackendUnavailable: If the backend cannot say.
+        """
+        ...
+
+    async def attach(self, volume: Volume) -> MountSource:
+        """Attach to this host and wait for the device; attached here already returns the same source.
+
+        Raises:
+            VolumeNotFound: If it does not exist.
+            VolumeInUse: If another host holds it; `holder` is its node id.
+            DeviceNotFound: If the device does not come.
+            DeviceMismatch: If the device is not the volume's.
+        """
+        ...
+
+    async def locate(self, volume: Volume) -> MountSource | None:
+        """Return the device by which this host has the volume now; asks this host, not the backend.
+
+        Raises:
+            DeviceMismatch: If a device claims to be this volume and contradicts its record.
+        """
+        ...
+
+    async def detach(self, volume: Volume) -> None:
+        """Detach from this host and wait until the device has gone.
+
+        Called only after the core's release test has passed.
+
+        Raises:
+            VolumeNotFound: If the volume does not exist.
+            VolumeInUse: If the device turns out to be used. Nothing was changed then.
+        """
+        ...
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        """Record the filesystem tag with the volume, durably, and return the volume as it is now.
+
+        Raises:
+            VolumeNotFound: If the volume does not exist.
+        """
+        ...
+
+    async def holder_state(self, node_id: str) -> Holder:
+        """Tell whether a node is alive, with the evidence; never guesses DEAD."""
+        ...
+
+    async def health(self) -> None:
+        """Return if the backend can be used.
+
+        Raises:
+            VolplugError: Why it cannot.
+        """
+        ...

@@ -1,0 +1,270 @@
+"""The one error tree.
+
+An error is raised where its cause is known, gets its context (operation, volume, backend, node) where
+that is known, and is logged once where it is handled. Its text is one ASCII line:
+
+    <what failed> "<volume>" (<backend> <id>, node <node>): <cause>. <what to do>.
+
+Swarm and Compose cut long lines, so names are shortened and the whole line is at most 300 characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+MAX_TEXT_LENGTH = 300
+_MAX_NAME_LENGTH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorContext:
+    """What was being done, and to what, when an error occurred."""
+
+    operation: str
+    volume: str = ""
+    backend: str = ""
+    volume_id: str = ""
+    node_id: str = ""
+
+
+class VolplugError(Exception):
+    """Base of all errors that users see.
+
+    Attributes:
+        code: Stable kebab-case name, listed in docs/errors.md.
+        retryable: Whether the same request may succeed later without anybody changing anything.
+        cause: Why it failed, without a final full stop.
+        remedy: What the user can do, without a final full stop; may be empty.
+        context: Where it failed; empty until a caller who knows adds it.
+    """
+
+    code: ClassVar[str] = "internal-error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+        self.context: ErrorContext | None = None
+
+    def in_context(self, context: ErrorContext) -> Self:
+        """Add the context unless a caller nearer to the cause has done so already."""
+        if self.context is None:
+            self.context = context
+        return self
+
+    def __str__(self) -> str:
+        head = _describe(self.context) if self.context else ""
+        tail = f" {_sentence(self.remedy)}" if self.remedy else ""
+        room = MAX_TEXT_LENGTH - len(_one_line(head)) - len(_one_line(tail))
+        return (_one_line(head) + _shorten(_sentence(_one_line(self.cause)), room) + _one_line(tail))[:MAX_TEXT_LENGTH]
+
+
+def _describe(context: ErrorContext) -> str:
+    place = " ".join(_middle_out(part) for part in (context.backend, context.volume_id) if part)
+    node = f"node {_middle_out(context.node_id)}" if context.node_id else ""
+    where = ", ".join(part for part in (place, node) if part)
+    volume = f' "{_middle_out(context.volume)}"' if context.volume else ""
+    return f"{context.operation}{volume}{f' ({where})' if where else ''}: "
+
+
+def _middle_out(name: str) -> str:
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    return f"{name[:12]}..{name[-10:]}"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _one_line(text: str) -> str:
+    flat = "".join(char if char.isprintable() else " " for char in text)
+    return flat.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _shorten(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: max(room - 4, 0)]}..."
+
+
+class InvalidRequest(VolplugError):
+    """The request can never succeed as it stands."""
+
+    code = "invalid-request"
+
+
+class InvalidName(InvalidRequest):
+    """The volume name breaks the naming rule."""
+
+    code = "invalid-name"
+
+
+class InvalidOption(InvalidRequest):
+    """An option is unknown or its value is."""
+
+    code = "invalid-option"
+
+
+class InvalidSize(InvalidRequest):
+    """A size cannot be read or is out of range."""
+
+    code = "invalid-size"
+
+
+class ConfigurationError(InvalidRequest):
+    """The settings of this host are missing something or contradict each other."""
+
+    code = "configuration-error"
+
+
+class NotFound(VolplugError):
+    """Something named in the request does not exist."""
+
+    code = "not-found"
+
+
+class VolumeNotFound(NotFound):
+    """No volume of this name or id exists at the backend."""
+
+    code = "volume-not-found"
+
+
+class Conflict(VolplugError):
+    """The request contradicts what exists."""
+
+    code = "conflict"
+
+
+class VolumeExists(Conflict):
+    """A volume of this name exists and differs from the one asked for."""
+
+    code = "volume-exists"
+
+
+class VolumeInUse(Conflict):
+    """Somebody uses the volume; `holder` says who, as well as is known."""
+
+    code = "volume-in-use"
+    retryable = True
+
+    def __init__(self, cause: str, remedy: str = "", *, holder: str = "") -> None:
+        super().__init__(cause, remedy)
+        self.holder = holder
+
+
+class DuplicateVolumes(Conflict):
+    """Several volumes carry one name; `volume_ids` lists them."""
+
+    code = "duplicate-volumes"
+
+    def __init__(self, cause: str, remedy: str = "", *, volume_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(cause, remedy)
+        self.volume_ids = volume_ids
+
+
+class OperationInProgress(Conflict):
+    """Another operation on the same volume has to end first."""
+
+    code = "operation-in-progress"
+    retryable = True
+
+
+class LimitExceeded(VolplugError):
+    """A quota, a limit of the backend or the free space would be exceeded."""
+
+    code = "limit-exceeded"
+
+
+class Unsupported(VolplugError):
+    """The driver or this host cannot do this."""
+
+    code = "unsupported"
+
+
+class BackendError(VolplugError):
+    """The backend failed in a way nobody foresaw."""
+
+    code = "backend-error"
+
+
+class BackendUnavailable(BackendError):
+    """The backend does not answer."""
+
+    code = "backend-unavailable"
+    retryable = True
+
+
+class BackendDenied(BackendError):
+    """The backend refuses our credentials."""
+
+    code = "backend-denied"
+
+
+class UnexpectedState(BackendError):
+    """The backend reports a state that this operation cannot start from."""
+
+    code = "unexpected-state"
+
+
+class OperationTimeout(VolplugError):
+    """The time for an answer is over; the work goes on and a retry joins it."""
+
+    code = "operation-timeout"
+    retryable = True
+
+
+class HostError(VolplugError):
+    """Something on this host failed."""
+
+    code = "host-error"
+
+
+class StateUnusable(HostError):
+    """The state directory is not the one used before, or is from a newer volplug."""
+
+    code = "state-unusable"
+
+
+class AlreadyRunning(HostError):
+    """Another process serves this state directory or socket."""
+
+    code = "already-running"
+
+
+class CommandFailed(HostError):
+    """A program ended with an exit code that means failure."""
+
+    code = "command-failed"
+
+    def __init__(self, argv: tuple[str, ...], exit_code: int, output: str) -> None:
+        said = f": {output.strip()}" if output.strip() else ""
+        super().__init__(f"{argv[0]} ended with exit code {exit_code}{said}")
+        self.argv = argv
+        self.exit_code = exit_code
+        self.output = output
+
+
+class DeviceNotFound(HostError):
+    """The device of an attached volume is not there."""
+
+    code = "device-not-found"
+    retryable = True
+
+
+class DeviceMismatch(HostError):
+    """A device or image is not the one that the volume's record describes."""
+
+    code = "device-mismatch"
+
+
+class FilesystemMismatch(HostError):
+    """A device does not hold the filesystem that the volume's record describes."""
+
+    code = "filesystem-mismatch"
+
+
+class MountFailed(HostError):
+    """The kernel refused to mount or unmount."""
+
+    code = "mount-failed"

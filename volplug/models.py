@@ -1,0 +1,195 @@
+"""The nouns: frozen values that every layer speaks in. No behaviour beyond reading and writing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from volplug.errors import UnexpectedState
+
+
+class VolumeState(StrEnum):
+    """What a backend says of a volume, in the words of EBS and Cinder."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    ATTACHING = "attaching"
+    IN_USE = "in-use"
+    DETACHING = "detaching"
+    DELETING = "deleting"
+    ERROR = "error"
+
+
+class FilesystemPhase(StrEnum):
+    """How far the one-time format of a volume has come."""
+
+    PENDING = "pending"
+    FORMATTING = "formatting"
+    FORMATTED = "formatted"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemTag:
+    """What the volume's own metadata says of its contents. It alone can permit mkfs.
+
+    Attributes:
+        phase: PENDING only on volumes that volplug created blank.
+        fs_type: Empty while pending.
+        uuid: The planned (FORMATTING) or expected (FORMATTED) filesystem UUID; empty while pending.
+    """
+
+    phase: FilesystemPhase = FilesystemPhase.PENDING
+    fs_type: str = ""
+    uuid: str = ""
+
+    def to_text(self) -> str:
+        """Return the value of the `fs` tag: `pending`, `formatting:TYPE:UUID` or `TYPE`."""
+        if self.phase is FilesystemPhase.PENDING:
+            return "pending"
+        if self.phase is FilesystemPhase.FORMATTING:
+            return f"formatting:{self.fs_type}:{self.uuid}"
+        return self.fs_type
+
+    @classmethod
+    def from_text(cls, text: str, uuid: str) -> FilesystemTag:
+        """Read the `fs` tag and its companion, the `fs-uuid` tag.
+
+        Raises:
+            UnexpectedState: If the tag cannot be read; nothing may be concluded from it then.
+        """
+        if text == "pending":
+            return cls()
+        if text.startswith("formatting:"):
+            match text.split(":"):
+                case [_, fs_type, planned] if fs_type and planned:
+                    return cls(FilesystemPhase.FORMATTING, fs_type, planned)
+        elif text and ":" not in text:
+            return cls(FilesystemPhase.FORMATTED, text, uuid)
+        raise UnexpectedState(f"its filesystem tag {text!r} cannot be read", "Correct the tag by hand")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSpec:
+    """What a volume was asked to be; kept with the volume.
+
+    Attributes:
+        name: Docker's name.
+        size_bytes: A whole number of the driver's allocation units.
+        fs_type: ext4, xfs or btrfs.
+        mkfs_options: Extra arguments of mkfs, already checked.
+        mount_options: Extra options of mount, already checked.
+        uid: Owner of the data directory, applied once at format.
+        gid: Group of the data directory, applied once at format.
+        mode: Permission bits of the data directory, applied once at format.
+        profile: The profile chosen, for display.
+        driver_options: Options only the driver understands, as sorted pairs.
+    """
+
+    name: str
+    size_bytes: int
+    fs_type: str = "ext4"
+    mkfs_options: tuple[str, ...] = ()
+    mount_options: tuple[str, ...] = ()
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o755
+    profile: str = "default"
+    driver_options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as its backend describes it.
+
+    Attributes:
+        name: Docker's name.
+        volume_id: The backend's name for it; a volume created anew under an old name has another id.
+        backend: Name of the configured backend.
+        size_bytes: Its real size.
+        state: What the backend says.
+        spec: What it was asked to be.
+        filesystem: What its metadata says of its contents.
+        subpath: Directory inside the filesystem that containers see; empty for the root.
+        created_at: With time zone, or None where the backend does not know.
+        holder: Node id of the host that has it attached, or None.
+        detail: Why the state is `error`.
+    """
+
+    name: str
+    volume_id: str
+    backend: str
+    size_bytes: int
+    state: VolumeState
+    spec: VolumeSpec
+    filesystem: FilesystemTag = field(default_factory=FilesystemTag)
+    subpath: str = "data"
+    created_at: datetime | None = None
+    holder: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MountSource:
+    """What mount(2) needs of an attached volume.
+
+    Attributes:
+        device: Path of the block device.
+        serial: What identified the device as this volume's.
+        size_bytes: Size of the device as the kernel reports it.
+    """
+
+    device: str
+    serial: str
+    size_bytes: int
+
+
+class ContentKind(StrEnum):
+    """What a device holds, judged against the volume's filesystem tag."""
+
+    BLANK = "blank"
+    OURS = "ours"
+    DIRTY = "dirty"
+    PARTIAL = "partial"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What reading a device found.
+
+    Attributes:
+        kind: BLANK: no signature and zeros wherever we look. OURS: the expected filesystem, cleanly
+            unmounted. DIRTY: the expected filesystem, in use or not cleanly unmounted. PARTIAL: no foreign
+            signature, but not blank: remnants of a format, or unknown data. FOREIGN: somebody else's
+            filesystem, partition table, LVM, LUKS, ...
+        description: For error messages: what is there, such as `an LVM2_member signature`.
+    """
+
+    kind: ContentKind
+    description: str
+
+
+class MountState(StrEnum):
+    """What is mounted at a volume's place under the mount root."""
+
+    NONE = "none"
+    OK = "ok"
+    STALE = "stale"
+    READ_ONLY = "read-only"
+
+
+class HolderState(StrEnum):
+    """Whether the node that holds a volume is alive, as far as it can be proven."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Space in a mounted filesystem, in bytes."""
+
+    used_bytes: int
+    free_bytes: int

@@ -1,0 +1,50 @@
+"""Sizes: reading what users write, and rounding. Pure."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+from volplug.errors import InvalidSize
+
+MIB: Final = 1024**2
+GIB: Final = 1024**3
+TIB: Final = 1024**4
+
+_UNITS: Final = {"": GIB, "K": 1024, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
+_PATTERN: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGTPE]?)(?:I?B)?\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Read a size as users write it; a bare number is GiB and every unit is a power of 1024.
+
+    Args:
+        text: For example `10`, `10GiB`, `10G`, `512mb`, `1.5T`.
+
+    Returns:
+        The size in bytes.
+
+    Raises:
+        InvalidSize: If it cannot be read or is not above zero.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise InvalidSize(f"size {text!r} cannot be read", "Write a number and a unit, such as 10GiB or 512MiB")
+    size_bytes = int(Decimal(match[1]) * _UNITS[match[2].upper()])
+    if size_bytes <= 0:
+        raise InvalidSize(f"size {text!r} is not above zero", "Write a number and a unit, such as 10GiB or 512MiB")
+    return size_bytes
+
+
+def round_up(size_bytes: int, unit_bytes: int) -> int:
+    """Round up to a whole number of allocation units, never down."""
+    return -(-size_bytes // unit_bytes) * unit_bytes
+
+
+def format_size(size_bytes: int) -> str:
+    """Write a size in the largest unit that divides it."""
+    for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
+        if size_bytes >= unit and size_bytes % unit == 0:
+            return f"{size_bytes // unit}{name}"
+    return f"{size_bytes}B"

@@ -1,0 +1,1 @@
+"""The test lab: real Docker engines and volplug processes, private to one test run."""

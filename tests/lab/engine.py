@@ -1,0 +1,284 @@
+"""A private, real Docker Engine for tests and the demo.
+
+    with Engine() as engine:
+        engine.import_busybox()
+        engine.docker("run", "--rm", "busybox:local", "echo", "hello")
+
+Several engines run side by side. Leaving the block ends everything that ran in it and removes
+everything it made, whether or not the block, or the start itself, failed.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab import cgroups, images, loops
+from tests.lab.namespaces import Namespaces, clean_environment, find_program, settled, tail
+from tests.lab.waiting import wait_until
+
+# Not /tmp: that is often a tmpfs, and images of volumes should lie on a real disk.
+_BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in it
+_SOCKET = "/run/docker.sock"
+_PIDFILE = "/run/docker.pid"
+_CONTAINERD_PIDFILE = "/run/docker/containerd/containerd.pid"
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+_NO_NETWORK = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+
+
+class CommandError(RuntimeError):
+    """A program in the lab failed where it had to succeed; the message shows what it said."""
+
+    def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
+        command = " ".join(str(word) for word in result.args)
+        super().__init__(
+            f"{command}\nended with {result.returncode}\n{result.stdout}{result.stderr}".rstrip()
+        )
+        self.result = result
+
+
+class Engine:
+    """One dockerd with its own /run, network, data directory and processes.
+
+    Attributes:
+        directory: a directory of this engine's own on a real disk, removed at the end; tests may
+            keep the state of their plugins in it.
+        reclaimed: loop devices that ``close`` found attached to images below ``directory``
+            (the backing files); empty if the plugin under test cleaned up after itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        extra_args: Sequence[str] = (),
+        live_restore: bool = False,
+        root: Path | None = None,
+        base: Path = _BASE,
+    ) -> None:
+        """Describe an engine; nothing runs before ``start`` or ``with``.
+
+        Args:
+            extra_args: further arguments of dockerd.
+            live_restore: containers survive the end of dockerd.
+            root: a system tree (as debootstrap makes it) whose dockerd is used instead of this
+                machine's; programs started with ``spawn`` still come from this machine.
+            base: where the engine's directory is made.
+        """
+        self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
+        self._root = root
+        self._base = base
+        self._namespaces: Namespaces | None = None
+        self._dockerd: subprocess.Popen[bytes] | None = None
+        self._storage_driver = ""
+        self._directory: Path | None = None
+        self.reclaimed: list[str] = []
+
+    # Life
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._directory is not None:
+            sys.stderr.write(f"--- dockerd said last:\n{tail(self.log)}\n")
+        self.close()
+
+    def start(self) -> None:
+        """Start dockerd and wait until it answers; also after ``stop`` and ``kill``."""
+        if self._namespaces is None:
+            self._prepare()
+        assert self._namespaces is not None
+        with self.log.open("ab") as log:
+            self._dockerd = self._namespaces.popen(
+                self._dockerd_command(), env=clean_environment(), stdout=log, stderr=log, in_root=True
+            )
+        wait_until(self._answers, _READY_TIMEOUT_S, "dockerd answers")
+
+    def stop(self) -> None:
+        """End dockerd as an administrator would, and wait for it; containers stop unless live_restore."""
+        if self._dockerd is not None:
+            self._dockerd.terminate()
+            settled(self._dockerd, _STOP_TIMEOUT_S)
+            self._dockerd = None
+
+    def kill(self) -> None:
+        """SIGKILL dockerd; containers go on running. ``start`` starts it again."""
+        if self._dockerd is None:
+            return
+        containerd = self._containerd()
+        self._dockerd.kill()
+        settled(self._dockerd, _STOP_TIMEOUT_S)
+        self._dockerd = None
+        # A dockerd refuses to start over a pid file of its predecessor whose number is in use, and
+        # over a containerd that is still ending (the kernel ends it with its dockerd).
+        self.path(_PIDFILE).unlink(missing_ok=True)
+        if containerd is not None:
+            wait_until(lambda: not containerd.exists(), _STOP_TIMEOUT_S, "containerd ended with its dockerd")
+
+    def restart(self) -> None:
+        """Stop dockerd and start it again with the same data."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End and remove everything; nothing inside gets a chance to clean up. May be called twice."""
+        try:
+            if self._namespaces is not None:
+                self._namespaces.close()
+        finally:
+            self._namespaces = self._dockerd = None
+            directory, self._directory = self._directory, None
+            if directory is not None:
+                self.reclaimed += loops.detach_below(directory)
+                cgroups.remove(directory.name)
+                shutil.rmtree(directory)
+
+    def _prepare(self) -> None:
+        # The name tells whose it is, so that runs side by side do not take each other's for leftovers.
+        self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=self._base))
+        (self.directory / "daemon.json").write_text("{}")
+        (self.directory / "cli").mkdir()
+        self._namespaces = Namespaces(self.directory, self._root)
+        self._storage_driver = "overlay2" if self._overlay_works() else "vfs"
+
+    def _overlay_works(self) -> bool:
+        parts = {name: self.directory / "probe" / name for name in ("lower", "upper", "work", "merged")}
+        for part in parts.values():
+            part.mkdir(parents=True)
+        options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+        merged = str(parts["merged"])
+        works = self.run(["mount", "-t", "overlay", "-o", options, "overlay", merged]).returncode == 0
+        if works:
+            self.run(["umount", merged])
+        shutil.rmtree(self.directory / "probe")
+        return works
+
+    def _dockerd_command(self) -> list[str]:
+        own = ["--data-root", str(self.directory / "data"), "--exec-root", "/run/docker"]
+        own += ["--pidfile", _PIDFILE, "-H", f"unix://{_SOCKET}"]
+        own += ["--config-file", str(self.directory / "daemon.json")]
+        own += ["--storage-driver", self._storage_driver]
+        own += ["--cgroup-parent", f"/{cgroups.PARENT}/{self.directory.name}"]
+        return [self._program("dockerd"), *own, *_NO_NETWORK, *self._extra_args]
+
+    def _program(self, name: str) -> str:
+        return name if self._root else find_program(name)
+
+    def _answers(self) -> bool:
+        if self._dockerd is None or self._dockerd.poll() is not None:
+            raise RuntimeError(f"dockerd ended while starting:\n{tail(self.log)}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(5)
+            try:
+                client.connect(str(self.path(_SOCKET)))
+                client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in client.recv(256)
+            except OSError:
+                return False
+
+    def _containerd(self) -> Path | None:
+        """The /proc directory of the containerd that belongs to this dockerd."""
+        try:
+            pid = self.path(_CONTAINERD_PIDFILE).read_text().strip()
+        except FileNotFoundError:
+            return None
+        return self.path(f"/proc/{pid}")
+
+    # Use
+
+    @property
+    def directory(self) -> Path:
+        """This engine's own directory, the same path inside and outside."""
+        assert self._directory is not None, "the engine was not started"
+        return self._directory
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what dockerd said."""
+        return self.directory / "dockerd.log"
+
+    @property
+    def log_text(self) -> str:
+        """What dockerd said until now."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """The process id of dockerd, as seen from here."""
+        assert self._dockerd is not None, "dockerd does not run"
+        return self._dockerd.pid
+
+    def path(self, inside: str | os.PathLike[str]) -> Path:
+        """How a path inside, such as a socket below /run or a mount, is reached from here."""
+        assert self._namespaces is not None, "the engine was not started"
+        return self._namespaces.path(inside)
+
+    def docker(
+        self,
+        *args: str,
+        check: bool = True,
+        input: bytes | None = None,  # noqa: A002 - as subprocess.run calls it
+        timeout_s: float = 120.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the docker command against this engine; CommandError if it fails and ``check`` is true."""
+        assert self._namespaces is not None, "the engine was not started"
+        result = self._namespaces.run(
+            [self._program("docker"), "-H", f"unix://{_SOCKET}", *args],
+            env=clean_environment(DOCKER_CONFIG=str(self.directory / "cli")),
+            input_bytes=input,
+            timeout_s=timeout_s,
+            in_root=True,
+        )
+        if check and result.returncode != 0:
+            raise CommandError(result)
+        return result
+
+    def run(
+        self, argv: Sequence[str], *, check: bool = False, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of this machine inside to its end."""
+        assert self._namespaces is not None, "the engine was not started"
+        result = self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
+        if check and result.returncode != 0:
+            raise CommandError(result)
+        return result
+
+    def spawn(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of this machine inside and return at once.
+
+        Args:
+            argv: the program and its arguments; it starts in ``/``.
+            env: variables on top of our own, of which DOCKER_* and VOLPLUG_* are left out.
+            log: a file that gets its output; without one, ``<directory>/spawned.log``.
+        """
+        assert self._namespaces is not None, "the engine was not started"
+        with (log or self.directory / "spawned.log").open("ab") as output:
+            return self._namespaces.popen(
+                argv, env=clean_environment(**(env or {})), stdout=output, stderr=output
+            )
+
+    def import_busybox(self, name: str = "busybox:local") -> str:
+        """Make an image of busybox with an empty /data; returns its name."""
+        return self.import_image(name, {})
+
+    def import_image(self, name: str, files: Mapping[str, bytes], *changes: str) -> str:
+        """Make an image of busybox and ``files`` (path to content), with Dockerfile lines as ``changes``."""
+        options = [word for change in changes for word in ("--change", change)]
+        self.docker("import", *options, "-", name, input=images.busybox_archive(files))
+        return name

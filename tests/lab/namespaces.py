@@ -1,0 +1,183 @@
+"""A private machine in miniature: mount, network and process namespaces that vanish as a whole.
+
+/run/docker/plugins is hard-coded in dockerd, so every engine of the lab needs a /run of its own.
+The process namespace is what makes cleaning up certain: when its first process ends, the kernel ends
+every other process in it (containers, shims, containerd, volplug) and with the last of them goes the mount
+namespace with all its mounts. That first process ends when its standard input closes, so not
+even a killed test run leaves a daemon behind.
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from tests.lab.waiting import wait_until
+
+Output = int | IO[bytes] | None
+
+_CLONE_NEWPID = 0x20000000
+_END_TIMEOUT_S = 20.0
+
+_FIRST_PROCESS = Path(__file__).with_name("first_process.sh")
+
+
+class Namespaces:
+    """The namespaces of one lab, held by a first process of our own.
+
+    Attributes:
+        pid: the first process, as seen from here; /proc/PID/root leads into the private mounts.
+        directory: the lab's directory on disk; the same path inside and outside.
+        root: another system tree that programs may be started in, or None.
+    """
+
+    def __init__(self, directory: Path, root: Path | None = None) -> None:
+        self.directory = directory
+        self.root = root
+        self._started: list[subprocess.Popen[bytes]] = []
+        script = ["sh", str(_FIRST_PROCESS), str(directory), str(root or "")]
+        unshare = ["unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--propagation", "private"]
+        # cwd: a mount over a directory is not seen by who stands in it already.
+        self._holder = subprocess.Popen(
+            [*unshare, *script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+        )
+        try:
+            self.pid = self._await_first_process()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_first_process(self) -> int:
+        assert self._holder.stdout is not None
+        assert self._holder.stderr is not None
+        if self._holder.stdout.readline() != b"ready\n":
+            self._holder.kill()
+            cause = self._holder.stderr.read().decode(errors="replace").strip()
+            raise RuntimeError(f"no namespaces for the lab (are you root?): {cause}")
+        holder = self._holder.pid
+        return int(Path(f"/proc/{holder}/task/{holder}/children").read_text().split()[0])
+
+    def path(self, inside: str | os.PathLike[str]) -> Path:
+        """How a path inside is reached from here; also good for connecting to sockets."""
+        return Path(f"/proc/{self.pid}/root") / os.fspath(inside).lstrip("/")
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: Output = subprocess.DEVNULL,
+        stdout: Output = None,
+        stderr: Output = None,
+        in_root: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program inside; it is our own child, so pid, signals and wait work as always.
+
+        It starts in ``/``, and in the other system tree if ``in_root`` is true.
+        """
+        nsenter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", f"--net=/proc/{self.pid}/ns/net", "--"]
+        chroot = ["chroot", str(self.root)] if in_root and self.root else []
+
+        def start() -> subprocess.Popen[bytes]:
+            self._children_of_this_thread_go_inside()
+            return subprocess.Popen(
+                [*nsenter, *chroot, *argv], env=env, stdin=stdin, stdout=stdout, stderr=stderr
+            )
+
+        # A thread of its own, which ends at once: what setns() does to a thread stays.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            process = thread.submit(start).result()
+        self._started = [p for p in self._started if p.poll() is None] + [process]
+        return process
+
+    def _children_of_this_thread_go_inside(self) -> None:
+        # os.setns() comes with Python 3.12 only; nsenter --pid would put a second
+        # process between us and the program, and signals would reach the wrong one.
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = os.open(f"/proc/{self.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if libc.setns(descriptor, _CLONE_NEWPID) != 0:
+                raise OSError(ctypes.get_errno(), "setns to the lab's process namespace")
+        finally:
+            os.close(descriptor)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        input_bytes: bytes | None = None,
+        timeout_s: float = 60.0,
+        in_root: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside to its end; on a timeout it is killed and TimeoutExpired raised."""
+        stdin = subprocess.DEVNULL if input_bytes is None else subprocess.PIPE
+        process = self.popen(
+            argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, in_root=in_root
+        )
+        with process:
+            try:
+                out, err = process.communicate(input_bytes, timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(
+            list(argv), process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+        )
+
+    def close(self) -> None:
+        """End every process inside, and with them the mounts. May be called twice."""
+        assert self._holder.stdin is not None
+        if not self._holder.stdin.closed:
+            self._holder.stdin.close()
+        # Ours first: the namespace is gone only when the last process in it was reaped.
+        for process in self._started:
+            process.wait(_END_TIMEOUT_S)
+        self._started.clear()
+        try:
+            self._holder.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._holder.kill()
+            raise
+        finally:
+            for stream in (self._holder.stdout, self._holder.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+def find_program(name: str) -> str:
+    """The absolute path of a program, looked for in PATH and in the directories of root."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise RuntimeError(f"{name} is not installed; `make setup` as root installs it")
+    return found
+
+
+def settled(process: subprocess.Popen[bytes], timeout_s: float) -> int:
+    """Wait for a process to end and return its code; on a timeout say which one did not."""
+    wait_until(lambda: process.poll() is not None, timeout_s, f"process {process.pid} ends: {process.args!r}")
+    return int(process.returncode)
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log file, for error messages."""
+    try:
+        text = log.read_text(errors="replace")
+    except FileNotFoundError:
+        return "(no log)"
+    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
+
+
+def clean_environment(**additional: str) -> dict[str, str]:
+    """Our environment without what would lead Docker or volplug to the machine's own daemons."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "VOLPLUG_"))}
+    kept["PATH"] = f"{kept.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+    return kept | additional

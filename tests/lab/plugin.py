@@ -1,0 +1,133 @@
+"""A volplug process under test, beside a private engine."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab.engine import Engine
+from tests.lab.namespaces import settled, tail
+from tests.lab.waiting import WaitTimeoutError, wait_until
+
+_SERVE = (sys.executable, "-m", "volplug", "serve")
+_READY_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 15.0
+_LONGEST_NAME = (
+    22  # a longer one makes managed plugins' socket paths too long, so nobody should get used to it
+)
+
+
+class VolplugProcess:
+    """``volplug serve`` inside an engine's namespaces, to be started, stopped and killed at will.
+
+    Attributes:
+        name: the name Docker knows the plugin by, which is the name of its socket.
+        socket: the plugin socket as seen inside; ``engine.path(plugin.socket)`` reaches it from outside.
+        state_dir: the state directory; kept until the engine's end, so a new start finds it.
+        log: the file with the output of all starts.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str = "volplug",
+        state_dir: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        argv: Sequence[str] = _SERVE,
+    ) -> None:
+        """Describe a process; nothing runs before ``start`` or ``with``."""
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"plugin name {name!r} is longer than {_LONGEST_NAME} characters")
+        self._engine = engine
+        self._argv = argv
+        self._process: subprocess.Popen[bytes] | None = None
+        self.name = name
+        self.socket = Path(f"/run/docker/plugins/{name}.sock")
+        self.state_dir = state_dir or engine.directory / name
+        self.log = engine.directory / f"{name}.log"
+        self._env = {
+            "VOLPLUG_SOCKET": str(self.socket),
+            "VOLPLUG_STATE_DIR": str(self.state_dir),
+            **(env or {}),
+        }
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            sys.stderr.write(f"--- {self.name} said last:\n{tail(self.log)}\n")
+            self.kill()
+        else:
+            self.stop()
+
+    def start(self, env: Mapping[str, str] | None = None) -> Self:
+        """Start the process and wait until its socket accepts; RuntimeError with the log if it ends."""
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already")
+        self._process = self._engine.spawn(self._argv, {**self._env, **(env or {})}, log=self.log)
+        try:
+            wait_until(self._accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
+        except WaitTimeoutError as error:
+            raise RuntimeError(f"{error}; it said\n{self.log_text}") from None
+        return self
+
+    def stop(self) -> int:
+        """SIGTERM, as systemd would; returns the exit code, 0 if it does not run."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """SIGKILL: nothing in it gets a chance to clean up."""
+        return self._end(signal.SIGKILL)
+
+    def restart(self) -> Self:
+        """Stop it and start it again on the same state."""
+        self.stop()
+        return self.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id, as seen from here."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def log_text(self) -> str:
+        """What it has said until now, in all its starts."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        code = settled(self._process, _STOP_TIMEOUT_S)
+        self._process = None
+        return code
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            raise RuntimeError(f"{self.name} ended with {code} while starting:\n{tail(self.log)}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(str(self._engine.path(self.socket)))
+            except OSError:
+                return False
+        return True

@@ -1,0 +1,37 @@
+# The menu of everything one does here; each recipe is short, the work is in scripts/ and tests/.
+VENV := .venv
+PYTHON_IN_VENV := $(VENV)/bin/python
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt packages
+
+help: ## show this menu
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: packages $(READY) ## install what is missing: system packages (as root) and .venv
+
+demo: setup ## the main job on a private Docker Engine (ENGINE=host: on the machine's)
+	@$(PYTHON_IN_VENV) -m tests.lab.demo
+
+test: setup ## run every test, real Docker Engines included (ARGS="-k loop -x": for pytest)
+	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+check: $(READY) ## formatting, lint, types, and which part may import which
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+fmt: $(READY) ## format the code and fix what can be fixed
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+packages:
+	@scripts/system-packages
+
+$(READY): pyproject.toml constraints.txt
+	@scripts/system-packages python
+	@scripts/make-venv $(VENV)
+	@touch $@

@@ -55,10 +55,10 @@ class VolplugError(Exception):
         return self
 
     def __str__(self) -> str:
-        head = _describe(self.context) if self.context else ""
-        tail = f" {_sentence(self.remedy)}" if self.remedy else ""
-        room = MAX_TEXT_LENGTH - len(_one_line(head)) - len(_one_line(tail))
-        return (_one_line(head) + _shorten(_sentence(_one_line(self.cause)), room) + _one_line(tail))[:MAX_TEXT_LENGTH]
+        head = _one_line(_describe(self.context)) if self.context else ""
+        tail = _one_line(f" {_sentence(self.remedy)}") if self.remedy else ""
+        room = MAX_TEXT_LENGTH - len(head) - len(tail)
+        return (head + _shorten(_one_line(_sentence(self.cause)), room) + tail)[:MAX_TEXT_LENGTH]
 
 
 def _describe(context: ErrorContext) -> str:

@@ -12,8 +12,12 @@ MIB: Final = 1024**2
 GIB: Final = 1024**3
 TIB: Final = 1024**4
 
-_UNITS: Final = {"": GIB, "K": 1024, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
-_PATTERN: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([KMGTPE]?)(?:I?B)?\s*", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": GIB, "B": 1, "K": 1024, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
+_PATTERN: Final = re.compile(
+    r"\s*(?P<number>\d{1,18}(?:\.\d{1,6})?)\s*(?:(?P<unit>[KMGTPE])(?:I?B)?|(?P<byte>B))?\s*",
+    re.IGNORECASE | re.ASCII,
+)
+_ADVICE: Final = "Write a number and a unit, such as 10GiB or 512MiB"
 
 
 def parse_size(text: str) -> int:
@@ -30,10 +34,10 @@ def parse_size(text: str) -> int:
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
-        raise InvalidSize(f"size {text!r} cannot be read", "Write a number and a unit, such as 10GiB or 512MiB")
-    size_bytes = int(Decimal(match[1]) * _UNITS[match[2].upper()])
+        raise InvalidSize(f"size {text!r} cannot be read", _ADVICE)
+    size_bytes = int(Decimal(match["number"]) * _UNITS[(match["unit"] or match["byte"] or "").upper()])
     if size_bytes <= 0:
-        raise InvalidSize(f"size {text!r} is not above zero", "Write a number and a unit, such as 10GiB or 512MiB")
+        raise InvalidSize(f"size {text!r} is not above zero", _ADVICE)
     return size_bytes
 
 
@@ -43,7 +47,7 @@ def round_up(size_bytes: int, unit_bytes: int) -> int:
 
 
 def format_size(size_bytes: int) -> str:
-    """Write a size in the largest unit that divides it."""
+    """Write a size in the largest unit that divides it; `parse_size` reads the same number back."""
     for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
         if size_bytes >= unit and size_bytes % unit == 0:
             return f"{size_bytes // unit}{name}"

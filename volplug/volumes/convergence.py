@@ -1,0 +1,288 @@
+"""The decision: from what is observed and what is wanted to the one next step, or a refusal.
+
+`decide` is pure and total: every combination of observations has an answer, and every combination that is
+impossible or dangerous is refused. All paths use it: Docker's calls, recovery at start, and retries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Final
+
+from volplug.models import ContentKind, FilesystemPhase, MountState
+
+
+class Goal(StrEnum):
+    """What a volume should become on this host."""
+
+    PRESENT = auto()
+    MOUNTED = auto()
+    RELEASED = auto()
+    DETACHED = auto()
+    ABSENT = auto()
+
+
+class Record(StrEnum):
+    """What the backend says of the volume, from this host's point of view."""
+
+    ABSENT = auto()
+    CREATING = auto()
+    AVAILABLE = auto()
+    HERE = auto()
+    ELSEWHERE = auto()
+    DETACHING = auto()
+    DELETING = auto()
+    ERROR = auto()
+    DUPLICATE = auto()
+    UNREACHABLE = auto()
+
+
+class Device(StrEnum):
+    """What this host's kernel shows of the volume."""
+
+    NONE = auto()
+    RIGHT = auto()
+    WRONG = auto()
+
+
+class Kernel(StrEnum):
+    """Whether anybody uses the device: the result of opening it exclusively."""
+
+    UNTESTED = auto()
+    FREE = auto()
+    HELD = auto()
+
+
+class Step(StrEnum):
+    """One step towards a goal; those not in `PASSIVE_STEPS` change the world."""
+
+    DONE = auto()
+    AWAIT_BACKEND = auto()
+    READ_CONTENTS = auto()
+    TEST_RELEASE = auto()
+    CREATE = auto()
+    ATTACH = auto()
+    TAG_FORMATTING = auto()
+    MAKE_FILESYSTEM = auto()
+    CHECK_FILESYSTEM = auto()
+    MOUNT = auto()
+    INITIALISE = auto()
+    UNMOUNT = auto()
+    DETACH = auto()
+    DELETE = auto()
+
+
+PASSIVE_STEPS: Final = frozenset({Step.DONE, Step.AWAIT_BACKEND, Step.READ_CONTENTS, Step.TEST_RELEASE})
+
+
+class Reason(StrEnum):
+    """Why a goal is refused."""
+
+    NOT_FOUND = auto()
+    UNREACHABLE = auto()
+    DUPLICATE = auto()
+    BEING_DELETED = auto()
+    IN_ERROR = auto()
+    HELD_ELSEWHERE = auto()
+    HELD_HERE = auto()
+    WRONG_DEVICE = auto()
+    CONTRADICTION = auto()
+    NOT_BLANK = auto()
+    FOREIGN_DURING_FORMAT = auto()
+    FILESYSTEM_GONE = auto()
+    READ_ONLY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The goal cannot be reached safely from here."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything the decision depends on.
+
+    Attributes:
+        record: What the backend says.
+        device: What the kernel shows.
+        contents: What reading the device found, None while unread.
+        phase: What the volume's own metadata says of its filesystem.
+        mount: What is mounted at the volume's place.
+        kernel: The result of the release test, if it was made since the last change.
+        remounted: Whether a read-only mount has been replaced once already.
+    """
+
+    record: Record = Record.ABSENT
+    device: Device = Device.NONE
+    contents: ContentKind | None = None
+    phase: FilesystemPhase = FilesystemPhase.PENDING
+    mount: MountState = MountState.NONE
+    kernel: Kernel = Kernel.UNTESTED
+    remounted: bool = False
+
+
+Decision = Step | Refusal
+
+_UNUSABLE: Final = {
+    Record.ABSENT: Reason.NOT_FOUND,
+    Record.ELSEWHERE: Reason.HELD_ELSEWHERE,
+    Record.DELETING: Reason.BEING_DELETED,
+    Record.ERROR: Reason.IN_ERROR,
+    Record.DUPLICATE: Reason.DUPLICATE,
+    Record.UNREACHABLE: Reason.UNREACHABLE,
+}
+
+
+def decide(seen: Observed, goal: Goal) -> Decision:
+    """Return the next step towards the goal, DONE if it is reached, or why it is refused."""
+    return _RULES[goal](seen)
+
+
+def _towards_present(seen: Observed) -> Decision:
+    match seen.record:
+        case Record.ABSENT | Record.CREATING:
+            return Step.CREATE
+        case Record.DELETING:
+            return Step.DELETE
+        case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING:
+            return Step.DONE
+        case Record.ERROR | Record.DUPLICATE | Record.UNREACHABLE:
+            return Refusal(_UNUSABLE[seen.record])
+
+
+def _towards_mounted(seen: Observed) -> Decision:
+    if seen.record in _UNUSABLE:
+        contradictory = seen.record is Record.ELSEWHERE and seen.device is not Device.NONE
+        return Refusal(Reason.CONTRADICTION if contradictory else _UNUSABLE[seen.record])
+    if seen.device is Device.WRONG:
+        return Refusal(Reason.WRONG_DEVICE)
+    match seen.record:
+        case Record.CREATING:
+            return Step.CREATE if seen.device is Device.NONE else Refusal(Reason.CONTRADICTION)
+        case Record.DETACHING:
+            return Step.AWAIT_BACKEND
+        case Record.AVAILABLE:
+            return Step.ATTACH if seen.device is Device.NONE else Step.AWAIT_BACKEND
+        case _ if seen.device is Device.NONE:
+            return Step.ATTACH
+        case _:
+            return _mount_device(seen)
+
+
+def _mount_device(seen: Observed) -> Decision:
+    match seen.mount:
+        case MountState.OK:
+            return Step.DONE if seen.phase is FilesystemPhase.FORMATTED else _finish_format(seen)
+        case MountState.STALE:
+            return Step.UNMOUNT
+        case MountState.READ_ONLY:
+            return Refusal(Reason.READ_ONLY) if seen.remounted else Step.UNMOUNT
+        case MountState.NONE:
+            return Step.READ_CONTENTS if seen.contents is None else _use_contents(seen)
+
+
+def _finish_format(seen: Observed) -> Decision:
+    """A mount before the format is finished is our own, or somebody tampered with the tag."""
+    if seen.phase is FilesystemPhase.FORMATTING:
+        return Step.INITIALISE
+    return Refusal(Reason.CONTRADICTION)
+
+
+def _use_contents(seen: Observed) -> Decision:
+    match seen.phase:
+        case FilesystemPhase.PENDING:
+            if seen.contents is not ContentKind.BLANK:
+                return Refusal(Reason.NOT_BLANK)
+            return _if_free(seen, Step.TAG_FORMATTING)
+        case FilesystemPhase.FORMATTING:
+            return _resume_format(seen)
+        case FilesystemPhase.FORMATTED:
+            if seen.contents is ContentKind.OURS:
+                return Step.MOUNT
+            if seen.contents is ContentKind.DIRTY:
+                return _check_if_free(seen)
+            return Refusal(Reason.FILESYSTEM_GONE)
+
+
+def _resume_format(seen: Observed) -> Decision:
+    if seen.contents is ContentKind.FOREIGN:
+        return Refusal(Reason.FOREIGN_DURING_FORMAT)
+    if seen.contents is ContentKind.OURS:
+        return Step.MOUNT
+    return _if_free(seen, Step.MAKE_FILESYSTEM)
+
+
+def _check_if_free(seen: Observed) -> Decision:
+    """A filesystem in use elsewhere on this host looks dirty and must not be checked: it is mounted again."""
+    if seen.kernel is Kernel.UNTESTED:
+        return Step.TEST_RELEASE
+    return Step.CHECK_FILESYSTEM if seen.kernel is Kernel.FREE else Step.MOUNT
+
+
+def _if_free(seen: Observed, step: Step) -> Decision:
+    match seen.kernel:
+        case Kernel.UNTESTED:
+            return Step.TEST_RELEASE
+        case Kernel.HELD:
+            return Refusal(Reason.HELD_HERE)
+        case Kernel.FREE:
+            return step
+
+
+def _towards_released(seen: Observed) -> Decision:
+    if seen.mount is not MountState.NONE:
+        return Step.UNMOUNT
+    match seen.device:
+        case Device.NONE:
+            return Step.DONE
+        case Device.WRONG:
+            return Refusal(Reason.WRONG_DEVICE)
+        case Device.RIGHT:
+            return _if_free(seen, Step.DONE)
+
+
+def _towards_detached(seen: Observed) -> Decision:
+    released = _towards_released(seen)
+    if released is not Step.DONE:
+        return released
+    match seen.record:
+        case Record.HERE:
+            return Step.DETACH
+        case Record.DETACHING:
+            return Step.AWAIT_BACKEND
+        case Record.DUPLICATE | Record.UNREACHABLE:
+            return Refusal(_UNUSABLE[seen.record])
+        case _ if seen.device is Device.NONE:
+            return Step.DONE
+        case Record.ABSENT | Record.ERROR:
+            return Step.DETACH
+        case Record.AVAILABLE:
+            return Step.AWAIT_BACKEND
+        case Record.ELSEWHERE | Record.CREATING | Record.DELETING:
+            return Refusal(Reason.CONTRADICTION)
+
+
+def _towards_absent(seen: Observed) -> Decision:
+    detached = _towards_detached(seen)
+    if detached is not Step.DONE:
+        return detached
+    match seen.record:
+        case Record.ABSENT:
+            return Step.DONE
+        case Record.ELSEWHERE:
+            return Refusal(Reason.HELD_ELSEWHERE)
+        case _:
+            return Step.DELETE
+
+
+_RULES: Final[dict[Goal, Callable[[Observed], Decision]]] = {
+    Goal.PRESENT: _towards_present,
+    Goal.MOUNTED: _towards_mounted,
+    Goal.RELEASED: _towards_released,
+    Goal.DETACHED: _towards_detached,
+    Goal.ABSENT: _towards_absent,
+}

@@ -1,0 +1,157 @@
+"""What this host remembers of volumes: who has them mounted, what is still to be done, what was last known.
+
+The ledger is kept in memory and written through to a store. It says what was asked and answered; what is
+really mounted is for the kernel to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol
+
+from volplug.models import Volume
+
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+
+
+class Desired(StrEnum):
+    """What is still to be reached for a volume, across crashes.
+
+    PRESENT and ABSENT stand while a creation or deletion runs; MOUNTED from the first change that a mount
+    makes until the last unmount; DETACHED until the volume is released and detached; NONE otherwise.
+    """
+
+    NONE = "none"
+    PRESENT = "present"
+    MOUNTED = "mounted"
+    DETACHED = "detached"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One volume as this host remembers it.
+
+    Attributes:
+        name: Docker's name.
+        backend: Name of the backend that has it.
+        counts: Answered mounts per mount ID. A counter, not a set: `docker cp` repeats a container's ID.
+        suspects: IDs counted by an engine that has since restarted; it may have forgotten them.
+        desired: What is still to be reached.
+        record: The volume as the backend last described it.
+        holders_unknown: Found mounted with no memory of who asked for it.
+        mounted_at_s: When the last Mount was answered, on the boot clock.
+        last_error: Why the desired state is not reached yet; for `docker volume inspect`.
+    """
+
+    name: str
+    backend: str
+    counts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
+    suspects: frozenset[str] = frozenset()
+    desired: Desired = Desired.NONE
+    record: Volume | None = None
+    holders_unknown: bool = False
+    mounted_at_s: float = 0.0
+    last_error: str = ""
+
+    @property
+    def mount_count(self) -> int:
+        """Return how many answered mounts have not been unmounted."""
+        return sum(self.counts.values())
+
+    @property
+    def is_claimed(self) -> bool:
+        """Tell whether anybody is, or may be, using the volume as far as we remember."""
+        return bool(self.counts) or self.holders_unknown
+
+    def with_mount(self, mount_id: str, now_s: float) -> Entry:
+        """Count one answered mount; a suspect ID starts anew, for its engine will unmount it once."""
+        before = 0 if mount_id in self.suspects else self.counts.get(mount_id, 0)
+        counts = {**self.counts, mount_id: before + 1}
+        return replace(self, counts=counts, suspects=self.suspects - {mount_id}, mounted_at_s=now_s)
+
+    def without_mount(self, mount_id: str) -> Entry:
+        """Take back one mount; an unknown ID changes nothing."""
+        if mount_id not in self.counts:
+            return self
+        counts = {key: n - (key == mount_id) for key, n in self.counts.items() if n > (key == mount_id)}
+        return replace(self, counts=counts, suspects=self.suspects & counts.keys())
+
+    def without_claims(self) -> Entry:
+        """Drop all counts: nobody uses the volume, as the kernel has proven."""
+        return replace(self, counts=_NO_COUNTS, suspects=frozenset(), holders_unknown=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """One run of the Docker engine, as the socket shows it."""
+
+    pid: int
+    started: int
+
+
+class Store(Protocol):
+    """Where the ledger survives. Writes are applied in the order of the calls."""
+
+    async def save(self, entry: Entry, *, durable: bool) -> None:
+        """Write an entry; a durable write survives a power cut, any other a crash of this process."""
+        ...
+
+    async def forget(self, name: str) -> None:
+        """Remove an entry."""
+        ...
+
+    async def save_engine(self, engine: EngineIdentity) -> None:
+        """Remember which run of the engine spoke to us last."""
+        ...
+
+
+class Ledger:
+    """The entries, in memory and in the store."""
+
+    def __init__(
+        self, store: Store, entries: Iterable[Entry] = (), engine: EngineIdentity | None = None
+    ) -> None:
+        self._store = store
+        self._entries = {entry.name: entry for entry in entries}
+        self._engine = engine
+
+    def get(self, name: str) -> Entry | None:
+        """Return the entry of a volume, if there is one."""
+        return self._entries.get(name)
+
+    def entries(self) -> list[Entry]:
+        """Return all entries as they are now."""
+        return list(self._entries.values())
+
+    async def put(self, entry: Entry) -> None:
+        """Remember an entry; a change of the desired state is written durably."""
+        before = self._entries.get(entry.name)
+        if before == entry:
+            return
+        self._entries[entry.name] = entry
+        changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
+        await self._store.save(entry, durable=changes_desire and entry.desired is not Desired.NONE)
+
+    async def remember(self, volume: Volume) -> Entry:
+        """Keep what a backend just said of a volume, for the time when it cannot be asked."""
+        before = self._entries.get(volume.name) or Entry(volume.name, volume.backend)
+        entry = replace(before, backend=volume.backend, record=volume)
+        await self.put(entry)
+        return entry
+
+    async def forget(self, name: str) -> None:
+        """Drop an entry; a name without one is fine."""
+        if self._entries.pop(name, None) is not None:
+            await self._store.forget(name)
+
+    async def is_new_engine(self, engine: EngineIdentity) -> bool:
+        """Note which run of the engine speaks; tell whether another one spoke before."""
+        known, self._engine = self._engine, engine
+        if known == engine:
+            return False
+        await self._store.save_engine(engine)
+        return known is not None

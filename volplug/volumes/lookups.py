@@ -1,0 +1,120 @@
+"""Finding volumes by name: which backend has one, with answers shared, kept for some seconds, and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from volplug.drivers.base import Driver
+from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes, VolplugError
+from volplug.models import Volume
+from volplug.volumes.names import is_anonymous
+
+_FRESH_S: Final = 5.0
+
+
+class Lookups:
+    """Answers of the backends. Look-ups of one name that come together cost one call."""
+
+    def __init__(self, backends: Mapping[str, Driver], timeout_s: float) -> None:
+        self._backends = backends
+        self._timeout_s = timeout_s
+        self._running: dict[tuple[str, str], asyncio.Task[Volume | None]] = {}
+        self._cached: dict[tuple[str, str], tuple[float, Volume | None]] = {}
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a name; called after everything that changes a volume."""
+        for backend in self._backends:
+            self._cached.pop((backend, name), None)
+
+    async def find(self, name: str, backend: str | None = None) -> Volume | None:
+        """Return the volume of this name, or None if all backends are sure that there is none.
+
+        Args:
+            name: Docker's name.
+            backend: The backend that is known to have it, or None to ask them all.
+
+        Raises:
+            BackendUnavailable: If none has it and not all could be asked in time.
+            DuplicateVolumes: If several volumes carry the name.
+        """
+        if backend is not None and backend not in self._backends:
+            raise ConfigurationError(f"backend {backend!r} is not configured")
+        asked = [backend] if backend is not None else self._worth_asking(name)
+        answers = await asyncio.gather(*(self._bounded(each, name) for each in asked), return_exceptions=True)
+        found = [answer for answer in answers if isinstance(answer, Volume)]
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if len(found) > 1:
+            ids = tuple(f"{volume.backend}:{volume.volume_id}" for volume in found)
+            raise DuplicateVolumes(
+                f"several backends have it: {', '.join(ids)}", "Remove or rename one", volume_ids=ids
+            )
+        if not found and failures:
+            raise failures[0]
+        return found[0] if found else None
+
+    def _worth_asking(self, name: str) -> list[str]:
+        """Leave out backends over a network for names that dockerd made up for other drivers."""
+        return [
+            backend
+            for backend, driver in self._backends.items()
+            if not (is_anonymous(name) and driver.info.remote)
+        ]
+
+    async def _bounded(self, backend: str, name: str) -> Volume | None:
+        """Ask one backend; the time-out ends the waiting, not the shared question."""
+        task = self._shared(backend, name)
+        done, _ = await asyncio.wait({task}, timeout=self._timeout_s)
+        if not done:
+            raise BackendUnavailable(
+                f"backend {backend} did not answer within {self._timeout_s:.0f} s", "Try again"
+            )
+        return task.result()
+
+    def _shared(self, backend: str, name: str) -> asyncio.Task[Volume | None]:
+        key = (backend, name)
+        if key not in self._running:
+            task = asyncio.ensure_future(self._ask(backend, name))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._end(key, done))
+        return self._running[key]
+
+    def _end(self, key: tuple[str, str], task: asyncio.Task[Volume | None]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            task.exception()
+
+    async def _ask(self, backend: str, name: str) -> Volume | None:
+        driver, key = self._backends[backend], (backend, name)
+        cached = self._cached.get(key)
+        if cached and time.monotonic() - cached[0] < _FRESH_S:
+            return cached[1]
+        volume = await driver.get(name)
+        if driver.info.remote and volume is not None:
+            self._cached[key] = (time.monotonic(), volume)
+        return volume
+
+    async def find_all(self) -> tuple[dict[str, Volume], dict[str, VolplugError]]:
+        """Return all volumes by name, and the failure of each backend that could not be asked."""
+        backends = list(self._backends)
+        answers = await asyncio.gather(*(self._listed(each) for each in backends), return_exceptions=True)
+        volumes: dict[str, Volume] = {}
+        failures: dict[str, VolplugError] = {}
+        for backend, answer in zip(backends, answers, strict=True):
+            if isinstance(answer, VolplugError):
+                failures[backend] = answer
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            volumes = {volume.name: volume for volume in answer} | volumes
+        return volumes, failures
+
+    async def _listed(self, backend: str) -> list[Volume]:
+        task = asyncio.ensure_future(self._backends[backend].list())
+        done, _ = await asyncio.wait({task}, timeout=self._timeout_s)
+        if not done:
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise BackendUnavailable(f"backend {backend} did not answer within {self._timeout_s:.0f} s")
+        return list(task.result())

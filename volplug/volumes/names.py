@@ -1,0 +1,31 @@
+"""The naming rule. dockerd checks nothing on Linux, so this is the only check."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from volplug.errors import InvalidName
+
+_RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+_ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def check_name(name: str) -> str:
+    """Return the name if it may be one.
+
+    Raises:
+        InvalidName: If it breaks the rule; the text shows the beginning of the name.
+    """
+    if _RULE.fullmatch(name) is None:
+        shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
+        raise InvalidName(
+            f"volume name {shown!r} is not allowed",
+            "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit",
+        )
+    return name
+
+
+def is_anonymous(name: str) -> bool:
+    """Tell whether a name looks like those dockerd makes up for volumes without one (of any driver)."""
+    return _ANONYMOUS.fullmatch(name) is not None

@@ -1,0 +1,117 @@
+"""Letting go of volumes: after the last unmount, by trial when counts are in doubt, again until it works."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from volplug.errors import VolplugError, VolumeInUse
+from volplug.models import MountState
+from volplug.volumes.convergence import Goal
+from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.site import Site
+from volplug.volumes.slots import Slot
+
+_LOG = structlog.get_logger(__name__)
+_FIRST_RETRY_S: Final = 1.0
+
+
+class Releases:
+    """Release, trial release and the retry of what could not be released."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def schedule(self, name: str, delay_s: float) -> None:
+        """Detach the volume after the delay unless it is in use again by then; retried until it works."""
+        slot = self._site.slots.of(name)
+        self._site.timers.schedule(name, delay_s, partial(self._settle, slot, _FIRST_RETRY_S))
+
+    def schedule_trial(self, name: str, delay_s: float) -> None:
+        """Doubt the counts of a volume after the delay: its engine may have forgotten them."""
+        slot = self._site.slots.of(name)
+        self._site.timers.schedule(name, delay_s, partial(self._try_to_settle, slot))
+
+    async def trial_release(self, entry: Entry) -> Entry:
+        """Find out whether anybody really uses a volume that is counted as used; the caller holds its lock.
+
+        Passed: the counts are dropped and the volume is unmounted. Not passed: it is mounted again as it was.
+
+        Returns:
+            The entry without claims.
+
+        Raises:
+            VolumeInUse: If it is used, or a Mount was answered so recently that its container may be about
+                to use it.
+        """
+        site, name = self._site, entry.name
+        self._refuse_if_recent(entry)
+        was_mounted = await site.host.mount_state(site.target(name), None) is not MountState.NONE
+        try:
+            await site.converge("release", name, entry.backend, Goal.RELEASED)
+        except VolplugError:
+            if was_mounted:
+                await site.converge("put back", name, entry.backend, Goal.MOUNTED)
+            raise
+        _LOG.warning("counts dropped: nobody uses the volume", volume=name, mount_count=entry.mount_count)
+        released = replace(site.ledger.get(name) or entry, desired=Desired.DETACHED).without_claims()
+        await site.ledger.put(released)
+        return released
+
+    async def is_released_by_trial(self, entry: Entry) -> bool:
+        """Try a trial release that nobody waits for; tell whether it passed."""
+        try:
+            await self.trial_release(entry)
+        except VolplugError as error:
+            _LOG.info("counts kept", volume=entry.name, reason=str(error))
+            return False
+        return True
+
+    def _refuse_if_recent(self, entry: Entry) -> None:
+        site = self._site
+        age_s = site.boot_clock() - entry.mounted_at_s
+        if site.slots.of(entry.name).pending:
+            raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
+        if entry.counts and age_s < site.limits.settle_s:
+            raise VolumeInUse(
+                f"it was mounted for Docker {age_s:.0f} s ago and not unmounted",
+                f"Stop the container that uses it, or try again in {site.limits.settle_s - age_s:.0f} s",
+            )
+
+    async def _settle(self, slot: Slot, retry_s: float) -> None:
+        site, name = self._site, slot.name
+        async with slot.lock:
+            entry = site.ledger.get(name)
+            if entry is None or site.is_in_use(name):
+                return
+            try:
+                await site.converge("detach", name, entry.backend, Goal.DETACHED)
+            except Exception as error:  # a bug or a dead device must not end the retries
+                await self._retry(slot, entry, error, retry_s)
+                return
+            if (now := site.ledger.get(name)) is not None:
+                await site.ledger.put(replace(now, desired=Desired.NONE, last_error=""))
+
+    async def _retry(self, slot: Slot, entry: Entry, error: Exception, retry_s: float) -> None:
+        site = self._site
+        text = str(error)
+        if entry.last_error != text:
+            is_expected = isinstance(error, VolplugError)
+            _LOG.warning("will be retried", volume=slot.name, error=text, exc_info=not is_expected)
+        current = site.ledger.get(slot.name) or entry
+        await site.ledger.put(replace(current, desired=Desired.DETACHED, last_error=text))
+        longer_s = min(retry_s * 2, site.limits.retry_max_s)
+        site.timers.schedule(slot.name, retry_s, partial(self._settle, slot, longer_s))
+
+    async def _try_to_settle(self, slot: Slot) -> None:
+        site = self._site
+        async with slot.lock:
+            entry = site.ledger.get(slot.name)
+            if entry is None or slot.pending or not entry.is_claimed:
+                return
+            if not await self.is_released_by_trial(entry):
+                return
+        self.schedule(slot.name, 0)

@@ -1,0 +1,375 @@
+"""One convergence of one volume: observe, decide, act, until the goal is reached or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from volplug.drivers.base import Driver
+from volplug.errors import (
+    BackendUnavailable,
+    DeviceMismatch,
+    DuplicateVolumes,
+    ErrorContext,
+    FilesystemMismatch,
+    OperationTimeout,
+    UnexpectedState,
+    VolplugError,
+    VolumeInUse,
+)
+from volplug.host.base import Host, MountRequest
+from volplug.models import (
+    ContentKind,
+    Contents,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    MountState,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
+from volplug.volumes.convergence import (
+    PASSIVE_STEPS,
+    Device,
+    Goal,
+    Kernel,
+    Observed,
+    Reason,
+    Record,
+    Refusal,
+    Step,
+    decide,
+)
+from volplug.volumes.refusals import Facts, refusal_error
+
+_MAX_REPEATS: Final = 3
+_KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
+_DIRECT_RECORDS: Final = {
+    VolumeState.CREATING: Record.CREATING,
+    VolumeState.AVAILABLE: Record.AVAILABLE,
+    VolumeState.DETACHING: Record.DETACHING,
+    VolumeState.DELETING: Record.DELETING,
+    VolumeState.ERROR: Record.ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one convergence waits for what it cannot hasten, in seconds.
+
+    Attributes:
+        release_s: For the last user of a device to go, after an unmount: namespaces end late.
+        mount_s: The same before a format or a check; whoever holds a device then rarely lets go.
+        backend_s: For a backend to leave a state such as detaching.
+        poll_s: Between two looks at the backend.
+    """
+
+    release_s: float = 3.0
+    mount_s: float = 0.3
+    backend_s: float = 300.0
+    poll_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one convergence works on.
+
+    Attributes:
+        operation: For error texts: `mount`, `remove`, ...
+        goal: What the volume should become.
+        name: Docker's name.
+        backend: Name of the backend.
+        driver: The backend's driver.
+        target: Where the volume's filesystem is mounted on this host.
+        known: The volume as last described, or None.
+        spec: What to create, for PRESENT.
+    """
+
+    operation: str
+    goal: Goal
+    name: str
+    backend: str
+    driver: Driver
+    target: str
+    known: Volume | None = None
+    spec: VolumeSpec | None = None
+
+
+class Run:
+    """One convergence. The caller holds the volume's lock.
+
+    Attributes:
+        volume: The volume as known by now; None if there is none.
+        record_is_absent: Whether the backend is sure that there is no such volume.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        host: Host,
+        patience: Patience,
+        before_change: Callable[[Volume | None], Awaitable[None]],
+    ) -> None:
+        self._job = job
+        self._host = host
+        self._patience = patience
+        self._before_change = before_change
+        self.volume = job.known
+        self._record: Record | None = None
+        self._source: MountSource | None = None
+        self._is_located = False
+        self._contents: Contents | None = None
+        self._kernel = Kernel.UNTESTED
+        self._is_remounted = False
+        self._mount = MountState.NONE
+        self._waited_s = 0.0
+        self._error: VolplugError | None = None
+        self._taken: Counter[Step] = Counter()
+
+    @property
+    def record_is_absent(self) -> bool:
+        """Tell whether the backend is sure that there is no such volume."""
+        return self._record is Record.ABSENT
+
+    async def to_goal(self) -> Volume | None:
+        """Converge.
+
+        Raises:
+            VolplugError: Why the goal was refused or a step failed, with its context.
+        """
+        try:
+            while (step := await self._next_step()) is not Step.DONE:
+                if step not in PASSIVE_STEPS and not self._taken.keys() - PASSIVE_STEPS:
+                    await self._before_change(self.volume)
+                self._taken[step] += 1
+                if self._taken[step] > _MAX_REPEATS and step is not Step.AWAIT_BACKEND:
+                    raise UnexpectedState(
+                        f"step {step} was repeated without effect", "See the log of volplug"
+                    )
+                await self._ACTIONS[step](self)
+        except VolplugError as error:
+            raise error.in_context(self._context()) from error.__cause__
+        return self.volume
+
+    def _context(self) -> ErrorContext:
+        job = self._job
+        volume_id = self.volume.volume_id if self.volume else ""
+        return ErrorContext(job.operation, job.name, job.backend, volume_id, job.driver.node_id)
+
+    async def _next_step(self) -> Step:
+        seen = await self._observe()
+        decision = decide(seen, self._job.goal)
+        if isinstance(decision, Refusal):
+            raise refusal_error(decision.reason, await self._facts(decision.reason))
+        return decision
+
+    async def _facts(self, reason: Reason) -> Facts:
+        holders = evidence = ""
+        if reason is Reason.HELD_HERE:
+            holders = await self._host.describe_holders(self._source, self._job.target)
+        if reason is Reason.HELD_ELSEWHERE and self.volume and self.volume.holder:
+            evidence = (await self._job.driver.holder_state(self.volume.holder)).evidence
+        return Facts(self.volume, self._source, self._contents, holders, evidence, self._error)
+
+    # Observing
+
+    async def _observe(self) -> Observed:
+        if self._record is None and not await self._observe_known():
+            await self._observe_record()
+        if not self._is_located:
+            await self._locate()
+        self._mount = await self._host.mount_state(self._job.target, self._source)
+        return Observed(
+            record=self._record or Record.ABSENT,
+            device=self._device(),
+            contents=self._contents.kind if self._contents else None,
+            phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
+            mount=self._mount,
+            kernel=self._kernel,
+            remounted=self._is_remounted,
+        )
+
+    def _device(self) -> Device:
+        if isinstance(self._error, DeviceMismatch):
+            return Device.WRONG
+        if self._source is None:
+            return Device.NONE
+        is_right = self.volume is not None and self._source.size_bytes == self.volume.size_bytes
+        return Device.RIGHT if is_right else Device.WRONG
+
+    async def _observe_known(self) -> bool:
+        """Use what is known and attached here without asking the backend; True if that is enough.
+
+        Only a finished format is final; any other filesystem tag may have changed since we heard of it.
+        """
+        known = self._job.known
+        if known is None or self._job.goal not in _KNOWN_IS_ENOUGH or self._waited_s:
+            return False
+        await self._locate()
+        if self._job.goal is Goal.RELEASED and self._source is None:
+            self._record = Record.AVAILABLE
+            return True
+        if self._source is None or known.filesystem.phase is not FilesystemPhase.FORMATTED:
+            return False
+        self._record = Record.HERE
+        return True
+
+    async def _observe_record(self) -> None:
+        self._error = None
+        try:
+            found = await self._job.driver.get(self._job.name)
+        except BackendUnavailable as error:
+            self._record, self._error = Record.UNREACHABLE, error
+        except DuplicateVolumes as error:
+            self._record, self._error = Record.DUPLICATE, error
+        else:
+            self._set_volume(found)
+        self._is_located = False
+
+    def _set_volume(self, found: Volume | None) -> None:
+        if found is None:
+            self._record = Record.ABSENT
+            return
+        self.volume = found
+        here = found.holder == self._job.driver.node_id
+        self._record = _DIRECT_RECORDS.get(found.state, Record.HERE if here else Record.ELSEWHERE)
+
+    async def _locate(self) -> None:
+        self._source = None
+        if self.volume is not None:
+            try:
+                self._source = await self._job.driver.locate(self.volume)
+            except DeviceMismatch as error:
+                self._error = error
+        self._is_located = True
+
+    def _forget_readings(self) -> None:
+        self._contents = None
+        self._kernel = Kernel.UNTESTED
+
+    # Acting
+
+    def _known_volume(self) -> Volume:
+        if self.volume is None:
+            raise UnexpectedState("no volume to work on")
+        return self.volume
+
+    def _known_source(self) -> MountSource:
+        if self._source is None:
+            raise UnexpectedState("no device to work on")
+        return self._source
+
+    async def _await_backend(self) -> None:
+        if self._waited_s >= self._patience.backend_s:
+            raise OperationTimeout(
+                f"the backend says {self._record} for {self._waited_s:.0f} s",
+                "Look at the volume at its backend",
+            )
+        await asyncio.sleep(self._patience.poll_s)
+        self._waited_s += self._patience.poll_s
+        self._record = None
+
+    async def _read_contents(self) -> None:
+        self._contents = await self._host.read_contents(self._known_source(), self._known_volume().filesystem)
+
+    async def _test_release(self) -> None:
+        patience_s = self._patience.mount_s if self._job.goal is Goal.MOUNTED else self._patience.release_s
+        is_held = await self._host.is_held(self._known_source(), patience_s)
+        self._kernel = Kernel.HELD if is_held else Kernel.FREE
+
+    async def _create(self) -> None:
+        spec = self._job.spec or (self.volume.spec if self.volume else None)
+        if spec is None:
+            raise UnexpectedState("nothing says what to create")
+        self._set_volume(await self._job.driver.create(spec))
+        self._is_located = False
+
+    async def _attach(self) -> None:
+        volume, driver = self._known_volume(), self._job.driver
+        self._source = await driver.attach(volume)
+        self.volume = replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
+        self._record = Record.HERE
+        self._forget_readings()
+
+    async def _tag_formatting(self) -> None:
+        volume = self._known_volume()
+        tag = FilesystemTag(FilesystemPhase.FORMATTING, volume.spec.fs_type, str(uuid.uuid4()))
+        self.volume = await self._job.driver.tag_filesystem(volume, tag)
+
+    async def _make_filesystem(self) -> None:
+        volume = self._known_volume()
+        await self._host.make_filesystem(self._known_source(), volume.spec, volume.filesystem)
+        self._forget_readings()
+        self._contents = Contents(ContentKind.OURS, "its new filesystem")
+
+    async def _check_filesystem(self) -> None:
+        await self._host.check_filesystem(self._known_source(), self._known_volume().filesystem.fs_type)
+        self._forget_readings()
+
+    async def _mount_source(self) -> None:
+        volume, target = self._known_volume(), self._job.target
+        request = MountRequest(
+            self._known_source(), target, volume.filesystem.fs_type, volume.spec.mount_options
+        )
+        await self._host.mount(request)
+        self._forget_readings()
+        is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
+        if is_complete and not await self._host.has_data_directory(target, volume.subpath):
+            await self._host.unmount(target)
+            raise FilesystemMismatch(
+                f"its filesystem lacks the directory {volume.subpath!r} that containers see",
+                "Nothing was changed; restore it from a backup",
+            )
+
+    async def _initialise(self) -> None:
+        """Finish the format: the tag is written last, so that a crash before it leads here again."""
+        volume = self._known_volume()
+        await self._host.make_data_directory(self._job.target, volume.subpath, volume.spec)
+        planned = volume.filesystem
+        tag = FilesystemTag(FilesystemPhase.FORMATTED, planned.fs_type, planned.uuid)
+        self.volume = await self._job.driver.tag_filesystem(volume, tag)
+
+    async def _unmount(self) -> None:
+        try:
+            await self._host.unmount(self._job.target)
+        except VolumeInUse as error:
+            holders = await self._host.describe_holders(self._source, self._job.target)
+            raise refusal_error(Reason.HELD_HERE, Facts(self.volume, holders=holders)) from error
+        self._is_remounted = self._is_remounted or self._mount is MountState.READ_ONLY
+        self._forget_readings()
+
+    async def _detach(self) -> None:
+        volume = self._known_volume()
+        await self._job.driver.detach(volume)
+        if self._record is Record.HERE:
+            self._record = Record.AVAILABLE
+            self.volume = replace(volume, state=VolumeState.AVAILABLE, holder=None)
+        else:
+            self._record = None
+        self._source = None
+        self._forget_readings()
+
+    async def _delete(self) -> None:
+        await self._job.driver.delete(self._known_volume())
+        self.volume, self._record = None, Record.ABSENT
+
+    _ACTIONS: Final[dict[Step, Callable[[Run], Awaitable[None]]]] = {
+        Step.AWAIT_BACKEND: _await_backend,
+        Step.READ_CONTENTS: _read_contents,
+        Step.TEST_RELEASE: _test_release,
+        Step.CREATE: _create,
+        Step.ATTACH: _attach,
+        Step.TAG_FORMATTING: _tag_formatting,
+        Step.MAKE_FILESYSTEM: _make_filesystem,
+        Step.CHECK_FILESYSTEM: _check_filesystem,
+        Step.MOUNT: _mount_source,
+        Step.INITIALISE: _initialise,
+        Step.UNMOUNT: _unmount,
+        Step.DETACH: _detach,
+        Step.DELETE: _delete,
+    }

@@ -1,0 +1,358 @@
+"""The use cases: what Docker asks for, made idempotent, bounded in time and safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from volplug.errors import (
+    Conflict,
+    ErrorContext,
+    InvalidName,
+    OperationTimeout,
+    Unsupported,
+    VolplugError,
+    VolumeExists,
+    VolumeNotFound,
+)
+from volplug.models import Volume, VolumeState
+from volplug.volumes.convergence import Goal
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.lookups import Lookups
+from volplug.volumes.names import check_name
+from volplug.volumes.options import Defaults, Request, check_same, read_options
+from volplug.volumes.recovery import Recovery
+from volplug.volumes.releases import Releases
+from volplug.volumes.site import Site
+from volplug.volumes.slots import Slot
+from volplug.volumes.usage import UsageSampler
+from volplug.volumes.views import VolumeView, view_volume
+
+_LOG = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+class Client(Protocol):
+    """Who waits for an answer."""
+
+    def is_gone(self) -> bool:
+        """Tell whether the connection has been closed by the other side."""
+        ...
+
+
+class ClientGone(Conflict):
+    """The client left before its Mount was answered; it is not counted."""
+
+    code = "client-gone"
+
+
+@dataclass(frozen=True, slots=True)
+class _Mounted:
+    path: str
+    backend: str
+
+
+class VolumeService:
+    """Docker's eight verbs on the volumes of this host's backends."""
+
+    def __init__(self, site: Site, defaults: Defaults) -> None:
+        self._site = site
+        self._defaults = defaults
+        self._releases = Releases(site)
+        self._recovery = Recovery(site, self._releases)
+        self._lookups = Lookups(site.backends, site.limits.lookup_s)
+        self._usage = UsageSampler(site.host)
+        self._running: set[asyncio.Future[Any]] = set()
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to recover what an earlier life left; calls for a volume wait for that volume only."""
+        for task in await self._recovery.begin():
+            self._keep(task)
+
+    async def stop(self, timeout_s: float) -> None:
+        """End what lingers by detaching it now, and wait for what runs; nothing is unmounted."""
+        self._site.timers.flush()
+        running = self._running | self._site.timers.running
+        if running:
+            await asyncio.wait(running, timeout=timeout_s)
+
+    async def engine_seen(self, engine: EngineIdentity) -> None:
+        """Note which run of the Docker engine speaks; a new one may have forgotten the old one's mounts."""
+        site = self._site
+        if not await site.ledger.is_new_engine(engine):
+            return
+        claimed = [entry for entry in site.ledger.entries() if entry.is_claimed]
+        _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
+        for entry in claimed:
+            await site.ledger.put(replace(entry, suspects=frozenset(entry.counts)))
+            self._releases.schedule_trial(entry.name, site.limits.settle_s)
+
+    # Docker's verbs
+
+    async def create(self, name: str, options: Mapping[str, str]) -> None:
+        """Provision a volume; one that exists and is the same is success."""
+        context = ErrorContext("create", check_name_for("create", name))
+        await self._answered(self._create(name, options), self._site.limits.slow_answer_s, context)
+
+    async def remove(self, name: str) -> None:
+        """Delete a volume that nobody uses; one that does not exist is success."""
+        context = ErrorContext("remove", check_name_for("remove", name))
+        await self._answered(self._remove(name), self._site.limits.answer_s, context)
+
+    async def mount(self, name: str, mount_id: str, client: Client) -> str:
+        """Attach, format once and mount; return the path for Docker. Counted once per answered call."""
+        site = self._site
+        context = ErrorContext("mount", check_name_for("mount", name))
+        slot = site.slots.of(name)
+        site.timers.cancel(name)
+        with slot.mounting():
+            try:
+                mounted = await self._answered(self._mount(slot), site.limits.slow_answer_s, context)
+                await self._count(name, mount_id, client, mounted.backend)
+            except (ClientGone, OperationTimeout):
+                self._let_go_of_lost_mount(slot, site.limits.long_linger_s)
+                raise
+            except Exception:
+                self._let_go_of_lost_mount(slot, None)
+                raise
+        return mounted.path
+
+    async def unmount(self, name: str, mount_id: str) -> None:
+        """Take back one mount; after the last, unmount and release now and detach behind."""
+        context = ErrorContext("unmount", check_name_for("unmount", name))
+        await self._answered(self._unmount(name, mount_id), self._site.limits.answer_s, context)
+
+    async def path(self, name: str) -> str:
+        """Return where the volume is mounted, empty if it is not."""
+        return (await self.get(name)).mountpoint
+
+    async def get(self, name: str) -> VolumeView:
+        """Describe a volume: from memory if this host has it, from its backend otherwise.
+
+        Raises:
+            VolumeNotFound: If there is certainly no such volume. dockerd forgets it then.
+            VolplugError: Anything else means that nobody knows; it must not be answered.
+        """
+        context = ErrorContext("get", name)
+        try:
+            check_name(name)
+        except InvalidName as error:
+            raise VolumeNotFound("no such volume").in_context(context) from error
+        entry = self._site.ledger.get(name)
+        if entry is not None and entry.record is not None and _is_busy(entry):
+            return self._view(entry.record, entry)
+        return self._view(await self._look_up(name, entry, context), self._site.ledger.get(name))
+
+    async def list(self) -> list[VolumeView]:
+        """Describe all volumes; those of a backend that does not answer as they were last known."""
+        volumes, failures = await self._lookups.find_all()
+        for backend, error in failures.items():
+            _LOG.warning("listed from memory", backend=backend, error=str(error))
+        for entry in self._site.ledger.entries():
+            if entry.record is not None and (entry.backend in failures or _is_busy(entry)):
+                volumes.setdefault(entry.name, entry.record)
+        return [self._view(volume, self._site.ledger.get(name)) for name, volume in sorted(volumes.items())]
+
+    # How
+
+    async def _create(self, name: str, options: Mapping[str, str]) -> None:
+        site = self._site
+        backend = _backend_option(options) or site.default_backend
+        driver = site.driver(backend)
+        request = read_options(name, options, driver.info, self._defaults)
+        driver.check_spec(request.spec)
+        async with site.slots.of(name).lock:
+            self._lookups.forget(name)
+            existing = await self._lookups.find(name)
+            if existing is not None and existing.state is not VolumeState.DELETING:
+                self._check_existing(existing, backend, request)
+                if existing.state is not VolumeState.CREATING:
+                    await site.ledger.remember(existing)
+                    return
+            self._check_can_format(request.spec.fs_type)
+            try:
+                await site.converge("create", name, backend, Goal.PRESENT, request.spec)
+            finally:
+                await self._withdraw(name, Desired.PRESENT, Desired.NONE)
+                self._lookups.forget(name)
+
+    def _check_existing(self, existing: Volume, backend: str, request: Request) -> None:
+        if existing.backend != backend and "backend" in request.explicit:
+            raise VolumeExists(f"backend {existing.backend} has one of this name", "Choose another name")
+        check_same(request, existing)
+
+    def _check_can_format(self, fs_type: str) -> None:
+        installed = self._site.host.filesystems()
+        if fs_type not in installed:
+            there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
+            raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)
+
+    async def _withdraw(self, name: str, desired: Desired, instead: Desired) -> None:
+        """End a desire that is reached or was answered with an error: nobody waits for it any more."""
+        entry = self._site.ledger.get(name)
+        if entry is not None and entry.desired is desired:
+            await self._site.ledger.put(replace(entry, desired=instead))
+            if instead is Desired.DETACHED:
+                self._releases.schedule(name, self._site.linger_s(entry.backend))
+
+    async def _remove(self, name: str) -> None:
+        site = self._site
+        async with site.slots.of(name).lock:
+            backend = await self._backend_of(name)
+            entry = site.ledger.get(name)
+            if entry is not None and (entry.is_claimed or site.slots.of(name).pending):
+                await self._releases.trial_release(entry)
+            try:
+                await site.converge("remove", name, backend, Goal.ABSENT)
+            except Exception:
+                await self._withdraw(name, Desired.ABSENT, Desired.DETACHED)
+                raise
+            finally:
+                self._lookups.forget(name)
+            site.timers.cancel(name)
+            self._usage.forget(name)
+
+    async def _mount(self, slot: Slot) -> _Mounted:
+        site = self._site
+        async with slot.lock:
+            backend = await self._backend_of(slot.name)
+            volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED)
+            return _Mounted(site.mountpoint(slot.name, volume), backend)
+
+    async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:
+        """Count a Mount just before its answer: one that crashes before it was never promised."""
+        if client.is_gone():
+            raise ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
+        ledger = self._site.ledger
+        entry = ledger.get(name) or Entry(name, backend)
+        counted = entry.with_mount(mount_id, self._site.boot_clock())
+        await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
+
+    def _let_go_of_lost_mount(self, slot: Slot, linger_s: float | None) -> None:
+        """Let go, after a while, of what an unanswered Mount attached; its retry ends that."""
+        entry = self._site.ledger.get(slot.name)
+        if slot.pending > 1 or entry is None or entry.is_claimed or entry.desired is Desired.NONE:
+            return
+        delay_s = self._site.linger_s(entry.backend) if linger_s is None else linger_s
+        self._releases.schedule(slot.name, delay_s)
+
+    async def _unmount(self, name: str, mount_id: str) -> None:
+        site = self._site
+        slot = site.slots.of(name)
+        entry = await self._take_back(name, mount_id)
+        if entry is None:
+            return
+        async with slot.lock:
+            entry = site.ledger.get(name)
+            if entry is None or slot.pending or entry.mount_count:
+                self._doubt_suspects(entry)
+                return
+            if not entry.holders_unknown:
+                await self._release(entry)
+            elif not await self._releases.is_released_by_trial(entry):
+                return
+        self._releases.schedule(name, site.linger_s(entry.backend))
+
+    async def _take_back(self, name: str, mount_id: str) -> Entry | None:
+        """Take back the count at once: dockerd never repeats an Unmount, so it must not be lost."""
+        entry = self._site.ledger.get(name)
+        if entry is None:
+            return None
+        entry = entry.without_mount(mount_id)
+        if not entry.is_claimed and entry.desired is Desired.MOUNTED:
+            entry = replace(entry, desired=Desired.DETACHED)
+        await self._site.ledger.put(entry)
+        return entry if entry.desired is not Desired.NONE or entry.is_claimed else None
+
+    def _doubt_suspects(self, entry: Entry | None) -> None:
+        if entry is not None and entry.suspects and entry.suspects == frozenset(entry.counts):
+            self._releases.schedule_trial(entry.name, 0)
+
+    async def _release(self, entry: Entry) -> None:
+        try:
+            await self._site.converge("unmount", entry.name, entry.backend, Goal.RELEASED)
+        except VolplugError:
+            self._releases.schedule(entry.name, 1.0)
+            raise
+        self._usage.forget(entry.name)
+
+    async def _backend_of(self, name: str) -> str:
+        """Return the backend that has the volume, or the default one if none is known to."""
+        entry = self._site.ledger.get(name)
+        if entry is not None:
+            return entry.backend
+        if len(self._site.backends) == 1:
+            return self._site.default_backend
+        volume = await self._lookups.find(name)
+        return volume.backend if volume else self._site.default_backend
+
+    async def _look_up(self, name: str, entry: Entry | None, context: ErrorContext) -> Volume:
+        try:
+            volume = await self._lookups.find(name, entry.backend if entry else None)
+        except VolplugError as error:
+            if entry is not None and entry.record is not None:
+                _LOG.warning("answered from memory", volume=name, error=str(error))
+                return entry.record
+            raise error.in_context(context) from error.__cause__
+        if volume is None:
+            if entry is not None and not _is_busy(entry):
+                await self._site.ledger.forget(name)
+            raise VolumeNotFound("no such volume").in_context(context)
+        await self._site.ledger.remember(volume)
+        return volume
+
+    def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:
+        site, name = self._site, volume.name
+        is_mounted = entry is not None and entry.is_claimed
+        usage = self._usage.last(name, site.target(name)) if is_mounted else None
+        driver = site.backends.get(volume.backend)
+        driver_name = driver.info.driver if driver else "not configured"
+        return view_volume(volume, entry, site.mountpoint(name, volume), driver_name, usage)
+
+    async def _answered(
+        self, work: Coroutine[object, object, _T], limit_s: float, context: ErrorContext
+    ) -> _T:
+        """Wait for the work up to the limit of an answer; the work itself goes on and a retry joins it."""
+        task = asyncio.ensure_future(work)
+        self._keep(task)
+        done, _ = await asyncio.wait({task}, timeout=limit_s)
+        if not done:
+            raise OperationTimeout(
+                f"not finished after {limit_s:.0f} s and still going on", "Try again: a retry joins it"
+            ).in_context(context)
+        try:
+            return task.result()
+        except VolplugError as error:
+            raise error.in_context(context) from error.__cause__
+
+    def _keep(self, task: asyncio.Future[_T]) -> None:
+        self._running.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Future[_T]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
+def check_name_for(operation: str, name: str) -> str:
+    """Check a name, and say in the error what was asked for."""
+    try:
+        return check_name(name)
+    except InvalidName as error:
+        raise error.in_context(ErrorContext(operation)) from None
+
+
+def _backend_option(options: Mapping[str, str]) -> str:
+    return next((value for key, value in options.items() if key.lower() == "backend"), "")
+
+
+def _is_busy(entry: Entry) -> bool:
+    """Tell whether this host has, or may have, the volume attached."""
+    return entry.is_claimed or entry.desired in {Desired.MOUNTED, Desired.DETACHED}

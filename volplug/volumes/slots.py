@@ -1,0 +1,82 @@
+"""One slot per volume: its lock, the mounts that are being answered, and what is scheduled for later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+
+class Slot:
+    """What must not happen to one volume at the same time.
+
+    Attributes:
+        name: Docker's name of the volume.
+        lock: Held by whoever changes the volume on this host.
+        pending: Mounts that have come in and are not answered; they keep others from unmounting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lock = asyncio.Lock()
+        self.pending = 0
+
+    @contextmanager
+    def mounting(self) -> Iterator[None]:
+        """Count a Mount from its arrival to its answer."""
+        self.pending += 1
+        try:
+            yield
+        finally:
+            self.pending -= 1
+
+
+class Slots:
+    """The slots in use; a slot lives as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._slots: WeakValueDictionary[str, Slot] = WeakValueDictionary()
+
+    def of(self, name: str) -> Slot:
+        """Return the slot of a volume."""
+        slot = self._slots.get(name)
+        if slot is None:
+            slot = self._slots[name] = Slot(name)
+        return slot
+
+
+class Timers:
+    """At most one scheduled action per volume; a new one replaces the old."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[asyncio.TimerHandle, Callable[[], Awaitable[None]]]] = {}
+        self._running: set[asyncio.Future[None]] = set()
+
+    def schedule(self, name: str, delay_s: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Run the action after the delay, in a task of its own."""
+        self.cancel(name)
+        handle = asyncio.get_running_loop().call_later(delay_s, self._start, name)
+        self._waiting[name] = (handle, action)
+
+    def cancel(self, name: str) -> None:
+        """Forget what is scheduled for the volume; what runs already goes on."""
+        if waiting := self._waiting.pop(name, None):
+            waiting[0].cancel()
+
+    def flush(self) -> None:
+        """Start everything that waits, now."""
+        for name in list(self._waiting):
+            self._waiting[name][0].cancel()
+            self._start(name)
+
+    @property
+    def running(self) -> set[asyncio.Future[None]]:
+        """Return the actions that run now."""
+        return set(self._running)
+
+    def _start(self, name: str) -> None:
+        _, action = self._waiting.pop(name)
+        task = asyncio.ensure_future(action())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)

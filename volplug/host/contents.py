@@ -1,0 +1,133 @@
+"""What a device holds, judged against the filesystem tag of its volume. Nothing here writes.
+
+The judgement decides whether mkfs may run, so it errs towards "not blank": a part that cannot be read is an
+error, and a byte that is not zero is data.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from volplug.errors import HostError
+from volplug.host import signatures
+from volplug.host.direct import PAGE_BYTES, DirectReader
+from volplug.host.process import run
+from volplug.host.signatures import Signature, with_article
+from volplug.host.superblocks import MIB, PRIMARY, Region, Superblock, parse
+from volplug.host.threads import blocking
+from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
+
+_EDGE_BYTES: Final = 4 * MIB
+_SAMPLE_BYTES: Final = 64 * 1024
+
+# Places where formats keep copies: ext4's second block group at block sizes of 1, 2 and 4 KiB (8, 32 and
+# 128 MiB), btrfs's mirrors (64 MiB, 256 GiB).
+_FIXED_SAMPLES: Final = (8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * 1024 * MIB)
+
+_READ_ONLY_CHECKS: Final = {
+    "ext4": ("e2fsck", "-fn"),
+    "xfs": ("xfs_repair", "-n"),
+    "btrfs": ("btrfs", "check", "--readonly"),
+}
+_ANY_END: Final = range(256)  # every exit code says something; only a death by signal does not
+
+
+async def read_contents(device: str, tag: FilesystemTag) -> Contents:
+    """Read a device and judge it.
+
+    Under the tag FORMATTED the expected superblock alone answers, so that the usual mount starts no program.
+
+    Raises:
+        HostError: If any part that has to be read cannot be read.
+        Unsupported: If a program that is needed is not installed.
+    """
+    if tag.phase is FilesystemPhase.FORMATTED:
+        found = await blocking(read_superblock, device, tag.fs_type)
+        if found is not None and is_expected(found, tag):
+            return _formatted(found)
+    signature = await signatures.probe(device)
+    if signature is None:
+        if await blocking(_is_blank, device):
+            return Contents(ContentKind.BLANK, "only zeros")
+        return Contents(ContentKind.PARTIAL, "data that no known filesystem claims")
+    if tag.phase is FilesystemPhase.FORMATTING and _is_planned(signature, tag):
+        return await _planned(device, tag)
+    return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
+
+
+def read_superblock(device: str, fs_type: str) -> Superblock | None:
+    """Read the primary superblock of one type. Blocks.
+
+    Returns:
+        The superblock, or None if the place holds something else, or the type is not one of ours.
+
+    Raises:
+        HostError: If it cannot be read.
+    """
+    region = PRIMARY.get(fs_type)
+    if region is None:
+        return None
+    with DirectReader(device) as reader:
+        return parse(fs_type, reader.read(region.offset, region.length))
+
+
+def is_expected(found: Superblock, tag: FilesystemTag) -> bool:
+    """Tell whether a superblock is the tag's. A volume whose UUID was never recorded takes any."""
+    return found.fs_type == tag.fs_type and tag.uuid.lower() in ("", found.uuid)
+
+
+def sample_regions(size_bytes: int) -> list[Region]:
+    """Return what has to be zero on a blank device of this size: sorted, without overlaps, inside. Pure."""
+    # xfs spreads its allocation groups, four unless the device is huge, evenly over the device.
+    quarters = (size_bytes * part // 4 // PAGE_BYTES * PAGE_BYTES for part in (1, 2, 3))
+    last = max(size_bytes - _EDGE_BYTES, 0) // PAGE_BYTES * PAGE_BYTES
+    wanted = [(0, _EDGE_BYTES), (last, size_bytes)]
+    wanted += [(start, start + _SAMPLE_BYTES) for start in (*_FIXED_SAMPLES, *quarters)]
+    regions: list[Region] = []
+    covered = 0
+    for start, end in sorted(wanted):
+        first, beyond = max(start, covered), min(end, size_bytes)
+        if first < beyond:
+            regions.append(Region(first, beyond - first))
+            covered = beyond
+    return regions
+
+
+def _is_blank(device: str) -> bool:
+    with DirectReader(device) as reader:
+        regions = sample_regions(reader.size_bytes)
+        # Read on after the first non-zero one: an unreadable place is an error, not "some data".
+        found = [reader.is_zero(region.offset, region.length) for region in regions]
+    return all(found)
+
+
+def _formatted(found: Superblock) -> Contents:
+    if not found.is_finished:
+        return Contents(ContentKind.PARTIAL, f"an unfinished {found.fs_type} format")
+    if not found.is_clean:
+        return Contents(ContentKind.DIRTY, f"its {found.fs_type} filesystem, not cleanly unmounted")
+    return Contents(ContentKind.OURS, f"its {found.fs_type} filesystem")
+
+
+async def _planned(device: str, tag: FilesystemTag) -> Contents:
+    """Judge a filesystem with the planned UUID: finished before the crash, or half-made?"""
+    found = await blocking(read_superblock, device, tag.fs_type)
+    if found is None or not is_expected(found, tag) or not found.is_finished:
+        return Contents(ContentKind.PARTIAL, f"an unfinished {tag.fs_type} format")
+    check = _READ_ONLY_CHECKS.get(tag.fs_type)
+    if check is None:
+        raise HostError(f"{tag.fs_type} filesystems cannot be checked")
+    if (await run((*check, device), ok=_ANY_END)).exit_code == 0:
+        return Contents(ContentKind.OURS, f"its {tag.fs_type} filesystem")
+    return Contents(ContentKind.PARTIAL, f"{with_article(tag.fs_type)} format that fails its check")
+
+
+def _is_planned(signature: Signature, tag: FilesystemTag) -> bool:
+    found = (signature.fs_type, signature.uuid.lower(), signature.partition_table)
+    return found == (tag.fs_type, tag.uuid.lower(), "")
+
+
+def _foreign(signature: Signature, tag: FilesystemTag) -> str:
+    if signature.fs_type and signature.fs_type == tag.fs_type and signature.uuid.lower() != tag.uuid.lower():
+        return f"{with_article(signature.fs_type)} filesystem with another UUID ({signature.uuid})"
+    return signature.describe()

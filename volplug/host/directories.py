@@ -1,0 +1,79 @@
+"""The directory inside a volume's filesystem that containers see. Every function blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import stat
+from typing import Final
+
+from volplug.errors import HostError
+from volplug.host.devices import opened
+from volplug.models import Usage, VolumeSpec
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
+    """Make the directory with the spec's owner and mode, and sync it; doing so twice is harmless.
+
+    Args:
+        target: Where the filesystem is mounted.
+        subpath: Name of the directory; empty for the root of the filesystem, which is only given its owner.
+        spec: Its uid, gid and mode count.
+
+    Raises:
+        HostError: With the kernel's reason.
+    """
+    path = os.path.join(target, subpath) if subpath else target
+    try:
+        if subpath:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+        with opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
+            os.fchown(directory, spec.uid, spec.gid)
+            os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
+            os.fsync(directory)
+            with opened(os.path.dirname(path) if subpath else path, os.O_RDONLY | os.O_DIRECTORY) as parent:
+                os.fsync(parent)
+            _sync_filesystem(directory)
+    except OSError as exc:
+        raise HostError(f"the data directory {path} cannot be made: {exc.strerror}") from exc
+
+
+def has_data_directory(target: str, subpath: str) -> bool:
+    """Tell whether it is there, as a real directory and not a link to one.
+
+    Raises:
+        HostError: If the filesystem does not say.
+    """
+    path = os.path.join(target, subpath) if subpath else target
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        raise HostError(f"the data directory {path} cannot be read: {exc.strerror}") from exc
+
+
+def usage(target: str) -> Usage:
+    """Return the space of the filesystem mounted at `target`.
+
+    Raises:
+        HostError: If the filesystem does not say.
+    """
+    try:
+        space = os.statvfs(target)
+    except OSError as exc:
+        raise HostError(f"the space at {target} cannot be read: {exc.strerror}") from exc
+    return Usage(
+        used_bytes=(space.f_blocks - space.f_bfree) * space.f_frsize,
+        free_bytes=space.f_bavail * space.f_frsize,
+    )
+
+
+def _sync_filesystem(directory: int) -> None:
+    if _libc.syncfs(directory) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,154 @@
+"""Making and checking filesystems on devices that nobody holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from typing import Final
+
+from volplug.errors import CommandFailed, FilesystemMismatch, HostError, VolumeInUse
+from volplug.host.contents import is_expected, read_contents, read_superblock
+from volplug.host.devices import is_held_now, opened, size_bytes, unusable
+from volplug.host.process import run, search_path
+from volplug.host.superblocks import COPIES, PRIMARY, parse
+from volplug.host.threads import blocking
+from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
+
+_TYPES: Final = ("btrfs", "ext4", "xfs")
+
+# e2fsck(8): 1 errors corrected, 2 reboot (of a root filesystem), 4 errors left, 8 operational error,
+# 16 usage, 32 cancelled, 128 library error.
+_FSCK_FINE: Final = range(4)
+_FSCK_ERRORS_LEFT: Final = 4
+_FSCK_FAILED: Final = 8 | 16 | 128
+_FSCK_CANCELLED: Final = 32
+
+
+def installed() -> tuple[str, ...]:
+    """Return the filesystem types whose mkfs program is installed, sorted."""
+    path = search_path()
+    return tuple(fs_type for fs_type in _TYPES if shutil.which(f"mkfs.{fs_type}", path=path))
+
+
+async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> None:
+    """Make the planned filesystem on a device that is blank or bears remnants of the same plan.
+
+    The device is judged here once more, however lately the caller has done so: mkfs.ext4 asks nobody when it
+    has no terminal.
+
+    Args:
+        device: Path of the device.
+        spec: Its mkfs options are appended.
+        tag: Must be in the phase FORMATTING.
+
+    Raises:
+        VolumeInUse: If somebody holds the device.
+        FilesystemMismatch: If it holds anything that this mkfs must not destroy, or mkfs made nothing.
+        CommandFailed: If mkfs fails.
+    """
+    if tag.phase is not FilesystemPhase.FORMATTING or tag.fs_type not in _TYPES or not tag.uuid:
+        raise FilesystemMismatch(f"its filesystem tag {tag.to_text()!r} does not permit mkfs")
+    await _require_free(device)
+    contents = await read_contents(device, tag)
+    if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):
+        raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
+    await blocking(_clear_remnants, device, tag)
+    await run(mkfs_argv(device, spec.mkfs_options, tag))
+    made = await blocking(read_superblock, device, tag.fs_type)
+    if made is None or not made.is_finished or not is_expected(made, tag):
+        raise FilesystemMismatch(
+            f"mkfs.{tag.fs_type} reported success but {device} does not hold its filesystem"
+        )
+
+
+def mkfs_argv(device: str, options: Sequence[str], tag: FilesystemTag) -> tuple[str, ...]:
+    """Return the command line of mkfs: no force flag ever, no discard, the planned UUID. Pure.
+
+    A discard would punch holes into preallocated images, and clouds bill what a trim of a new disk costs
+    in time.
+    """
+    if tag.fs_type == "ext4":
+        others, extended = _split_extended(options)
+        return ("mkfs.ext4", "-q", "-U", tag.uuid, "-E", ",".join(("nodiscard", *extended)), *others, device)
+    if tag.fs_type == "xfs":
+        return ("mkfs.xfs", "-q", "-K", "-m", f"uuid={tag.uuid}", *options, device)
+    return ("mkfs.btrfs", "-q", "-K", "-U", tag.uuid, *options, device)
+
+
+async def check_filesystem(device: str, fs_type: str) -> None:
+    """Replay and repair what can be repaired without questions.
+
+    xfs and btrfs replay their logs at mount; there is nothing to do for them. The check is never killed: if
+    the awaiting task is cancelled it is asked to stop, which e2fsck does in good order, and is waited for.
+
+    Raises:
+        VolumeInUse: If somebody holds the device.
+        FilesystemMismatch: If errors remain.
+        CommandFailed: If the check itself fails or is stopped.
+    """
+    if fs_type != "ext4":
+        return
+    await _require_free(device)
+    argv = ("fsck.ext4", "-p", device)
+    finished = await run(argv, ok=range(256), stop_signal=signal.SIGTERM)
+    if finished.exit_code in _FSCK_FINE:
+        return
+    output = finished.stdout.strip() or finished.stderr.strip()
+    if finished.exit_code & _FSCK_ERRORS_LEFT and not finished.exit_code & (_FSCK_FAILED | _FSCK_CANCELLED):
+        raise FilesystemMismatch(
+            f"fsck left errors on {device}: {_said_last(output)}", f"Run e2fsck -f {device} by hand"
+        )
+    raise CommandFailed(argv, finished.exit_code, _said_last(finished.stderr.strip() or output))
+
+
+async def _require_free(device: str) -> None:
+    if await blocking(is_held_now, device):
+        raise VolumeInUse(f"the device {device} is in use")
+
+
+def _split_extended(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the values of -E from the other options: mke2fs heeds only its last -E."""
+    others: list[str] = []
+    extended: list[str] = []
+    rest = iter(options)
+    for option in rest:
+        if option == "-E":
+            extended.append(next(rest, ""))
+        else:
+            others.append(option)
+    return others, [part for part in extended if part]
+
+
+def _clear_remnants(device: str, tag: FilesystemTag) -> None:
+    """Zero superblocks that bear the planned UUID, and nothing else.
+
+    mkfs.xfs and mkfs.btrfs refuse a device with a filesystem unless forced, and a force flag would also
+    destroy what is not ours.
+    """
+    try:
+        with opened(device, os.O_RDWR | os.O_EXCL) as descriptor:
+            end = size_bytes(descriptor)
+            for region in (PRIMARY[tag.fs_type], *COPIES[tag.fs_type]):
+                if region.offset + region.length > end:
+                    continue
+                found = parse(tag.fs_type, os.pread(descriptor, region.length, region.offset))
+                if found is not None and found.uuid == tag.uuid.lower():
+                    os.pwrite(descriptor, bytes(region.length), region.offset)
+            os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno == errno.EBUSY:
+            raise VolumeInUse(f"the device {device} is in use") from exc
+        raise _unclearable(device, exc) from exc
+
+
+def _unclearable(device: str, exc: OSError) -> HostError:
+    if exc.errno == errno.EIO:
+        return HostError(f"remnants of a format on {device} cannot be cleared: {exc.strerror}")
+    return unusable(device, exc)
+
+
+def _said_last(output: str) -> str:
+    return output.splitlines()[-1].strip() if output else "it said nothing"

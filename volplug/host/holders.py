@@ -1,0 +1,192 @@
+"""Who holds a device or a mount, as well as this process can see. For error texts only: slow and best effort.
+
+A process in a container of its own sees neither other containers' processes nor their mounts. What it cannot
+see it does not deny: the answer then says "another mount namespace".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from volplug.host import mountinfo
+from volplug.host.devices import device_number
+from volplug.host.mounts import is_of_device
+from volplug.models import MountSource
+
+NOBODY_SEEN: Final = "another mount namespace (often a container that binds /)"
+_SHOWN: Final = 3
+_DEADLINE_S: Final = 1.0
+
+# Docker names a container in the paths of its /etc/hosts (mountinfo) and in its cgroup, Podman in its cgroup.
+_CONTAINER: Final = re.compile(r"(?:/containers/|/docker[-/]|/libpod-)([0-9a-f]{64})(?![0-9a-f])")
+
+# linux/fcntl.h, linux/stat.h
+_AT_FDCWD: Final = -100
+_AT_NO_AUTOMOUNT: Final = 0x800
+_AT_STATX_DONT_SYNC: Final = 0x4000
+_STATX_BYTES: Final = 256
+_STATX_DEVICES: Final = struct.Struct("=4I")  # rdev_major, rdev_minor, dev_major, dev_minor
+_STATX_DEVICES_OFFSET: Final = 128
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: str
+    mount_namespace: str
+
+    def name(self) -> str:
+        try:
+            with open(f"/proc/{self.pid}/comm", encoding="utf-8", errors="replace") as file:
+                return f"process {self.pid} ({file.read().strip()})"
+        except OSError:
+            return f"process {self.pid}"
+
+    def container(self) -> str | None:
+        """Name the container it runs in, if its mounts or its cgroup tell."""
+        for file_name in ("cgroup", "mountinfo"):
+            try:
+                with open(f"/proc/{self.pid}/{file_name}", encoding="utf-8", errors="replace") as file:
+                    found = container_in(file.read())
+            except OSError:
+                continue
+            if found:
+                return f"container {found}"
+        return None
+
+
+def describe(source: MountSource | None, target: str) -> str:
+    """Name those who use the device, or what is mounted at `target`, in at most one short line. Blocks.
+
+    Returns:
+        Such as `container 3f2c1a9b0d11, process 77 (mysqld) and 2 more`; never empty.
+    """
+    device = device_number(source.device) if source else None
+    if device is None:
+        device = _mounted_device(target)
+    if device is None:
+        return NOBODY_SEEN
+    return shorten(list(dict.fromkeys(_holders(device, target)))) or NOBODY_SEEN
+
+
+def shorten(names: list[str]) -> str:
+    """Join the first names and count the others. Pure."""
+    if len(names) > _SHOWN:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return ", ".join(names)
+
+
+def container_in(text: str) -> str | None:
+    """Return the short id of the container that a mountinfo or cgroup file tells of. Pure."""
+    found = _CONTAINER.search(text)
+    return found[1][:12] if found else None
+
+
+def _holders(device: int, target: str) -> Iterator[str]:
+    yield from _block_holders(device)
+    deadline = time.monotonic() + _DEADLINE_S
+    numbers = _numbers_of_files(device)
+    seen_namespaces = set()
+    for process in _processes():
+        if time.monotonic() > deadline:
+            return
+        if process.mount_namespace not in seen_namespaces:
+            seen_namespaces.add(process.mount_namespace)
+            yield from _mounts_of_namespace(process, device, target)
+        if _uses(process, numbers):
+            yield process.container() or process.name()
+
+
+def _processes() -> Iterator[_Process]:
+    """Give all processes but this one, ours first, so that our own namespace is known as such."""
+    own = str(os.getpid())
+    for pid in [
+        own,
+        *sorted((name for name in os.listdir("/proc") if name.isdigit() and name != own), key=int),
+    ]:
+        try:
+            yield _Process(pid, os.readlink(f"/proc/{pid}/ns/mnt"))
+        except OSError:
+            continue  # ended meanwhile, or not ours to see
+
+
+def _mounts_of_namespace(process: _Process, device: int, target: str) -> Iterator[str]:
+    try:
+        entries = mountinfo.parse(mountinfo.read(process.pid))
+    except OSError:
+        return
+    places = [entry.mountpoint for entry in entries if is_of_device(entry, device)]
+    if process.pid == str(os.getpid()):
+        yield from (f"a mount at {place}" for place in places if place != target)
+    elif places:
+        yield process.container() or f"{process.name()} in another mount namespace"
+
+
+def _uses(process: _Process, numbers: set[int]) -> bool:
+    """Tell whether a process stands in, runs from or has open a file of the device, or the device itself."""
+    if process.pid == str(os.getpid()):
+        return False
+    folder = f"/proc/{process.pid}"
+    links = [f"{folder}/cwd", f"{folder}/root", f"{folder}/exe"]
+    try:
+        links += [f"{folder}/fd/{name}" for name in os.listdir(f"{folder}/fd")]
+    except OSError:
+        return False
+    return any(not numbers.isdisjoint(_device_numbers(link)) for link in links)
+
+
+def _numbers_of_files(device: int) -> set[int]:
+    """Return the device numbers of its files: its own, on btrfs those of the subvolumes mounted here."""
+    try:
+        entries = mountinfo.parse(mountinfo.read())
+    except OSError:
+        return {device}
+    places = (
+        entry.mountpoint for entry in entries if entry.fs_type == "btrfs" and is_of_device(entry, device)
+    )
+    return {device, *(number for place in places for number in _device_numbers(place)[1:])}
+
+
+def _device_numbers(link: str) -> tuple[int, ...]:
+    """Return the device number a file lies on and the one it is.
+
+    By statx and not os.stat: it can be told not to ask a file server, which may be dead.
+    """
+    answer = ctypes.create_string_buffer(_STATX_BYTES)
+    flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT
+    if _libc.statx(_AT_FDCWD, os.fsencode(link), flags, 0, answer) != 0:
+        return ()
+    numbers = _STATX_DEVICES.unpack_from(answer, _STATX_DEVICES_OFFSET)
+    return (os.makedev(*numbers[:2]), os.makedev(*numbers[2:]))
+
+
+def _block_holders(device: int) -> Iterator[str]:
+    """Name devices stacked upon this one, such as dm-0, and swap."""
+    try:
+        folder = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/holders"
+        yield from (f"block device {name}" for name in sorted(os.listdir(folder)))
+        with open("/proc/swaps", encoding="utf-8", errors="replace") as file:
+            areas = [line.split()[0] for line in file.read().splitlines()[1:] if line.strip()]
+    except OSError:
+        return
+    if any(device_number(area) == device for area in areas):
+        yield "swap"
+
+
+def _mounted_device(target: str) -> int | None:
+    try:
+        entries = mountinfo.entries_at(mountinfo.read(), target)
+    except OSError:
+        return None
+    if not entries:
+        return None
+    top = entries[-1]
+    return device_number(top.source) if top.fs_type == "btrfs" else top.device

@@ -1,0 +1,69 @@
+"""The real machine: `volplug.host.base.Host` on the kernel of this host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from volplug.host import contents, devices, directories, filesystems, holders, mounts
+from volplug.host.base import MountRequest
+from volplug.host.threads import blocking
+from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
+
+
+class Machine:
+    """This machine. Thin: each call is one function of a sibling module, in a thread where it may block."""
+
+    def __init__(self) -> None:
+        self._filesystems = filesystems.installed()
+
+    def filesystems(self) -> Sequence[str]:
+        """See `Host`. Looked up once, when this object is made."""
+        return self._filesystems
+
+    async def mount_state(self, target: str, source: MountSource | None) -> MountState:
+        """See `Host`."""
+        return await blocking(mounts.mount_state, target, source)
+
+    async def mounts_below(self, root: str) -> Sequence[str]:
+        """See `Host`."""
+        return await blocking(mounts.mounts_below, root)
+
+    async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
+        """See `Host`."""
+        return await contents.read_contents(source.device, tag)
+
+    async def is_held(self, source: MountSource, patience_s: float) -> bool:
+        """See `Host`; a device that is not there raises DeviceNotFound."""
+        return await devices.is_held(source.device, patience_s)
+
+    async def describe_holders(self, source: MountSource | None, target: str) -> str:
+        """See `Host`."""
+        return await blocking(holders.describe, source, target)
+
+    async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
+        """See `Host`; what is neither blank nor our own remnant raises FilesystemMismatch."""
+        await filesystems.make_filesystem(source.device, spec, tag)
+
+    async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
+        """See `Host`."""
+        await filesystems.check_filesystem(source.device, fs_type)
+
+    async def mount(self, request: MountRequest) -> None:
+        """See `Host`."""
+        await blocking(mounts.mount, request)
+
+    async def unmount(self, target: str) -> None:
+        """See `Host`."""
+        await blocking(mounts.unmount, target)
+
+    async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
+        """See `Host`."""
+        await blocking(directories.make_data_directory, target, subpath, spec)
+
+    async def has_data_directory(self, target: str, subpath: str) -> bool:
+        """See `Host`."""
+        return await blocking(directories.has_data_directory, target, subpath)
+
+    async def usage(self, target: str) -> Usage:
+        """See `Host`."""
+        return await blocking(directories.usage, target)

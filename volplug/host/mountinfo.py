@@ -1,0 +1,91 @@
+"""Reading /proc/PID/mountinfo. Pure. Format: proc_pid_mountinfo(5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+_TO_ESCAPE: Final = re.compile(r"[ \t\n\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of mountinfo.
+
+    Attributes:
+        device: Device number of the filesystem; for btrfs an anonymous one, not its disk's.
+        root: Which directory of the filesystem is mounted.
+        mountpoint: Where, seen from the process's root.
+        fs_type: Such as ext4.
+        source: Device path as it was given to mount.
+        options: Options of the filesystem (not those of this mount), such as `rw` and `errors=remount-ro`.
+    """
+
+    device: int
+    root: str
+    mountpoint: str
+    fs_type: str
+    source: str
+    options: frozenset[str]
+
+
+def read(pid: int | str = "self") -> str:
+    """Read the mountinfo of a process; OSError comes through."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def parse(text: str) -> list[MountEntry]:
+    """Return all entries, in the kernel's order: a later one hides an earlier one at the same place."""
+    return [_parse_line(line) for line in _lines(text)]
+
+
+def entries_at(text: str, mountpoint: str) -> list[MountEntry]:
+    """Return the entries of one mountpoint; parses no other line, as a host may have thousands."""
+    wanted = f" {_escaped(mountpoint)} "
+    return [
+        entry
+        for line in _lines(text)
+        if wanted in line
+        if (entry := _parse_line(line)).mountpoint == mountpoint
+    ]
+
+
+def directly_below(text: str, root: str) -> list[str]:
+    """Return the distinct mountpoints whose parent directory is `root`, sorted."""
+    wanted = f" {_escaped(root).rstrip('/')}/"
+    found: Iterable[str] = (_parse_line(line).mountpoint for line in _lines(text) if wanted in line)
+    parent = root.rstrip("/") or "/"
+    return sorted({mountpoint for mountpoint in found if os.path.dirname(mountpoint) == parent})
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]  # not splitlines: a path may hold other line ends
+
+
+def _parse_line(line: str) -> MountEntry:
+    # 36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue
+    fixed, _, variable = line.partition(" - ")
+    _, _, numbers, root, mountpoint, *_ = fixed.split(" ")
+    fs_type, source, options = [*variable.split(" "), "", ""][:3]
+    major, _, minor = numbers.partition(":")
+    return MountEntry(
+        device=os.makedev(int(major), int(minor)),
+        root=_unescaped(root),
+        mountpoint=_unescaped(mountpoint),
+        fs_type=fs_type,
+        source=_unescaped(source),
+        options=frozenset(options.split(",")),
+    )
+
+
+def _unescaped(field: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
+
+
+def _escaped(path: str) -> str:
+    return _TO_ESCAPE.sub(lambda match: f"\\{ord(match[0]):03o}", path)

@@ -1,0 +1,193 @@
+"""Mounting and unmounting by system call. Every function but the pure ones blocks: call it in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from volplug.errors import MountFailed, VolumeInUse
+from volplug.host import mountinfo
+from volplug.host.base import MountRequest
+from volplug.host.devices import device_number
+from volplug.host.mountinfo import MountEntry
+from volplug.models import MountSource, MountState
+
+# sys/mount.h
+_FLAGS: Final = {
+    "nosuid": 2,
+    "nodev": 4,
+    "noexec": 8,
+    "sync": 16,
+    "dirsync": 128,
+    "noatime": 1024,
+    "nodiratime": 2048,
+    "relatime": 1 << 21,
+    "strictatime": 1 << 24,
+    "lazytime": 1 << 25,
+}
+# Words of mount(8) that mean what happens anyway; the kernel would refuse them.
+_NO_MEANING: Final = frozenset(
+    {"defaults", "rw", "suid", "dev", "exec", "async", "atime", "diratime", "auto", "noauto", "nofail"}
+    | {"_netdev", "nouser"}
+)
+_UMOUNT_NOFOLLOW: Final = 8
+# How filesystems show that they stopped writing after an error; ext4 says `emergency_ro` since Linux 6.15.
+_STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
+_MAX_LAYERS: Final = 64
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
+    """Split options as users write them into the flags and the data string of mount(2). Pure.
+
+    ext4 stops writing at the first error unless the user says otherwise. xfs always gets `nouuid`: clones of
+    a volume share its UUID, and our own records tell them apart.
+    """
+    flags = 0
+    data: list[str] = []
+    for option in (part for text in options for part in text.split(",")):
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        elif option and option not in _NO_MEANING:
+            data.append(option)
+    if fs_type == "ext4" and not any(option.startswith("errors=") for option in data):
+        data.append("errors=remount-ro")
+    if fs_type == "xfs" and "nouuid" not in data:
+        data.append("nouuid")
+    return flags, ",".join(data)
+
+
+def mount(request: MountRequest) -> None:
+    """Create the bare directory and mount on it.
+
+    The directory has mode 0000: what writes to it by mistake while nothing is mounted fails, root excepted.
+
+    Raises:
+        MountFailed: With the kernel's reason; also if the directory holds files or a mount already.
+    """
+    target = _resolved(request.target)
+    _make_bare_directory(target)
+    flags, data = split_options(request.fs_type, request.options)
+    arguments = (request.source.device, target, request.fs_type)
+    result = _libc.mount(*(os.fsencode(text) for text in arguments), ctypes.c_ulong(flags), os.fsencode(data))
+    if result != 0:
+        code = ctypes.get_errno()
+        with contextlib.suppress(OSError):
+            os.rmdir(target)
+        raise _mount_failure(request, code, data)
+
+
+def unmount(target: str) -> None:
+    """Unmount every layer and remove the bare directory; nothing mounted is success.
+
+    Removing the directory also ends copies of the mount that other mount namespaces inherited at that very
+    place and do not use, because the kernel detaches what is mounted on a removed directory. A directory
+    that holds files stays; the next mount refuses it.
+
+    Raises:
+        VolumeInUse: If the kernel says busy.
+        MountFailed: With the kernel's other reasons.
+    """
+    target = _resolved(target)
+    for _ in range(_MAX_LAYERS):
+        if not mountinfo.entries_at(mountinfo.read(), target):
+            break
+        if _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW) != 0:
+            code = ctypes.get_errno()
+            if code == errno.EBUSY:
+                raise VolumeInUse(f"the mount at {target} is busy")
+            raise MountFailed(f"unmounting {target} failed: {os.strerror(code)}")
+    else:
+        raise MountFailed(f"unmounting {target} failed: after {_MAX_LAYERS} layers there is still one")
+    with contextlib.suppress(OSError):
+        os.rmdir(target)
+
+
+def mount_state(target: str, source: MountSource | None) -> MountState:
+    """Tell what is mounted at `target`. Reads no filesystem data, so it does not hang on a dead device."""
+    target = _resolved(target)
+    entries = mountinfo.entries_at(mountinfo.read(), target)
+    device = device_number(source.device) if source else None
+    return judge(entries, device, is_alive=not entries or _answers(target))
+
+
+def judge(entries: Sequence[MountEntry], device: int | None, *, is_alive: bool) -> MountState:
+    """Judge the entries of one mountpoint against a device number.
+
+    Args:
+        entries: All layers. A mount root that is bound to itself shows each mount twice, which is fine.
+        device: None if the device is not there.
+        is_alive: Whether the filesystem still answers for its root directory.
+    """
+    if not entries:
+        return MountState.NONE
+    if device is None or not all(is_of_device(entry, device) for entry in entries):
+        return MountState.STALE
+    if not is_alive or any(entry.options & _STOPPED for entry in entries):
+        return MountState.READ_ONLY
+    return MountState.OK
+
+
+def is_of_device(entry: MountEntry, device: int) -> bool:
+    """Tell whether an entry is of this block device; btrfs has an anonymous number, so its source counts."""
+    if entry.device == device:
+        return True
+    return entry.fs_type == "btrfs" and device_number(entry.source) == device
+
+
+def mounts_below(root: str) -> list[str]:
+    """Return the paths directly below `root` that have something mounted on them."""
+    found = mountinfo.directly_below(mountinfo.read(), os.path.realpath(root))
+    return [os.path.join(root, os.path.basename(path)) for path in found]
+
+
+def _resolved(target: str) -> str:
+    """Resolve links above the target, as the kernel does in mountinfo; never the target itself."""
+    parent, name = os.path.split(target)
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def _answers(target: str) -> bool:
+    # xfs shows its shutdown nowhere in mountinfo, but refuses with EIO. The root inode is in memory.
+    try:
+        os.stat(target)
+    except OSError as exc:
+        return exc.errno != errno.EIO
+    return True
+
+
+def _make_bare_directory(target: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(target, 0)
+            return
+        if mountinfo.entries_at(mountinfo.read(), target):
+            raise MountFailed(f"something is mounted at {target} already")
+        if not stat.S_ISDIR(os.lstat(target).st_mode):
+            raise MountFailed(f"{target} is not a directory", f"Move {target} away")
+        if os.listdir(target):
+            raise MountFailed(
+                f"the directory {target} holds files that a mount would hide",
+                f"Look at what is in {target} and move it away",
+            )
+        os.chmod(target, 0)
+    except OSError as exc:
+        raise MountFailed(f"the directory {target} cannot be made: {exc.strerror}") from exc
+
+
+def _mount_failure(request: MountRequest, code: int, data: str) -> MountFailed:
+    cause = f"mounting {request.source.device} as {request.fs_type} failed: {os.strerror(code)}"
+    if code == errno.ENODEV:
+        return MountFailed(cause, f"Load the kernel module {request.fs_type}")
+    if code == errno.EINVAL and request.options:
+        return MountFailed(f"{cause} (options {data})", "Check the mount options; the kernel's log says more")
+    if code in (errno.EINVAL, errno.EUCLEAN):
+        return MountFailed(cause, "The kernel's log (dmesg) says more")
+    return MountFailed(cause)

@@ -1,0 +1,247 @@
+"""Running programs. Nothing else in the package starts any.
+
+A program runs in a thread of the pool and in a session of its own: neither a cancelled task, nor a closed
+event loop, nor Ctrl-C on volplug's terminal kills a half-done mkfs or fsck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from volplug.errors import CommandFailed, HostError, Unsupported
+from volplug.host import threads
+
+_HALF_EXCERPT_BYTES: Final = 2048
+_SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that has ended.
+
+    Attributes:
+        argv: What was run.
+        exit_code: Its exit code; minus the signal's number if a signal killed it.
+        stdout: Start and end of what it printed, at most about 4 KiB.
+        stderr: Start and end of its complaints, at most about 4 KiB.
+    """
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def search_path() -> str:
+    """Return the PATH that programs are searched in: the caller's, then the system's directories."""
+    own = [part for part in os.environ.get("PATH", "").split(os.pathsep) if os.path.isabs(part)]
+    return os.pathsep.join(dict.fromkeys([*own, *_SYSTEM_PATH]))
+
+
+async def run(
+    argv: Sequence[str], *, ok: Collection[int] = (0,), stop_signal: signal.Signals | None = None
+) -> Finished:
+    """Run a program without a shell and wait until it has ended, whatever happens to the caller.
+
+    Args:
+        argv: Program and arguments.
+        ok: Exit codes that are not failures.
+        stop_signal: Sent when the awaiting task is cancelled, to programs that then stop in good order; the
+            others are left to finish. In both cases the cancellation is raised after the program's end.
+
+    Raises:
+        CommandFailed: On any other exit code.
+        Unsupported: If the program is not installed.
+        HostError: If it cannot be started, or its exit code was lost.
+    """
+    child = _Child(tuple(argv), stop_signal)
+    finished = await _outlive_cancellation(child)
+    if finished.exit_code not in ok:
+        raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
+    return finished
+
+
+def running_programs() -> tuple[str, ...]:
+    """Return the names of the programs that run now."""
+    with _idle:
+        return tuple(child.argv[0] for child in _running)
+
+
+async def wait_for_programs(timeout_s: float) -> tuple[str, ...]:
+    """At shutdown: ask those that may be asked to stop, and wait for all.
+
+    Returns:
+        The names of programs that still run after the timeout.
+    """
+    with _idle:
+        children = tuple(_running)
+    for child in children:
+        child.ask_to_stop()
+    await threads.blocking(_wait_idle, timeout_s)
+    return running_programs()
+
+
+def reap_orphans() -> int:
+    """As PID 1: collect ended processes that nobody waits for, and return how many.
+
+    A plain `waitpid(-1)` would steal the exit code of a program that `run` waits for.
+    """
+    reaped = 0
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            with _idle:
+                if any(child.pid == ended.si_pid for child in _running):
+                    return reaped  # its own thread collects it, and the next SIGCHLD brings us back
+                os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
+            reaped += 1
+    return reaped
+
+
+@dataclass(eq=False, slots=True)
+class _Child:
+    argv: tuple[str, ...]
+    stop_signal: signal.Signals | None
+    pid: int = 0
+    alive: bool = False
+    asked: bool = False
+
+    def ask_to_stop(self) -> None:
+        with _idle:
+            self.asked = True
+            self.pass_on_the_request()
+
+    def pass_on_the_request(self) -> None:
+        """Send the signal if the process is there; the caller holds the lock."""
+        if self.asked and self.alive and self.stop_signal is not None:
+            os.kill(self.pid, self.stop_signal)
+
+
+_running: Final[set[_Child]] = set()
+_idle: Final = threading.Condition()  # guards the set and the children in it; notified when it empties
+
+
+def _wait_idle(timeout_s: float) -> bool:
+    with _idle:
+        return _idle.wait_for(lambda: not _running, timeout_s)
+
+
+async def _outlive_cancellation(child: _Child) -> Finished:
+    work = threads.submit(_run_to_end, child)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})  # unlike a plain await, leaves the work alone when cancelled
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+            child.ask_to_stop()
+    if cancelled is not None:
+        work.exception()  # seen: the caller who would want it has gone
+        raise cancelled
+    return work.result()
+
+
+def _run_to_end(child: _Child) -> Finished:
+    try:
+        process = _start(child)
+    except FileNotFoundError:
+        raise Unsupported(
+            f"the program {child.argv[0]} is not installed on this host",
+            f"Install the package that brings {child.argv[0]}",
+        ) from None
+    except OSError as exc:
+        raise HostError(f"the program {child.argv[0]} cannot be started: {exc.strerror}") from exc
+    try:
+        stdout, stderr = _drain(process)
+        exit_code = _wait(child)
+    finally:
+        _forget(child, process)
+    return Finished(child.argv, exit_code, stdout, stderr)
+
+
+def _start(child: _Child) -> subprocess.Popen[bytes]:
+    # Under the lock, so that reap_orphans never sees a child that is not yet in the set.
+    with _idle:
+        process = subprocess.Popen(  # noqa: S603 - an argument vector, never a shell
+            child.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
+            cwd="/",  # a program must not pin a mount by standing in it
+            start_new_session=True,
+        )
+        child.pid, child.alive = process.pid, True
+        _running.add(child)
+        child.pass_on_the_request()
+    return process
+
+
+def _wait(child: _Child) -> int:
+    """Wait without reaping, so that the PID stays ours to signal until the child is out of the set.
+
+    Popen.wait would take a status that somebody else has collected for success.
+    """
+    try:
+        ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        ended = None
+    if ended is None:
+        raise HostError(f"the exit code of {child.argv[0]} was lost: another part of this process took it")
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def _forget(child: _Child, process: subprocess.Popen[bytes]) -> None:
+    with _idle:
+        child.alive = False
+        process.wait()
+        _running.discard(child)
+        _idle.notify_all()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+class _Excerpt:
+    """The start and the end of a stream: mkfs says first what is wrong, fsck last."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+        self._is_cut = False
+
+    def add(self, chunk: bytes) -> None:
+        room = _HALF_EXCERPT_BYTES - len(self._head)
+        self._head += chunk[:room]
+        rest = self._tail + chunk[room:]
+        self._is_cut = self._is_cut or len(rest) > _HALF_EXCERPT_BYTES
+        self._tail = rest[-_HALF_EXCERPT_BYTES:]
+
+    def text(self) -> str:
+        cut = b"\n...\n" if self._is_cut else b""
+        return (self._head + cut + self._tail).decode("utf-8", "replace")
+
+
+def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """Read both pipes until the program closes them, so that it never blocks on a full one."""
+    stdout, stderr = _Excerpt(), _Excerpt()
+    with selectors.DefaultSelector() as selector:
+        for stream, excerpt in ((process.stdout, stdout), (process.stderr, stderr)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, excerpt)
+        while selector.get_map():
+            for key, _ in selector.select():
+                chunk = os.read(key.fd, 65536)
+                if chunk:
+                    key.data.add(chunk)
+                else:
+                    selector.unregister(key.fileobj)
+    return stdout.text(), stderr.text()

@@ -1,0 +1,106 @@
+"""What the superblocks of ext4, xfs and btrfs say. Pure: bytes in, facts out.
+
+Offsets: for ext4 the kernel's Documentation/filesystems/ext4/super.rst, for xfs `struct xfs_dsb` in
+fs/xfs/libxfs/xfs_format.h, for btrfs `struct btrfs_super_block` in include/uapi/linux/btrfs_tree.h.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+MIB: Final = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Superblock:
+    """One superblock.
+
+    Attributes:
+        fs_type: ext4, xfs or btrfs.
+        uuid: In lower case with hyphens.
+        is_finished: False while mkfs has not reached its end.
+        is_clean: False if the filesystem is in use, was not unmounted, or has noted errors. xfs and btrfs
+            keep no such note in the superblock and replay their logs at mount: always True.
+    """
+
+    fs_type: str
+    uuid: str
+    is_finished: bool
+    is_clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a device, in bytes."""
+
+    offset: int
+    length: int
+
+
+PRIMARY: Final = {
+    "ext4": Region(0, 4096),
+    "xfs": Region(0, 4096),
+    "btrfs": Region(64 * 1024, 4096),
+}
+
+# Where programs that look for an old filesystem look, besides the primary place.
+COPIES: Final = {
+    "ext4": (),
+    "xfs": (),
+    "btrfs": (Region(64 * MIB, 4096), Region(256 * 1024 * MIB, 4096)),
+}
+
+_EXT_OFFSET: Final = 1024
+_EXT_MAGIC: Final = 0xEF53
+_EXT_STATE_VALID: Final = 0x1
+_EXT_STATE_ERROR: Final = 0x2
+_EXT_INCOMPAT_RECOVER: Final = 0x4
+_EXT_INCOMPAT_JOURNAL_DEV: Final = 0x8
+_XFS_MAGIC: Final = b"XFSB"
+_BTRFS_MAGIC: Final = b"_BHRfS_M"
+_BTRFS_MAGIC_UNFINISHED: Final = b"!BHRfS_M"  # mkfs.btrfs writes the real one last
+
+
+def parse(fs_type: str, data: bytes) -> Superblock | None:
+    """Read the superblock of one filesystem type from the bytes of its region.
+
+    Returns:
+        The superblock, or None if the bytes are none of this type, or too few.
+    """
+    if len(data) < PRIMARY[fs_type].length:
+        return None
+    return {"ext4": _parse_ext4, "xfs": _parse_xfs, "btrfs": _parse_btrfs}[fs_type](data)
+
+
+def _parse_ext4(data: bytes) -> Superblock | None:
+    block = data[_EXT_OFFSET:]
+    magic, state = struct.unpack_from("<HH", block, 0x38)
+    (incompatible,) = struct.unpack_from("<I", block, 0x60)
+    if magic != _EXT_MAGIC or incompatible & _EXT_INCOMPAT_JOURNAL_DEV:
+        return None
+    is_clean = (
+        bool(state & _EXT_STATE_VALID)
+        and not state & _EXT_STATE_ERROR
+        and not incompatible & _EXT_INCOMPAT_RECOVER
+    )
+    return Superblock("ext4", _uuid(block, 0x68), is_finished=True, is_clean=is_clean)
+
+
+def _parse_xfs(data: bytes) -> Superblock | None:
+    if not data.startswith(_XFS_MAGIC):
+        return None
+    return Superblock("xfs", _uuid(data, 32), is_finished=data[126] == 0, is_clean=True)
+
+
+def _parse_btrfs(data: bytes) -> Superblock | None:
+    magic = data[64:72]
+    if magic not in (_BTRFS_MAGIC, _BTRFS_MAGIC_UNFINISHED):
+        return None
+    return Superblock("btrfs", _uuid(data, 32), is_finished=magic == _BTRFS_MAGIC, is_clean=True)
+
+
+def _uuid(data: bytes, offset: int) -> str:
+    return str(uuid.UUID(bytes=data[offset : offset + 16]))

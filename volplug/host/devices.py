@@ -34,14 +34,14 @@ def opened(path: str, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def size_bytes(descriptor: int) -> int:
-    """Return the size of an open block device."""
+def open_size_bytes(descriptor: int) -> int:
+    """Return the size of an open block device; OSError comes through."""
     answer = fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8))
     return int(struct.unpack("=Q", answer)[0])
 
 
-def device_size_bytes(device: str) -> int:
-    """Return the size of a block device by its path.
+def size_bytes(device: str) -> int:
+    """Return the size of a block device. Blocks.
 
     Raises:
         DeviceNotFound: If it is not there.
@@ -49,7 +49,7 @@ def device_size_bytes(device: str) -> int:
     """
     try:
         with opened(device, os.O_RDONLY) as descriptor:
-            return size_bytes(descriptor)
+            return open_size_bytes(descriptor)
     except OSError as exc:
         raise unusable(device, exc) from exc
 
@@ -140,8 +140,10 @@ async def _block_events() -> AsyncIterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     def receive() -> None:
-        while monitor.poll(timeout=0) is not None:
-            event.set()
+        event.set()
+        with contextlib.suppress(OSError):  # ENOBUFS: events were lost, but the question is asked anyway
+            while monitor.poll(timeout=0) is not None:
+                pass
 
     loop.add_reader(monitor.fileno(), receive)
     try:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from volplug.errors import HostError
-from volplug.host.devices import size_bytes, unusable
+from volplug.host.devices import open_size_bytes, unusable
 
 PAGE_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -80,7 +80,7 @@ class DirectReader:
 
 def _known_size_bytes(device: str, descriptor: int) -> int:
     try:
-        found = size_bytes(descriptor)
+        found = open_size_bytes(descriptor)
     except OSError as exc:
         raise unusable(device, exc) from exc
     if found == 0:

@@ -11,7 +11,7 @@ from typing import Final
 
 from volplug.errors import CommandFailed, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host.contents import is_expected, read_contents, read_superblock
-from volplug.host.devices import is_held_now, opened, size_bytes, unusable
+from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
 from volplug.host.process import run, search_path
 from volplug.host.superblocks import COPIES, PRIMARY, parse
 from volplug.host.threads import blocking
@@ -130,7 +130,7 @@ def _clear_remnants(device: str, tag: FilesystemTag) -> None:
     """
     try:
         with opened(device, os.O_RDWR | os.O_EXCL) as descriptor:
-            end = size_bytes(descriptor)
+            end = open_size_bytes(descriptor)
             for region in (PRIMARY[tag.fs_type], *COPIES[tag.fs_type]):
                 if region.offset + region.length > end:
                     continue

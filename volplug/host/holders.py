@@ -98,11 +98,11 @@ def _holders(device: int, target: str) -> Iterator[str]:
     for process in _processes():
         if time.monotonic() > deadline:
             return
-        if process.mount_namespace not in seen_namespaces:
-            seen_namespaces.add(process.mount_namespace)
-            yield from _mounts_of_namespace(process, device, target)
         if _uses(process, numbers):
             yield process.container() or process.name()
+        elif process.mount_namespace not in seen_namespaces:
+            yield from _mounts_of_namespace(process, device, target)
+        seen_namespaces.add(process.mount_namespace)
 
 
 def _processes() -> Iterator[_Process]:

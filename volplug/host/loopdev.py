@@ -17,7 +17,6 @@ import random
 import stat
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,6 +107,21 @@ def status(path: str) -> LoopDevice | None:
         raise HostError(f"the loop device {path} cannot be asked: {exc.strerror}") from exc
 
 
+def attached() -> list[LoopDevice]:
+    """Return all loop devices of this host that have an image.
+
+    Raises:
+        HostError: If they cannot be listed.
+    """
+    try:
+        names = [name for name in os.listdir(_SYS_BLOCK) if name.startswith("loop")]
+        # The kernel shows the directory `loop` only while the device has an image.
+        paths = [_with_node(name) for name in names if os.path.exists(f"{_SYS_BLOCK}/{name}/loop")]
+    except OSError as exc:
+        raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
+    return [device for path in paths if (device := status(path)) is not None]
+
+
 def find(backing_dev: int, backing_inode: int) -> LoopDevice | None:
     """Return the loop device that has this file; paths are never compared, they change between namespaces.
 
@@ -116,7 +130,7 @@ def find(backing_dev: int, backing_inode: int) -> LoopDevice | None:
     """
     found = [
         device
-        for device in _attached()
+        for device in attached()
         if (device.backing_dev, device.backing_inode) == (backing_dev, backing_inode)
     ]
     if len(found) > 1:
@@ -144,9 +158,9 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
     """
     try:
         with opened(path, os.O_RDONLY | os.O_EXCL) as device:
-            attached = _read_status(device, path)
-            if expected is not None and not _is_same_image(attached, expected):
-                raise DeviceMismatch(f"{path} has the image {attached.label}, not {expected.label}")
+            current = _read_status(device, path)
+            if expected is not None and not _is_same_image(current, expected):
+                raise DeviceMismatch(f"{path} has the image {current.label}, not {expected.label}")
             fcntl.ioctl(device, _LOOP_CLR_FD)
     except OSError as exc:
         if exc.errno in _NOT_ATTACHED:
@@ -154,7 +168,7 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
         if exc.errno == errno.EBUSY:
             raise VolumeInUse(f"{path} is in use") from exc
         raise HostError(f"the loop device {path} cannot be detached: {exc.strerror}") from exc
-    _wait_until_gone(path, attached)
+    _wait_until_gone(path, current)
 
 
 def disable_discard(path: str) -> bool:
@@ -256,17 +270,6 @@ def _with_node(name: str) -> str:
     return path
 
 
-def _attached() -> Iterator[LoopDevice]:
-    try:
-        names = [name for name in os.listdir(_SYS_BLOCK) if name.startswith("loop")]
-        for name in names:
-            # The kernel shows this directory only while the device has an image.
-            if os.path.exists(f"{_SYS_BLOCK}/{name}/loop") and (device := status(_with_node(name))):
-                yield device
-    except OSError as exc:
-        raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
-
-
 def _read_status(device: int, path: str) -> LoopDevice:
     fields = _INFO.unpack(fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(_INFO.size)))
     flags = fields[8]
@@ -287,10 +290,10 @@ def _is_same_image(one: LoopDevice | None, other: LoopDevice) -> bool:
     return (one.backing_dev, one.backing_inode) == (other.backing_dev, other.backing_inode)
 
 
-def _wait_until_gone(path: str, attached: LoopDevice) -> None:
+def _wait_until_gone(path: str, previous: LoopDevice) -> None:
     deadline = time.monotonic() + _DETACH_TIMEOUT_S
     wait_s = 0.001
-    while _is_same_image(status(path), attached):
+    while _is_same_image(status(path), previous):
         if time.monotonic() > deadline:
             raise HostError(
                 f"{path} did not go within {_DETACH_TIMEOUT_S:.0f} s of its detach, some program has it open",

@@ -14,53 +14,16 @@ from volplug.errors import MountFailed, VolumeInUse
 from volplug.host import mountinfo
 from volplug.host.base import MountRequest
 from volplug.host.devices import device_number
+from volplug.host.mount_options import refused_options, split_options
 from volplug.host.mountinfo import MountEntry
 from volplug.models import MountSource, MountState
 
-# sys/mount.h
-_FLAGS: Final = {
-    "nosuid": 2,
-    "nodev": 4,
-    "noexec": 8,
-    "sync": 16,
-    "dirsync": 128,
-    "noatime": 1024,
-    "nodiratime": 2048,
-    "relatime": 1 << 21,
-    "strictatime": 1 << 24,
-    "lazytime": 1 << 25,
-}
-# Words of mount(8) that mean what happens anyway; the kernel would refuse them.
-_NO_MEANING: Final = frozenset(
-    {"defaults", "rw", "suid", "dev", "exec", "async", "atime", "diratime", "auto", "noauto", "nofail"}
-    | {"_netdev", "nouser"}
-)
 _UMOUNT_NOFOLLOW: Final = 8
 # How filesystems show that they stopped writing after an error; ext4 says `emergency_ro` since Linux 6.15.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _MAX_LAYERS: Final = 64
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-
-
-def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
-    """Split options as users write them into the flags and the data string of mount(2). Pure.
-
-    ext4 stops writing at the first error unless the user says otherwise. xfs always gets `nouuid`: clones of
-    a volume share its UUID, and our own records tell them apart.
-    """
-    flags = 0
-    data: list[str] = []
-    for option in (part for text in options for part in text.split(",")):
-        if option in _FLAGS:
-            flags |= _FLAGS[option]
-        elif option and option not in _NO_MEANING:
-            data.append(option)
-    if fs_type == "ext4" and not any(option.startswith("errors=") for option in data):
-        data.append("errors=remount-ro")
-    if fs_type == "xfs" and "nouuid" not in data:
-        data.append("nouuid")
-    return flags, ",".join(data)
 
 
 def mount(request: MountRequest) -> None:
@@ -186,8 +149,8 @@ def _mount_failure(request: MountRequest, code: int, data: str) -> MountFailed:
     cause = f"mounting {request.source.device} as {request.fs_type} failed: {os.strerror(code)}"
     if code == errno.ENODEV:
         return MountFailed(cause, f"Load the kernel module {request.fs_type}")
-    if code == errno.EINVAL and request.options:
-        return MountFailed(f"{cause} (options {data})", "Check the mount options; the kernel's log says more")
+    if code == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):
+        return MountFailed(f"{cause}: {', '.join(refusals)}", "Correct the mount options")
     if code in (errno.EINVAL, errno.EUCLEAN):
         return MountFailed(cause, "The kernel's log (dmesg) says more")
     return MountFailed(cause)

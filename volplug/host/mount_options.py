@@ -1,0 +1,87 @@
+"""Mount options: how mount(2) wants them, and what the kernel has against them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Final
+
+# sys/mount.h
+_FLAGS: Final = {
+    "nosuid": 2,
+    "nodev": 4,
+    "noexec": 8,
+    "sync": 16,
+    "dirsync": 128,
+    "noatime": 1024,
+    "nodiratime": 2048,
+    "relatime": 1 << 21,
+    "strictatime": 1 << 24,
+    "lazytime": 1 << 25,
+}
+# Words of mount(8) that mean what happens anyway; the kernel would refuse them.
+_NO_MEANING: Final = frozenset(
+    {"defaults", "rw", "suid", "dev", "exec", "async", "atime", "diratime", "auto", "noauto", "nofail"}
+    | {"_netdev", "nouser"}
+)
+
+# The same numbers on every architecture that volplug runs on: asm-generic/unistd.h, linux/mount.h
+_SYS_FSOPEN: Final = 430
+_SYS_FSCONFIG: Final = 431
+_FSOPEN_CLOEXEC: Final = 1
+_FSCONFIG_SET_FLAG: Final = 0
+_FSCONFIG_SET_STRING: Final = 1
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
+    """Split options as users write them into the flags and the data string of mount(2). Pure.
+
+    ext4 stops writing at the first error unless the user says otherwise. xfs always gets `nouuid`: clones of
+    a volume share its UUID, and our own records tell them apart.
+    """
+    flags = 0
+    data: list[str] = []
+    for option in (part for text in options for part in text.split(",")):
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        elif option and option not in _NO_MEANING:
+            data.append(option)
+    if fs_type == "ext4" and not any(option.startswith("errors=") for option in data):
+        data.append("errors=remount-ro")
+    if fs_type == "xfs" and "nouuid" not in data:
+        data.append("nouuid")
+    return flags, ",".join(data)
+
+
+def refused_options(fs_type: str, data: str) -> list[str]:
+    """Ask the kernel why it refuses options: mount(2) says no more than "Invalid argument".
+
+    The options are set, one by one, on a mount that is never made (fsopen, Linux 5.2).
+
+    Returns:
+        The kernel's own words, such as `ext4: Unknown parameter 'foo'`; empty if it says nothing.
+    """
+    context = int(_libc.syscall(_SYS_FSOPEN, os.fsencode(fs_type), _FSOPEN_CLOEXEC))
+    if context < 0:
+        return []
+    try:
+        return [said for option in data.split(",") if option and (said := _refusal(context, option))]
+    finally:
+        os.close(context)
+
+
+def _refusal(context: int, option: str) -> str:
+    key, is_pair, value = option.partition("=")
+    command = _FSCONFIG_SET_STRING if is_pair else _FSCONFIG_SET_FLAG
+    text = os.fsencode(value) if is_pair else None
+    if _libc.syscall(_SYS_FSCONFIG, context, command, os.fsencode(key), text, 0) == 0:
+        return ""
+    said = b""
+    with contextlib.suppress(OSError):  # nothing (more) to read
+        while message := os.read(context, 4096):
+            said = message  # a letter for its kind, a space, the text
+    return said[2:].decode("utf-8", "replace").strip()

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -62,6 +63,25 @@ class DriverInfo:
     default_linger_s: float = 0.0
     options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _NO_PROFILES)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """What a driver is built from.
+
+    Attributes:
+        name: Name of the backend.
+        node_id: How this host calls itself; drivers of clouds ask the cloud instead.
+        cluster: Name shared by the hosts that share volumes; may be empty for drivers of one host.
+        state_dir: This host's state directory.
+        settings: The rest of the backend's table in the configuration file; each driver checks its own.
+    """
+
+    name: str
+    node_id: str
+    cluster: str
+    state_dir: Path
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

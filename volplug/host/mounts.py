@@ -19,7 +19,7 @@ from volplug.host.mountinfo import MountEntry
 from volplug.models import MountSource, MountState
 
 _UMOUNT_NOFOLLOW: Final = 8
-# How filesystems show that they stopped writing after an error; ext4 says `emergency_ro` since Linux 6.15.
+# How filesystems show that they stopped writing after an error; newer kernels say `emergency_ro` for ext4.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _MAX_LAYERS: Final = 64
 

@@ -1,0 +1,131 @@
+"""The composition root: the only place where objects are built, and the life of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from volplug import __version__
+from volplug.config import Settings
+from volplug.drivers.base import BackendConfig, Driver, Scope
+from volplug.drivers.registry import driver_factory
+from volplug.errors import StateUnusable
+from volplug.handlers.plugin import PluginHandler, Volumes
+from volplug.handlers.refusing import RefusingVolumes
+from volplug.host.machine import Machine
+from volplug.host.process import wait_for_programs
+from volplug.log import configure_logging
+from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
+from volplug.sizes import parse_size
+from volplug.state_dir import check_state_id, lock_state_dir
+from volplug.store.sqlite import SqliteStore
+from volplug.volumes.ledger import Ledger
+from volplug.volumes.options import Defaults
+from volplug.volumes.service import VolumeService
+from volplug.volumes.site import Limits, Site
+
+_LOG = structlog.get_logger(__name__)
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM. Ends the process: a thread that hangs on a dead device must not keep it.
+
+    Raises:
+        VolplugError: If this process cannot serve at all.
+    """
+    configure_logging(settings.log_level)
+    lock = lock_state_dir(settings.state_dir)
+    plugin_socket = PluginSocket.open(settings.socket)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, plugin_socket))
+    finally:
+        plugin_socket.close()
+    os.close(lock)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+async def _serve(settings: Settings, plugin_socket: PluginSocket) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    drivers = build_drivers(settings)
+    volumes: Volumes
+    service: VolumeService | None = None
+    store: SqliteStore | None = None
+    try:
+        check_state_id(settings.state_dir, settings.resolved_state_marker)
+        store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
+        volumes = service = await _build_service(settings, drivers, store)
+        await service.start()
+    except StateUnusable as error:
+        _LOG.error("serving nothing", error=str(error))
+        volumes = RefusingVolumes(error)
+    server = PluginServer(PluginHandler(volumes, _scope(drivers), EnginePeers().identify))
+    await server.start(plugin_socket)
+    _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
+    await stop.wait()
+    _LOG.info("stopping")
+    await _stop(server, service, store)
+
+
+async def _stop(server: PluginServer, service: VolumeService | None, store: SqliteStore | None) -> None:
+    """Answer what can be answered in time, detach what lingers; mounts stay, Docker's containers use them."""
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            if service is not None:
+                await asyncio.gather(server.stop(), service.stop(STOP_TIMEOUT_S))
+            else:
+                await server.stop()
+            await wait_for_programs(STOP_TIMEOUT_S)
+            if store is not None:
+                await store.close()
+    except TimeoutError:
+        _LOG.warning("stopped with work unfinished; the next start goes on with it")
+
+
+def build_drivers(settings: Settings) -> dict[str, Driver]:
+    """Build the drivers of all configured backends; none asks its backend anything yet."""
+    return {
+        name: driver_factory(table.driver)(
+            BackendConfig(name, settings.node_id, settings.cluster, settings.state_dir, table.driver_settings)
+        )
+        for name, table in settings.configured_backends.items()
+    }
+
+
+async def _build_service(settings: Settings, drivers: dict[str, Driver], store: SqliteStore) -> VolumeService:
+    loaded = await store.load()
+    if loaded.set_aside is not None:
+        _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
+    site = Site(
+        backends=drivers,
+        default_backend=settings.default_backend,
+        host=Machine(),
+        ledger=Ledger(store, loaded.entries, loaded.engine),
+        mount_root=str(settings.resolved_mount_root),
+        boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        limits=Limits(
+            slow_answer_s=settings.slow_answer_s, answer_s=settings.answer_s, linger_s=settings.linger_s
+        ),
+    )
+    defaults = Defaults(
+        fs_type=settings.default_fs,
+        size_bytes=parse_size(settings.default_size) if settings.default_size else None,
+        profiles=settings.profiles,
+    )
+    return VolumeService(site, defaults)
+
+
+def _scope(drivers: dict[str, Driver]) -> str:
+    """Return `global` if every backend is shared between hosts: Docker knows one scope per plugin."""
+    is_global = all(driver.info.scope is Scope.GLOBAL for driver in drivers.values())
+    return (Scope.GLOBAL if is_global else Scope.LOCAL).value

@@ -1,0 +1,187 @@
+"""Settings of this host: flags, environment (`VOLPLUG_*`), then /etc/volplug/config.toml.
+
+An empty environment variable counts as unset, because a managed plugin's settable variables are always there;
+every default stands here, because an upgraded plugin keeps its old environment.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from volplug.errors import ConfigurationError, InvalidSize
+from volplug.sizes import parse_size
+
+DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
+DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
+DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
+_BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+
+
+class BackendTable(BaseModel):
+    """One `[backends.NAME]` table; what the driver's own settings are, the driver checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    driver: str
+
+    @property
+    def driver_settings(self) -> Mapping[str, object]:
+        """Return everything but the driver's name."""
+        return dict(self.model_extra or {})
+
+
+class Settings(BaseSettings):
+    """All settings, checked.
+
+    Attributes:
+        socket: Where Docker finds the plugin.
+        state_dir: What this host remembers, and by default the loop volumes.
+        state_marker: Where a copy of the state directory's id lies; set for the default directory only.
+        mount_root: Below it every mounted volume has its place.
+        backend: Name of the default backend.
+        cluster: Name shared by the hosts that share volumes.
+        node_id: How this host calls itself.
+        default_size: For volumes created without a size.
+        default_fs: For volumes created without a filesystem.
+        linger_s: How long a volume stays attached after its last unmount; unset for the driver's own default.
+        slow_answer_s: To answer Create and Mount; Docker waits 120 s.
+        answer_s: To answer everything else; Docker waits 60 s.
+        log_level: debug, info, warning or error.
+        backends: Name to table.
+        profiles: Name to option defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="VOLPLUG_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    socket: Path = Path("/run/docker/plugins/volplug.sock")
+    state_dir: Path = DEFAULT_STATE_DIR
+    state_marker: Path | None = None
+    mount_root: Path | None = None
+    backend: str = ""
+    cluster: str = ""
+    node_id: str = Field(default_factory=platform.node)
+    default_size: str = ""
+    default_fs: str = "ext4"
+    linger_s: float | None = Field(default=None, ge=0)
+    slow_answer_s: float = Field(default=110, gt=0)
+    answer_s: float = Field(default=50, gt=0)
+    log_level: str = "info"
+    backends: dict[str, BackendTable] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    @field_validator("default_size")
+    @classmethod
+    def _check_size(cls, text: str) -> str:
+        if text:
+            try:
+                parse_size(text)
+            except InvalidSize as error:
+                raise ValueError(error.cause) from error
+        return text
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_level(cls, text: str) -> str:
+        if text.lower() not in {"debug", "info", "warning", "error"}:
+            raise ValueError("is one of debug, info, warning, error")
+        return text.lower()
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _values_as_text(cls, tables: Any) -> Any:  # noqa: ANN401  # what a file holds before it is checked
+        """Let files say `size = 10` and `iops = 3000` without quotes, as options do."""
+        if not isinstance(tables, dict):
+            return tables
+        return {
+            name: {key: str(value) for key, value in table.items()} if isinstance(table, dict) else table
+            for name, table in tables.items()
+        }
+
+    @model_validator(mode="after")
+    def _check_backends(self) -> Self:
+        for name in self.backends:
+            if _BACKEND_NAME.fullmatch(name) is None:
+                raise ValueError(
+                    f"backend name {name!r} is not allowed: use a-z 0-9 _ - and at most 32 characters"
+                )
+        if self.backend and self.backends and self.backend not in self.backends:
+            raise ValueError(f"backend is {self.backend!r}, but there are {', '.join(sorted(self.backends))}")
+        if not self.backend and len(self.backends) > 1:
+            raise ValueError(f"backend names none of {', '.join(sorted(self.backends))} as the default")
+        return self
+
+    @property
+    def configured_backends(self) -> Mapping[str, BackendTable]:
+        """Return the backends; with none configured, one named like its driver: `backend`, or loop."""
+        if self.backends:
+            return self.backends
+        driver = self.backend or "loop"
+        return {driver: BackendTable(driver=driver)}
+
+    @property
+    def default_backend(self) -> str:
+        """Return the name of the backend for volumes created without `-o backend=`."""
+        return self.backend or next(iter(self.configured_backends))
+
+    @property
+    def resolved_mount_root(self) -> Path:
+        """Return below which directory volumes are mounted."""
+        return self.mount_root or self.state_dir / "mounts"
+
+    @property
+    def resolved_state_marker(self) -> Path | None:
+        """Return where the copy of the state id lies, or None if there is to be none."""
+        if self.state_marker is not None:
+            return self.state_marker
+        return DEFAULT_STATE_MARKER if self.state_dir == DEFAULT_STATE_DIR else None
+
+
+def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings: a flag wins over the environment, and that over the file.
+
+    Args:
+        flags: Setting to text, as given on the command line; `config` names another file.
+
+    Raises:
+        ConfigurationError: Naming the setting that is wrong and why.
+    """
+    given = dict(flags or {})
+    named = given.pop("config", "") or os.environ.get("VOLPLUG_CONFIG", "")
+    path = Path(named) if named else DEFAULT_CONFIG
+    from_file = _read_file(path, must_exist=bool(named))
+    try:
+        return Settings(**_merged(from_file, given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"setting {where}: {said}" if where else f"settings: {said}") from error
+
+
+def _merged(from_file: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
+    """Leave out of the file what flag or environment say; pydantic reads the environment itself."""
+    in_environment = {name for name in Settings.model_fields if os.environ.get(f"VOLPLUG_{name.upper()}")}
+    return {**{key: from_file[key] for key in from_file.keys() - in_environment}, **flags}
+
+
+def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        if must_exist:
+            raise ConfigurationError(f"the configuration file {path} does not exist") from error
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error

@@ -1,0 +1,289 @@
+"""The loop driver: image files and their records, attached by loop devices of this host.
+
+A volume exists if its record does. The record is written before the image and removed after it, so an image
+without a record was never ours to touch, and a crash leaves a record that says `creating` or `deleting`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
+from volplug.drivers.loop.images import Images
+from volplug.drivers.loop.records import Records
+from volplug.errors import (
+    ConfigurationError,
+    DeviceMismatch,
+    HostError,
+    InvalidOption,
+    UnexpectedState,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.host import devices, loopdev
+from volplug.host.threads import blocking
+from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.sizes import format_size
+
+_ALLOCATIONS: Final = ("preallocated", "sparse")
+_INFO: Final = DriverInfo(
+    driver="loop",
+    scope=Scope.LOCAL,
+    remote=False,
+    options=MappingProxyType({"allocation": "|".join(_ALLOCATIONS)}),
+    profiles=MappingProxyType({"sparse": MappingProxyType({"allocation": "sparse"})}),
+)
+
+
+class LoopSettings(BaseModel):
+    """Settings of a `[backends.NAME]` table with `driver = "loop"`.
+
+    Attributes:
+        directory: Where images and records lie; by default below the state directory.
+        overcommit: How many times the free space may be promised to volumes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    directory: Path | None = None
+    overcommit: float = Field(default=1.0, gt=0)
+
+
+def build(config: BackendConfig) -> LoopDriver:
+    """Build the driver of one configured backend.
+
+    Raises:
+        ConfigurationError: If a setting is wrong.
+    """
+    try:
+        settings = LoopSettings.model_validate(dict(config.settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"backends.{config.name}.{where}: {first['msg']}") from error
+    directory = settings.directory or config.state_dir / "backends" / config.name
+    return LoopDriver(config.name, config.node_id, directory, settings.overcommit)
+
+
+class LoopDriver:
+    """Volumes in one directory of this host. See `volplug.drivers.base.Driver` for the contract."""
+
+    def __init__(self, backend: str, node_id: str, directory: Path, overcommit: float = 1.0) -> None:
+        self._backend = backend
+        self._node_id = node_id
+        self._directory = directory
+        self._records = Records(directory)
+        self._images = Images(directory, overcommit)
+        self._last_devices: dict[str, str] = {}
+
+    @property
+    def info(self) -> DriverInfo:
+        """Return the driver's constants."""
+        return _INFO
+
+    @property
+    def node_id(self) -> str:
+        """Return the name of this host."""
+        return self._node_id
+
+    def check_spec(self, spec: VolumeSpec) -> None:
+        """Check the option `allocation`."""
+        allocation = dict(spec.driver_options).get("allocation", "preallocated")
+        if allocation not in _ALLOCATIONS:
+            raise InvalidOption(f"option 'allocation' is {allocation!r}", f"Use {' or '.join(_ALLOCATIONS)}")
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        """Write the record, then make the image, then say so in the record."""
+        return await blocking(self._create, spec)
+
+    async def delete(self, volume: Volume) -> None:
+        """Say in the record that the volume goes, then remove the image, then the record."""
+        await blocking(self._delete, volume)
+
+    async def get(self, name: str) -> Volume | None:
+        """Return the volume as its record and this host's loop devices show it."""
+        return await blocking(self._get, name)
+
+    async def list(self) -> Sequence[Volume]:
+        """Return all volumes; one whose record cannot be read is shown in state error by `get` only."""
+        return await blocking(self._list)
+
+    async def attach(self, volume: Volume) -> MountSource:
+        """Attach the image to a loop device, or adopt the one that has it."""
+        return await blocking(self._attach, volume)
+
+    async def locate(self, volume: Volume) -> MountSource | None:
+        """Return the loop device that has the image, known by device and inode."""
+        return await blocking(self._locate, volume)
+
+    async def detach(self, volume: Volume) -> None:
+        """Detach the loop device and wait until the kernel has let go of the image."""
+        await blocking(self._detach, volume)
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        """Replace the record durably."""
+        return await blocking(self._tag, volume, tag)
+
+    async def holder_state(self, node_id: str) -> Holder:
+        """Say that this host is alive; nothing is known of others."""
+        if node_id == self._node_id:
+            return Holder(HolderState.ALIVE, "it is this host")
+        return Holder(HolderState.UNKNOWN, "loop volumes never leave their host")
+
+    async def health(self) -> None:
+        """Check that the directory is there and writable."""
+        if not await blocking(os.access, self._directory, os.W_OK | os.X_OK):
+            raise HostError(f"{self._directory} is not writable", "Check that its disk is mounted")
+
+    # What runs in threads
+
+    def _create(self, spec: VolumeSpec) -> Volume:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        volume = self._begun(spec)
+        try:
+            self._images.check_room(spec.size_bytes)
+            self._images.make(spec.name, spec.size_bytes, is_sparse=_is_sparse(spec))
+        except Exception:
+            self._records.remove(spec.name)
+            raise
+        available = replace(volume, state=VolumeState.AVAILABLE)
+        self._records.write(available)
+        return available
+
+    def _begun(self, spec: VolumeSpec) -> Volume:
+        """Return the record of the creation, which an earlier call may have begun."""
+        record = self._records.read(spec.name)
+        if record is not None:
+            if record.state is VolumeState.CREATING and record.spec == spec:
+                return record
+            raise VolumeExists(f"the record of a volume {record.volume_id} of this name exists")
+        if self._images.stat(spec.name) is not None:
+            raise VolumeExists(
+                f"the image {self._images.path(spec.name)} exists without a record",
+                "Restore its record, or move the image away",
+            )
+        volume = Volume(
+            name=spec.name,
+            volume_id=f"loop-{uuid.uuid4().hex[:12]}",
+            backend=self._backend,
+            size_bytes=spec.size_bytes,
+            state=VolumeState.CREATING,
+            spec=spec,
+            created_at=datetime.now(UTC).replace(microsecond=0),
+        )
+        self._records.write(volume)
+        return volume
+
+    def _delete(self, volume: Volume) -> None:
+        record = self._recorded(volume)
+        device = self._device(record)
+        if device is not None:
+            raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
+        self._records.write(replace(record, state=VolumeState.DELETING))
+        self._images.remove(volume.name)
+        self._records.remove(volume.name)
+        self._last_devices.pop(volume.volume_id, None)
+
+    def _get(self, name: str) -> Volume | None:
+        record = self._records.read(name)
+        return None if record is None else self._observed(record, self._device(record))
+
+    def _list(self) -> Sequence[Volume]:
+        if not self._directory.exists():
+            return []
+        attached = {(each.backing_dev, each.backing_inode): each for each in loopdev.attached()}
+        volumes = []
+        for name in self._records.names():
+            try:
+                record = self._records.read(name)
+            except UnexpectedState:
+                continue
+            if record is not None:
+                image = self._images.stat(name)
+                device = attached.get((image.st_dev, image.st_ino)) if image else None
+                volumes.append(self._observed(record, device))
+        return volumes
+
+    def _observed(self, record: Volume, device: loopdev.LoopDevice | None) -> Volume:
+        """Complete a record by what the disk and the kernel show."""
+        record = replace(record, backend=self._backend)
+        if record.state is not VolumeState.AVAILABLE:
+            return record
+        if detail := self._damage(record):
+            return replace(record, state=VolumeState.ERROR, detail=detail)
+        if device is not None:
+            return replace(record, state=VolumeState.IN_USE, holder=self._node_id)
+        return record
+
+    def _damage(self, record: Volume) -> str:
+        path, image = self._images.path(record.name), self._images.stat(record.name)
+        if image is None:
+            return f"its image {path} is missing"
+        if image.st_size != record.size_bytes:
+            actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
+            return f"its image {path} has {actual}, its record says {wanted}"
+        return ""
+
+    def _recorded(self, volume: Volume) -> Volume:
+        record = self._records.read(volume.name)
+        if record is None or record.volume_id != volume.volume_id:
+            raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
+        return record
+
+    def _attach(self, volume: Volume) -> MountSource:
+        record = self._recorded(volume)
+        if detail := self._damage(record):
+            raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
+        device = self._device(record)
+        if device is None:
+            device = loopdev.attach(str(self._images.path(volume.name)), volume.volume_id)
+            discard = loopdev.enable_discard if _is_sparse(record.spec) else loopdev.disable_discard
+            discard(device.path)
+            self._last_devices[volume.volume_id] = device.path
+        return self._source(volume, device)
+
+    def _locate(self, volume: Volume) -> MountSource | None:
+        device = self._device(volume)
+        return self._source(volume, device) if device else None
+
+    def _detach(self, volume: Volume) -> None:
+        device = self._device(volume)
+        if device is not None:
+            loopdev.detach(device.path, expected=device)
+
+    def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        record = replace(self._recorded(volume), filesystem=tag)
+        self._records.write(record)
+        return replace(volume, filesystem=tag)
+
+    def _source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
+        return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))
+
+    def _device(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the loop device of the image; one whose image was removed is known by its label."""
+        image = self._images.stat(volume.name)
+        last = self._last_devices.get(volume.volume_id)
+        status = loopdev.status(last) if last else None
+        if image is None:
+            labelled = [status] if status else loopdev.attached()
+            return next((each for each in labelled if each.label == volume.volume_id), None)
+        if status and (status.backing_dev, status.backing_inode) == (image.st_dev, image.st_ino):
+            return status
+        found = loopdev.find(image.st_dev, image.st_ino)
+        if found is not None:
+            self._last_devices[volume.volume_id] = found.path
+        return found
+
+
+def _is_sparse(spec: VolumeSpec) -> bool:
+    return dict(spec.driver_options).get("allocation") == "sparse"

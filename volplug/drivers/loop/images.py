@@ -1,0 +1,111 @@
+"""The image files: room for them, making and removing them. Every function blocks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from volplug.drivers.loop.records import sync_directory
+from volplug.errors import HostError, LimitExceeded, VolumeInUse
+from volplug.sizes import format_size
+
+_SUFFIX: Final = ".img"
+_BLOCK: Final = 512  # the unit of st_blocks, see stat(2)
+
+
+class Images:
+    """The images in one directory.
+
+    Args:
+        directory: On the disk that pays for them.
+        overcommit: How many times the free space may be promised to volumes.
+    """
+
+    def __init__(self, directory: Path, overcommit: float) -> None:
+        self._directory = directory
+        self._overcommit = overcommit
+
+    def path(self, name: str) -> Path:
+        """Return where the image of a volume lies, whether it exists or not."""
+        return self._directory / f"{name}{_SUFFIX}"
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the image's status, or None if there is no image."""
+        try:
+            return self.path(name).stat()
+        except FileNotFoundError:
+            return None
+
+    def check_room(self, size_bytes: int) -> None:
+        """Check that a new image fits beside what sparse images were promised already.
+
+        Raises:
+            LimitExceeded: Saying how much is free and how much of that is promised.
+        """
+        status = os.statvfs(self._directory)
+        free = status.f_bavail * status.f_frsize
+        promised = sum(
+            max(image.stat().st_size - image.stat().st_blocks * _BLOCK, 0)
+            for image in self._directory.glob(f"*{_SUFFIX}")
+        )
+        if size_bytes + promised > free * self._overcommit:
+            also = f", of which {_rounded(promised)} are promised to sparse volumes" if promised else ""
+            raise LimitExceeded(
+                f"{format_size(size_bytes)} do not fit: {self._directory} has {_rounded(free)} free{also}",
+                "Free some space, or ask for a smaller size",
+            )
+
+    def make(self, name: str, size_bytes: int, *, is_sparse: bool) -> None:
+        """Make a blank image, durably; what an interrupted creation of the same name left is replaced.
+
+        Raises:
+            LimitExceeded: If the disk is full; nothing is left behind then.
+            HostError: If the disk refuses for other reasons.
+        """
+        path = self.path(name)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if is_sparse:
+                os.ftruncate(descriptor, size_bytes)
+            else:
+                os.posix_fallocate(descriptor, 0, size_bytes)
+            os.fsync(descriptor)
+        except OSError as error:
+            path.unlink()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise LimitExceeded(
+                    f"{format_size(size_bytes)} do not fit on {self._directory}: {error.strerror}",
+                    "Free some space, or ask for a smaller size",
+                ) from error
+            raise HostError(f"the image {path} cannot be made: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        sync_directory(self._directory)
+
+    def remove(self, name: str) -> None:
+        """Remove an image durably; none there is fine.
+
+        Raises:
+            VolumeInUse: If a loop device or another program has it locked.
+        """
+        path = self.path(name)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        except BlockingIOError as error:
+            raise VolumeInUse(f"the image {path} is attached or locked by another program") from error
+        finally:
+            os.close(descriptor)
+        sync_directory(self._directory)
+
+
+def _rounded(size_bytes: int) -> str:
+    return f"{size_bytes / 1024**3:.1f}GiB"

@@ -1,0 +1,81 @@
+"""The record file beside each image: what the tags are on a cloud. Every function blocks.
+
+`NAME.json` is replaced as a whole (write, fsync, rename, fsync of the directory), so a reader finds the old
+or the new record, never half of one. Temporary files begin with a dot, which no volume name does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from volplug.errors import UnexpectedState
+from volplug.models import Volume
+from volplug.volume_json import volume_from_json, volume_to_json
+
+_FORMAT: Final = 1
+_SUFFIX: Final = ".json"
+
+
+class Records:
+    """The records in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> Volume | None:
+        """Return the record of a volume, or None if there is none.
+
+        Raises:
+            UnexpectedState: If it cannot be read as a record.
+        """
+        path = self._path(name)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            content = json.loads(text)
+            if content["format"] != _FORMAT:
+                raise UnexpectedState(f"{path} has format {content['format']!r}, not {_FORMAT}")
+            return volume_from_json(json.dumps(content["volume"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnexpectedState(f"{path} is not a record", "Restore it from a backup") from error
+
+    def names(self) -> Iterator[str]:
+        """Return the names of all volumes that have a record."""
+        for entry in os.scandir(self._directory):
+            if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
+                yield entry.name.removesuffix(_SUFFIX)
+
+    def write(self, volume: Volume) -> None:
+        """Replace a record, or write the first one, durably."""
+        temporary = self._directory / f".{volume.name}.new"
+        text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self._path(volume.name))
+        sync_directory(self._directory)
+
+    def remove(self, name: str) -> None:
+        """Remove a record durably; none there is fine."""
+        self._path(name).unlink(missing_ok=True)
+        sync_directory(self._directory)
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}{_SUFFIX}"
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

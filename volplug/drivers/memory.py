@@ -1,0 +1,175 @@
+"""A cloud in memory, shared by as many drivers (nodes) as a test wants. Not for real hosts: nothing to mount.
+
+It keeps the contract to the letter, so that the core can be tested against a backend that other hosts use
+as well. `volplug.testing.host.MemoryHost` is the machine that goes with it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from volplug.drivers.base import DriverInfo, Holder, Scope
+from volplug.errors import (
+    DuplicateVolumes,
+    VolplugError,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+
+_INFO: Final = DriverInfo(driver="memory", scope=Scope.GLOBAL, remote=True)
+
+
+@dataclass
+class MemoryCloud:
+    """The state of the cloud.
+
+    Attributes:
+        volumes: Volume id to volume.
+        dead_nodes: Nodes that are proven dead.
+        outage: Raised by every call while set.
+        calls: Names of the calls made, in order.
+    """
+
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    dead_nodes: set[str] = field(default_factory=set)
+    outage: VolplugError | None = None
+    calls: list[str] = field(default_factory=list)
+
+    def record_call(self, call: str) -> None:
+        """Count a call, and fail it during an outage."""
+        self.calls.append(call)
+        if self.outage is not None:
+            raise type(self.outage)(self.outage.cause, self.outage.remedy)
+
+
+def device_of(volume_id: str) -> str:
+    """Return the device by which a node sees a volume."""
+    return f"memory:{volume_id}"
+
+
+class MemoryDriver:
+    """One node's view of the cloud. See `volplug.drivers.base.Driver` for the contract."""
+
+    def __init__(self, cloud: MemoryCloud, node_id: str = "node-a", backend: str = "memory") -> None:
+        self._cloud = cloud
+        self._node_id = node_id
+        self._backend = backend
+
+    @property
+    def info(self) -> DriverInfo:
+        """Return the driver's constants."""
+        return _INFO
+
+    @property
+    def node_id(self) -> str:
+        """Return the name of this node."""
+        return self._node_id
+
+    def check_spec(self, spec: VolumeSpec) -> None:
+        """Accept every spec: there are no options of its own."""
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        """Create a volume, or finish one whose creation began with the same spec."""
+        self._cloud.record_call("create")
+        existing = self._named(spec.name)
+        if existing is not None:
+            if existing.state is not VolumeState.CREATING or existing.spec != spec:
+                raise VolumeExists(f"{existing.volume_id} has this name")
+            return self._put(replace(existing, state=VolumeState.AVAILABLE))
+        return self._put(
+            Volume(
+                name=spec.name,
+                volume_id=f"mem-{uuid.uuid4().hex[:8]}",
+                backend=self._backend,
+                size_bytes=spec.size_bytes,
+                state=VolumeState.AVAILABLE,
+                spec=spec,
+                created_at=datetime.now(UTC).replace(microsecond=0),
+            )
+        )
+
+    async def delete(self, volume: Volume) -> None:
+        """Delete a detached volume."""
+        self._cloud.record_call("delete")
+        current = self._current(volume)
+        if current.holder is not None:
+            raise VolumeInUse(f"node {current.holder} holds it", holder=current.holder)
+        del self._cloud.volumes[volume.volume_id]
+
+    async def get(self, name: str) -> Volume | None:
+        """Return the volume of this name."""
+        self._cloud.record_call("get")
+        return self._named(name)
+
+    async def list(self) -> Sequence[Volume]:
+        """Return all volumes."""
+        self._cloud.record_call("list")
+        return [replace(volume, backend=self._backend) for volume in self._cloud.volumes.values()]
+
+    async def attach(self, volume: Volume) -> MountSource:
+        """Attach to this node."""
+        self._cloud.record_call("attach")
+        current = self._current(volume)
+        if current.holder not in (None, self._node_id):
+            raise VolumeInUse(f"node {current.holder} holds it", holder=current.holder or "")
+        self._put(replace(current, state=VolumeState.IN_USE, holder=self._node_id))
+        return self._source(current)
+
+    async def locate(self, volume: Volume) -> MountSource | None:
+        """Return the device if this node has the volume."""
+        current = self._cloud.volumes.get(volume.volume_id)
+        if current is None or current.holder != self._node_id:
+            return None
+        return self._source(current)
+
+    async def detach(self, volume: Volume) -> None:
+        """Detach from this node."""
+        self._cloud.record_call("detach")
+        current = self._current(volume)
+        if current.holder == self._node_id:
+            self._put(replace(current, state=VolumeState.AVAILABLE, holder=None))
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        """Record the filesystem tag."""
+        self._cloud.record_call("tag_filesystem")
+        self._put(replace(self._current(volume), filesystem=tag))
+        return replace(volume, filesystem=tag)
+
+    async def holder_state(self, node_id: str) -> Holder:
+        """Tell whether the test has declared the node dead."""
+        self._cloud.record_call("holder_state")
+        if node_id in self._cloud.dead_nodes:
+            return Holder(HolderState.DEAD, f"{node_id} is stopped")
+        return Holder(HolderState.ALIVE, f"{node_id} is running")
+
+    async def health(self) -> None:
+        """Fail during an outage."""
+        self._cloud.record_call("health")
+
+    def _named(self, name: str) -> Volume | None:
+        found = [volume for volume in self._cloud.volumes.values() if volume.name == name]
+        if len(found) > 1:
+            ids = tuple(volume.volume_id for volume in found)
+            raise DuplicateVolumes(
+                f"{' and '.join(ids)} carry this name", "Remove or rename one", volume_ids=ids
+            )
+        return replace(found[0], backend=self._backend) if found else None
+
+    def _current(self, volume: Volume) -> Volume:
+        current = self._cloud.volumes.get(volume.volume_id)
+        if current is None:
+            raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
+        return current
+
+    def _put(self, volume: Volume) -> Volume:
+        self._cloud.volumes[volume.volume_id] = volume
+        return volume
+
+    def _source(self, volume: Volume) -> MountSource:
+        return MountSource(device_of(volume.volume_id), volume.volume_id, volume.size_bytes)

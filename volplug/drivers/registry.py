@@ -1,0 +1,41 @@
+"""From the name of a driver to what builds it: built in, or the entry point of an installed package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, Protocol, cast
+
+from volplug.drivers.base import BackendConfig, Driver
+from volplug.errors import ConfigurationError
+
+ENTRY_POINT_GROUP: Final = "volplug.drivers"
+
+_BUILT_IN: Final = {"loop": "volplug.drivers.loop:build"}
+
+
+class DriverFactory(Protocol):
+    """Builds the driver of one configured backend; raises ConfigurationError if a setting is wrong."""
+
+    def __call__(self, config: BackendConfig) -> Driver:
+        """Build it; must not ask the backend anything."""
+        ...
+
+
+def driver_factory(driver: str) -> DriverFactory:
+    """Import and return what builds a driver; nothing else is imported.
+
+    Raises:
+        ConfigurationError: If no such driver is installed, or it cannot be imported.
+    """
+    if driver in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[driver].partition(":")
+        return cast(DriverFactory, getattr(import_module(module), attribute))
+    outside = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if driver not in outside:
+        known = ", ".join(sorted({*_BUILT_IN, *outside}))
+        raise ConfigurationError(f"driver {driver!r} is not installed", f"Drivers here are {known}")
+    try:
+        return cast(DriverFactory, outside[driver].load())
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"driver {driver!r} cannot be imported: {error}") from error

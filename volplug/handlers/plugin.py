@@ -1,0 +1,233 @@
+"""Docker's VolumeDriver protocol over HTTP.
+
+What dockerd does with the answers decides about data, so the rules are strict:
+
+* Always status 200 and one JSON object; errors are `{"Err": "..."}`.
+* An answered error on Get means to dockerd that the volume does not exist: it forgets it, and may create a
+  local one in its place. So Get and List answer nothing but the truth; if nobody knows it, the connection is
+  closed, which dockerd reports as a failure to communicate.
+* dockerd's retries of a broken connection arrive with an empty body: closed as well, for the same reason.
+
+The requests have no Content-Type, may have an empty Host, and Opts may be null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import structlog
+from aiohttp import web
+
+from volplug.errors import InvalidName, InvalidRequest, VolplugError, VolumeNotFound
+from volplug.volumes.ledger import EngineIdentity
+from volplug.volumes.service import Client, ClientGone
+from volplug.volumes.views import VolumeView
+
+_LOG = structlog.get_logger(__name__)
+_CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.2+json"
+_VERB: Final = "/VolumeDriver."
+_ACTIVATED: Final = json.dumps({"Implements": ["VolumeDriver"]}).encode()
+
+Answer = dict[str, Any]
+
+
+class Volumes(Protocol):
+    """What the handler needs of the core."""
+
+    async def create(self, name: str, options: dict[str, str]) -> None:
+        """Provision a volume."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Delete a volume."""
+        ...
+
+    async def mount(self, name: str, mount_id: str, client: Client) -> str:
+        """Mount a volume and return its path."""
+        ...
+
+    async def unmount(self, name: str, mount_id: str) -> None:
+        """Take back one mount."""
+        ...
+
+    async def path(self, name: str) -> str:
+        """Return where a volume is mounted."""
+        ...
+
+    async def get(self, name: str) -> VolumeView:
+        """Describe a volume."""
+        ...
+
+    async def list(self) -> list[VolumeView]:
+        """Describe all volumes."""
+        ...
+
+    async def engine_seen(self, engine: EngineIdentity) -> None:
+        """Note which run of the engine speaks."""
+        ...
+
+
+class _NoAnswerError(Exception):
+    """The connection has to be closed without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request, read."""
+
+    body: dict[str, Any]
+    request: web.BaseRequest
+
+    def text(self, key: str, *, default: str | None = None) -> str:
+        value = self.body.get(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            raise InvalidRequest(f"the request's {key} is not a text")
+        return value
+
+    def options(self) -> dict[str, str]:
+        value = self.body.get("Opts") or {}
+        if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+            raise InvalidRequest("the request's Opts are not an object of texts")
+        return value
+
+    def is_gone(self) -> bool:
+        transport = self.request.transport
+        return transport is None or transport.is_closing()
+
+
+class PluginHandler:
+    """Answers one request after the other; give it to `aiohttp.web.Server`."""
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        scope: str,
+        identify_engine: Callable[[web.BaseRequest], EngineIdentity | None],
+    ) -> None:
+        self._volumes = volumes
+        self._identify_engine = identify_engine
+        self._constants = {
+            "/Plugin.Activate": _ACTIVATED,
+            f"{_VERB}Capabilities": json.dumps({"Capabilities": {"Scope": scope}}).encode(),
+        }
+        self._verbs: dict[str, Callable[[_Call], Awaitable[Answer]]] = {
+            f"{_VERB}Create": self._create,
+            f"{_VERB}Remove": self._remove,
+            f"{_VERB}Mount": self._mount,
+            f"{_VERB}Unmount": self._unmount,
+            f"{_VERB}Path": self._path,
+            f"{_VERB}Get": self._get,
+            f"{_VERB}List": self._list,
+        }
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises."""
+        if request.method != "POST":
+            return _response(
+                {"Err": f"method {request.method[:16]} is not POST"}, HTTPStatus.METHOD_NOT_ALLOWED
+            )
+        if (constant := self._constants.get(request.path)) is not None:
+            return web.Response(body=constant, content_type=_CONTENT_TYPE)
+        verb = self._verbs.get(request.path)
+        if verb is None:
+            return _response({"Err": f"unknown call {request.path[:80]!r}"}, HTTPStatus.NOT_FOUND)
+        try:
+            if (engine := self._identify_engine(request)) is not None:
+                await self._volumes.engine_seen(engine)
+            return _response(await self._answer(verb, request))
+        except _NoAnswerError:
+            if request.transport is not None:
+                request.transport.close()
+            return _response({})
+
+    async def _answer(self, verb: Callable[[_Call], Awaitable[Answer]], request: web.BaseRequest) -> Answer:
+        tells_existence = verb in (self._get, self._list)
+        try:
+            return await verb(_Call(await _read_body(request, request.path), request))
+        except (VolumeNotFound, InvalidName) as error:
+            return {"Err": str(error)}
+        except ClientGone as error:
+            _LOG.info("nobody waits for the answer", call=request.path, error=str(error))
+            raise _NoAnswerError from error
+        except VolplugError as error:
+            _LOG.warning("failed", call=request.path, code=error.code, error=str(error))
+            if tells_existence:
+                raise _NoAnswerError from error
+            return {"Err": str(error)}
+        except _NoAnswerError:
+            raise
+        except Exception as error:  # a bug of ours must reach the user as an answer, too
+            _LOG.exception("internal error", call=request.path)
+            if tells_existence:
+                raise _NoAnswerError from error
+            return {"Err": str(VolplugError(f"internal error: {error!r}", "See the log of volplug"))}
+
+    async def _create(self, call: _Call) -> Answer:
+        await self._volumes.create(call.text("Name"), call.options())
+        return {}
+
+    async def _remove(self, call: _Call) -> Answer:
+        await self._volumes.remove(call.text("Name"))
+        return {}
+
+    async def _mount(self, call: _Call) -> Answer:
+        return {"Mountpoint": await self._volumes.mount(call.text("Name"), call.text("ID", default=""), call)}
+
+    async def _unmount(self, call: _Call) -> Answer:
+        await self._volumes.unmount(call.text("Name"), call.text("ID", default=""))
+        return {}
+
+    async def _path(self, call: _Call) -> Answer:
+        return {"Mountpoint": await self._volumes.path(call.text("Name"))}
+
+    async def _get(self, call: _Call) -> Answer:
+        return {"Volume": _shown(await self._volumes.get(call.text("Name", default="")))}
+
+    async def _list(self, call: _Call) -> Answer:
+        return {"Volumes": [_shown(view) for view in await self._volumes.list()]}
+
+
+async def _read_body(request: web.BaseRequest, path: str) -> dict[str, Any]:
+    """Read the JSON object of a request.
+
+    Raises:
+        _NoAnswerError: If it is empty, or cannot be read on Get, whose answered errors destroy records.
+        InvalidRequest: If it cannot be read on any other call.
+    """
+    if path == f"{_VERB}List":
+        return {}  # nothing in it matters, so a retry without a body is as good
+    try:
+        raw = await request.read()
+        if not raw.strip():
+            raise _NoAnswerError
+        body = json.loads(raw)
+        if not isinstance(body, dict):
+            raise InvalidRequest("the request is not a JSON object")  # noqa: TRY301  # mapped with the others
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _unreadable(path, "the request is larger than 1 MiB") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "the request is not JSON") from error
+    except InvalidRequest as error:
+        raise _unreadable(path, error.cause) from error
+    return body
+
+
+def _unreadable(path: str, cause: str) -> Exception:
+    return _NoAnswerError() if path == f"{_VERB}Get" else InvalidRequest(cause)
+
+
+def _response(answer: Answer, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=json.dumps(answer).encode(), status=status, content_type=_CONTENT_TYPE)
+
+
+def _shown(view: VolumeView) -> Answer:
+    shown: Answer = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": view.status}
+    if view.created_at is not None:
+        shown["CreatedAt"] = view.created_at.isoformat()
+    return shown

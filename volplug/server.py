@@ -1,0 +1,150 @@
+"""The plugin's socket: bound before anything else, served, and closed within Docker's ten seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+from weakref import WeakSet
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
+
+from volplug.engine_peer import identify_engine
+from volplug.errors import AlreadyRunning, ConfigurationError, HostError
+from volplug.volumes.ledger import EngineIdentity
+
+STOP_TIMEOUT_S: Final = 6.0  # Docker kills after 10 s
+_HANDLERS_END_S: Final = 2.5  # aiohttp waits for this up to twice
+_FIRST_INHERITED: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+_MAX_SOCKET_PATH: Final = 107  # sun_path less its final NUL, see unix(7)
+_KEEPALIVE_S: Final = 86_400.0  # dockerd keeps idle connections for ever; we must not be first to close one
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class PluginSocket:
+    """A listening Unix socket, our own or given by systemd."""
+
+    def __init__(self, listening: socket.socket, owned_path: Path | None) -> None:
+        self.listening = listening
+        self._owned_path = owned_path
+        self._inode = owned_path.stat().st_ino if owned_path else 0
+
+    @classmethod
+    def open(cls, path: Path) -> PluginSocket:
+        """Take over the socket of LISTEN_FDS, or bind our own (mode 0600); a dead one is replaced.
+
+        Raises:
+            AlreadyRunning: If another process answers on the path.
+            ConfigurationError: If the path is too long.
+            HostError: If it cannot be bound.
+        """
+        if (inherited := _inherited_socket()) is not None:
+            return cls(inherited, None)
+        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise ConfigurationError(f"socket path {path} is longer than {_MAX_SOCKET_PATH} bytes")
+        _refuse_if_served(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        temporary = path.with_name(f".{path.name[:10]}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            temporary.unlink(missing_ok=True)
+            listening.bind(str(temporary))
+            temporary.chmod(0o600)
+            listening.listen(128)
+            temporary.rename(path)
+        except OSError as error:
+            listening.close()
+            raise HostError(f"the socket {path} cannot be made: {error.strerror or error}") from error
+        return cls(listening, path)
+
+    def close(self) -> None:
+        """Stop listening and remove our own socket file; one that somebody else has put there stays."""
+        self.listening.close()
+        if self._owned_path is not None:
+            with contextlib.suppress(OSError):
+                if self._owned_path.stat().st_ino == self._inode:
+                    self._owned_path.unlink()
+
+
+def _inherited_socket() -> socket.socket | None:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    inherited = socket.socket(fileno=_FIRST_INHERITED)
+    inherited.setblocking(False)
+    os.set_inheritable(inherited.fileno(), False)
+    return inherited
+
+
+def _refuse_if_served(path: Path) -> None:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(str(path))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            return
+        raise HostError(f"the socket {path} cannot be used: {error.strerror}") from error
+    finally:
+        probe.close()
+    raise AlreadyRunning(f"another process serves {path}", "Stop it, or set another VOLPLUG_SOCKET")
+
+
+class EnginePeers:
+    """Looks once per connection at who is at its other end."""
+
+    def __init__(self) -> None:
+        self._seen: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    def identify(self, request: web.BaseRequest) -> EngineIdentity | None:
+        """Return the engine on the first request of its connection, None otherwise."""
+        transport = request.transport
+        if transport is None or transport in self._seen:
+            return None
+        self._seen.add(transport)
+        peer = transport.get_extra_info("socket")
+        return identify_engine(peer) if peer is not None else None
+
+
+class _MalformedRequestFilter(logging.Filter):
+    """Makes one line of what aiohttp logs with a traceback: a client that does not speak HTTP."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.exc_info = None
+            record.msg, record.args = f"malformed request refused: {' '.join(error.message.split())}", ()
+        return True
+
+
+class PluginServer:
+    """Serves one handler on the plugin's socket."""
+
+    def __init__(self, handler: Handler) -> None:
+        server_logger.addFilter(_MalformedRequestFilter())
+        server = web.Server(handler, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_HANDLERS_END_S)
+
+    async def start(self, plugin_socket: PluginSocket) -> None:
+        """Begin to accept connections."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, plugin_socket.listening).start()
+
+    async def stop(self) -> None:
+        """Accept no more, give calls that run a few seconds for their answer, then close."""
+        await self._runner.cleanup()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set the event on SIGTERM and SIGINT; for PID 1 the kernel's default would be to ignore SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

@@ -1,0 +1,1 @@
+"""Where the ledger survives a crash."""

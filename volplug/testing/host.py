@@ -1,0 +1,154 @@
+"""A machine in memory, with the kernel's manners that matter: mounts that others hold, and blind success.
+
+As on Linux, `unmount` succeeds while a container's own mount of the same filesystem goes on; only opening
+the device exclusively tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from volplug.errors import MountFailed, VolumeInUse
+from volplug.host.base import MountRequest
+from volplug.models import (
+    ContentKind,
+    Contents,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    MountState,
+    Usage,
+    VolumeSpec,
+)
+
+
+@dataclass
+class Disk:
+    """What a device holds, wherever it is attached.
+
+    Attributes:
+        fs_type: Filesystem, empty if none.
+        uuid: Its UUID.
+        is_dirty: Whether it was not cleanly unmounted.
+        is_partial: Whether an mkfs was interrupted.
+        directories: Directories in its root.
+        foreign: Description of what else it holds, empty if nothing.
+        formats: How often mkfs ran.
+    """
+
+    fs_type: str = ""
+    uuid: str = ""
+    is_dirty: bool = False
+    is_partial: bool = False
+    directories: set[str] = field(default_factory=set)
+    foreign: str = ""
+    formats: int = 0
+
+
+class MemoryHost:
+    """One machine. Give several the same `disks` to let volumes move between them.
+
+    Attributes:
+        disks: Device to what it holds.
+        mounts: Target to the device mounted there.
+        holders: Device to what else holds it: containers' own mounts.
+        read_only: Devices whose filesystem went read-only after an error.
+        busy_targets: Targets whose unmount fails with EBUSY, to the process that keeps them.
+        programs: Filesystems with an installed mkfs.
+    """
+
+    def __init__(self, disks: dict[str, Disk] | None = None) -> None:
+        self.disks = {} if disks is None else disks
+        self.mounts: dict[str, str] = {}
+        self.holders: dict[str, set[str]] = {}
+        self.read_only: set[str] = set()
+        self.busy_targets: dict[str, str] = {}
+        self.programs: tuple[str, ...] = ("btrfs", "ext4", "xfs")
+
+    def disk(self, device: str) -> Disk:
+        """Return what a device holds; a new device is blank."""
+        return self.disks.setdefault(device, Disk())
+
+    def filesystems(self) -> Sequence[str]:
+        """Return the filesystems with an installed mkfs."""
+        return self.programs
+
+    async def mount_state(self, target: str, source: MountSource | None) -> MountState:
+        """Tell what is mounted."""
+        device = self.mounts.get(target)
+        if device is None:
+            return MountState.NONE
+        if source is None or device != source.device:
+            return MountState.STALE
+        return MountState.READ_ONLY if device in self.read_only else MountState.OK
+
+    async def mounts_below(self, root: str) -> Sequence[str]:
+        """Return the mounted targets below a directory."""
+        return sorted(target for target in self.mounts if target.startswith(f"{root}/"))
+
+    async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
+        """Judge the disk against the tag."""
+        disk = self.disk(source.device)
+        if disk.foreign:
+            return Contents(ContentKind.FOREIGN, disk.foreign)
+        if disk.is_partial:
+            return Contents(ContentKind.PARTIAL, "data that no known filesystem claims")
+        if not disk.fs_type:
+            return Contents(ContentKind.BLANK, "only zeros")
+        if tag.phase is FilesystemPhase.PENDING or (disk.fs_type, disk.uuid) != (tag.fs_type, tag.uuid):
+            return Contents(ContentKind.FOREIGN, f"an {disk.fs_type} filesystem with another UUID")
+        if disk.is_dirty:
+            is_ours = tag.phase is FilesystemPhase.FORMATTED
+            return Contents(
+                ContentKind.DIRTY if is_ours else ContentKind.PARTIAL, "its filesystem, not clean"
+            )
+        return Contents(ContentKind.OURS, "its filesystem")
+
+    async def is_held(self, source: MountSource, patience_s: float) -> bool:
+        """Tell whether the device is mounted anywhere."""
+        return bool(self.holders.get(source.device)) or source.device in self.mounts.values()
+
+    async def describe_holders(self, source: MountSource | None, target: str) -> str:
+        """Name the containers."""
+        held = sorted(self.holders.get(source.device, ())) if source else []
+        return ", ".join(held) or self.busy_targets.get(target, "another mount namespace")
+
+    async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
+        """Format the disk."""
+        disk = self.disk(source.device)
+        if await self.is_held(source, 0):
+            raise VolumeInUse(f"{source.device} is in use")
+        disk.fs_type, disk.uuid, disk.is_partial, disk.is_dirty = tag.fs_type, tag.uuid, False, False
+        disk.directories.clear()
+        disk.formats += 1
+
+    async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
+        """Repair the disk."""
+        self.disk(source.device).is_dirty = False
+        self.read_only.discard(source.device)
+
+    async def mount(self, request: MountRequest) -> None:
+        """Mount a disk."""
+        disk = self.disk(request.source.device)
+        if disk.fs_type != request.fs_type:
+            raise MountFailed(f"{request.source.device} holds no {request.fs_type}")
+        self.mounts[request.target] = request.source.device
+
+    async def unmount(self, target: str) -> None:
+        """Unmount; succeeds although containers go on, as on Linux."""
+        if target in self.mounts and target in self.busy_targets:
+            raise VolumeInUse(f"{target} is busy")
+        self.mounts.pop(target, None)
+
+    async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
+        """Make the directory that containers see."""
+        self.disk(self.mounts[target]).directories.add(subpath)
+
+    async def has_data_directory(self, target: str, subpath: str) -> bool:
+        """Tell whether that directory is there."""
+        return subpath in self.disk(self.mounts[target]).directories
+
+    async def usage(self, target: str) -> Usage:
+        """Return some usage."""
+        return Usage(used_bytes=1024**2, free_bytes=1024**3)

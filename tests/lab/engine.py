@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.lab import cgroups, images, loops
-from tests.lab.namespaces import Namespaces, clean_environment, find_program, settled, tail
+from tests.lab.namespaces import Namespaces
+from tests.lab.programs import checked, clean_environment, find_program, settled, tail
 from tests.lab.waiting import wait_until
 
 # Not /tmp: that is often a tmpfs, and images of volumes should lie on a real disk.
@@ -31,17 +32,6 @@ _CONTAINERD_PIDFILE = "/run/docker/containerd/containerd.pid"
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _NO_NETWORK = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-
-
-class CommandError(RuntimeError):
-    """A program in the lab failed where it had to succeed; the message shows what it said."""
-
-    def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
-        command = " ".join(str(word) for word in result.args)
-        super().__init__(
-            f"{command}\nended with {result.returncode}\n{result.stdout}{result.stderr}".rstrip()
-        )
-        self.result = result
 
 
 class Engine:
@@ -94,7 +84,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and self._directory is not None:
-            sys.stderr.write(f"--- dockerd said last:\n{tail(self.log)}\n")
+            sys.stderr.write(f"--- dockerd warned last:\n{tail(self.log, without='level=info')}\n")
         self.close()
 
     def start(self) -> None:
@@ -243,9 +233,7 @@ class Engine:
             timeout_s=timeout_s,
             in_root=True,
         )
-        if check and result.returncode != 0:
-            raise CommandError(result)
-        return result
+        return checked(result) if check else result
 
     def run(
         self, argv: Sequence[str], *, check: bool = False, timeout_s: float = 60.0
@@ -253,9 +241,7 @@ class Engine:
         """Run a program of this machine inside to its end."""
         assert self._namespaces is not None, "the engine was not started"
         result = self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
-        if check and result.returncode != 0:
-            raise CommandError(result)
-        return result
+        return checked(result) if check else result
 
     def spawn(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
@@ -279,6 +265,4 @@ class Engine:
 
     def import_image(self, name: str, files: Mapping[str, bytes], *changes: str) -> str:
         """Make an image of busybox and ``files`` (path to content), with Dockerfile lines as ``changes``."""
-        options = [word for change in changes for word in ("--change", change)]
-        self.docker("import", *options, "-", name, input=images.busybox_archive(files))
-        return name
+        return images.import_image(self.docker, name, files, *changes)

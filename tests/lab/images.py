@@ -5,11 +5,27 @@ import subprocess
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from tests.lab.namespaces import find_program
+from tests.lab.programs import find_program
 
 _DIRECTORIES = {"bin": 0o755, "data": 0o755, "etc": 0o755, "root": 0o700, "tmp": 0o1777}
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+
+
+class DockerCommand(Protocol):
+    """How a lab runs the docker command."""
+
+    def __call__(self, *args: str, input: bytes | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run it; an error if it fails."""
+        ...
+
+
+def import_image(docker: DockerCommand, name: str, files: Mapping[str, bytes], *changes: str) -> str:
+    """Make an image of busybox and ``files`` (path to content), with Dockerfile lines as ``changes``."""
+    options = [word for change in changes for word in ("--change", change)]
+    docker("import", *options, "-", name, input=busybox_archive(files))
+    return name
 
 
 def busybox_archive(files: Mapping[str, bytes] | None = None) -> bytes:

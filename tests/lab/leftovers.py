@@ -96,6 +96,15 @@ def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
     return []
 
 
+def mounted_below(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
+    """What is mounted below a directory, in the order in which it can be unmounted.
+
+    ``engine.path("/proc/1/mountinfo")`` tells it about the mounts of a private engine.
+    """
+    places = [line.split()[4] for line in mountinfo.read_text().splitlines()]
+    return [place for place in reversed(places) if place.startswith(f"{directory}/")]
+
+
 def _new_namespaces(before: Snapshot, after: Snapshot) -> list[str]:
     return [
         f"namespace left: {namespace}, held by {pid} ({after.processes[pid].command})"

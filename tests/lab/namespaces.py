@@ -9,14 +9,11 @@ even a killed test run leaves a daemon behind.
 
 import ctypes
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
-
-from tests.lab.waiting import wait_until
 
 Output = int | IO[bytes] | None
 
@@ -151,33 +148,3 @@ class Namespaces:
             for stream in (self._holder.stdout, self._holder.stderr):
                 if stream is not None:
                     stream.close()
-
-
-def find_program(name: str) -> str:
-    """The absolute path of a program, looked for in PATH and in the directories of root."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
-    if found is None:
-        raise RuntimeError(f"{name} is not installed; `make setup` as root installs it")
-    return found
-
-
-def settled(process: subprocess.Popen[bytes], timeout_s: float) -> int:
-    """Wait for a process to end and return its code; on a timeout say which one did not."""
-    wait_until(lambda: process.poll() is not None, timeout_s, f"process {process.pid} ends: {process.args!r}")
-    return int(process.returncode)
-
-
-def tail(log: Path, lines: int = 40) -> str:
-    """The last lines of a log file, for error messages."""
-    try:
-        text = log.read_text(errors="replace")
-    except FileNotFoundError:
-        return "(no log)"
-    return "\n".join(text.splitlines()[-lines:]) or "(empty log)"
-
-
-def clean_environment(**additional: str) -> dict[str, str]:
-    """Our environment without what would lead Docker or volplug to the machine's own daemons."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "VOLPLUG_"))}
-    kept["PATH"] = f"{kept.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
-    return kept | additional

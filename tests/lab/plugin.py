@@ -1,4 +1,4 @@
-"""A volplug process under test, beside a private engine."""
+"""A volplug process under test, beside a Docker Engine."""
 
 import signal
 import socket
@@ -7,13 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from tests.lab.engine import Engine
-from tests.lab.namespaces import settled, tail
+from tests.lab.programs import settled, tail
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
-_SERVE = (sys.executable, "-m", "volplug", "serve")
+SERVE = (sys.executable, "-m", "volplug", "serve")
 _READY_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 15.0
 _LONGEST_NAME = (
@@ -21,8 +20,27 @@ _LONGEST_NAME = (
 )
 
 
+class Machine(Protocol):
+    """Where volplug runs: beside a private engine, or on this machine itself."""
+
+    @property
+    def directory(self) -> Path:
+        """Where state and logs may be kept."""
+        ...
+
+    def path(self, inside: Path, /) -> Path:
+        """How a path there is reached from here."""
+        ...
+
+    def spawn(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program there."""
+        ...
+
+
 class VolplugProcess:
-    """``volplug serve`` inside an engine's namespaces, to be started, stopped and killed at will.
+    """``volplug serve`` beside an engine, to be started, stopped and killed at will.
 
     Attributes:
         name: the name Docker knows the plugin by, which is the name of its socket.
@@ -33,23 +51,23 @@ class VolplugProcess:
 
     def __init__(
         self,
-        engine: Engine,
+        machine: Machine,
         *,
         name: str = "volplug",
         state_dir: Path | None = None,
         env: Mapping[str, str] | None = None,
-        argv: Sequence[str] = _SERVE,
+        argv: Sequence[str] = SERVE,
     ) -> None:
         """Describe a process; nothing runs before ``start`` or ``with``."""
         if len(name) > _LONGEST_NAME:
             raise ValueError(f"plugin name {name!r} is longer than {_LONGEST_NAME} characters")
-        self._engine = engine
+        self._machine = machine
         self._argv = argv
         self._process: subprocess.Popen[bytes] | None = None
         self.name = name
         self.socket = Path(f"/run/docker/plugins/{name}.sock")
-        self.state_dir = state_dir or engine.directory / name
-        self.log = engine.directory / f"{name}.log"
+        self.state_dir = state_dir or machine.directory / name
+        self.log = machine.directory / f"{name}.log"
         self._env = {
             "VOLPLUG_SOCKET": str(self.socket),
             "VOLPLUG_STATE_DIR": str(self.state_dir),
@@ -76,7 +94,7 @@ class VolplugProcess:
         """Start the process and wait until its socket accepts; RuntimeError with the log if it ends."""
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
-        self._process = self._engine.spawn(self._argv, {**self._env, **(env or {})}, log=self.log)
+        self._process = self._machine.spawn(self._argv, {**self._env, **(env or {})}, log=self.log)
         try:
             wait_until(self._accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
         except WaitTimeoutError as error:
@@ -127,7 +145,7 @@ class VolplugProcess:
             raise RuntimeError(f"{self.name} ended with {code} while starting:\n{tail(self.log)}")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             try:
-                client.connect(str(self._engine.path(self.socket)))
+                client.connect(str(self._machine.path(self.socket)))
             except OSError:
                 return False
         return True

@@ -1,0 +1,25 @@
+"""What the tests with real engines need, as pytest marks: ``pytestmark = ENGINE``."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.lab.programs import clean_environment
+
+_PROGRAMS = ("dockerd", "containerd", "runc", "docker", "busybox", "nsenter", "unshare", "ip", "losetup")
+
+
+def missing_for_engine() -> str:
+    """Why no engine can be started here, in one line; empty if one can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    path = clean_environment()["PATH"]
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=path) is None]
+    return f"not installed: {', '.join(missing)} (make setup as root)" if missing else ""
+
+
+ENGINE = [
+    pytest.mark.engine,
+    pytest.mark.skipif(bool(missing_for_engine()), reason=missing_for_engine() or "-"),
+]

@@ -1,0 +1,125 @@
+"""The lab itself: engines are real and private, and nothing of them stays."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab import loops
+from tests.lab.engine import Engine
+from tests.lab.leftovers import difference, settled_difference, snapshot
+from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import CommandError
+from tests.lab.requirements import ENGINE
+from tests.lab.waiting import WaitTimeoutError, wait_until
+
+pytestmark = ENGINE
+
+
+def test_nothing_stays_of_an_engine_with_a_running_container_and_an_attached_image() -> None:
+    before = snapshot()
+    with Engine() as engine:
+        engine.import_busybox()
+        engine.docker("run", "-d", "busybox:local", "sleep", "1000")
+        image = engine.directory / "image"
+        engine.run(["truncate", "--size=16M", str(image)], check=True)
+        engine.run(["losetup", "--find", str(image)], check=True)
+        assert difference(before, snapshot()) != []
+    assert engine.reclaimed == [str(image)]
+    assert settled_difference(before) == []
+
+
+def test_nothing_stays_of_an_engine_that_does_not_start() -> None:
+    before = snapshot()
+    with (
+        pytest.raises(RuntimeError, match=r"dockerd ended while starting:\n.*no-such-option"),
+        Engine(extra_args=["--no-such-option"]),
+    ):
+        pass
+    assert settled_difference(before) == []
+
+
+def test_nothing_stays_when_a_step_fails() -> None:
+    before = snapshot()
+    with pytest.raises(CommandError, match="No such container: nobody"), Engine() as engine:
+        engine.docker("start", "nobody")
+    assert settled_difference(before) == []
+
+
+def test_a_killed_engine_starts_again_with_its_containers() -> None:
+    with Engine() as engine:
+        engine.import_busybox()
+        engine.docker("run", "-d", "--stop-timeout=0", "--name=job", "busybox:local", "sleep", "1000")
+        first = engine.pid
+        engine.kill()
+        engine.start()
+        assert engine.pid != first
+        assert engine.docker("inspect", "--format={{.State.Status}}", "job").stdout == "exited\n"
+
+
+def test_with_live_restore_containers_survive_their_engine() -> None:
+    with Engine(live_restore=True) as engine:
+        engine.import_busybox()
+        engine.docker("run", "-d", "--name=job", "busybox:local", "sleep", "1000")
+        started = engine.docker("inspect", "--format={{.State.StartedAt}}", "job").stdout
+        engine.kill()
+        engine.start()
+        engine.restart()
+        state = engine.docker("inspect", "--format={{.State.Running}} {{.State.StartedAt}}", "job").stdout
+        assert state == f"true {started}"
+
+
+def test_engines_side_by_side_do_not_see_each_other() -> None:
+    with Engine() as one, Engine() as other:
+        one.docker("volume", "create", "here")
+        assert one.docker("volume", "ls", "-q").stdout == "here\n"
+        assert other.docker("volume", "ls", "-q").stdout == ""
+
+
+def test_an_image_brings_its_files() -> None:
+    with Engine() as engine:
+        image = engine.import_image("cached:local", {"/data/nginx/cache/index": b"page\n"}, "ENV COLOUR=red")
+        shown = engine.docker("run", "--rm", image, "sh", "-c", "cat /data/nginx/cache/index; echo $COLOUR")
+        assert shown.stdout == "page\nred\n"
+
+
+def test_a_plugin_process_that_ends_while_starting_says_why() -> None:
+    program = [sys.executable, "-c", "print('no such backend'); raise SystemExit(3)"]
+    with Engine() as engine:
+        plugin = VolplugProcess(engine, argv=program)
+        with pytest.raises(RuntimeError, match="volplug ended with 3 while starting:\nno such backend"):
+            plugin.start()
+
+
+def test_difference_names_a_mount_a_process_a_namespace_and_a_loop_device(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    before = snapshot()
+    script = "echo ready; exec -a volplug-of-a-test sleep 1000"
+    subprocess.run(["mount", "-t", "tmpfs", "nobody", str(target)], check=True)
+    subprocess.run(["losetup", "--find", str(image)], check=True)
+    with subprocess.Popen(["unshare", "-n", "bash", "-c", script], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            wait_until(lambda: "volplug-of" in "".join(difference(before, snapshot())), 5, "it is renamed")
+            found = difference(before, snapshot())
+        finally:
+            process.kill()
+            subprocess.run(["umount", str(target)], check=True)
+            loops.detach_below(tmp_path)
+    assert f"mount left: {target} (tmpfs, nobody)" in found
+    assert f"process left: {process.pid} (volplug-of-a-test 1000)" in found
+    assert any(
+        line.startswith("namespace left: net:") and f"held by {process.pid} " in line for line in found
+    )
+    assert any(line.startswith("loop device left: ") and line.endswith(f" of {image}") for line in found)
+    assert settled_difference(before) == []
+
+
+def test_waiting_has_an_end_and_says_for_what() -> None:
+    with pytest.raises(WaitTimeoutError, match="waited 0 s in vain until pigs fly"):
+        wait_until(lambda: False, 0, "pigs fly")

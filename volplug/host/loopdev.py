@@ -42,6 +42,9 @@ _SYS_BLOCK: Final = "/sys/block"
 _ATTACH_TRIES: Final = 200
 _LOCK_TRIES: Final = 6
 _DETACH_TIMEOUT_S: Final = 5.0
+# Above the kernel's own limit, which then counts. A multiple of every granularity, even of the 0 that a device
+# reports once discard is disabled: the kernel tests the value's bits against granularity - 1, unsigned.
+_ANY_DISCARD_BYTES: Final = 2**32
 _NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
 
 
@@ -190,10 +193,9 @@ def enable_discard(path: str) -> bool:
     Returns:
         Whether discards are passed on now.
     """
-    queue = _queue(path)
-    granularity = max(_read_number(f"{queue}/discard_granularity"), 1)
-    limit = _read_number(f"{queue}/discard_max_hw_bytes") // granularity * granularity
-    return limit > 0 and (_read_number(f"{queue}/discard_max_bytes") > 0 or _set_discard_limit(path, limit))
+    return _read_number(f"{_queue(path)}/discard_max_bytes") > 0 or _set_discard_limit(
+        path, _ANY_DISCARD_BYTES
+    )
 
 
 def _lock(image: int, image_path: str) -> None:

@@ -1,0 +1,118 @@
+"""Real loop devices and mounts for tests, which vanish with the test whatever happens in it."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import loops
+from volplug.host import loopdev, mountinfo
+from volplug.host.loopdev import LoopDevice
+from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
+
+MIB = 1024**2
+SMALL_MIB = {"ext4": 8, "xfs": 300, "btrfs": 128}
+FS_TYPES = tuple(SMALL_MIB)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """An attached image.
+
+    Attributes:
+        image: its file.
+        device: its loop device.
+        source: the same, as the host layer takes it.
+    """
+
+    image: Path
+    device: LoopDevice
+    source: MountSource
+
+    @property
+    def path(self) -> str:
+        return self.device.path
+
+    def write(self, offset: int, data: bytes) -> None:
+        with open(self.path, "r+b") as file:
+            file.seek(offset)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Disks:
+    """Makes disks below one directory, and undoes all mounts and attachments there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def image(self, size_mib: int, name: str = "image") -> Path:
+        """A sparse file of zeros."""
+        path = self.directory / name
+        with path.open("xb") as file:
+            file.truncate(size_mib * MIB)
+        return path
+
+    def attach(self, image: Path) -> Disk:
+        device = loopdev.attach(str(image), image.name)
+        return Disk(image, device, MountSource(device.path, image.name, image.stat().st_size))
+
+    def blank(self, size_mib: int, name: str = "image") -> Disk:
+        return self.attach(self.image(size_mib, name))
+
+    def target(self, name: str = "volume") -> str:
+        return str(self.directory / "mounts" / name)
+
+    def holder(self, script: str, *wrapper: str) -> subprocess.Popen[bytes]:
+        """Start a shell that runs the script, says it is ready, and lives until its input is closed."""
+        program = subprocess.Popen(
+            [*wrapper, "sh", "-c", f"set -e; {script}; echo ready; read end"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+        )
+        self._programs.append(program)
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        return program
+
+    def in_another_namespace(self, script: str) -> subprocess.Popen[bytes]:
+        """The same in a mount namespace of its own, which no unmount of ours reaches."""
+        return self.holder(script, "unshare", "-m", "--propagation", "private")
+
+    def close(self) -> None:
+        for program in self._programs:
+            end(program)
+        for mountpoint in reversed(self.mounted()):
+            subprocess.run(["umount", "--lazy", mountpoint], check=False, capture_output=True)
+        assert self.mounted() == []
+        loops.detach_below(self.directory)  # waits until none is left
+
+    def mounted(self) -> list[str]:
+        prefix = f"{self.directory}/"
+        entries = mountinfo.parse(mountinfo.read())
+        return [entry.mountpoint for entry in entries if entry.mountpoint.startswith(prefix)]
+
+
+def end(program: subprocess.Popen[bytes]) -> None:
+    program.communicate()
+
+
+def run(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def plan(fs_type: str) -> FilesystemTag:
+    return FilesystemTag(FilesystemPhase.FORMATTING, fs_type, str(uuid.uuid4()))
+
+
+def formatted(tag: FilesystemTag) -> FilesystemTag:
+    return FilesystemTag(FilesystemPhase.FORMATTED, tag.fs_type, tag.uuid)
+
+
+def spec_of(fs_type: str, options: Sequence[str] = ()) -> VolumeSpec:
+    return VolumeSpec("volume", SMALL_MIB[fs_type] * MIB, fs_type, mkfs_options=tuple(options))

@@ -1,0 +1,222 @@
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.host.disks import MIB, Disks, run
+from volplug.errors import DeviceMismatch, HostError, VolumeInUse
+from volplug.host import loopdev
+from volplug.host.devices import opened, size_bytes
+
+pytestmark = pytest.mark.loop
+
+
+def identity(image: Path) -> tuple[int, int]:
+    file = image.stat()
+    return file.st_dev, file.st_ino
+
+
+def test_an_attached_image_is_a_device_of_its_size_and_identity(disks: Disks) -> None:
+    disk = disks.blank(10)
+    assert size_bytes(disk.path) == 10 * MIB
+    assert (disk.device.backing_dev, disk.device.backing_inode) == identity(disk.image)
+    assert (disk.device.label, disk.device.read_only, disk.device.autoclear) == ("image", False, False)
+    assert loopdev.status(disk.path) == disk.device
+    assert loopdev.find(*identity(disk.image)) == disk.device
+    assert disk.device in loopdev.attached()
+
+
+def test_what_is_written_to_the_device_is_in_the_image(disks: Disks) -> None:
+    disk = disks.blank(1)
+    disk.write(4096, b"written")
+    assert disk.image.read_bytes()[4096:4103] == b"written"
+
+
+def test_direct_io_is_used_unless_not_wanted(disks: Disks) -> None:
+    assert disks.blank(1, "direct").device.direct_io
+    image = disks.image(1, "cached")
+    assert not loopdev.attach(str(image), "cached", direct_io=False).direct_io
+
+
+def test_an_image_on_a_filesystem_without_direct_io_is_attached_all_the_same(disks: Disks) -> None:
+    directory = disks.directory / "tmpfs"
+    directory.mkdir()
+    run("mount", "-t", "tmpfs", "none", str(directory))
+    image = directory / "image"
+    image.write_bytes(bytes(MIB))
+    device = loopdev.attach(str(image), "image")
+    assert size_bytes(device.path) == MIB
+    loopdev.detach(device.path)
+
+
+def test_a_long_label_is_cut_to_what_the_kernel_keeps(disks: Disks) -> None:
+    device = loopdev.attach(str(disks.image(1)), "x" * 100)
+    assert device.label == "x" * 63
+
+
+def test_a_second_attach_of_one_image_is_refused_and_names_the_first(disks: Disks) -> None:
+    disk = disks.blank(1)
+    with pytest.raises(VolumeInUse, match=f"is attached to {disk.path} already"):
+        loopdev.attach(str(disk.image), "again")
+    assert loopdev.status(disk.path) == disk.device
+
+
+def test_a_second_attach_by_another_name_of_the_image_is_refused(disks: Disks) -> None:
+    disk = disks.blank(1)
+    link = disks.directory / "hard link"
+    os.link(disk.image, link)
+    with pytest.raises(VolumeInUse):
+        loopdev.attach(str(link), "again")
+
+
+def test_an_image_that_losetup_attached_without_a_lock_is_refused(disks: Disks) -> None:
+    image = disks.image(1)
+    device = run("losetup", "--find", "--show", str(image)).strip()
+    with pytest.raises(VolumeInUse, match=f"is attached to {device} already"):
+        loopdev.attach(str(image), "again")
+
+
+def test_an_image_locked_by_another_program_is_refused(disks: Disks) -> None:
+    image = disks.image(1)
+    disks.holder("true", "flock", str(image))
+    with pytest.raises(VolumeInUse, match="locked by another program"):
+        loopdev.attach(str(image), "image")
+    assert loopdev.find(*identity(image)) is None
+
+
+def test_the_lock_ends_with_the_loop_device_and_not_before(disks: Disks) -> None:
+    disk = disks.blank(1)
+    take_the_lock = ["flock", "--nonblock", str(disk.image), "true"]
+    assert subprocess.run(take_the_lock, check=False).returncode == 1
+    loopdev.detach(disk.path)
+    assert subprocess.run(take_the_lock, check=False).returncode == 0
+
+
+def test_two_devices_on_one_image_are_reported_with_both_names(disks: Disks) -> None:
+    image = disks.image(1)
+    first, second = (run("losetup", "--find", "--show", str(image)).strip() for _ in range(2))
+    with pytest.raises(DeviceMismatch) as caught:
+        loopdev.find(*identity(image))
+    assert first in str(caught.value)
+    assert second in str(caught.value)
+
+
+def test_of_many_who_attach_one_image_at_once_one_succeeds(disks: Disks) -> None:
+    image = disks.image(1)
+
+    def attach(number: int) -> str | None:
+        try:
+            return loopdev.attach(str(image), f"attacher {number}").label
+        except VolumeInUse:
+            return None
+
+    with ThreadPoolExecutor(16) as threads:
+        labels = [label for label in threads.map(attach, range(16)) if label]
+    device = loopdev.find(*identity(image))
+    assert device is not None
+    assert labels == [device.label]
+
+
+def test_many_images_attach_at_once_to_more_devices_than_there_were(disks: Disks) -> None:
+    images = [disks.image(1, f"image-{number}") for number in range(24)]
+    with ThreadPoolExecutor(24) as threads:
+        devices = list(threads.map(lambda image: loopdev.attach(str(image), image.name), images))
+    assert [device.label for device in devices] == [image.name for image in images]
+    assert len({device.path for device in devices}) == 24
+    with ThreadPoolExecutor(24) as threads:
+        list(threads.map(lambda device: loopdev.detach(device.path, expected=device), devices))
+    assert not {device.backing_inode for device in devices} & {
+        device.backing_inode for device in loopdev.attached()
+    }
+
+
+def test_an_image_that_is_missing_or_no_file_cannot_be_attached(disks: Disks) -> None:
+    with pytest.raises(HostError, match="cannot be attached: No such file or directory"):
+        loopdev.attach(str(disks.directory / "missing"), "missing")
+    os.mkfifo(disks.directory / "fifo")
+    with pytest.raises(HostError, match="is not a regular file"):
+        loopdev.attach(str(disks.directory / "fifo"), "fifo")
+
+
+def test_a_free_or_missing_device_has_no_status(disks: Disks) -> None:
+    disk = disks.blank(1)
+    loopdev.detach(disk.path)
+    assert loopdev.status(disk.path) is None
+    assert loopdev.status("/dev/loop999999") is None
+    assert loopdev.find(*identity(disk.image)) is None
+
+
+def test_detach_of_what_is_not_attached_is_success(disks: Disks) -> None:
+    disk = disks.blank(1)
+    loopdev.detach(disk.path)
+    loopdev.detach(disk.path)
+    loopdev.detach("/dev/loop999999")
+
+
+def test_a_detach_while_mounted_is_refused_and_changes_nothing(disks: Disks) -> None:
+    disk = disks.blank(8)
+    run("mkfs.ext4", "-q", disk.path)
+    mountpoint = disks.directory / "mountpoint"
+    mountpoint.mkdir()
+    run("mount", disk.path, str(mountpoint))
+    with pytest.raises(VolumeInUse):
+        loopdev.detach(disk.path)
+    assert loopdev.status(disk.path) == disk.device  # autoclear is still off
+    run("umount", str(mountpoint))
+    assert loopdev.status(disk.path) == disk.device
+    loopdev.detach(disk.path)
+
+
+def test_a_detach_under_an_exclusive_opener_is_refused_and_changes_nothing(disks: Disks) -> None:
+    disk = disks.blank(1)
+    with opened(disk.path, os.O_RDONLY | os.O_EXCL), pytest.raises(VolumeInUse):
+        loopdev.detach(disk.path)
+    assert loopdev.status(disk.path) == disk.device
+
+
+def test_a_detach_that_a_plain_opener_delays_is_an_error(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loopdev, "_DETACH_TIMEOUT_S", 0.01)
+    disk = disks.blank(1)
+    with opened(disk.path, os.O_RDONLY), pytest.raises(HostError, match="some program has it open"):
+        loopdev.detach(disk.path)
+    assert loopdev.find(*identity(disk.image)) is None  # it went with the last close
+
+
+def test_a_device_that_has_another_image_by_now_is_not_detached(disks: Disks) -> None:
+    disk, other = disks.blank(1), disks.blank(1, "other")
+    with pytest.raises(DeviceMismatch, match="has the image image, not other"):
+        loopdev.detach(disk.path, expected=other.device)
+    assert loopdev.status(disk.path) == disk.device
+
+
+def test_a_discard_punches_holes_unless_disabled(disks: Disks) -> None:
+    image = disks.image(16)
+    with image.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 16 * MIB)
+    disk = disks.attach(image)
+
+    assert loopdev.disable_discard(disk.path)
+    assert subprocess.run(["blkdiscard", disk.path], check=False, capture_output=True).returncode != 0
+    assert image.stat().st_blocks * 512 >= 16 * MIB
+
+    assert loopdev.enable_discard(disk.path)
+    run("blkdiscard", disk.path)
+    assert image.stat().st_blocks * 512 < MIB
+
+
+def test_disabled_discard_outlives_the_detach_until_enabled(disks: Disks) -> None:
+    disk = disks.blank(1)
+    assert loopdev.disable_discard(disk.path)
+    setting = Path(f"/sys/block/{os.path.basename(disk.path)}/queue/discard_max_bytes")
+    loopdev.detach(disk.path)
+    assert setting.read_text() == "0\n"
+    loopdev.enable_discard(disk.path)
+
+
+def test_discard_of_a_device_that_is_not_there_cannot_be_set() -> None:
+    assert not loopdev.disable_discard("/dev/loop999999")
+    assert not loopdev.enable_discard("/dev/loop999999")

@@ -1,0 +1,47 @@
+import asyncio
+import threading
+
+import pytest
+
+from volplug.host import threads
+
+
+async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
+    def call(first: int, *, second: int) -> tuple[int, str]:
+        return first + second, threading.current_thread().name
+
+    result, thread = await threads.blocking(call, 1, second=2)
+    assert result == 3
+    assert thread.startswith("volplug-host")
+
+
+async def test_what_the_call_raises_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await threads.blocking(lambda: 1 / 0)
+
+
+async def test_a_cancelled_await_does_not_stop_the_thread() -> None:
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        started.set()
+        go.wait(20)
+        done.set()
+
+    task = asyncio.create_task(threads.blocking(call))
+    await threads.blocking(started.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go.set()
+    assert await threads.blocking(done.wait, 20)
+
+
+async def test_many_hanging_calls_leave_room_for_others() -> None:
+    go = threading.Event()
+    hanging = [asyncio.create_task(threads.blocking(go.wait, 60)) for _ in range(40)]
+    try:
+        assert await asyncio.wait_for(threads.blocking(lambda: "answered"), 20) == "answered"
+    finally:
+        go.set()
+        await asyncio.gather(*hanging)

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import web
 
-from volplug.errors import InvalidName, InvalidRequest, VolplugError, VolumeNotFound
+from volplug.errors import InvalidRequest, VolplugError, VolumeNotFound
 from volplug.volumes.ledger import EngineIdentity
 from volplug.volumes.service import Client, ClientGone
 from volplug.volumes.views import VolumeView
@@ -138,8 +138,6 @@ class PluginHandler:
         if verb is None:
             return _response({"Err": f"unknown call {request.path[:80]!r}"}, HTTPStatus.NOT_FOUND)
         try:
-            if (engine := self._identify_engine(request)) is not None:
-                await self._volumes.engine_seen(engine)
             return _response(await self._answer(verb, request))
         except _NoAnswerError:
             if request.transport is not None:
@@ -149,13 +147,15 @@ class PluginHandler:
     async def _answer(self, verb: Callable[[_Call], Awaitable[Answer]], request: web.BaseRequest) -> Answer:
         tells_existence = verb in (self._get, self._list)
         try:
+            if (engine := self._identify_engine(request)) is not None:
+                await self._volumes.engine_seen(engine)
             return await verb(_Call(await _read_body(request, request.path), request))
-        except (VolumeNotFound, InvalidName) as error:
-            return {"Err": str(error)}
         except ClientGone as error:
             _LOG.info("nobody waits for the answer", call=request.path, error=str(error))
             raise _NoAnswerError from error
         except VolplugError as error:
+            if isinstance(error, VolumeNotFound) and tells_existence:
+                return {"Err": str(error)}
             _LOG.warning("failed", call=request.path, code=error.code, error=str(error))
             if tells_existence:
                 raise _NoAnswerError from error

@@ -26,6 +26,8 @@ from volplug.host.devices import opened
 _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_GET_STATUS64: Final = 0x4C05
 _LOOP_CONFIGURE: Final = 0x4C0A
+_LOOP_CTL_ADD: Final = 0x4C80
+_LOOP_CTL_REMOVE: Final = 0x4C81
 _LOOP_CTL_GET_FREE: Final = 0x4C82
 _FLAG_READ_ONLY: Final = 1
 _FLAG_AUTOCLEAR: Final = 4
@@ -42,9 +44,6 @@ _SYS_BLOCK: Final = "/sys/block"
 _ATTACH_TRIES: Final = 200
 _LOCK_TRIES: Final = 6
 _DETACH_TIMEOUT_S: Final = 5.0
-# Above the kernel's own limit, which then counts. A multiple of every granularity, even of the 0 that a device
-# reports once discard is disabled: the kernel tests the value's bits against granularity - 1, unsigned.
-_ANY_DISCARD_BYTES: Final = 2**32
 _NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
 
 
@@ -71,13 +70,15 @@ class LoopDevice:
     read_only: bool
 
 
-def attach(image_path: str, label: str, *, direct_io: bool = True) -> LoopDevice:
+def attach(image_path: str, label: str, *, direct_io: bool = True, discards: bool = False) -> LoopDevice:
     """Attach an image file to a free loop device, making a new one if all are taken.
 
     Args:
         image_path: A regular file; its length is the device's size.
         label: Shown by losetup as the file name.
         direct_io: Ask for direct I/O; silently done without where the image's filesystem has none.
+        discards: Take a device that passes discards on, as sparse images want, and none for which
+            `disable_discard` was called before.
 
     Raises:
         VolumeInUse: If the image is attached already, by whomever.
@@ -90,7 +91,7 @@ def attach(image_path: str, label: str, *, direct_io: bool = True) -> LoopDevice
                 raise HostError(f"the image {image_path} is not a regular file")
             _lock(image, image_path)
             _refuse_a_second(image, image_path)
-            return _configure(image, label, direct_io)
+            return _configure(image, label, direct_io, discards)
     except OSError as exc:
         raise HostError(f"the image {image_path} cannot be attached: {exc.strerror}") from exc
 
@@ -178,24 +179,29 @@ def disable_discard(path: str) -> bool:
     """Best effort: make the device refuse discards, so that fstrim cannot punch holes into a full image.
 
     A preallocated image with holes can no longer be filled once the host's disk is full. The setting outlives
-    a detach (see `enable_discard`), so that this is cheap for a device number used before; the first time
-    takes the kernel some milliseconds.
+    a detach, and newer kernels have no way back: images that want discards say so to `attach`. It takes the
+    kernel some milliseconds, but only once for each device number.
 
     Returns:
         Whether discards are refused now; not where /sys is read-only.
     """
-    return _set_discard_limit(path, 0)
+    setting = f"{_queue(path)}/discard_max_bytes"
+    if _read_number(setting) == 0:
+        return True  # a write of the same number would halt the queue all the same
+    try:
+        with open(setting, "w", encoding="ascii") as file:
+            file.write("0")
+    except OSError:
+        return False
+    return True
 
 
 def enable_discard(path: str) -> bool:
-    """Best effort: undo `disable_discard`, which may have been applied to an earlier image of the device.
+    """Tell whether the device passes discards on; once disabled, only `attach(discards=True)` helps.
 
-    Returns:
-        Whether discards are passed on now.
+    To be removed as soon as nothing calls it.
     """
-    return _read_number(f"{_queue(path)}/discard_max_bytes") > 0 or _set_discard_limit(
-        path, _ANY_DISCARD_BYTES
-    )
+    return not _is_discard_disabled(path)
 
 
 def _lock(image: int, image_path: str) -> None:
@@ -224,9 +230,12 @@ def _already_attached(image: int, image_path: str) -> str:
     return f"the image {image_path} is {where}"
 
 
-def _configure(image: int, label: str, direct_io: bool) -> LoopDevice:
+def _configure(image: int, label: str, direct_io: bool, discards: bool) -> LoopDevice:
     for attempt in range(_ATTACH_TRIES):
         path = _free_device()
+        if discards and _is_discard_disabled(path):
+            _renew(path)
+            continue
         try:
             with opened(path, os.O_RDWR) as device:
                 fcntl.ioctl(device, _LOOP_CONFIGURE, _config(image, label, direct_io))
@@ -309,16 +318,21 @@ def _queue(path: str) -> str:
     return f"{_SYS_BLOCK}/{os.path.basename(path)}/queue"
 
 
-def _set_discard_limit(path: str, limit_bytes: int) -> bool:
-    setting = f"{_queue(path)}/discard_max_bytes"
-    if _read_number(setting) == limit_bytes:
-        return True  # a write of the same number would halt the queue all the same
-    try:
-        with open(setting, "w", encoding="ascii") as file:
-            file.write(str(limit_bytes))
-    except OSError:
-        return False
-    return True
+def _is_discard_disabled(path: str) -> bool:
+    queue = _queue(path)
+    # A device that never had an image has no discard in hardware either, and gets it with its first image.
+    return _read_number(f"{queue}/discard_max_bytes") == 0 < _read_number(f"{queue}/discard_max_hw_bytes")
+
+
+def _renew(path: str) -> None:
+    """Remove a free loop device and make it anew, with the settings that the kernel begins with."""
+    number = int(path.removeprefix("/dev/loop"))
+    with (
+        contextlib.suppress(OSError),
+        opened(_CONTROL, os.O_RDWR) as control,
+    ):  # taken meanwhile: try the next
+        fcntl.ioctl(control, _LOOP_CTL_REMOVE, number)
+        fcntl.ioctl(control, _LOOP_CTL_ADD, number)
 
 
 def _read_number(path: str) -> int:

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     HELD_HERE = auto()
     WRONG_DEVICE = auto()
     CONTRADICTION = auto()
+    MOUNTED_UNFORMATTED = auto()
     NOT_BLANK = auto()
     FOREIGN_DURING_FORMAT = auto()
     FILESYSTEM_GONE = auto()
@@ -189,7 +190,7 @@ def _finish_format(seen: Observed) -> Decision:
     """A mount before the format is finished is our own, or somebody tampered with the tag."""
     if seen.phase is FilesystemPhase.FORMATTING:
         return Step.INITIALISE
-    return Refusal(Reason.CONTRADICTION)
+    return Refusal(Reason.MOUNTED_UNFORMATTED)
 
 
 def _use_contents(seen: Observed) -> Decision:

@@ -111,6 +111,13 @@ def _contradiction(facts: Facts) -> VolplugError:
     )
 
 
+def _mounted_unformatted(_: Facts) -> VolplugError:
+    return FilesystemMismatch(
+        "it is mounted on this host, but its record says that it was never formatted",
+        "Nothing was changed; look at both",
+    )
+
+
 def _not_blank(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
         f"a new volume should be blank, but holds {_found(facts)}; it is not formatted",
@@ -149,6 +156,7 @@ _TEXTS: Final[dict[Reason, Callable[[Facts], VolplugError]]] = {
     Reason.HELD_HERE: _held_here,
     Reason.WRONG_DEVICE: _wrong_device,
     Reason.CONTRADICTION: _contradiction,
+    Reason.MOUNTED_UNFORMATTED: _mounted_unformatted,
     Reason.NOT_BLANK: _not_blank,
     Reason.FOREIGN_DURING_FORMAT: _foreign_during_format,
     Reason.FILESYSTEM_GONE: _filesystem_gone,

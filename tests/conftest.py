@@ -1,0 +1,19 @@
+"""For all tests: skips fail a strict run, and nothing of volplug may block the event loop."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+pytest_plugins = ["tests.lab.strict"]
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    with blockbuster_ctx(scanned_modules=["volplug"]) as active:
+        # Handing work to a thread takes the pool's lock, for microseconds.
+        active.functions["threading.Lock.acquire"].deactivate()
+        # Reading /proc/PID/stat never waits for anything.
+        for read in ("io.TextIOWrapper.read", "io.BufferedReader.read"):
+            active.functions[read].can_block_in("volplug/engine_peer.py", "identify_engine")
+        yield active

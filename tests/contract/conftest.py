@@ -1,0 +1,76 @@
+"""A plugin socket served in this process, over a cloud and a machine in memory."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.dockerd import Dockerd
+from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.handlers.plugin import PluginHandler
+from volplug.server import EnginePeers, PluginServer, PluginSocket
+from volplug.store.sqlite import SqliteStore
+from volplug.testing.host import MemoryHost
+from volplug.volumes.ledger import Ledger
+from volplug.volumes.options import Defaults
+from volplug.volumes.run import Patience
+from volplug.volumes.service import VolumeService
+from volplug.volumes.site import Limits, Site
+
+
+@dataclass
+class World:
+    """What is behind the socket."""
+
+    socket: Path
+    cloud: MemoryCloud = field(default_factory=MemoryCloud)
+    host: MemoryHost = field(default_factory=MemoryHost)
+    limits: Limits = field(default_factory=lambda: Limits(lookup_s=0.5, settle_s=0))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="volplug") as directory:
+        yield World(Path(directory) / "p.sock")
+
+
+@pytest.fixture
+async def service(world: World) -> AsyncIterator[VolumeService]:
+    store = SqliteStore(world.socket.with_name("state.sqlite"), "boot-1")
+    loaded = await store.load()
+    site = Site(
+        backends={"memory": MemoryDriver(world.cloud)},
+        default_backend="memory",
+        host=world.host,
+        ledger=Ledger(store, loaded.entries, loaded.engine),
+        mount_root="/mounts",
+        boot_clock=lambda: 1000.0,
+        patience=Patience(release_s=0, mount_s=0, backend_s=1, poll_s=0.01),
+        limits=world.limits,
+    )
+    service = VolumeService(site, Defaults())
+    await service.start()
+    yield service
+    await service.stop(5)
+    await store.close()
+
+
+@pytest.fixture
+def plugin_socket(world: World) -> Iterator[PluginSocket]:
+    plugin_socket = PluginSocket.open(world.socket)
+    yield plugin_socket
+    plugin_socket.close()
+    assert not world.socket.exists()
+
+
+@pytest.fixture
+async def dockerd(
+    world: World, service: VolumeService, plugin_socket: PluginSocket
+) -> AsyncIterator[Dockerd]:
+    server = PluginServer(PluginHandler(service, "global", EnginePeers().identify))
+    await server.start(plugin_socket)
+    async with Dockerd(world.socket) as client:
+        yield client
+    await server.stop()

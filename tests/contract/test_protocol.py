@@ -1,0 +1,186 @@
+"""The protocol, byte for byte as dockerd sends it and reads it."""
+
+import json
+from datetime import datetime
+
+import pytest
+
+from tests.contract.conftest import World
+from tests.dockerd import ENGINE_20_10, ENGINE_26, Dockerd
+from volplug.errors import BackendUnavailable
+
+pytestmark = pytest.mark.contract
+
+ANSWERED_WITHOUT_BODY = [
+    ("/Plugin.Activate", b'{"Implements": ["VolumeDriver"]}'),
+    ("/VolumeDriver.Capabilities", b'{"Capabilities": {"Scope": "global"}}'),
+    ("/VolumeDriver.List", b'{"Volumes": []}'),
+]
+NEEDS_BODY = ["Create", "Remove", "Mount", "Unmount", "Path", "Get"]
+
+
+@pytest.mark.parametrize("host", [ENGINE_20_10, ENGINE_26])
+@pytest.mark.parametrize(("path", "answer"), ANSWERED_WITHOUT_BODY)
+@pytest.mark.parametrize("body", [b"", b"{}\n", b"null", b"garbage"])
+async def test_calls_without_arguments_ignore_their_body(
+    dockerd: Dockerd, host: str, path: str, answer: bytes, body: bytes
+) -> None:
+    reply = await dockerd.raw(path, body, host=host)
+    assert reply is not None
+    assert (reply.status, reply.body) == (200, answer)
+
+
+@pytest.mark.parametrize("verb", NEEDS_BODY)
+@pytest.mark.parametrize("body", [b"", b"\n", b"   "])
+async def test_a_retry_whose_body_was_lost_gets_no_answer(dockerd: Dockerd, verb: str, body: bytes) -> None:
+    assert await dockerd.raw(f"/VolumeDriver.{verb}", body) is None
+    assert (await dockerd.ok("List")) == {"Volumes": []}
+
+
+async def test_the_life_of_a_volume_has_exactly_these_answers(dockerd: Dockerd) -> None:
+    assert (await dockerd.call("Create", Name="db", Opts=None)).body == b"{}"
+    created = (await dockerd.ok("Get", Name="db"))["Volume"]
+    assert datetime.fromisoformat(created.pop("CreatedAt")).tzinfo is not None
+    status = created.pop("Status")
+    assert status.pop("id").startswith("mem-")
+    assert created == {"Name": "db", "Mountpoint": ""}
+    assert status == {
+        "backend": "memory",
+        "driver": "memory",
+        "size": "1GiB",
+        "state": "available",
+        "fs": "pending",
+        "profile": "default",
+        "mountCount": 0,
+    }
+    mounted = await dockerd.call("Mount", Name="db", ID="a" * 64)
+    assert mounted.body == b'{"Mountpoint": "/mounts/db/data"}'
+    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint": "/mounts/db/data"}'
+    (listed,) = (await dockerd.ok("List"))["Volumes"]
+    assert (listed["Name"], listed["Mountpoint"]) == ("db", "/mounts/db/data")
+    assert (await dockerd.call("Unmount", Name="db", ID="a" * 64)).body == b"{}"
+    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint": ""}'
+    assert (await dockerd.call("Remove", Name="db")).body == b"{}"
+    assert (await dockerd.call("List")).body == b'{"Volumes": []}'
+
+
+async def test_get_of_an_unknown_volume_is_answered_because_nobody_has_it(dockerd: Dockerd) -> None:
+    assert await dockerd.error("Get", Name="nope") == 'get "nope": no such volume.'
+
+
+@pytest.mark.parametrize("name", ["", "../../etc", "a b", "x" * 300])
+async def test_get_of_a_name_that_cannot_exist_says_that_it_does_not(dockerd: Dockerd, name: str) -> None:
+    assert (await dockerd.error("Get", Name=name)).endswith("no such volume.")
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'"text"', b"null", b"[" * 100_000, b"x" * (10 * 1024**2), b'\xff{"Name":"x"}']
+)
+async def test_get_that_cannot_be_read_gets_no_answer(dockerd: Dockerd, body: bytes) -> None:
+    assert await dockerd.raw("/VolumeDriver.Get", body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{", "the request is not JSON."),
+        (b"[" * 100_000, "the request is not JSON."),
+        (b"[]", "the request is not a JSON object."),
+        (b"null", "the request is not a JSON object."),
+        (b"{}", "the request's Name is not a text."),
+        (b'{"Name": 7}', "the request's Name is not a text."),
+        (b'{"Name": "x", "Opts": [1]}', "the request's Opts are not an object of texts."),
+        (b'{"Name": "x", "Opts": {"size": 1}}', "the request's Opts are not an object of texts."),
+        (b" " * 10 + b"[0]" * (4 * 1024**2), "the request is larger than 1 MiB."),
+    ],
+)
+async def test_create_that_cannot_be_read_says_so_and_creates_nothing(
+    dockerd: Dockerd, world: World, body: bytes, error: str
+) -> None:
+    reply = await dockerd.raw("/VolumeDriver.Create", body)
+    assert reply is not None
+    assert (reply.status, reply.error) == (200, error)
+    assert not world.cloud.volumes
+
+
+@pytest.mark.parametrize("path", ["/", "/VolumeDriver.Destroy", "/VolumeDriver.Get/", "/nope?x=1"])
+async def test_unknown_calls_are_404_in_json(dockerd: Dockerd, path: str) -> None:
+    reply = await dockerd.raw(path, b"{}")
+    assert reply is not None
+    assert (reply.status, reply.error) == (404, f"unknown call {path.partition('?')[0]!r}")
+
+
+async def test_other_methods_are_405_in_json(dockerd: Dockerd) -> None:
+    reply = await dockerd.raw("/VolumeDriver.List", b"", method="GET")
+    assert reply is not None
+    assert (reply.status, reply.error) == (405, "method GET is not POST")
+
+
+async def test_a_request_without_host_is_refused_and_the_next_served(dockerd: Dockerd) -> None:
+    reply = await dockerd.raw("/VolumeDriver.List", b"{}", host="")
+    assert reply is not None
+    assert reply.status == 400
+    await dockerd.hang_up()
+    assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_bare_connect_and_close_disturbs_nobody(dockerd: Dockerd, world: World) -> None:
+    for _ in range(20):
+        await dockerd.send("/VolumeDriver.List", b"")
+        await dockerd.hang_up()
+    assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_an_outage_is_never_answered_as_not_found(dockerd: Dockerd, world: World) -> None:
+    world.cloud.outage = BackendUnavailable("the cloud is down")
+    assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
+    assert await dockerd.error("Mount", Name="db", ID="x") == (
+        'mount "db" (memory, node node-a): the cloud is down.'
+    )
+
+
+async def test_known_volumes_are_described_from_memory_during_an_outage(
+    dockerd: Dockerd, world: World
+) -> None:
+    await dockerd.ok("Create", Name="db")
+    await dockerd.ok("Get", Name="db")
+    world.cloud.outage = BackendUnavailable("the cloud is down")
+    assert (await dockerd.ok("Get", Name="db"))["Volume"]["Name"] == "db"
+    assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["db"]
+    assert (await dockerd.error("Remove", Name="db")).endswith("the cloud is down.")
+
+
+async def test_anonymous_names_of_other_drivers_are_not_asked_of_the_cloud(
+    dockerd: Dockerd, world: World
+) -> None:
+    assert (await dockerd.error("Get", Name="0f" * 32)).endswith("no such volume.")
+    assert "get" not in world.cloud.calls
+
+
+@pytest.mark.parametrize("id_field", [{}, {"ID": ""}, {"ID": None}])
+async def test_mount_and_unmount_work_without_an_id(
+    dockerd: Dockerd, world: World, id_field: dict[str, object]
+) -> None:
+    await dockerd.ok("Create", Name="db")
+    await dockerd.ok("Mount", Name="db", **id_field)
+    await dockerd.ok("Unmount", Name="db", **id_field)
+    assert world.host.mounts == {}
+
+
+async def test_a_mount_whose_client_has_left_is_not_counted(dockerd: Dockerd, world: World) -> None:
+    await dockerd.ok("Create", Name="db")
+    async with Dockerd(world.socket) as other:
+        await other.send("/VolumeDriver.Mount", json.dumps({"Name": "db", "ID": "lost"}).encode())
+    answer = await dockerd.ok("Mount", Name="db", ID="kept")
+    assert answer == {"Mountpoint": "/mounts/db/data"}
+    await dockerd.ok("Unmount", Name="db", ID="kept")
+    assert (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]["mountCount"] == 0
+
+
+async def test_an_internal_error_is_answered_and_the_next_call_served(dockerd: Dockerd, world: World) -> None:
+    await dockerd.ok("Create", Name="db")
+    world.host.disks = None  # type: ignore[assignment]  # makes the machine fail as no machine should
+    error = await dockerd.error("Mount", Name="db", ID="a")
+    assert error.startswith("internal error: ")
+    assert error.endswith("See the log of volplug.")
+    assert (await dockerd.ok("List"))["Volumes"]

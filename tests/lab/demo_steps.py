@@ -207,4 +207,4 @@ def _await_records(stage: Stage, count: int, when: str = "") -> None:
 def _held(stage: Stage) -> list[str]:
     state = stage.volplug.state_dir
     mounts = stage.engine.path("/proc/1/mountinfo")
-    return leftovers.mounted_below(state, mounts) + sorted(loops.attached_below(state))
+    return leftovers.mounted_below(state, mounts) + [device.name for device in loops.attached_below(state)]

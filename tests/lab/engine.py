@@ -162,6 +162,8 @@ class Engine:
         own += ["--pidfile", _PIDFILE, "-H", f"unix://{_SOCKET}"]
         own += ["--config-file", str(self.directory / "daemon.json")]
         own += ["--storage-driver", self._storage_driver]
+        # Not through systemd, which knows nothing of our namespaces.
+        own += ["--exec-opt", "native.cgroupdriver=cgroupfs"]
         own += ["--cgroup-parent", f"/{cgroups.PARENT}/{self.directory.name}"]
         return [self._program("dockerd"), *own, *_NO_NETWORK, *self._extra_args]
 

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The first process of a lab's namespaces (see namespaces.py): prepares them and holds them
 # until its standard input closes.
 # Arguments: the directory of the lab, and the root of another system tree or nothing.

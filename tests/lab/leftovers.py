@@ -6,7 +6,7 @@
 
 Another test run or another person may work on the same machine at the same time; what
 demonstrably belongs to them (a program started by one that was there before, a file of another lab
-that still runs) is not counted.
+that still runs or of another test run) is not counted.
 """
 
 import os
@@ -23,6 +23,7 @@ _PLUGINS = Path("/run/docker/plugins")
 _NAMED_NAMESPACES = (Path("/run/netns"), Path("/run/docker/netns"))
 _LAB_DIRECTORIES = Path("/var/tmp")  # noqa: S108 - looked at, nothing is made there
 _OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc")
+_PYTEST_DIRECTORY = re.compile(r"/\S*/pytest-of-\w+/pytest-\d+")
 _LAB_NAME = re.compile(r"volplug-lab-(\d+)-\w+")
 
 
@@ -52,7 +53,7 @@ def snapshot() -> Snapshot:
     processes = _processes()
     return Snapshot(
         mounts=_mounts(),
-        loop_devices=frozenset(f"{device} of {image}" for device, image in loops.attached().items()),
+        loop_devices=frozenset(f"{device.name} of {device.image}" for device in loops.attached()),
         namespaces=_namespaces(processes),
         named_namespaces=frozenset(_entries(_NAMED_NAMESPACES)),
         plugins=frozenset(_entries([_PLUGINS])),
@@ -78,7 +79,7 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
     lines += [f"lab left: {item}" for item in after.labs - before.labs]
     lines += _new_namespaces(before, after)
     lines += _new_processes(before, after)
-    return sorted(line for line in lines if not _of_another_lab(line))
+    return sorted(line for line in lines if not _of_others(line))
 
 
 def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
@@ -133,11 +134,28 @@ def _started_by_others(pid: int, before: Snapshot, after: Snapshot) -> bool:
     return pid not in (0, 1, os.getpid())
 
 
+def _of_others(line: str) -> bool:
+    """Whether a line is about a file of another lab or of another test run."""
+    return _of_another_lab(line) or _of_another_test_run(line)
+
+
 def _of_another_lab(line: str) -> bool:
     match = _LAB_NAME.search(line)
     if match is None or int(match[1]) == os.getpid():
         return False
-    return Path(f"/proc/{match[1]}").exists()
+    # What a dead one left is worth telling, what it took away is its own affair.
+    return " gone: " in line or Path(f"/proc/{match[1]}").exists()
+
+
+def _of_another_test_run(line: str) -> bool:
+    match = _PYTEST_DIRECTORY.search(line)
+    if match is None:
+        return False
+    try:
+        # pytest writes its process id there, and removes the file when it ends.
+        return (Path(match[0]) / ".lock").read_text().strip() != str(os.getpid())
+    except OSError:
+        return True
 
 
 def _mounts() -> Counter[str]:

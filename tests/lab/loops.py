@@ -1,32 +1,66 @@
-"""Loop devices, as sysfs tells them."""
+"""Loop devices in use, and the end of those that a lab left attached."""
 
+import json
+import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tests.lab.programs import find_program
 from tests.lab.waiting import wait_until
 
-
-def attached() -> dict[str, str]:
-    """Every loop device in use and the path of its image, as the kernel tells it."""
-    found: dict[str, str] = {}
-    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            found[f"/dev/{entry.parent.parent.name}"] = entry.read_text().strip()
-        except OSError:
-            continue  # detached between the listing and the reading
-    return found
+_COLUMNS = "NAME,BACK-MAJ:MIN,BACK-INO,BACK-FILE"
 
 
-def attached_below(directory: Path) -> dict[str, str]:
-    """The loop devices whose images lie below ``directory``."""
-    prefix = f"{directory}/"
-    return {device: image for device, image in attached().items() if image.startswith(prefix)}
+@dataclass(frozen=True)
+class LoopDevice:
+    """A loop device and its image: the path as the kernel tells it, and the file itself."""
+
+    name: str
+    image: str
+    file: tuple[int, int]
+
+
+def attached() -> list[LoopDevice]:
+    """Every loop device in use."""
+    command = [find_program("losetup"), "--list", "--json", "--output", _COLUMNS]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Without any device it says nothing at all.
+    return [_parsed(entry) for entry in json.loads(listed)["loopdevices"]] if listed.strip() else []
+
+
+def attached_below(directory: Path) -> list[LoopDevice]:
+    """The loop devices whose images lie below ``directory``.
+
+    The path alone does not tell: an image that was reached through a mount which is gone by now has
+    a path that begins at that mount.
+    """
+    devices = attached()
+    files = _files_below(directory) if devices else set()
+    return [d for d in devices if d.file in files or d.image.startswith(f"{directory}/")]
 
 
 def detach_below(directory: Path, timeout_s: float = 10.0) -> list[str]:
     """Detach what is left attached below ``directory``; returns the images that were."""
     left = attached_below(directory)
     for device in left:
-        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        subprocess.run([find_program("losetup"), "--detach", device.name], check=False, capture_output=True)
     wait_until(lambda: not attached_below(directory), timeout_s, f"no loop device is used below {directory}")
-    return sorted(left.values())
+    return sorted(device.image for device in left)
+
+
+def _parsed(entry: dict[str, Any]) -> LoopDevice:
+    major, minor = (int(number) for number in entry["back-maj:min"].split(":"))
+    return LoopDevice(
+        entry["name"], entry["back-file"] or "", (os.makedev(major, minor), int(entry["back-ino"]))
+    )
+
+
+def _files_below(directory: Path) -> set[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            status = (Path(parent) / name).lstat()
+            found.add((status.st_dev, status.st_ino))
+    return found

@@ -3,14 +3,20 @@
 import os
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from tests.lab import loops
+from tests.lab.waiting import wait_until
 from volplug.host import loopdev, mountinfo
 from volplug.host.loopdev import LoopDevice
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MIB = 1024**2
 SMALL_MIB = {"ext4": 8, "xfs": 300, "btrfs": 128}
@@ -58,7 +64,7 @@ class Disks:
         return path
 
     def attach(self, image: Path) -> Disk:
-        device = loopdev.attach(str(image), image.name)
+        device = aside(loopdev.attach, str(image), image.name)
         return Disk(image, device, MountSource(device.path, image.name, image.stat().st_size))
 
     def blank(self, size_mib: int, name: str = "image") -> Disk:
@@ -90,12 +96,39 @@ class Disks:
         for mountpoint in reversed(self.mounted()):
             subprocess.run(["umount", "--lazy", mountpoint], check=False, capture_output=True)
         assert self.mounted() == []
-        loops.detach_below(self.directory)  # waits until none is left
+        for device in self.attached():
+            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        wait_until(lambda: not self.attached(), 20, "no image of the test is attached")
+
+    def attached(self) -> list[str]:
+        """The loop devices of images below the directory; asks sysfs, not the code that is tested."""
+        found = []
+        for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):  # detached meanwhile
+                if entry.read_text().startswith(f"{self.directory}/"):
+                    found.append(f"/dev/{entry.parts[3]}")
+        return found
 
     def mounted(self) -> list[str]:
         prefix = f"{self.directory}/"
-        entries = mountinfo.parse(mountinfo.read())
+        entries = mountinfo.parse(aside(mountinfo.read))
         return [entry.mountpoint for entry in entries if entry.mountpoint.startswith(prefix)]
+
+
+def aside(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what may block from a test that runs in an event loop, where the package itself may not block."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call, *args, **kwargs).result()
+
+
+@contextmanager
+def held(path: str) -> Iterator[None]:
+    """Hold a device exclusively."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_EXCL)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def end(program: subprocess.Popen[bytes]) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import MIB, Disks, run
+from tests.host.disks import MIB, Disks, held, run
 from volplug.errors import DeviceMismatch, HostError, VolumeInUse
 from volplug.host import loopdev
-from volplug.host.devices import opened, size_bytes
+from volplug.host.devices import size_bytes
 
 pytestmark = pytest.mark.loop
 
@@ -171,7 +171,7 @@ def test_a_detach_while_mounted_is_refused_and_changes_nothing(disks: Disks) -> 
 
 def test_a_detach_under_an_exclusive_opener_is_refused_and_changes_nothing(disks: Disks) -> None:
     disk = disks.blank(1)
-    with opened(disk.path, os.O_RDONLY | os.O_EXCL), pytest.raises(VolumeInUse):
+    with held(disk.path), pytest.raises(VolumeInUse):
         loopdev.detach(disk.path)
     assert loopdev.status(disk.path) == disk.device
 
@@ -181,7 +181,7 @@ def test_a_detach_that_a_plain_opener_delays_is_an_error(
 ) -> None:
     monkeypatch.setattr(loopdev, "_DETACH_TIMEOUT_S", 0.01)
     disk = disks.blank(1)
-    with opened(disk.path, os.O_RDONLY), pytest.raises(HostError, match="some program has it open"):
+    with open(disk.path, "rb"), pytest.raises(HostError, match="some program has it open"):
         loopdev.detach(disk.path)
     assert loopdev.find(*identity(disk.image)) is None  # it went with the last close
 
@@ -193,30 +193,29 @@ def test_a_device_that_has_another_image_by_now_is_not_detached(disks: Disks) ->
     assert loopdev.status(disk.path) == disk.device
 
 
-def test_a_discard_punches_holes_unless_disabled(disks: Disks) -> None:
+def test_disabled_discard_keeps_a_full_image_full(disks: Disks) -> None:
     image = disks.image(16)
     with image.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, 16 * MIB)
     disk = disks.attach(image)
-
     assert loopdev.disable_discard(disk.path)
-    assert subprocess.run(["blkdiscard", disk.path], check=False, capture_output=True).returncode != 0
+    refused = subprocess.run(["blkdiscard", disk.path], check=False, capture_output=True, text=True)
+    assert "Operation not supported" in refused.stderr
     assert image.stat().st_blocks * 512 >= 16 * MIB
 
-    assert loopdev.enable_discard(disk.path)
-    run("blkdiscard", disk.path)
+
+def test_an_image_that_wants_discards_gets_them_even_from_a_device_where_they_were_disabled(
+    disks: Disks,
+) -> None:
+    used_before = disks.blank(1, "used before")
+    assert loopdev.disable_discard(used_before.path)
+    loopdev.detach(used_before.path)
+    image = disks.image(16, "wants discards")
+    with image.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 16 * MIB)
+    run("blkdiscard", loopdev.attach(str(image), "wants discards", discards=True).path)
     assert image.stat().st_blocks * 512 < MIB
 
 
-def test_disabled_discard_outlives_the_detach_until_enabled(disks: Disks) -> None:
-    disk = disks.blank(1)
-    assert loopdev.disable_discard(disk.path)
-    setting = Path(f"/sys/block/{os.path.basename(disk.path)}/queue/discard_max_bytes")
-    loopdev.detach(disk.path)
-    assert setting.read_text() == "0\n"
-    loopdev.enable_discard(disk.path)
-
-
-def test_discard_of_a_device_that_is_not_there_cannot_be_set() -> None:
+def test_discard_of_a_device_that_is_not_there_cannot_be_disabled() -> None:
     assert not loopdev.disable_discard("/dev/loop999999")
-    assert not loopdev.enable_discard("/dev/loop999999")

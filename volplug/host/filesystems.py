@@ -99,7 +99,8 @@ async def check_filesystem(device: str, fs_type: str) -> None:
     output = finished.stdout.strip() or finished.stderr.strip()
     if finished.exit_code & _FSCK_ERRORS_LEFT and not finished.exit_code & (_FSCK_FAILED | _FSCK_CANCELLED):
         raise FilesystemMismatch(
-            f"fsck left errors on {device}: {_said_last(output)}", f"Run e2fsck -f {device} by hand"
+            f"fsck left errors on {device}: {_said_last(output).removeprefix(f'{device}: ')}",
+            f"Run e2fsck -f {device} by hand",
         )
     raise CommandFailed(argv, finished.exit_code, _said_last(finished.stderr.strip() or output))
 
@@ -151,4 +152,4 @@ def _unclearable(device: str, exc: OSError) -> HostError:
 
 
 def _said_last(output: str) -> str:
-    return output.splitlines()[-1].strip() if output else "it said nothing"
+    return output.splitlines()[-1].strip().rstrip(".") if output else "it said nothing"

@@ -1,0 +1,262 @@
+import os
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, plan, run, spec_of
+from volplug.errors import CommandFailed, FilesystemMismatch, VolumeInUse
+from volplug.host import filesystems
+from volplug.host.contents import read_contents
+from volplug.host.superblocks import PRIMARY
+from volplug.models import ContentKind, FilesystemPhase, FilesystemTag
+
+UUID = "0f1e2d3c-4b5a-4968-8796-a5b4c3d2e1f0"
+
+# Smallest whole MiB that mkfs accepts: e2fsprogs 1.47 (with a journal), xfsprogs 6.1, btrfs-progs 6.2.
+MINIMUM_MIB = {"ext4": 2, "xfs": 300, "btrfs": 109}
+
+
+def test_the_installed_types_are_those_whose_mkfs_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert filesystems.installed() == ("btrfs", "ext4", "xfs")
+    program = tmp_path / "mkfs.xfs"
+    program.touch(mode=0o755)
+    monkeypatch.setattr("volplug.host.filesystems.search_path", lambda: str(tmp_path))
+    assert filesystems.installed() == ("xfs",)
+
+
+@pytest.mark.parametrize(
+    ("fs_type", "options", "expected"),
+    [
+        ("ext4", (), f"mkfs.ext4 -q -U {UUID} -E nodiscard /dev/x"),
+        (
+            "ext4",
+            ("-m", "0", "-E", "lazy_itable_init=0", "-E", "stride=4"),
+            f"mkfs.ext4 -q -U {UUID} -E nodiscard,lazy_itable_init=0,stride=4 -m 0 /dev/x",
+        ),
+        ("xfs", ("-m", "crc=1"), f"mkfs.xfs -q -K -m uuid={UUID} -m crc=1 /dev/x"),
+        ("btrfs", ("-L", "label"), f"mkfs.btrfs -q -K -U {UUID} -L label /dev/x"),
+    ],
+)
+def test_mkfs_is_told_the_uuid_never_discards_and_never_forces(
+    fs_type: str, options: tuple[str, ...], expected: str
+) -> None:
+    tag = FilesystemTag(FilesystemPhase.FORMATTING, fs_type, UUID)
+    argv = filesystems.mkfs_argv("/dev/x", options, tag)
+    assert " ".join(argv) == expected
+    assert not {"-F", "-f", "--force"} & set(argv)
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("fs_type", FS_TYPES)
+async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_type: str) -> None:
+    disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    found = run("blkid", "-p", "-o", "export", disk.path)
+    assert f"TYPE={fs_type}\n" in found
+    assert f"UUID={tag.uuid}\n" in found
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("fs_type", FS_TYPES)
+async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disks, fs_type: str) -> None:
+    disk = disks.blank(MINIMUM_MIB[fs_type])
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+    mountpoint = disks.directory / "mountpoint"
+    mountpoint.mkdir()
+    run("mount", disk.path, str(mountpoint))
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
+async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_type: str) -> None:
+    disk = disks.blank(MINIMUM_MIB[fs_type] - 1)
+    with pytest.raises(CommandFailed, match=r"must be larger than 300MB|minimum size for each btrfs device"):
+        await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+
+
+@pytest.mark.loop
+async def test_a_preallocated_image_stays_allocated_through_mkfs(disks: Disks) -> None:
+    for fs_type in FS_TYPES:
+        image = disks.image(SMALL_MIB[fs_type], fs_type)
+        allocate(image)
+        disk = disks.attach(image)
+        await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+        assert image.stat().st_blocks * 512 >= image.stat().st_size, fs_type
+
+
+def allocate(image: Path) -> None:
+    with image.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, image.stat().st_size)
+
+
+@pytest.mark.loop
+async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
+    disk = disks.blank(8)
+    with held(disk.path), pytest.raises(VolumeInUse):
+        await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan("ext4"))
+    assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize(
+    "tag",
+    [FilesystemTag(), formatted(plan("ext4")), FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "")],
+    ids=lambda tag: tag.to_text(),
+)
+async def test_mkfs_needs_a_plan(disks: Disks, tag: FilesystemTag) -> None:
+    disk = disks.blank(8)
+    with pytest.raises(FilesystemMismatch, match="does not permit mkfs"):
+        await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("present", FS_TYPES)
+@pytest.mark.parametrize("planned", FS_TYPES)
+async def test_mkfs_never_touches_a_filesystem_of_another_uuid(
+    disks: Disks, present: str, planned: str
+) -> None:
+    """Also one that appeared after the caller looked: mkfs.ext4 itself would not ask."""
+    disk = disks.blank(300)
+    run(f"mkfs.{present}", "-q", disk.path)
+    before = disk.image.read_bytes()
+    with pytest.raises(FilesystemMismatch, match=f"holds an? {present} filesystem"):
+        await filesystems.make_filesystem(disk.path, spec_of(planned), plan(planned))
+    assert disk.image.read_bytes() == before
+
+
+@pytest.mark.loop
+async def test_mkfs_is_not_repeated_over_the_finished_filesystem(disks: Disks) -> None:
+    disk, tag = disks.blank(8), plan("ext4")
+    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    before = disk.image.read_bytes()
+    with pytest.raises(FilesystemMismatch, match="holds its ext4 filesystem"):
+        await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    assert disk.image.read_bytes() == before
+
+
+def start_mkfs_and_kill_it(disk: Disk, tag: FilesystemTag, has_written: int) -> None:
+    """Kill mkfs as soon as the byte at this offset is not zero any more, or let it end."""
+    argv = filesystems.mkfs_argv(disk.path, (), tag)
+    program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(disk.path, "rb", buffering=0) as device:
+        while program.poll() is None and os.pread(device.fileno(), 1, has_written) == b"\0":
+            pass
+    program.kill()
+    assert program.wait() in (0, -signal.SIGKILL)
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("fs_type", "has_written"),
+    [
+        ("xfs", 0),
+        ("xfs", 75 * MIB),
+        ("btrfs", 64 * 1024 + 64),
+        ("btrfs", MIB),
+        ("ext4", 1024 + 56),
+        ("ext4", 4096),
+    ],
+)
+async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, has_written: int) -> None:
+    disk, tag = disks.blank(300), plan(fs_type)
+    start_mkfs_and_kill_it(disk, tag, has_written)
+    found = await read_contents(disk.path, tag)
+    assert found.kind in (ContentKind.BLANK, ContentKind.PARTIAL, ContentKind.OURS)
+    if found.kind is not ContentKind.OURS:
+        await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
+async def test_a_captured_unfinished_format_is_partial_and_is_made_anew(
+    disks: Disks, captures: Path, fs_type: str
+) -> None:
+    disk, tag = disks.blank(300), plan(fs_type)
+    capture = (captures / f"{fs_type}-unfinished.bin").read_bytes()
+    ours = capture.replace(uuid.UUID(UUID).bytes, uuid.UUID(tag.uuid).bytes)
+    disk.write(PRIMARY[fs_type].offset, ours)
+    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.PARTIAL
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.parametrize("fs_type", ["ext4", "btrfs", "xfs"])
+async def test_a_finished_superblock_over_lost_metadata_is_partial_and_is_made_anew(
+    disks: Disks, fs_type: str
+) -> None:
+    disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    begin = PRIMARY[fs_type].offset + PRIMARY[fs_type].length
+    disk.write(begin, bytes(SMALL_MIB[fs_type] * MIB - begin))
+    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+async def test_an_unclean_ext4_is_repaired_and_its_data_is_there(disks: Disks) -> None:
+    disk, plan_ = disks.blank(8), plan("ext4")
+    await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan_)
+    copy = copy_while_mounted(disks, disk)
+    crashed = disks.attach(copy)
+    tag = formatted(plan_)
+    assert (await read_contents(crashed.path, tag)).kind is ContentKind.DIRTY
+    await filesystems.check_filesystem(crashed.path, "ext4")
+    assert (await read_contents(crashed.path, tag)).kind is ContentKind.OURS
+    assert "written before the crash" in run("debugfs", "-R", "cat /file", crashed.path)
+
+
+def copy_while_mounted(disks: Disks, disk: Disk) -> Path:
+    mountpoint, copy = disks.directory / "mountpoint", disks.directory / "copy"
+    mountpoint.mkdir()
+    run("mount", disk.path, str(mountpoint))
+    (mountpoint / "file").write_text("written before the crash")
+    run("sync", "--file-system", str(mountpoint / "file"))
+    run("cp", "--sparse=always", str(disk.image), str(copy))
+    return copy
+
+
+@pytest.mark.loop
+async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> None:
+    disk = disks.blank(8)
+    run("mkfs.ext4", "-q", disk.path)
+    run("debugfs", "-w", "-R", "clri <2>", disk.path)
+    run("debugfs", "-w", "-R", "set_super_value state 2", disk.path)
+    with pytest.raises(FilesystemMismatch, match="fsck left errors") as caught:
+        await filesystems.check_filesystem(disk.path, "ext4")
+    assert caught.value.remedy == f"Run e2fsck -f {disk.path} by hand"
+    assert caught.value.cause == f"fsck left errors on {disk.path}: Root inode is not a directory"
+
+
+@pytest.mark.loop
+async def test_a_check_that_cannot_run_is_not_taken_for_errors_on_the_device(disks: Disks) -> None:
+    with pytest.raises(CommandFailed) as caught:
+        await filesystems.check_filesystem(disks.blank(8).path, "ext4")
+    assert caught.value.exit_code == 8
+
+
+@pytest.mark.loop
+async def test_a_held_device_is_not_checked(disks: Disks) -> None:
+    disk = disks.blank(8)
+    run("mkfs.ext4", "-q", disk.path)
+    with held(disk.path), pytest.raises(VolumeInUse):
+        await filesystems.check_filesystem(disk.path, "ext4")
+
+
+@pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
+async def test_types_that_replay_their_log_at_mount_need_no_check(fs_type: str) -> None:
+    await filesystems.check_filesystem("/dev/nothing", fs_type)

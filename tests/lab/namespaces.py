@@ -80,7 +80,10 @@ class Namespaces:
 
         It starts in ``/``, and in the other system tree if ``in_root`` is true.
         """
-        nsenter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", f"--net=/proc/{self.pid}/ns/net", "--"]
+        first = f"/proc/{self.pid}"
+        nsenter = ["nsenter", f"--mount={first}/ns/mnt", f"--net={first}/ns/net"]
+        # Into a mount namespace one comes at its root, which is not ours where we run in a chroot.
+        nsenter += [f"--root={first}/root", f"--wd={first}/root", "--"]
         chroot = ["chroot", str(self.root)] if in_root and self.root else []
 
         def start() -> subprocess.Popen[bytes]:

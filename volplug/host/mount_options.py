@@ -27,6 +27,13 @@ _NO_MEANING: Final = frozenset(
     | {"_netdev", "nouser"}
 )
 
+# For each type the option that users may set, and what it is set to otherwise.
+_DEFAULTS: Final = {
+    "ext4": ("errors", "errors=remount-ro"),
+    "xfs": ("uuid", "nouuid"),
+    "btrfs": ("discard", "nodiscard"),
+}
+
 # The same numbers on every architecture that volplug runs on: asm-generic/unistd.h, linux/mount.h
 _SYS_FSOPEN: Final = 430
 _SYS_FSCONFIG: Final = 431
@@ -40,8 +47,9 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
     """Split options as users write them into the flags and the data string of mount(2). Pure.
 
-    ext4 stops writing at the first error unless the user says otherwise. xfs always gets `nouuid`: clones of
-    a volume share its UUID, and our own records tell them apart.
+    Unless the user decides: ext4 stops writing at the first error. xfs gets `nouuid`, since clones of a
+    volume share its UUID, and our own records tell them apart. btrfs gets `nodiscard`, since it discards by
+    itself since Linux 6.2, which would punch holes into preallocated images.
     """
     flags = 0
     data: list[str] = []
@@ -50,10 +58,9 @@ def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
             flags |= _FLAGS[option]
         elif option and option not in _NO_MEANING:
             data.append(option)
-    if fs_type == "ext4" and not any(option.startswith("errors=") for option in data):
-        data.append("errors=remount-ro")
-    if fs_type == "xfs" and "nouuid" not in data:
-        data.append("nouuid")
+    key, default = _DEFAULTS.get(fs_type, ("", ""))
+    if default and not any(option.removeprefix("no").split("=")[0] == key for option in data):
+        data.append(default)
     return flags, ",".join(data)
 
 

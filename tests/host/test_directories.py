@@ -1,0 +1,77 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from volplug.errors import HostError
+from volplug.host import directories
+from volplug.models import Usage, VolumeSpec
+
+SPEC = VolumeSpec("volume", 1, uid=os.geteuid(), gid=os.getegid(), mode=0o2750)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_the_data_directory_is_made_with_owner_and_mode(tmp_path: Path) -> None:
+    assert not directories.has_data_directory(str(tmp_path), "data")
+    directories.make_data_directory(str(tmp_path), "data", SPEC)
+    assert directories.has_data_directory(str(tmp_path), "data")
+    assert mode(tmp_path / "data") == 0o2750
+
+
+@pytest.mark.loop
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_owner_can_be_anybody(tmp_path: Path) -> None:
+    directories.make_data_directory(str(tmp_path), "data", VolumeSpec("v", 1, uid=999, gid=998, mode=0o6711))
+    made = (tmp_path / "data").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o7777) == (999, 998, 0o6711)
+
+
+def test_making_it_again_keeps_what_is_in_it(tmp_path: Path) -> None:
+    directories.make_data_directory(str(tmp_path), "data", SPEC)
+    (tmp_path / "data" / "file").write_text("kept")
+    directories.make_data_directory(str(tmp_path), "data", SPEC)
+    assert (tmp_path / "data" / "file").read_text() == "kept"
+
+
+def test_an_empty_subpath_is_the_root_itself(tmp_path: Path) -> None:
+    directories.make_data_directory(str(tmp_path), "", SPEC)
+    assert directories.has_data_directory(str(tmp_path), "")
+    assert mode(tmp_path) == 0o2750
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_or_a_file_is_no_data_directory_and_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        assert not directories.has_data_directory(str(tmp_path), name)
+        with pytest.raises(HostError, match="cannot be made: Not a directory"):
+            directories.make_data_directory(str(tmp_path), name, SPEC)
+    assert mode(tmp_path / "elsewhere") == 0o700
+
+
+def test_a_subpath_below_a_file_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not directories.has_data_directory(str(tmp_path), "file/data")
+
+
+def test_a_filesystem_that_does_not_answer_is_an_error_and_not_a_missing_directory(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot be read: File name too long"):
+        directories.has_data_directory(str(tmp_path), "x" * 300)
+
+
+def test_usage_adds_up_to_the_filesystem(tmp_path: Path) -> None:
+    space = os.statvfs(tmp_path)
+    usage = directories.usage(str(tmp_path))
+    assert isinstance(usage, Usage)
+    assert 0 < usage.used_bytes < space.f_blocks * space.f_frsize
+    assert 0 < usage.free_bytes <= space.f_blocks * space.f_frsize - usage.used_bytes
+
+
+def test_usage_of_a_missing_place_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot be read: No such file"):
+        directories.usage(str(tmp_path / "missing"))

@@ -1,0 +1,51 @@
+import pytest
+
+from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disks, aside, formatted, plan
+from volplug.errors import DeviceNotFound
+from volplug.host import loopdev
+from volplug.host.base import Host, MountRequest
+from volplug.host.machine import Machine
+from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, VolumeSpec
+
+
+@pytest.fixture
+def machine() -> Host:
+    return Machine()
+
+
+def test_the_types_that_can_be_made_are_known(machine: Host) -> None:
+    assert machine.filesystems() == ("btrfs", "ext4", "xfs")
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("fs_type", FS_TYPES)
+async def test_a_volumes_life(machine: Host, disks: Disks, fs_type: str) -> None:
+    disk, target, tag = disks.blank(SMALL_MIB[fs_type]), disks.target(), plan(fs_type)
+    spec = VolumeSpec("volume", SMALL_MIB[fs_type] * MIB, fs_type, uid=999, gid=999, mode=0o750)
+    request = MountRequest(disk.source, target, fs_type)
+
+    assert (await machine.read_contents(disk.source, FilesystemTag())).kind is ContentKind.BLANK
+    await machine.make_filesystem(disk.source, spec, tag)
+    await machine.mount(request)
+    assert await machine.mount_state(target, disk.source) is MountState.OK
+    assert not await machine.has_data_directory(target, "data")
+    await machine.make_data_directory(target, "data", spec)
+    assert 0 < (await machine.usage(target)).free_bytes < spec.size_bytes
+    assert await machine.is_held(disk.source, patience_s=0)
+    await machine.unmount(target)
+
+    assert not await machine.is_held(disk.source, patience_s=5)
+    assert (await machine.read_contents(disk.source, formatted(tag))).kind is ContentKind.OURS
+    await machine.check_filesystem(disk.source, fs_type)
+    await machine.mount(request)
+    assert await machine.has_data_directory(target, "data")
+    assert await machine.mounts_below(str(disks.directory / "mounts")) == [target]
+    await machine.unmount(target)
+    await machine.describe_holders(disk.source, target)
+    assert not await machine.is_held(disk.source, patience_s=5)
+    aside(loopdev.detach, disk.path, expected=disk.device)
+
+
+async def test_of_a_device_that_has_gone_release_is_not_concluded(machine: Host) -> None:
+    with pytest.raises(DeviceNotFound):
+        await machine.is_held(MountSource("/dev/nothing", "gone", 1), patience_s=0)

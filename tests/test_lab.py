@@ -123,3 +123,15 @@ def test_difference_names_a_mount_a_process_a_namespace_and_a_loop_device(tmp_pa
 def test_waiting_has_an_end_and_says_for_what() -> None:
     with pytest.raises(WaitTimeoutError, match="waited 0 s in vain until pigs fly"):
         wait_until(lambda: False, 0, "pigs fly")
+
+
+def test_difference_tells_of_a_loop_device_that_was_taken_from_its_owner(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    subprocess.run(["losetup", "--find", str(image)], check=True)
+    before = snapshot()
+    loops.detach_below(tmp_path)
+    found = difference(before, snapshot())
+    assert any(line.startswith("loop device gone: ") and line.endswith(f" of {image}") for line in found)
+    image.unlink()
+    assert not any(str(image) in line for line in difference(before, snapshot()))

@@ -69,8 +69,14 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
     """What is there now and was not before, or the other way round, one readable line each."""
     lines = [f"mount left: {mount}" for mount in (after.mounts - before.mounts)]
     lines += [f"mount gone: {mount}" for mount in (before.mounts - after.mounts)]
+    lines += [f"loop device left: {item}" for item in after.loop_devices - before.loop_devices]
+    # Whoever ends properly removes the image too; one that is still there was detached under its owner.
+    lines += [
+        f"loop device gone: {item}"
+        for item in before.loop_devices - after.loop_devices
+        if Path(item.partition(" of ")[2]).exists()
+    ]
     for what, old, new in (
-        ("loop device", before.loop_devices, after.loop_devices),
         ("named namespace", before.named_namespaces, after.named_namespaces),
         ("plugin", before.plugins, after.plugins),
     ):

@@ -76,8 +76,12 @@ class Dockerd:
         reader, _ = self._streams
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            assert not getattr(error, "partial", b""), "half an answer"
+        except asyncio.IncompleteReadError as error:
+            await self.hang_up()
+            if error.partial:
+                raise
+            return None
+        except ConnectionError:
             await self.hang_up()
             return None
         lines = head.split("\r\n")

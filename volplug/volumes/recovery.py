@@ -37,7 +37,7 @@ class Recovery:
         names |= {PurePath(path).name for path in await self._site.host.mounts_below(self._site.mount_root)}
         slots = [self._site.slots.of(name) for name in sorted(names)]
         for slot in slots:
-            await slot.lock.acquire()
+            await slot.acquire()
         return [asyncio.create_task(self._recover_one(slot)) for slot in slots]
 
     async def _recover_one(self, slot: Slot) -> None:
@@ -47,7 +47,7 @@ class Recovery:
             is_expected = isinstance(error, VolplugError)
             _LOG.warning("not recovered", volume=slot.name, error=str(error), exc_info=not is_expected)
         finally:
-            slot.lock.release()
+            slot.release()
 
     async def _settle_what_was_left(self, name: str) -> None:
         site = self._site

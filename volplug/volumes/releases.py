@@ -83,7 +83,7 @@ class Releases:
 
     async def _settle(self, slot: Slot, retry_s: float) -> None:
         site, name = self._site, slot.name
-        async with slot.lock:
+        async with slot:
             entry = site.ledger.get(name)
             if entry is None or site.is_in_use(name):
                 return
@@ -108,7 +108,7 @@ class Releases:
 
     async def _try_to_settle(self, slot: Slot) -> None:
         site = self._site
-        async with slot.lock:
+        async with slot:
             entry = site.ledger.get(slot.name)
             if entry is None or slot.pending or not entry.is_claimed:
                 return

@@ -167,7 +167,7 @@ class VolumeService:
         driver = site.driver(backend)
         request = read_options(name, options, driver.info, self._defaults)
         driver.check_spec(request.spec)
-        async with site.slots.of(name).lock:
+        async with site.slots.of(name):
             self._lookups.forget(name)
             existing = await self._lookups.find(name)
             if existing is not None and existing.state is not VolumeState.DELETING:
@@ -203,7 +203,7 @@ class VolumeService:
 
     async def _remove(self, name: str) -> None:
         site = self._site
-        async with site.slots.of(name).lock:
+        async with site.slots.of(name):
             backend = await self._backend_of(name)
             entry = site.ledger.get(name)
             if entry is not None and (entry.is_claimed or site.slots.of(name).pending):
@@ -220,7 +220,7 @@ class VolumeService:
 
     async def _mount(self, slot: Slot) -> _Mounted:
         site = self._site
-        async with slot.lock:
+        async with slot:
             backend = await self._backend_of(slot.name)
             volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED)
             return _Mounted(site.mountpoint(slot.name, volume), backend)
@@ -248,7 +248,7 @@ class VolumeService:
         entry = await self._take_back(name, mount_id)
         if entry is None:
             return
-        async with slot.lock:
+        async with slot:
             entry = site.ledger.get(name)
             if entry is None or slot.pending or entry.mount_count:
                 self._doubt_suspects(entry)

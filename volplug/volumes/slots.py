@@ -5,22 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 from weakref import WeakValueDictionary
 
 
 class Slot:
-    """What must not happen to one volume at the same time.
+    """What must not happen to one volume at the same time. Locked by `async with`.
+
+    The lock is part of the slot and not handed out: whoever holds it keeps the slot alive.
 
     Attributes:
         name: Docker's name of the volume.
-        lock: Held by whoever changes the volume on this host.
         pending: Mounts that have come in and are not answered; they keep others from unmounting.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lock = asyncio.Lock()
         self.pending = 0
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def acquire(self) -> None:
+        """Wait until nobody else changes the volume on this host."""
+        await self._lock.acquire()
+
+    def release(self) -> None:
+        """Let the next in line change the volume."""
+        self._lock.release()
 
     @contextmanager
     def mounting(self) -> Iterator[None]:

@@ -1,0 +1,61 @@
+"""`volplug serve` as a process on this machine, on real loop devices, without Docker."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.dockerd import Dockerd
+from tests.lab import leftovers, loops
+from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import clean_environment
+
+
+class LocalMachine:
+    """This machine; a directory of our own holds the socket (its path must be short) and the state."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, inside: Path, /) -> Path:
+        """Docker's directory of plugin sockets is the machine's own, so the socket lies elsewhere."""
+        return self.directory / "p.sock" if inside.suffix == ".sock" else inside
+
+    def spawn(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        environment = clean_environment(**{**(env or {}), "VOLPLUG_SOCKET": str(self.directory / "p.sock")})
+        with (log or self.directory / "log").open("ab") as output:
+            return subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
+
+
+@pytest.fixture
+def machine() -> Iterator[LocalMachine]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    directory = Path(tempfile.mkdtemp(prefix="vp", dir="/var/tmp"))  # noqa: S108  # a real disk
+    yield LocalMachine(directory)
+    mounted = leftovers.mounted_below(directory)
+    for target in mounted:
+        subprocess.run(["umount", "--lazy", target], check=False)
+    attached = loops.detach_below(directory)
+    shutil.rmtree(directory)
+    assert not mounted, "left mounted"
+    assert not attached, "left attached"
+
+
+@pytest.fixture
+def volplug(machine: LocalMachine) -> Iterator[VolplugProcess]:
+    with VolplugProcess(machine, env={"VOLPLUG_LOG_LEVEL": "debug"}) as process:
+        yield process
+
+
+@pytest.fixture
+async def dockerd(machine: LocalMachine, volplug: VolplugProcess) -> AsyncIterator[Dockerd]:
+    """A client; at the end everything is unmounted and removed, as a user would."""
+    async with Dockerd(machine.directory / "p.sock") as client:
+        yield client

@@ -60,8 +60,9 @@ def test_a_subpath_below_a_file_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_filesystem_that_does_not_answer_is_an_error_and_not_a_missing_directory(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot be read: File name too long"):
+    with pytest.raises(HostError) as caught:
         directories.has_data_directory(str(tmp_path), "x" * 300)
+    assert caught.value.cause.endswith("cannot be read: File name too long")
 
 
 def test_usage_adds_up_to_the_filesystem(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def shell(program: subprocess.Popen[bytes]) -> str:
         f"0::/docker/{CONTAINER}\n",
         f"0::/system.slice/docker-{CONTAINER}.scope\n",
         f"0::/machine.slice/libpod-{CONTAINER}.scope\n",
-        f"254 236 254:0 /var/lib/docker/containers/{CONTAINER}/hostname /etc/hostname rw - ext4 /dev/vda rw\n",
+        f"254 236 254:0 /var/lib/docker/containers/{CONTAINER}/hosts /etc/hosts rw - ext4 /dev/vda rw\n",
     ],
 )
 def test_a_container_is_known_by_cgroup_or_mounts(text: str) -> None:

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from tests.lab.waiting import wait_until
 from volplug.host import loopdev, mountinfo
+from volplug.host.devices import is_held_now
 from volplug.host.loopdev import LoopDevice
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
 
@@ -129,6 +130,11 @@ def held(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def assert_let_go(disk: Disk) -> None:
+    """A namespace that another test makes copies our mounts, and may keep them a moment longer."""
+    wait_until(lambda: not is_held_now(disk.path), 20, f"{disk.path} is let go")
 
 
 def end(program: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import MIB, Disks, held, run
+from tests.host.disks import MIB, Disks, assert_let_go, held, run
 from volplug.errors import DeviceMismatch, HostError, VolumeInUse
 from volplug.host import loopdev
 from volplug.host.devices import size_bytes
@@ -165,6 +165,7 @@ def test_a_detach_while_mounted_is_refused_and_changes_nothing(disks: Disks) -> 
         loopdev.detach(disk.path)
     assert loopdev.status(disk.path) == disk.device  # autoclear is still off
     run("umount", str(mountpoint))
+    assert_let_go(disk)
     assert loopdev.status(disk.path) == disk.device
     loopdev.detach(disk.path)
 

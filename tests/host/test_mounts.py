@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import FS_TYPES, SMALL_MIB, Disk, Disks, end, run
-from tests.lab.waiting import wait_until
+from tests.host.disks import FS_TYPES, SMALL_MIB, Disk, Disks, assert_let_go, end, run
 from volplug.errors import MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import MountRequest
@@ -77,7 +76,7 @@ def test_a_volume_is_mounted_used_and_unmounted(disks: Disks, target: str, fs_ty
         mounts.unmount(target)
         assert mounts.mount_state(target, disk.source) is MountState.NONE
         assert not os.path.exists(target)
-    assert not is_held_now(disk.path)
+    assert_let_go(disk)
     mount(disk, target, fs_type)
     assert sorted(name for name in os.listdir(target) if name != "lost+found") == [
         "file-0",
@@ -255,7 +254,7 @@ def test_a_mount_root_shared_with_itself_shows_each_mount_twice_and_that_is_ok(
     assert mounts.mount_state(target, disk.source) is MountState.OK
     mounts.unmount(target)
     assert mounts.mount_state(target, disk.source) is MountState.NONE
-    assert not is_held_now(disk.path)
+    assert_let_go(disk)
 
 
 @pytest.mark.loop
@@ -268,7 +267,7 @@ def test_an_idle_copy_in_another_mount_namespace_ends_with_the_bare_directory(
     run("umount", target)
     assert is_held_now(disk.path)  # umount alone does not reach the copy
     mounts.unmount(target)  # nothing mounted here, but the directory is removed
-    assert not is_held_now(disk.path)
+    assert_let_go(disk)
 
 
 @pytest.mark.loop
@@ -284,4 +283,4 @@ def test_a_copy_in_another_mount_namespace_that_is_used_holds_the_device_until_i
     assert mounts.mount_state(target, disk.source) is MountState.NONE
     assert is_held_now(disk.path)
     end(namespace)
-    wait_until(lambda: not is_held_now(disk.path), 20, f"{disk.path} is let go")
+    assert_let_go(disk)

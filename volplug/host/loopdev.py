@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import stat
 import struct
 import time
@@ -39,6 +40,7 @@ _INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
 _CONFIG: Final = struct.Struct(f"=2I{_INFO.size}s64x")
 _LABEL_BYTES: Final = 63
 
+_LOOP_LINE: Final = re.compile(r"\s*\d+\s+\d+\s+\d+ loop\d+$")  # not loop0p1, a partition
 _CONTROL: Final = "/dev/loop-control"
 _SYS_BLOCK: Final = "/sys/block"
 _ATTACH_TRIES: Final = 200
@@ -112,15 +114,16 @@ def status(path: str) -> LoopDevice | None:
 
 
 def attached() -> list[LoopDevice]:
-    """Return all loop devices of this host that have an image.
+    """Return all loop devices of this host that have an image which is not empty.
 
     Raises:
         HostError: If they cannot be listed.
     """
     try:
-        names = [name for name in os.listdir(_SYS_BLOCK) if name.startswith("loop")]
-        # The kernel shows the directory `loop` only while the device has an image.
-        paths = [_with_node(name) for name in names if os.path.exists(f"{_SYS_BLOCK}/{name}/loop")]
+        # One read, however many free loop devices there are: it lists only devices that have a size.
+        with open("/proc/partitions", encoding="ascii") as file:
+            names = [line.split()[3] for line in file if _LOOP_LINE.match(line)]
+        paths = [_with_node(name) for name in names]
     except OSError as exc:
         raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
     return [device for path in paths if (device := status(path)) is not None]

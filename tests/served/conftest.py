@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,19 +34,41 @@ class LocalMachine:
             return subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
 
 
-@pytest.fixture
-def machine() -> Iterator[LocalMachine]:
+@contextmanager
+def local_machine() -> Iterator[LocalMachine]:
+    """A directory of our own, cleaned up in any case; what a test left mounted or attached fails it."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    directory = Path(tempfile.mkdtemp(prefix="vp", dir="/var/tmp"))  # noqa: S108  # a real disk
-    yield LocalMachine(directory)
-    mounted = leftovers.mounted_below(directory)
-    for target in mounted:
-        subprocess.run(["umount", "--lazy", target], check=False)
-    attached = loops.detach_below(directory)
-    shutil.rmtree(directory)
+    directory = Path(tempfile.mkdtemp(prefix="vp", dir="/var/tmp"))  # a real disk
+    try:
+        yield LocalMachine(directory)
+    finally:
+        mounted = leftovers.mounted_below(directory)
+        for target in mounted:
+            subprocess.run(["umount", "--lazy", target], check=False)
+        attached = loops.detach_below(directory)
+        shutil.rmtree(directory)
     assert not mounted, "left mounted"
     assert not attached, "left attached"
+
+
+@pytest.fixture
+def machine() -> Iterator[LocalMachine]:
+    with local_machine() as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def shared_volplug() -> Iterator[VolplugProcess]:
+    """One process for all cases of a table that leave nothing behind."""
+    with local_machine() as machine, VolplugProcess(machine) as process:
+        yield process
+
+
+@pytest.fixture
+async def shared_dockerd(shared_volplug: VolplugProcess) -> AsyncIterator[Dockerd]:
+    async with Dockerd(shared_volplug.state_dir.with_name("p.sock")) as client:
+        yield client
 
 
 @pytest.fixture
@@ -56,6 +79,5 @@ def volplug(machine: LocalMachine) -> Iterator[VolplugProcess]:
 
 @pytest.fixture
 async def dockerd(machine: LocalMachine, volplug: VolplugProcess) -> AsyncIterator[Dockerd]:
-    """A client; at the end everything is unmounted and removed, as a user would."""
     async with Dockerd(machine.directory / "p.sock") as client:
         yield client

@@ -1,7 +1,9 @@
 """What users get wrong: one clear line, and nothing lost."""
 
 import asyncio
+import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,12 @@ _SIZE_RULE = "Write a number and a unit, such as 10GiB or 512MiB."
     ],
 )
 async def test_a_name_that_is_not_allowed(
-    dockerd: Dockerd, volplug: VolplugProcess, name: str, shown: str
+    shared_dockerd: Dockerd, shared_volplug: VolplugProcess, name: str, shown: str
 ) -> None:
     for verb in ("Create", "Mount", "Unmount", "Remove"):
-        error = await dockerd.error(verb, Name=name, ID="a")
+        error = await shared_dockerd.error(verb, Name=name, ID="a")
         assert error == f"{verb.lower()}: volume name {shown} is not allowed. {_NAME_RULE}"
-    assert not list(volplug.state_dir.glob("backends/**/*.img"))
+    assert not list(shared_volplug.state_dir.glob("backends/**/*.img"))
 
 
 @pytest.mark.parametrize(
@@ -74,11 +76,11 @@ async def test_a_name_that_is_not_allowed(
     ],
 )
 async def test_an_option_that_cannot_be(
-    dockerd: Dockerd, volplug: VolplugProcess, options: dict[str, str], error: str
+    shared_dockerd: Dockerd, shared_volplug: VolplugProcess, options: dict[str, str], error: str
 ) -> None:
-    assert await dockerd.error("Create", Name="db", Opts=options) == f'create "db": {error}'
-    assert await dockerd.ok("List") == {"Volumes": []}
-    assert not image_of(volplug, "db").exists()
+    assert await shared_dockerd.error("Create", Name="db", Opts=options) == f'create "db": {error}'
+    assert await shared_dockerd.ok("List") == {"Volumes": []}
+    assert not image_of(shared_volplug, "db").exists()
 
 
 async def test_more_than_the_disk_has_is_refused_and_leaves_nothing(machine: LocalMachine) -> None:
@@ -93,7 +95,8 @@ async def test_more_than_the_disk_has_is_refused_and_leaves_nothing(machine: Loc
                     options = {"size": "1GiB", "profile": profile}
                     error = await dockerd.error("Create", Name="db", Opts=options)
                     assert error == (
-                        f'create "db" (loop, node {_node()}): 1GiB do not fit: {directory} has 0.1GiB free. '
+                        f'create "db" (loop, node {platform.node()}): 1GiB do not fit: '
+                        f"{directory} has 0.1GiB free. "
                         "Free some space, or ask for a smaller size."
                     )
                 assert not list(directory.iterdir())
@@ -106,7 +109,7 @@ async def test_more_than_the_disk_has_is_refused_and_leaves_nothing(machine: Loc
 async def test_a_filesystem_without_its_mkfs_names_those_that_are_there(machine: LocalMachine) -> None:
     hide = "mount --bind /dev/null $(command -v mkfs.xfs) && exec python3 -m volplug serve"
     argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", hide.replace("python3", "$PYTHON")]
-    with VolplugProcess(machine, argv=argv, env={"PYTHON": _python()}):
+    with VolplugProcess(machine, argv=argv, env={"PYTHON": sys.executable}):
         async with Dockerd(machine.directory / "p.sock") as dockerd:
             error = await dockerd.error("Create", Name="db", Opts={"fs": "xfs"})
             assert error == (
@@ -116,21 +119,10 @@ async def test_a_filesystem_without_its_mkfs_names_those_that_are_there(machine:
             await dockerd.ok("Remove", Name="db")
 
 
-def _python() -> str:
-    import sys
-
-    return sys.executable
-
-
-def _node() -> str:
-    import platform
-
-    return platform.node()
-
-
 async def test_mount_of_an_unknown_volume(dockerd: Dockerd, volplug: VolplugProcess) -> None:
     assert await dockerd.error("Mount", Name="nope", ID="a") == (
-        f'mount "nope" (loop, node {_node()}): no such volume. Create it with docker volume create -d volplug.'
+        f'mount "nope" (loop, node {platform.node()}): no such volume. '
+        "Create it with docker volume create -d volplug."
     )
     assert not mount_of(volplug, "nope").exists()
 

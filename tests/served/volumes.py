@@ -51,10 +51,19 @@ def process_in(directory: Path) -> Iterator[int]:
 
 
 @contextmanager
-def other_mount_namespace(directory: Path) -> Iterator[int]:
-    """A process in a mount namespace of its own, which holds a copy of every mount; gives its pid."""
-    hold = f"echo holding; read line < /dev/stdin; test -d {directory}"
-    with _holding(["unshare", "-m", "--propagation", "private", "sh", "-c", hold]) as pid:
+def container_of(directory: Path, place: Path) -> Iterator[int]:
+    """A process in a mount namespace of its own with the directory bound at a place, as in a container."""
+    place.mkdir(exist_ok=True)
+    bind = f"mount --bind {directory} {place} && echo holding && read line < /dev/stdin; true"
+    with _holding(["unshare", "-m", "--propagation", "private", "sh", "-c", bind]) as pid:
+        yield pid
+
+
+@contextmanager
+def onlooker() -> Iterator[int]:
+    """A process in a mount namespace of its own that sees every mount and uses none."""
+    look = "echo holding; read line < /dev/stdin; true"
+    with _holding(["unshare", "-m", "--propagation", "private", "sh", "-c", look]) as pid:
         yield pid
 
 

@@ -234,6 +234,8 @@ class Run:
     def _set_volume(self, found: Volume | None) -> None:
         if found is None:
             self._record = Record.ABSENT
+            if self._job.goal in (Goal.PRESENT, Goal.MOUNTED):
+                self.volume = None  # what was known of the name is over
             return
         self.volume = found
         here = found.holder == self._job.driver.node_id

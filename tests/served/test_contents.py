@@ -1,0 +1,166 @@
+"""Devices that do not hold what their record says: refused, and not a byte changed."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.dockerd import Dockerd
+from tests.host.test_contents import SIGNATURES
+from tests.lab.plugin import VolplugProcess
+from tests.served.volumes import digest, image_of, mount_of, record_of, wait_until_detached
+
+pytestmark = [pytest.mark.loop, pytest.mark.contract]
+
+_MIB = 1024**2
+_SIZE = 16 * _MIB
+
+
+def _write(offset: int, data: bytes) -> Callable[[Path], None]:
+    def change(image: Path) -> None:
+        with image.open("r+b") as file:
+            file.write(bytes(_SIZE))
+            file.seek(offset)
+            file.write(data)
+
+    return change
+
+
+def _other_filesystem(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.write(bytes(_SIZE))
+    uuid = "11111111-2222-3333-4444-555555555555"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-U", uuid, image], check=True)
+
+
+FOREIGN = [
+    *((found, _write(offset, data), found) for found, (offset, data) in SIGNATURES.items()),
+    (
+        "another filesystem",
+        _other_filesystem,
+        "an ext4 filesystem with another UUID (11111111-2222-3333-4444-555555555555)",
+    ),
+    ("garbage", _write(3 * _MIB, b"precious"), "data that no known filesystem claims"),
+]
+ZEROS = ("zeros", _write(0, b""), "only zeros")
+
+
+async def _created(dockerd: Dockerd, volplug: VolplugProcess, *, formatted: bool) -> dict[str, str]:
+    """Create a volume, format it by a first mount if asked to, and return its record's tag."""
+    await dockerd.ok("Create", Name="db", Opts={"size": "16MiB"})
+    if formatted:
+        await dockerd.ok("Mount", Name="db", ID="a")
+        await dockerd.ok("Unmount", Name="db", ID="a")
+        wait_until_detached(volplug, "db")
+    record = json.loads(record_of(volplug, "db").read_text())
+    return {"id": record["volume"]["volume_id"], "uuid": record["volume"]["filesystem"]["uuid"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(c, f) for _, c, f in [*FOREIGN, ZEROS]], ids=lambda v: str(v)[:20]
+)
+async def test_a_formatted_volume_that_holds_something_else_is_never_formatted(
+    dockerd: Dockerd, volplug: VolplugProcess, change: Callable[[Path], None], found: str
+) -> None:
+    known = await _created(dockerd, volplug, formatted=True)
+    change(image_of(volplug, "db"))
+    before = digest(image_of(volplug, "db"))
+    error = await dockerd.error("Mount", Name="db", ID="b")
+    head = f'mount "db" (loop {known["id"]}, node {platform.node()}): '
+    tail = "Restore it from a backup, or remove the volume."
+    whole = f"{head}holds {found} instead of its ext4 filesystem {known['uuid']}; it is not formatted. {tail}"
+    assert error == whole
+    wait_until_detached(volplug, "db")
+    assert digest(image_of(volplug, "db")) == before
+    assert not mount_of(volplug, "db").exists()
+    assert (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]["mountCount"] == 0
+    await dockerd.ok("Remove", Name="db")
+
+
+@pytest.mark.parametrize(("change", "found"), [(c, f) for _, c, f in FOREIGN], ids=lambda v: str(v)[:20])
+async def test_a_new_volume_that_is_not_blank_is_never_formatted(
+    dockerd: Dockerd, volplug: VolplugProcess, change: Callable[[Path], None], found: str
+) -> None:
+    known = await _created(dockerd, volplug, formatted=False)
+    change(image_of(volplug, "db"))
+    before = digest(image_of(volplug, "db"))
+    shown = found.partition(" with another UUID")[0]
+    error = await dockerd.error("Mount", Name="db", ID="b")
+    assert error.startswith(
+        f'mount "db" (loop {known["id"]}, node {platform.node()}): '
+        f"a new volume should be blank, but holds {shown}"
+    )
+    assert error.endswith("; it is not formatted. Remove the volume if nobody needs what it holds.")
+    wait_until_detached(volplug, "db")
+    assert digest(image_of(volplug, "db")) == before
+
+
+@pytest.mark.parametrize("formatted", [True, False])
+async def test_a_missing_image_is_named_and_its_volume_can_be_removed(
+    dockerd: Dockerd, volplug: VolplugProcess, formatted: bool
+) -> None:
+    known = await _created(dockerd, volplug, formatted=formatted)
+    image = image_of(volplug, "db")
+    kept = image.rename(image.with_suffix(".kept"))
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f'mount "db" (loop {known["id"]}, node {platform.node()}): its image {image} is missing. '
+        "Repair it at the backend, or remove the volume."
+    )
+    status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+    assert (status["state"], status["detail"]) == ("error", f"its image {image} is missing")
+    kept.rename(image)
+    await dockerd.ok("Mount", Name="db", ID="b")
+    await dockerd.ok("Unmount", Name="db", ID="b")
+    wait_until_detached(volplug, "db")
+    image.unlink()
+    await dockerd.ok("Remove", Name="db")
+    assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_truncated_image_is_refused_and_left_alone(dockerd: Dockerd, volplug: VolplugProcess) -> None:
+    known = await _created(dockerd, volplug, formatted=True)
+    image = image_of(volplug, "db")
+    with image.open("r+b") as file:
+        file.truncate(9 * _MIB)
+    before = digest(image)
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f'mount "db" (loop {known["id"]}, node {platform.node()}): its image {image} has 9MiB, '
+        "its record says 16MiB. Repair it at the backend, or remove the volume."
+    )
+    assert digest(image) == before
+
+
+async def test_a_missing_data_directory_is_not_made_again(dockerd: Dockerd, volplug: VolplugProcess) -> None:
+    known = await _created(dockerd, volplug, formatted=True)
+    path = volplug.state_dir / "by-hand"
+    path.mkdir()
+    subprocess.run(["mount", "-o", "loop", image_of(volplug, "db"), path], check=True)
+    (path / "data").rename(path / "moved")
+    subprocess.run(["umount", path], check=True)
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f'mount "db" (loop {known["id"]}, node {platform.node()}): its filesystem lacks the directory '
+        "'data' that containers see. Nothing was changed; restore it from a backup."
+    )
+    wait_until_detached(volplug, "db")
+    assert not mount_of(volplug, "db").exists()
+
+
+async def test_an_image_without_a_record_is_not_overwritten(
+    dockerd: Dockerd, volplug: VolplugProcess
+) -> None:
+    await _created(dockerd, volplug, formatted=True)
+    image, record = image_of(volplug, "db"), record_of(volplug, "db")
+    before = digest(image)
+    record.rename(record.with_suffix(".kept"))
+    assert await dockerd.error("Create", Name="db", Opts={"size": "16MiB"}) == (
+        f'create "db" (loop, node {platform.node()}): the image {image} exists without a record. '
+        "Restore its record, or move the image away."
+    )
+    assert digest(image) == before
+    record.with_suffix(".kept").rename(record)
+    await dockerd.ok("Mount", Name="db", ID="b")
+    await dockerd.ok("Unmount", Name="db", ID="b")
+    wait_until_detached(volplug, "db")

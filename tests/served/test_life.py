@@ -1,0 +1,288 @@
+"""The life of the process: starts, kills, stops, second instances, and the right state directory."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.dockerd import Dockerd
+from tests.lab import leftovers
+from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import clean_environment, settled
+from tests.lab.waiting import wait_until
+from tests.served.conftest import LocalMachine
+from tests.served.volumes import is_attached, is_mounted, mount_of, record_of, wait_until_detached
+
+pytestmark = [pytest.mark.loop, pytest.mark.contract]
+
+SMALL = {"size": "8MiB"}
+
+
+def _client(machine: LocalMachine) -> Dockerd:
+    return Dockerd(machine.directory / "p.sock")
+
+
+def _second(machine: LocalMachine, socket: str, state_dir: Path) -> tuple[int, str]:
+    """Run another volplug to its end and return its exit code and what it said."""
+    environment = clean_environment(VOLPLUG_SOCKET=socket, VOLPLUG_STATE_DIR=str(state_dir))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "volplug", "serve"], env=environment, stderr=subprocess.PIPE
+    )
+    code = settled(process, 20)
+    assert process.stderr is not None
+    with process.stderr as stream:
+        return code, stream.read().decode()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_what_was_mounted_stays_mounted_and_counted_across_a_restart(
+    machine: LocalMachine, volplug: VolplugProcess, end: str
+) -> None:
+    async with _client(machine) as dockerd:
+        await dockerd.ok("Create", Name="db", Opts=SMALL)
+        await dockerd.ok("Mount", Name="db", ID="a")
+        path = Path((await dockerd.ok("Mount", Name="db", ID="b"))["Mountpoint"])
+    with (path / "log").open("w") as log:
+        getattr(volplug, end)()
+        log.write("written while volplug was away")
+        log.flush()
+        volplug.start()
+    async with _client(machine) as dockerd:
+        assert (path / "log").read_text() == "written while volplug was away"
+        await dockerd.ok("Unmount", Name="db", ID="a")
+        assert is_mounted(volplug, "db")
+        await dockerd.ok("Unmount", Name="db", ID="b")
+        assert not is_mounted(volplug, "db")
+    wait_until_detached(volplug, "db")
+
+
+async def test_an_unmount_that_was_begun_is_finished_by_the_next_start(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    """The count is taken back first: dockerd never repeats an Unmount."""
+    async with _client(machine) as dockerd:
+        await dockerd.ok("Create", Name="db", Opts=SMALL)
+        await dockerd.ok("Mount", Name="db", ID="a")
+    volplug.kill()
+    connection = sqlite3.connect(volplug.state_dir / "state.sqlite", isolation_level=None)
+    connection.execute("UPDATE volumes SET counts = '{}', desired = 'detached'")
+    connection.close()
+    volplug.start()
+    wait_until(lambda: not is_mounted(volplug, "db"), 10, "db is unmounted")
+    wait_until_detached(volplug, "db")
+
+
+@pytest.mark.parametrize(("state", "left"), [("creating", ["db"]), ("deleting", [])])
+async def test_half_done_creations_and_deletions_are_finished_by_the_next_start(
+    machine: LocalMachine, volplug: VolplugProcess, state: str, left: list[str]
+) -> None:
+    async with _client(machine) as dockerd:
+        await dockerd.ok("Create", Name="db", Opts=SMALL)
+    volplug.kill()
+    record = json.loads(record_of(volplug, "db").read_text())
+    record["volume"]["state"] = state
+    record_of(volplug, "db").write_text(json.dumps(record))
+    desired = {"creating": "present", "deleting": "absent"}[state]
+    connection = sqlite3.connect(volplug.state_dir / "state.sqlite", isolation_level=None)
+    connection.execute("UPDATE volumes SET desired = ?", (desired,))
+    connection.close()
+    volplug.start()
+    async with _client(machine) as dockerd:
+        wait_until(lambda: record_of(volplug, "db").exists() == bool(left), 10, "it is finished")
+        if left:
+            await dockerd.ok("Mount", Name="db", ID="a")
+            await dockerd.ok("Unmount", Name="db", ID="a")
+            wait_until_detached(volplug, "db")
+        assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == left
+
+
+async def test_sigterm_under_load_ends_cleanly_and_loses_nothing(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    names = [f"v{number}" for number in range(12)]
+
+    async def use(name: str) -> None:
+        """Create and mount until the socket goes; a call without an answer is fine, an error is not."""
+        async with _client(machine) as client:
+            for verb in ("Create", "Mount"):
+                body = json.dumps({"Name": name, "Opts": SMALL, "ID": "a"}).encode()
+                reply = await client.raw(f"/VolumeDriver.{verb}", body)
+                if reply is None:
+                    return
+                assert not reply.json.get("Err"), reply
+                if verb == "Mount":
+                    (mount_of(volplug, name) / "data" / "acknowledged").write_text(name)
+
+    async with _client(machine) as dockerd:
+        await dockerd.ok("Create", Name="first", Opts=SMALL)
+        load = [asyncio.create_task(use(name)) for name in names]
+        await dockerd.ok("Mount", Name="first", ID="a")
+    assert await asyncio.to_thread(volplug.stop) == 0
+    results = await asyncio.gather(*load, return_exceptions=True)
+    assert all(
+        result is None or isinstance(result, ConnectionError | FileNotFoundError) for result in results
+    )
+    assert not (machine.directory / "p.sock").exists()
+    volplug.start()
+    async with _client(machine) as dockerd:
+        listed = {each["Name"]: each for each in (await dockerd.ok("List"))["Volumes"]}
+        for name in [*names, "first"]:
+            if name in listed:
+                await dockerd.ok("Mount", Name=name, ID="b")
+                await dockerd.ok("Unmount", Name=name, ID="a")
+                await dockerd.ok("Unmount", Name=name, ID="b")
+                wait_until(lambda name=name: not is_mounted(volplug, name), 10, f"{name} is unmounted")  # type: ignore[misc]  # bound now
+                wait_until_detached(volplug, name)
+    assert leftovers.mounted_below(volplug.state_dir) == []
+
+
+async def test_a_second_instance_says_who_has_the_state_directory(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    code, said = _second(machine, str(machine.directory / "other.sock"), volplug.state_dir)
+    assert (code, said) == (
+        1,
+        f"volplug: the state directory {volplug.state_dir} is in use by process {volplug.pid}. "
+        "Stop that process, or give this one another VOLPLUG_STATE_DIR.\n",
+    )
+    assert not (machine.directory / "other.sock").exists()
+    async with _client(machine) as dockerd:
+        assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_second_instance_does_not_take_over_a_served_socket(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    socket = machine.directory / "p.sock"
+    code, said = _second(machine, str(socket), machine.directory / "other")
+    assert (code, said) == (
+        1,
+        f"volplug: another process serves {socket}. Stop it, or set another VOLPLUG_SOCKET.\n",
+    )
+    async with _client(machine) as dockerd:
+        assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_dead_socket_is_replaced(machine: LocalMachine, volplug: VolplugProcess) -> None:
+    volplug.kill()
+    assert (machine.directory / "p.sock").exists()
+    volplug.start()
+    async with _client(machine) as dockerd:
+        assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_an_empty_directory_in_place_of_the_state_directory_makes_docker_forget_nothing(
+    machine: LocalMachine,
+) -> None:
+    marker = machine.directory / "marker"
+    with VolplugProcess(machine, env={"VOLPLUG_STATE_MARKER": str(marker)}) as volplug:
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Create", Name="db", Opts=SMALL)
+        volplug.stop()
+        kept = volplug.state_dir.rename(machine.directory / "kept")
+        volplug.start()
+        async with _client(machine) as dockerd:
+            for path, body in (("Get", b'{"Name":"db"}'), ("List", b"{}"), ("Get", b'{"Name":"nope"}')):
+                assert await dockerd.raw(f"/VolumeDriver.{path}", body) is None
+            why = (
+                f"state directory {volplug.state_dir} is not the one used before: it has no id, "
+                f"{marker} says {marker.read_text()[:8]}. Is its disk not mounted, or a setting reverted by "
+                f"an upgrade? To use this directory all the same, remove {marker}."
+            )
+            for verb in ("Create", "Mount", "Remove"):
+                assert await dockerd.error(verb, Name="db", ID="a") == why
+            assert (await dockerd.call("Capabilities")).status == 200
+        volplug.stop()
+        assert not (volplug.state_dir / "backends").exists()
+        shutil.rmtree(volplug.state_dir)
+        kept.rename(volplug.state_dir)
+        volplug.start()
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Remove", Name="db")
+
+
+async def test_a_newer_state_file_is_left_untouched_and_nothing_is_served(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    volplug.stop()
+    file = volplug.state_dir / "state.sqlite"
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = file.read_bytes()
+    volplug.start()
+    async with _client(machine) as dockerd:
+        assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
+        assert await dockerd.error("Create", Name="db") == (
+            f"{file} is of version 99, this volplug reads up to version 1. Install the newer volplug again."
+        )
+    assert file.read_bytes() == before
+
+
+async def test_a_damaged_state_file_is_set_aside_and_mounts_are_kept(
+    machine: LocalMachine, volplug: VolplugProcess
+) -> None:
+    async with _client(machine) as dockerd:
+        await dockerd.ok("Create", Name="db", Opts=SMALL)
+        await dockerd.ok("Mount", Name="db", ID="a")
+    volplug.kill()
+    for side in volplug.state_dir.glob("state.sqlite-*"):
+        side.unlink()
+    (volplug.state_dir / "state.sqlite").write_bytes(b"not a database" * 1000)
+    volplug.start()
+    (kept,) = volplug.state_dir.glob("state.sqlite.damaged-*")
+    assert kept.read_bytes() == b"not a database" * 1000
+    async with _client(machine) as dockerd:
+        assert is_mounted(volplug, "db")
+        await dockerd.ok("Mount", Name="db", ID="b")
+        await dockerd.ok("Unmount", Name="db", ID="b")
+        wait_until(lambda: not is_mounted(volplug, "db"), 10, "db is unmounted")
+    wait_until_detached(volplug, "db")
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed")
+async def test_a_socket_from_systemd_is_served_and_left_in_place(machine: LocalMachine) -> None:
+    socket = machine.directory / "p.sock"
+    serve = [sys.executable, "-m", "volplug", "serve"]
+    keep = [f"--setenv={name}" for name in ("VOLPLUG_STATE_DIR", "PYTHONPATH", "PATH") if name in os.environ]
+    state_dir = f"--setenv=VOLPLUG_STATE_DIR={machine.directory / 'state'}"
+    argv = ["systemd-socket-activate", "--listen", str(socket), *keep, state_dir, *serve]
+    process = machine.spawn(argv)
+    try:
+        wait_until(socket.exists, 10, "systemd-socket-activate listens")
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Create", Name="db", Opts=SMALL)
+            await dockerd.ok("Remove", Name="db")
+        process.send_signal(signal.SIGTERM)
+        assert settled(process, 15) == 0
+        assert socket.exists()
+    finally:
+        process.kill()
+
+
+async def test_volumes_attached_at_the_kill_are_detached_when_nobody_asks_for_them_again(
+    machine: LocalMachine,
+) -> None:
+    """Killed while the volume lingers: the durable desire to detach is what the next start goes on with."""
+    with VolplugProcess(machine, env={"VOLPLUG_LINGER_S": "3600"}) as volplug:
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Create", Name="db", Opts=SMALL)
+            await dockerd.ok("Mount", Name="db", ID="a")
+            await dockerd.ok("Unmount", Name="db", ID="a")
+            assert is_attached(volplug, "db")
+        volplug.kill()
+        volplug.start()
+        wait_until_detached(volplug, "db")
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Mount", Name="db", ID="b")
+            await dockerd.ok("Unmount", Name="db", ID="b")
+            assert is_attached(volplug, "db")
+        assert volplug.stop() == 0
+        assert not is_attached(volplug, "db"), "SIGTERM ends the linger by detaching"

@@ -1,0 +1,257 @@
+"""The decision over its whole input: it always answers, is never dangerous, and always gets somewhere."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from tests.volumes.model_world import ModelWorld
+from volplug.models import ContentKind, FilesystemPhase, MountState
+from volplug.volumes.convergence import (
+    PASSIVE_STEPS,
+    Decision,
+    Device,
+    Goal,
+    Kernel,
+    Observed,
+    Reason,
+    Record,
+    Refusal,
+    Step,
+    decide,
+)
+
+RELEASING = (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT)
+MAX_STEPS = 16
+
+
+def everything() -> list[tuple[Observed, Goal, Decision]]:
+    contents = (None, *ContentKind)
+    parts = product(Record, Device, contents, FilesystemPhase, MountState, Kernel, (False, True))
+    return [(seen, goal, decide(seen, goal)) for seen in (Observed(*each) for each in parts) for goal in Goal]
+
+
+@pytest.fixture(scope="module")
+def decisions() -> list[tuple[Observed, Goal, Decision]]:
+    return everything()
+
+
+def of_step(
+    decisions: list[tuple[Observed, Goal, Decision]], *steps: Step
+) -> list[tuple[Observed, Goal, Decision]]:
+    found = [each for each in decisions if each[2] in steps]
+    assert found, f"no combination leads to {steps}"
+    return found
+
+
+def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    assert len(decisions) == 10 * 3 * 6 * 3 * 4 * 3 * 2 * 5
+    assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
+
+
+def test_every_step_and_every_reason_is_used(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    taken = {decision for _, _, decision in decisions if isinstance(decision, Step)}
+    given = {decision.reason for _, _, decision in decisions if isinstance(decision, Refusal)}
+    assert (taken, given) == (set(Step), set(Reason))
+
+
+def test_mkfs_runs_only_on_a_verified_free_device_that_our_format_was_begun_on(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, goal, _ in of_step(decisions, Step.MAKE_FILESYSTEM):
+        assert goal is Goal.MOUNTED
+        assert seen.phase is FilesystemPhase.FORMATTING
+        assert seen.contents in {ContentKind.BLANK, ContentKind.PARTIAL, ContentKind.DIRTY}
+        assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
+        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+
+
+def test_a_format_is_begun_only_on_a_blank_free_volume_of_our_own(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, goal, _ in of_step(decisions, Step.TAG_FORMATTING):
+        assert goal is Goal.MOUNTED
+        assert (seen.phase, seen.contents) == (FilesystemPhase.PENDING, ContentKind.BLANK)
+        assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
+        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+
+
+def test_nothing_held_or_mounted_is_detached(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    for seen, goal, _ in of_step(decisions, Step.DETACH):
+        assert goal in {Goal.DETACHED, Goal.ABSENT}
+        assert seen.mount is MountState.NONE
+        assert seen.device is Device.NONE or (seen.device, seen.kernel) == (Device.RIGHT, Kernel.FREE)
+
+
+def test_nothing_that_this_host_still_has_is_deleted(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    dangerous = [
+        (seen, goal)
+        for seen, goal, _ in of_step(decisions, Step.DELETE)
+        if (seen.device, seen.mount) != (Device.NONE, MountState.NONE)
+        or goal not in {Goal.ABSENT, Goal.PRESENT}
+        or (goal is Goal.PRESENT and seen.record is not Record.DELETING)
+    ]
+    assert dangerous == []
+
+
+def test_a_volume_held_elsewhere_or_not_understood_is_never_deleted(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    records = {seen.record for seen, _, _ in of_step(decisions, Step.DELETE)}
+    assert records == {Record.CREATING, Record.AVAILABLE, Record.DELETING, Record.ERROR}
+
+
+def test_of_a_wrong_device_only_our_own_mount_is_touched(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, goal, decision in decisions:
+        if seen.device is Device.WRONG and goal is not Goal.PRESENT:
+            is_release = decision is Step.UNMOUNT and goal in RELEASING and seen.mount is not MountState.NONE
+            assert isinstance(decision, Refusal) or is_release, (seen, goal)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (Record.ABSENT, Reason.NOT_FOUND),
+        (Record.UNREACHABLE, Reason.UNREACHABLE),
+        (Record.DUPLICATE, Reason.DUPLICATE),
+        (Record.ELSEWHERE, Reason.HELD_ELSEWHERE),
+        (Record.DELETING, Reason.BEING_DELETED),
+        (Record.ERROR, Reason.IN_ERROR),
+    ],
+)
+def test_no_mount_of_a_volume_that_is_not_surely_ours_to_take(
+    decisions: list[tuple[Observed, Goal, Decision]], record: Record, reason: Reason
+) -> None:
+    reasons = {
+        decision.reason if isinstance(decision, Refusal) else decision
+        for seen, goal, decision in decisions
+        if goal is Goal.MOUNTED and seen.record is record
+    }
+    contradictory = {Reason.CONTRADICTION} if record is Record.ELSEWHERE else set()
+    assert reasons == {reason} | contradictory
+
+
+@pytest.mark.parametrize("record", [Record.UNREACHABLE, Record.DUPLICATE])
+def test_of_a_volume_not_understood_nothing_but_the_own_mount_is_changed(
+    decisions: list[tuple[Observed, Goal, Decision]], record: Record
+) -> None:
+    acted = {
+        (goal, decision)
+        for seen, goal, decision in decisions
+        if seen.record is record and isinstance(decision, Step) and decision not in PASSIVE_STEPS
+    }
+    assert acted == {(goal, Step.UNMOUNT) for goal in RELEASING}
+
+
+def test_a_filesystem_is_checked_only_while_nobody_uses_it(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, goal, _ in of_step(decisions, Step.CHECK_FILESYSTEM):
+        assert goal is Goal.MOUNTED
+        assert (seen.phase, seen.contents) == (FilesystemPhase.FORMATTED, ContentKind.DIRTY)
+        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+
+
+def test_only_the_expected_filesystem_is_mounted(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    for seen, goal, _ in of_step(decisions, Step.MOUNT):
+        assert goal is Goal.MOUNTED
+        assert (seen.record, seen.device, seen.mount) == (Record.HERE, Device.RIGHT, MountState.NONE)
+        assert seen.contents is ContentKind.OURS or (
+            # In use by others on this host, it cannot look clean; it is mounted once more, never checked.
+            (seen.phase, seen.contents, seen.kernel)
+            == (FilesystemPhase.FORMATTED, ContentKind.DIRTY, Kernel.HELD)
+        )
+
+
+def test_mounted_is_reached_only_with_a_finished_format_and_a_sound_mount(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, goal, _ in of_step(decisions, Step.DONE):
+        if goal is Goal.MOUNTED:
+            assert (seen.mount, seen.phase) == (MountState.OK, FilesystemPhase.FORMATTED)
+            assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
+
+
+def test_released_is_reached_only_by_a_passed_test(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    for seen, goal, _ in of_step(decisions, Step.DONE):
+        if goal in RELEASING:
+            assert seen.mount is MountState.NONE
+            assert seen.device is Device.NONE or (seen.device, seen.kernel) == (Device.RIGHT, Kernel.FREE)
+        if goal in {Goal.DETACHED, Goal.ABSENT}:
+            assert seen.device is Device.NONE
+        if goal is Goal.ABSENT:
+            assert seen.record is Record.ABSENT
+
+
+def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+    refused = {
+        decision
+        for seen, goal, decision in decisions
+        if goal in RELEASING
+        and (seen.kernel, seen.device, seen.mount) == (Kernel.HELD, Device.RIGHT, MountState.NONE)
+    }
+    assert refused == {Refusal(Reason.HELD_HERE)}
+
+
+@pytest.mark.parametrize(
+    ("phase", "contents", "reason"),
+    [
+        *(
+            (FilesystemPhase.PENDING, kind, Reason.NOT_BLANK)
+            for kind in set(ContentKind) - {ContentKind.BLANK}
+        ),
+        (FilesystemPhase.FORMATTING, ContentKind.FOREIGN, Reason.FOREIGN_DURING_FORMAT),
+        (FilesystemPhase.FORMATTED, ContentKind.BLANK, Reason.FILESYSTEM_GONE),
+        (FilesystemPhase.FORMATTED, ContentKind.PARTIAL, Reason.FILESYSTEM_GONE),
+        (FilesystemPhase.FORMATTED, ContentKind.FOREIGN, Reason.FILESYSTEM_GONE),
+    ],
+)
+def test_unexpected_contents_are_refused_whatever_the_kernel_says(
+    phase: FilesystemPhase, contents: ContentKind, reason: Reason
+) -> None:
+    for kernel in Kernel:
+        seen = Observed(Record.HERE, Device.RIGHT, contents, phase, MountState.NONE, kernel)
+        assert decide(seen, Goal.MOUNTED) == Refusal(reason)
+
+
+def starts() -> Iterator[ModelWorld]:
+    parts = product(Record, Device, ContentKind, FilesystemPhase, MountState, (False, True))
+    for record, device, contents, phase, mount, is_held in parts:
+        seen = Observed(record, device, phase=phase, mount=mount)
+        yield ModelWorld(seen, contents, is_held)
+
+
+@pytest.mark.parametrize("goal", Goal)
+def test_every_start_ends_in_done_or_a_refusal(goal: Goal) -> None:
+    for start in starts():
+        worlds = [start]
+        for _ in range(MAX_STEPS):
+            steps = [(world, decide(world.seen, goal)) for world in worlds]
+            worlds = [
+                after
+                for world, step in steps
+                if isinstance(step, Step) and step is not Step.DONE
+                for after in world.after(step)
+            ]
+            if not worlds:
+                break
+        assert worlds == [], f"{start} does not get to {goal} in {MAX_STEPS} steps"
+
+
+def test_a_new_volume_goes_all_the_way_and_back() -> None:
+    world = ModelWorld(Observed(), ContentKind.BLANK, is_held=False)
+    taken: list[Step] = []
+    for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
+        while (step := decide(world.seen, goal)) is not Step.DONE:
+            assert isinstance(step, Step)
+            taken.append(step)
+            (world,) = world.after(step)
+    assert taken == [
+        *(Step.CREATE, Step.ATTACH, Step.READ_CONTENTS, Step.TEST_RELEASE, Step.TAG_FORMATTING),
+        *(Step.MAKE_FILESYSTEM, Step.MOUNT, Step.INITIALISE),
+        *(Step.UNMOUNT, Step.TEST_RELEASE, Step.DETACH, Step.DELETE),
+    ]

@@ -1,0 +1,144 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.volumes.world import MemoryStore, spec_of
+from volplug.errors import HostError
+from volplug.models import Volume, VolumeState
+from volplug.sizes import GIB
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
+
+IDS = st.sampled_from(["", "c1", "c2", "c3"])
+CALLS = st.lists(st.tuples(st.booleans(), IDS), max_size=30)
+
+
+def volume_of(name: str, backend: str = "memory") -> Volume:
+    return Volume(name, f"id-{name}", backend, GIB, VolumeState.AVAILABLE, spec_of(name))
+
+
+@given(CALLS)
+def test_the_counts_are_those_of_the_calls_never_below_zero(calls: list[tuple[bool, str]]) -> None:
+    entry, expected = Entry("v", "memory"), Counter[str]()
+    for is_mount, mount_id in calls:
+        entry = entry.with_mount(mount_id, 1.0) if is_mount else entry.without_mount(mount_id)
+        expected[mount_id] = max(expected[mount_id] + (1 if is_mount else -1), 0)
+        assert entry.counts == +expected
+        assert entry.mount_count == expected.total()
+        assert entry.is_claimed == bool(+expected)
+
+
+@given(CALLS, st.frozensets(IDS))
+def test_suspects_are_always_counted_ids(calls: list[tuple[bool, str]], suspects: frozenset[str]) -> None:
+    entry = Entry("v", "memory", counts=dict.fromkeys(suspects, 2), suspects=suspects)
+    for is_mount, mount_id in calls:
+        entry = entry.with_mount(mount_id, 1.0) if is_mount else entry.without_mount(mount_id)
+        assert entry.suspects <= entry.counts.keys()
+
+
+def test_a_suspect_that_mounts_again_counts_once() -> None:
+    entry = Entry("v", "memory", counts={"old": 3, "other": 1}, suspects=frozenset({"old", "other"}))
+    mounted = entry.with_mount("old", 7.0)
+    assert mounted.counts == {"old": 1, "other": 1}
+    assert mounted.suspects == {"other"}
+    assert mounted.mounted_at_s == 7.0
+
+
+def test_an_unknown_id_changes_nothing_at_all() -> None:
+    entry = Entry("v", "memory", counts={"c1": 1})
+    assert entry.without_mount("c2") is entry
+
+
+def test_a_volume_whose_holders_are_unknown_is_claimed_until_all_claims_are_dropped() -> None:
+    entry = Entry("v", "memory", {"c1": 1}, frozenset({"c1"}), holders_unknown=True)
+    assert entry.without_mount("c1").is_claimed
+    free = entry.without_claims()
+    assert (free.counts, free.suspects, free.holders_unknown, free.is_claimed) == (
+        {},
+        frozenset(),
+        False,
+        False,
+    )
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def ledger(store: MemoryStore) -> Ledger:
+    return Ledger(store)
+
+
+@pytest.mark.parametrize("after", Desired)
+@pytest.mark.parametrize("before", [None, *Desired])
+async def test_a_new_desire_is_durable_and_nothing_else_is(
+    store: MemoryStore, before: Desired | None, after: Desired
+) -> None:
+    ledger = Ledger(store, [Entry("v", "memory", desired=before)] if before else [])
+    await ledger.put(Entry("v", "memory", desired=after, last_error="changed"))
+    is_new = after not in {before, Desired.NONE}
+    assert store.writes == [("v", after.value, is_new)]
+
+
+async def test_counting_alone_is_not_durable(store: MemoryStore, ledger: Ledger) -> None:
+    entry = Entry("v", "memory", desired=Desired.MOUNTED)
+    await ledger.put(entry)
+    await ledger.put(entry.with_mount("c1", 1.0))
+    assert store.writes == [("v", "mounted", True), ("v", "mounted", False)]
+
+
+async def test_writes_keep_the_order_of_the_calls(store: MemoryStore, ledger: Ledger) -> None:
+    for desired in (Desired.PRESENT, Desired.NONE, Desired.MOUNTED, Desired.DETACHED):
+        await ledger.put(Entry("v", "memory", desired=desired))
+    assert [write[1] for write in store.writes] == ["present", "none", "mounted", "detached"]
+
+
+async def test_what_is_the_same_is_not_written_again(store: MemoryStore, ledger: Ledger) -> None:
+    for _ in range(3):
+        await ledger.put(Entry("v", "memory", counts={"c1": 1}))
+    assert len(store.writes) == 1
+
+
+async def test_what_could_not_be_written_is_written_by_the_next_try(
+    store: MemoryStore, ledger: Ledger
+) -> None:
+    entry = Entry("v", "memory", desired=Desired.MOUNTED)
+    store.broken = True
+    with pytest.raises(HostError):
+        await ledger.put(entry)
+    store.broken = False
+    await ledger.put(entry)
+    assert store.writes == [("v", "mounted", True)]
+
+
+async def test_a_remembered_volume_keeps_what_else_is_known(ledger: Ledger) -> None:
+    await ledger.put(Entry("v", "memory", counts={"c1": 1}, desired=Desired.MOUNTED))
+    entry = await ledger.remember(volume_of("v"))
+    assert (
+        ledger.get("v")
+        == entry
+        == Entry("v", "memory", {"c1": 1}, desired=Desired.MOUNTED, record=volume_of("v"))
+    )
+
+
+async def test_a_volume_never_heard_of_is_remembered_with_its_backend(ledger: Ledger) -> None:
+    await ledger.remember(volume_of("v", "ebs"))
+    assert ledger.entries() == [Entry("v", "ebs", record=volume_of("v", "ebs"))]
+
+
+async def test_a_forgotten_volume_is_gone_from_memory_and_store(store: MemoryStore, ledger: Ledger) -> None:
+    await ledger.put(Entry("v", "memory"))
+    await ledger.forget("v")
+    await ledger.forget("never")
+    assert (ledger.get("v"), ledger.entries(), store.entries) == (None, [], {})
+
+
+async def test_an_engine_is_new_only_after_another(store: MemoryStore, ledger: Ledger) -> None:
+    first, again, restarted = EngineIdentity(1, 5), EngineIdentity(1, 5), EngineIdentity(1, 9)
+    seen = [await ledger.is_new_engine(engine) for engine in (first, again, restarted, restarted)]
+    assert seen == [False, False, True, False]
+    assert store.engine == restarted
+    assert not await Ledger(store, (), store.engine).is_new_engine(restarted)

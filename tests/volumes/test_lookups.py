@@ -1,0 +1,187 @@
+import asyncio
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from tests.volumes.world import GatedDriver, LocalDriver, spec_of
+from volplug.drivers.base import Driver
+from volplug.drivers.memory import MemoryCloud
+from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
+from volplug.volumes import lookups
+from volplug.volumes.lookups import Lookups
+
+ANONYMOUS = "0123456789abcdef" * 4
+OUTAGE = BackendUnavailable("no route to the cloud")
+
+
+class Backends:
+    """A backend over a network and one of this host, with their look-ups."""
+
+    def __init__(self, timeout_s: float = 10) -> None:
+        self.far_cloud, self.near_cloud = MemoryCloud(), MemoryCloud()
+        self.far = GatedDriver(self.far_cloud, backend="far")
+        self.near = LocalDriver(self.near_cloud, backend="near")
+        drivers: dict[str, Driver] = {"far": self.far, "near": self.near}
+        self.lookups = Lookups(drivers, timeout_s)
+
+
+@pytest.fixture
+async def both() -> Backends:
+    return Backends()
+
+
+async def test_every_backend_is_asked_for_an_unknown_name(both: Backends) -> None:
+    assert await both.lookups.find("v") is None
+    assert (both.far_cloud.calls, both.near_cloud.calls) == (["get"], ["get"])
+
+
+async def test_only_the_backend_that_is_known_to_have_it_is_asked(both: Backends) -> None:
+    volume = await both.near.create(spec_of("v"))
+    assert await both.lookups.find("v", "near") == volume
+    assert both.far_cloud.calls == []
+
+
+async def test_a_backend_that_is_not_configured_is_an_error(both: Backends) -> None:
+    with pytest.raises(ConfigurationError) as unknown:
+        await both.lookups.find("v", "gone")
+    assert str(unknown.value) == "backend 'gone' is not configured."
+
+
+async def test_look_ups_that_come_together_cost_one_call(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    gate = both.far.hold("get")
+    asking = [asyncio.create_task(both.lookups.find("v", "far")) for _ in range(20)]
+    await gate.reached.wait()
+    gate.opened.set()
+    found = await asyncio.gather(*asking)
+    assert {volume.name for volume in found if volume} == {"v"}
+    assert both.far_cloud.calls == ["create", "get"]
+
+
+async def test_an_asker_who_leaves_takes_the_answer_from_nobody(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    gate = both.far.hold("get")
+    leaving, staying = (asyncio.create_task(both.lookups.find("v", "far")) for _ in range(2))
+    await gate.reached.wait()
+    leaving.cancel()
+    gate.opened.set()
+    assert await staying is not None
+
+
+@pytest.mark.parametrize(("backend", "calls"), [("far", 1), ("near", 2)])
+async def test_only_answers_from_over_a_network_are_kept(both: Backends, backend: str, calls: int) -> None:
+    driver, cloud = (both.far, both.far_cloud) if backend == "far" else (both.near, both.near_cloud)
+    await driver.create(spec_of("v"))
+    for _ in range(2):
+        await both.lookups.find("v", backend)
+    assert cloud.calls.count("get") == calls
+
+
+async def test_that_there_is_none_is_never_kept(both: Backends) -> None:
+    for _ in range(2):
+        assert await both.lookups.find("v", "far") is None
+    assert both.far_cloud.calls.count("get") == 2
+
+
+async def test_an_answer_is_kept_for_five_seconds(both: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    await both.far.create(spec_of("v"))
+    for now_s, calls in ((100.0, 1), (104.9, 1), (105.0, 2)):
+        monkeypatch.setattr(lookups, "time", SimpleNamespace(monotonic=partial(float, now_s)))
+        await both.lookups.find("v", "far")
+        assert both.far_cloud.calls.count("get") == calls
+
+
+async def test_what_changed_is_asked_anew(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    await both.lookups.find("v")
+    both.far_cloud.volumes.clear()
+    both.lookups.forget("v")
+    assert await both.lookups.find("v") is None
+
+
+async def test_an_answer_asked_for_before_a_change_is_not_kept_after_it(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    gate = both.far.hold("get")
+    asking = asyncio.create_task(both.lookups.find("v"))
+    await gate.reached.wait()
+    both.far_cloud.volumes.clear()
+    both.lookups.forget("v")
+    gate.opened.set()
+    await asking
+    assert await both.lookups.find("v") is None
+
+
+async def test_a_question_asked_after_a_change_does_not_join_one_from_before(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    gate = both.far.hold("get")
+    before = asyncio.create_task(both.lookups.find("v"))
+    await gate.reached.wait()
+    both.far_cloud.volumes.clear()
+    both.lookups.forget("v")
+    after = asyncio.create_task(both.lookups.find("v"))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await before
+    assert await after is None
+
+
+async def test_a_backend_that_hangs_is_given_up_and_its_late_answer_serves_the_next() -> None:
+    both = Backends(timeout_s=0.01)
+    await both.far.create(spec_of("v"))
+    gate = both.far.hold("get")
+    with pytest.raises(BackendUnavailable) as late:
+        await both.lookups.find("v")
+    assert str(late.value) == "backend far did not answer within 0 s. Try again."
+    gate.opened.set()
+    assert await both.lookups.find("v") is not None
+    assert both.far_cloud.calls.count("get") == 1
+
+
+async def test_a_volume_found_counts_although_another_backend_is_down(both: Backends) -> None:
+    volume = await both.near.create(spec_of("v"))
+    both.far_cloud.outage = OUTAGE
+    assert await both.lookups.find("v") == volume
+
+
+async def test_nobody_says_no_while_a_backend_is_down(both: Backends) -> None:
+    both.far_cloud.outage = OUTAGE
+    with pytest.raises(BackendUnavailable) as unknown:
+        await both.lookups.find("v")
+    assert unknown.value.cause == OUTAGE.cause
+
+
+async def test_one_name_at_two_backends_is_never_the_first(both: Backends) -> None:
+    far, near = await both.far.create(spec_of("v")), await both.near.create(spec_of("v"))
+    with pytest.raises(DuplicateVolumes) as twice:
+        await both.lookups.find("v")
+    ids = (f"far:{far.volume_id}", f"near:{near.volume_id}")
+    assert str(twice.value) == f"several backends have it: {', '.join(ids)}. Remove or rename one."
+    assert twice.value.volume_ids == ids
+
+
+async def test_names_made_up_by_docker_are_asked_of_this_host_only(both: Backends) -> None:
+    volume = await both.near.create(spec_of(ANONYMOUS))
+    assert await both.lookups.find(ANONYMOUS) == volume
+    assert both.far_cloud.calls == []
+
+
+async def test_a_name_made_up_by_docker_is_asked_of_the_backend_that_has_it(both: Backends) -> None:
+    volume = await both.far.create(spec_of(ANONYMOUS))
+    assert await both.lookups.find(ANONYMOUS, "far") == volume
+
+
+async def test_the_whole_list_with_the_failures_of_those_that_could_not_be_asked(both: Backends) -> None:
+    volume = await both.near.create(spec_of("v"))
+    both.far_cloud.outage = OUTAGE
+    volumes, failures = await both.lookups.find_all()
+    assert volumes == {"v": volume}
+    assert {backend: error.cause for backend, error in failures.items()} == {"far": OUTAGE.cause}
+
+
+async def test_a_list_that_hangs_is_given_up() -> None:
+    both = Backends(timeout_s=0.01)
+    gate = both.far.hold("list")
+    _, failures = await both.lookups.find_all()
+    assert str(failures["far"]) == "backend far did not answer within 0 s."
+    gate.opened.set()

@@ -1,0 +1,218 @@
+"""Every kind of leftover of an earlier life."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import ROOT, World, spec_of
+from volplug.errors import BackendUnavailable
+from volplug.models import VolumeState
+from volplug.volumes.ledger import Desired, Entry
+
+OUTAGE = BackendUnavailable("no route to the cloud")
+
+
+async def crash(world: World, *, reboot: bool = False) -> None:
+    """Begin a new life; a reboot also ends all mounts, and the store drops what was counted before it."""
+    if reboot:
+        world.host.mounts.clear()
+        world.host.holders.clear()
+        entries = world.store.entries.values()
+        world.store.entries = {entry.name: entry.without_claims() for entry in entries}
+    world.restart()
+    await world.recover()
+
+
+async def test_a_mounted_and_counted_volume_stays_as_it_is(world: World) -> None:
+    await world.mounted()
+    before = world.entry()
+    await crash(world)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert world.entry() == before
+
+
+async def test_a_counted_volume_that_is_neither_mounted_nor_held_is_detached(world: World) -> None:
+    await world.mounted()
+    world.host.mounts.clear()
+    await crash(world)
+    await world.run_timers()
+    assert (world.entry().counts, world.entry().desired) == ({}, Desired.NONE)
+    assert world.volume().holder is None
+
+
+async def test_a_counted_volume_held_by_containers_keeps_its_counts_without_our_mount(world: World) -> None:
+    """As after a plugin's restart, which ends its mount namespace but no container."""
+    await world.mounted()
+    world.occupy("v", "container web")
+    world.host.mounts.clear()
+    await crash(world)
+    await world.run_timers()
+    assert world.entry().counts == {"c1": 1}
+    assert world.volume().holder == "node-a"
+    assert await world.mount("v", "c2") == "/mounts/v/data"
+    assert world.host.disk(world.device()).formats == 1
+
+
+async def test_a_mount_that_was_never_answered_is_taken_back(world: World) -> None:
+    await world.mounted()
+    await world.ledger.put(replace(world.entry(), counts={}))
+    await crash(world)
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_after_a_reboot_what_was_mounted_is_detached(world: World) -> None:
+    await world.mounted()
+    await crash(world, reboot=True)
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().desired is Desired.NONE
+
+
+async def test_a_detach_that_was_still_to_come_comes(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await crash(world)
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_an_unmount_that_had_only_been_promised_happens(world: World) -> None:
+    await world.mounted()
+    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.DETACHED))
+    await crash(world)
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_mount_without_memory_is_kept_until_a_trial_passes(world: World) -> None:
+    volume = await world.mounted()
+    world.store.entries.clear()
+    await crash(world)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert (world.entry().holders_unknown, world.entry().record) == (True, volume)
+    assert (await world.service.get("v")).status["holdersUnknown"] is True
+    await world.service.remove("v")
+    assert (world.host.mounts, world.cloud.volumes) == ({}, {})
+
+
+async def test_a_mount_without_memory_is_learnt_from_whichever_backend_has_it(world: World) -> None:
+    world.add_backend("other")
+    await world.create("v", backend="other")
+    await world.mount("v")
+    world.store.entries.clear()
+    await crash(world)
+    assert world.entry().backend == "other"
+    assert world.entry().record is not None
+
+
+async def test_a_mount_without_memory_during_an_outage_is_kept(world: World) -> None:
+    await world.mounted()
+    world.store.entries.clear()
+    world.cloud.outage = OUTAGE
+    await crash(world)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert world.entry().holders_unknown
+
+
+@pytest.mark.parametrize(
+    ("desired", "state", "left"),
+    [
+        (Desired.PRESENT, VolumeState.CREATING, [VolumeState.AVAILABLE]),
+        (Desired.PRESENT, VolumeState.AVAILABLE, [VolumeState.AVAILABLE]),
+        (Desired.PRESENT, None, []),
+        (Desired.ABSENT, VolumeState.DELETING, []),
+        (Desired.ABSENT, VolumeState.AVAILABLE, [VolumeState.AVAILABLE]),
+        (Desired.ABSENT, None, []),
+    ],
+)
+async def test_what_the_backend_began_is_finished_and_what_it_did_not_begin_is_not(
+    world: World, desired: Desired, state: VolumeState | None, left: list[VolumeState]
+) -> None:
+    if state is not None:
+        volume = await world.driver.create(spec_of("v"))
+        world.cloud.volumes[volume.volume_id] = replace(volume, state=state)
+    await world.store.save(Entry("v", "memory", desired=desired), durable=True)
+    await crash(world)
+    await world.run_timers()
+    assert [volume.state for volume in world.cloud.volumes.values()] == left
+    entry = world.store.entries.get("v")
+    assert (entry.desired if entry else Desired.NONE) is Desired.NONE
+    assert (entry is not None) == bool(left)
+
+
+async def test_a_volume_whose_removal_had_not_begun_is_detached(world: World) -> None:
+    await world.mounted()
+    world.host.mounts.clear()
+    await world.ledger.put(replace(world.entry().without_claims(), desired=Desired.ABSENT))
+    await crash(world)
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+@pytest.mark.parametrize(
+    ("desired", "state", "left"),
+    [
+        (Desired.PRESENT, VolumeState.CREATING, [VolumeState.AVAILABLE]),
+        (Desired.ABSENT, VolumeState.DELETING, []),
+    ],
+)
+async def test_what_an_outage_kept_from_being_recovered_is_recovered_after_it(
+    world: World, desired: Desired, state: VolumeState, left: list[VolumeState]
+) -> None:
+    volume = await world.driver.create(spec_of("v"))
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=state)
+    await world.store.save(Entry("v", "memory", desired=desired, record=volume), durable=True)
+    world.cloud.outage = OUTAGE
+    await crash(world)
+    await world.run_timers()
+    world.cloud.outage = None
+    for _ in range(3):
+        await world.run_timers()
+    assert [volume.state for volume in world.cloud.volumes.values()] == left
+
+
+async def test_a_bare_directory_without_a_mount_is_tidied_up(world: World) -> None:
+    unmounted: list[str] = []
+    remove = world.host.unmount
+
+    async def unmount(target: str) -> None:
+        unmounted.append(target)
+        await remove(target)
+
+    world.host.unmount = unmount  # type: ignore[method-assign]
+    await world.create("v")
+    await crash(world)
+    assert unmounted == [f"{ROOT}/v"]
+
+
+async def test_calls_for_a_volume_wait_for_its_recovery_and_for_no_other(world: World) -> None:
+    await world.create("slow")
+    await world.create("quick")
+    await world.store.save(Entry("slow", "memory", desired=Desired.ABSENT), durable=True)
+    world.restart()
+    gate = world.driver.hold("get")
+    await world.service.start()
+    await gate.reached.wait()
+    world.driver.gates.clear()
+    mounting = asyncio.create_task(world.mount("slow"))
+    assert await world.mount("quick") == "/mounts/quick/data"
+    assert not mounting.done()
+    gate.opened.set()
+    assert await mounting == "/mounts/slow/data"
+
+
+async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world: World) -> None:
+    await world.mounted("a")
+    await world.mounted("b")
+    world.host.mounts.clear()
+    entries = world.store.entries
+    entries["a"] = replace(entries["a"], backend="no longer configured")
+    await crash(world)
+    await world.run_timers()
+    assert world.volume("b").holder is None
+    assert world.entry("a").counts == {"c1": 1}

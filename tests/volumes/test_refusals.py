@@ -1,0 +1,149 @@
+"""Every refusal in words, exactly as a user reads it."""
+
+import pytest
+
+from volplug.errors import (
+    BackendUnavailable,
+    DeviceMismatch,
+    DuplicateVolumes,
+    ErrorContext,
+    FilesystemMismatch,
+    MountFailed,
+    UnexpectedState,
+    VolplugError,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.models import (
+    ContentKind,
+    Contents,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
+from volplug.sizes import GIB
+from volplug.volumes.convergence import Reason
+from volplug.volumes.refusals import Facts, refusal_error
+
+UUID = "0c6f6d3c-9a0b-4f0e-8a4e-111122223333"
+VOLUME = Volume(
+    name="todolist",
+    volume_id="loop-1a2b3c4d5e6f",
+    backend="loop",
+    size_bytes=GIB,
+    state=VolumeState.IN_USE,
+    spec=VolumeSpec("todolist", GIB),
+    filesystem=FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID),
+    holder="host2",
+)
+FACTS = Facts(
+    volume=VOLUME,
+    source=MountSource("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
+    contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature"),
+    holders="container web-1",
+    evidence="EC2 says running",
+)
+CONTEXT = ErrorContext("mount", "todolist", "loop", VOLUME.volume_id, "host1")
+HEAD = 'mount "todolist" (loop loop-1a2b3c4d5e6f, node host1): '
+
+TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
+    Reason.NOT_FOUND: (
+        VolumeNotFound,
+        "no such volume. Create it with docker volume create -d volplug.",
+    ),
+    Reason.UNREACHABLE: (UnexpectedState, "the backend says in-use. Look at the volume at its backend."),
+    Reason.DUPLICATE: (UnexpectedState, "the backend says in-use. Look at the volume at its backend."),
+    Reason.BEING_DELETED: (
+        UnexpectedState,
+        "the volume is being deleted. Create it anew once it has gone.",
+    ),
+    Reason.IN_ERROR: (
+        UnexpectedState,
+        "the backend says error. Repair it at the backend, or remove the volume.",
+    ),
+    Reason.HELD_ELSEWHERE: (
+        VolumeInUse,
+        "node host2 holds it (EC2 says running). "
+        "Stop its containers there first; Swarm services need update order stop-first.",
+    ),
+    Reason.HELD_HERE: (
+        VolumeInUse,
+        "still in use by container web-1. Stop what uses it; volplug goes on by itself once it is free.",
+    ),
+    Reason.WRONG_DEVICE: (
+        DeviceMismatch,
+        "/dev/loop3 has 512MiB, its record says 1GiB. Nothing was changed; look at both.",
+    ),
+    Reason.CONTRADICTION: (
+        DeviceMismatch,
+        "this host shows /dev/loop3 for it, but the backend says in-use. Nothing was changed; look at both.",
+    ),
+    Reason.NOT_BLANK: (
+        FilesystemMismatch,
+        "a new volume should be blank, but holds an LVM2_member signature; it is not formatted. "
+        "Remove the volume if nobody needs what it holds.",
+    ),
+    Reason.FOREIGN_DURING_FORMAT: (
+        FilesystemMismatch,
+        "its format was interrupted and it now holds an LVM2_member signature; it is not formatted. "
+        "Remove the volume if nobody needs what it holds.",
+    ),
+    Reason.FILESYSTEM_GONE: (
+        FilesystemMismatch,
+        f"holds an LVM2_member signature instead of its ext4 filesystem {UUID}; it is not formatted. "
+        "Restore it from a backup, or remove the volume.",
+    ),
+    Reason.READ_ONLY: (
+        MountFailed,
+        "its filesystem went read-only after an error and others still use it. "
+        "Stop the containers that use it; the next mount checks it.",
+    ),
+}
+
+
+def test_no_reason_is_left_out_here() -> None:
+    assert set(TEXTS) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_a_user_reads(reason: Reason) -> None:
+    kind, text = TEXTS[reason]
+    error = refusal_error(reason, FACTS)
+    assert type(error) is kind
+    assert str(error.in_context(CONTEXT)) == HEAD + text
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_without_any_facts_there_is_still_a_cause(reason: Reason) -> None:
+    error = refusal_error(reason, Facts())
+    assert type(error) is TEXTS[reason][0]
+    assert error.cause.strip()
+    assert "None" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        (Reason.UNREACHABLE, BackendUnavailable("no route to the cloud", "Try again")),
+        (Reason.DUPLICATE, DuplicateVolumes("a and b carry this name", volume_ids=("a", "b"))),
+        (Reason.WRONG_DEVICE, DeviceMismatch("/dev/sdx has another serial")),
+    ],
+)
+def test_what_the_backend_or_driver_said_is_passed_on(reason: Reason, error: VolplugError) -> None:
+    assert refusal_error(reason, Facts(error=error)) is error
+
+
+def test_an_old_error_does_not_hide_another_reason() -> None:
+    facts = Facts(error=BackendUnavailable("no route to the cloud"), holders="container web-1")
+    assert refusal_error(Reason.HELD_HERE, facts).cause == "still in use by container web-1"
+
+
+def test_who_holds_it_can_be_read_by_programs() -> None:
+    elsewhere = refusal_error(Reason.HELD_ELSEWHERE, FACTS)
+    here = refusal_error(Reason.HELD_HERE, FACTS)
+    assert isinstance(elsewhere, VolumeInUse)
+    assert isinstance(here, VolumeInUse)
+    assert (elsewhere.holder, here.holder) == ("host2", "container web-1")

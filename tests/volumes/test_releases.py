@@ -1,0 +1,278 @@
+"""Letting go: again until it works, by trial where counts are in doubt."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import World
+from volplug.errors import BackendUnavailable, VolumeInUse
+from volplug.models import VolumeState
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.releases import Releases
+from volplug.volumes.site import Limits
+
+FIRST_ENGINE, NEXT_ENGINE = EngineIdentity(100, 5), EngineIdentity(200, 7)
+
+
+async def unmounted_while_held(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    with pytest.raises(VolumeInUse):
+        await world.service.unmount("v", "c1")
+
+
+async def test_what_stays_held_is_tried_again_after_longer_and_longer_pauses(world: World) -> None:
+    world.limits = Limits(retry_max_s=5)
+    world.restart()
+    await unmounted_while_held(world)
+    world.timers.delays.clear()
+    for _ in range(6):
+        await world.run_timers()
+    assert world.timers.delays == [("v", delay) for delay in (1.0, 2.0, 4.0, 5.0, 5.0, 5.0)]
+    assert world.volume().holder == "node-a"
+
+
+async def test_a_pause_is_never_longer_than_the_limit(world: World) -> None:
+    world.limits = Limits(retry_max_s=0.25)
+    world.restart()
+    await unmounted_while_held(world)
+    world.timers.delays.clear()
+    await world.run_timers()
+    assert world.timers.delays == [("v", 0.25)]
+
+
+async def test_it_is_detached_once_it_is_free_and_the_error_is_forgotten(world: World) -> None:
+    await unmounted_while_held(world)
+    await world.run_timers()
+    assert "container web" in world.entry().last_error
+    world.vacate("v")
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert (world.entry().desired, world.entry().last_error) == (Desired.NONE, "")
+
+
+async def test_an_outage_does_not_end_the_retries(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    world.cloud.outage = BackendUnavailable("no route to the cloud")
+    await world.run_timers()
+    assert world.entry().desired is Desired.DETACHED
+    world.cloud.outage = None
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_a_detach_that_fails_does_not_end_the_retries(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    gate = world.driver.hold("detach")
+    world.timers.flush()
+    await gate.reached.wait()
+    volume = world.cloud.volumes.pop(world.volume().volume_id)
+    gate.opened.set()
+    await world.run_timers()
+    world.cloud.volumes[volume.volume_id] = volume
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_a_volume_mounted_again_is_not_detached_by_an_old_timer(world: World) -> None:
+    await unmounted_while_held(world)
+    await world.mount("v", "c2")
+    world.vacate("v")
+    await world.run_timers()
+    assert world.is_mounted()
+    assert world.volume().holder == "node-a"
+
+
+# Trial releases
+
+
+@pytest.fixture
+async def releases(world: World) -> Releases:
+    return Releases(world.site)
+
+
+async def test_a_passed_trial_drops_the_counts_and_unmounts(world: World, releases: Releases) -> None:
+    await world.mounted()
+    await releases.trial_release(world.entry())
+    assert world.host.mounts == {}
+    entry = world.store.entries["v"]
+    assert (entry.counts, entry.desired) == ({}, Desired.DETACHED)
+
+
+async def test_a_trial_that_is_not_passed_puts_the_mount_back_and_keeps_the_counts(
+    world: World, releases: Releases
+) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    world.host.disk(world.device()).is_dirty = True  # as every filesystem in use looks
+    with pytest.raises(VolumeInUse) as held:
+        await releases.trial_release(world.entry())
+    assert "still in use by container web" in str(held.value)
+    assert world.is_mounted()
+    assert (world.entry().counts, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
+    assert world.host.disk(world.device()).is_dirty, "a filesystem in use was checked"
+
+
+@pytest.mark.parametrize("age_s", [0.0, 59.0])
+async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, age_s: float) -> None:
+    await world.create("v")
+    await world.mount("v")
+    world.clock.now_s += age_s
+    with pytest.raises(VolumeInUse) as refused:
+        await releases.trial_release(world.entry())
+    assert str(refused.value) == (
+        f"it was mounted for Docker {age_s:.0f} s ago and not unmounted. "
+        f"Stop the container that uses it, or try again in {60 - age_s:.0f} s."
+    )
+    assert world.is_mounted()
+
+
+async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, releases: Releases) -> None:
+    await world.mounted()
+    with world.site.slots.of("v").mounting(), pytest.raises(VolumeInUse) as refused:
+        await releases.trial_release(world.entry())
+    assert str(refused.value) == ("it is being mounted. Wait for the container to start, then stop it.")
+    assert world.is_mounted()
+
+
+async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, releases: Releases) -> None:
+    """Without a device there is no test; an unmount alone proves nothing."""
+    await world.mounted()
+    world.occupy("v", "container web")
+    await world.ledger.put(Entry("v", "memory", holders_unknown=True))
+    world.cloud.outage = BackendUnavailable("no route to the cloud")
+    with pytest.raises(BackendUnavailable):
+        await releases.trial_release(world.entry())
+    assert world.is_mounted()
+    assert world.entry().holders_unknown
+
+
+async def test_a_volume_found_mounted_is_let_go_after_an_unmount_that_passes_the_trial(world: World) -> None:
+    await world.mounted()
+    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.NONE, holders_unknown=True))
+    await world.service.unmount("v", "whoever")
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_volume_found_mounted_and_held_stays_after_an_unmount(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.NONE, holders_unknown=True))
+    await world.service.unmount("v", "whoever")
+    assert world.is_mounted()
+    assert world.entry().holders_unknown
+
+
+# The engine's restart
+
+
+async def test_a_restarted_engine_puts_its_predecessors_counts_in_doubt(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    await world.service.engine_seen(FIRST_ENGINE)
+    assert world.entry().suspects == frozenset()
+    world.timers.delays.clear()
+    await world.service.engine_seen(NEXT_ENGINE)
+    assert world.entry().suspects == {"c1"}
+    assert world.timers.delays == [("v", 60.0)]
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_containers_that_outlive_their_engine_keep_their_volume(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    world.occupy("v", "container web")
+    await world.service.engine_seen(NEXT_ENGINE)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert world.entry().counts == {"c1": 1}
+
+
+async def test_an_engine_seen_before_this_process_began_is_remembered(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    world.restart()
+    await world.service.engine_seen(FIRST_ENGINE)
+    assert world.entry().suspects == frozenset()
+    await world.service.engine_seen(NEXT_ENGINE)
+    assert world.entry().suspects == {"c1"}
+
+
+async def test_a_suspect_that_mounts_again_starts_anew(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    await world.service.engine_seen(NEXT_ENGINE)
+    await world.mount("v", "c1")
+    assert (world.entry().counts, world.entry().suspects) == ({"c1": 1}, frozenset())
+    await world.service.unmount("v", "c1")
+    assert world.host.mounts == {}
+
+
+@pytest.mark.parametrize("lived_s", [5.0, 90.0])
+async def test_suspects_left_over_are_doubted_once_the_others_have_gone(world: World, lived_s: float) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    await world.service.engine_seen(NEXT_ENGINE)
+    await world.mount("v", "c2")
+    world.clock.now_s += lived_s
+    await world.service.unmount("v", "c2")
+    await world.run_timers()
+    world.clock.now_s += 60
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+# Timers
+
+
+async def test_a_new_timer_replaces_the_old(world: World) -> None:
+    done: list[str] = []
+
+    async def note(text: str) -> None:
+        done.append(text)
+
+    world.timers.schedule("v", 60, lambda: note("first"))
+    world.timers.schedule("v", 60, lambda: note("second"))
+    world.timers.schedule("w", 60, lambda: note("other"))
+    world.timers.cancel("w")
+    await world.run_timers()
+    assert done == ["second"]
+
+
+async def test_what_runs_already_is_not_cancelled(world: World) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def act() -> None:
+        started.set()
+        await go_on.wait()
+        done.append("all")
+
+    world.timers.schedule("v", 60, act)
+    world.timers.flush()
+    await started.wait()
+    world.timers.cancel("v")
+    go_on.set()
+    await world.run_timers()
+    assert done == ["all"]
+
+
+async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World) -> None:
+    volume = await world.mounted()
+    await world.service.unmount("v", "c1")
+    detaching = replace(volume, state=VolumeState.DETACHING)
+    world.cloud.volumes[volume.volume_id] = replace(detaching, holder=None)
+    before = len(world.cloud.calls)
+    gate = world.driver.hold("get")
+    world.timers.flush()
+    await gate.reached.wait()
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.AVAILABLE, holder=None)
+    gate.opened.set()
+    await world.run_timers()
+    assert "detach" not in world.calls_since(before)
+    assert world.entry().desired is Desired.NONE

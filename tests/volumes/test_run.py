@@ -1,0 +1,355 @@
+"""One convergence, on a backend and a machine in memory: what it does, and what it says when it cannot."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import IMPATIENT, ROOT, spec_of
+from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
+from volplug.errors import (
+    BackendUnavailable,
+    CommandFailed,
+    DeviceMismatch,
+    DuplicateVolumes,
+    FilesystemMismatch,
+    OperationTimeout,
+    UnexpectedState,
+    VolplugError,
+    VolumeNotFound,
+)
+from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+from volplug.testing.host import Disk, MemoryHost
+from volplug.volumes.convergence import Goal
+from volplug.volumes.run import Job, Run
+
+PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "uuid-1")
+FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "uuid-1")
+TARGET = f"{ROOT}/v"
+
+
+class Bench:
+    """A volume called v, and convergences of it."""
+
+    def __init__(self) -> None:
+        self.cloud = MemoryCloud()
+        self.driver = MemoryDriver(self.cloud)
+        self.host = MemoryHost()
+        self.changes: list[Volume | None] = []
+
+    async def volume(self, tag: FilesystemTag | None = None, **changes: object) -> Volume:
+        made = await self.driver.create(spec_of("v"))
+        return self.change(made, filesystem=tag or FilesystemTag(), **changes)
+
+    def change(self, volume: Volume, **changes: object) -> Volume:
+        changed = replace(volume, **changes)  # type: ignore[arg-type]
+        self.cloud.volumes[volume.volume_id] = changed
+        return changed
+
+    def disk(self, volume: Volume, **contents: object) -> Disk:
+        disk = self.host.disk(device_of(volume.volume_id))
+        for attribute, value in contents.items():
+            setattr(disk, attribute, value)
+        return disk
+
+    def run(self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None) -> Run:
+        async def note(volume: Volume | None) -> None:
+            self.changes.append(volume)
+
+        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, known, spec)
+        return Run(job, self.host, IMPATIENT, note)
+
+    async def to(
+        self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None
+    ) -> Volume | None:
+        return await self.run(goal, known, spec).to_goal()
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_format_that_was_begun_and_left_blank_is_done_again_with_its_uuid(bench: Bench) -> None:
+    volume = await bench.volume(PLANNED)
+    await bench.to(Goal.MOUNTED)
+    assert (bench.disk(volume).uuid, bench.disk(volume).formats) == ("uuid-1", 1)
+    assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
+
+
+@pytest.mark.parametrize(
+    "remnant", [{"is_partial": True}, {"fs_type": "ext4", "uuid": "uuid-1", "is_dirty": True}]
+)
+async def test_remnants_of_our_own_format_are_formatted_again(
+    bench: Bench, remnant: dict[str, object]
+) -> None:
+    volume = await bench.volume(PLANNED)
+    disk = bench.disk(volume, **remnant)
+    await bench.to(Goal.MOUNTED)
+    assert (disk.formats, disk.uuid, disk.is_partial, disk.is_dirty) == (1, "uuid-1", False, False)
+
+
+async def test_a_format_that_was_finished_but_not_tagged_is_adopted(bench: Bench) -> None:
+    volume = await bench.volume(PLANNED)
+    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1")
+    await bench.to(Goal.MOUNTED)
+    assert (disk.formats, disk.directories) == (0, {"data"})
+    assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
+
+
+async def test_somebody_elses_filesystem_is_not_formatted_although_a_format_was_begun(bench: Bench) -> None:
+    volume = await bench.volume(PLANNED)
+    disk = bench.disk(volume, fs_type="ext4", uuid="other")
+    with pytest.raises(FilesystemMismatch) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert refused.value.cause == (
+        "its format was interrupted and it now holds an ext4 filesystem with another UUID; "
+        "it is not formatted"
+    )
+    assert (disk.formats, disk.uuid) == (0, "other")
+
+
+async def test_a_filesystem_not_cleanly_unmounted_is_checked_before_it_is_mounted(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED)
+    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", is_dirty=True, directories={"data"})
+    await bench.to(Goal.MOUNTED)
+    assert (disk.is_dirty, bench.host.mounts) == (False, {TARGET: device_of(volume.volume_id)})
+
+
+async def test_a_filesystem_in_use_is_mounted_once_more_and_not_checked(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED)
+    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", is_dirty=True, directories={"data"})
+    bench.host.holders[device_of(volume.volume_id)] = {"container web"}
+    await bench.to(Goal.MOUNTED)
+    assert (disk.is_dirty, bench.host.mounts) == (True, {TARGET: device_of(volume.volume_id)})
+
+
+async def test_a_blank_volume_that_somebody_holds_is_not_formatted(bench: Bench) -> None:
+    volume = await bench.volume()
+    bench.host.holders[device_of(volume.volume_id)] = {"process 5 (dd)"}
+    with pytest.raises(VolplugError) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert refused.value.cause == "still in use by process 5 (dd)"
+    assert bench.disk(volume).formats == 0
+
+
+async def test_a_filesystem_without_its_data_directory_is_refused_and_unmounted(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED)
+    bench.disk(volume, fs_type="ext4", uuid="uuid-1")
+    with pytest.raises(FilesystemMismatch) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert str(refused.value) == (
+        f"mounted \"v\" (memory {volume.volume_id}, node node-a): its filesystem lacks the directory 'data' "
+        "that containers see. Nothing was changed; restore it from a backup."
+    )
+    assert (bench.host.mounts, bench.disk(volume).directories) == ({}, set())
+
+
+async def test_somebody_elses_mount_at_our_place_is_replaced(bench: Bench) -> None:
+    volume = await bench.volume()
+    bench.host.mounts[TARGET] = "memory:old"
+    await bench.to(Goal.MOUNTED)
+    assert bench.host.mounts == {TARGET: device_of(volume.volume_id)}
+
+
+class WrongSize(MemoryDriver):
+    """Every device is half as large as its record says."""
+
+    def _source(self, volume: Volume) -> MountSource:
+        return replace(super()._source(volume), size_bytes=volume.size_bytes // 2)
+
+
+async def test_a_device_of_another_size_is_refused_for_every_goal(bench: Bench) -> None:
+    volume = await bench.volume(holder="node-a", state=VolumeState.IN_USE)
+    bench.driver = WrongSize(bench.cloud)
+    for goal in (Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
+        with pytest.raises(DeviceMismatch) as refused:
+            await bench.to(goal)
+        assert str(refused.value) == (
+            f'{goal} "v" (memory {volume.volume_id}, node node-a): memory:{volume.volume_id} has 512MiB, '
+            "its record says 1GiB. Nothing was changed; look at both."
+        )
+    assert bench.cloud.volumes == {volume.volume_id: volume}
+    assert bench.disk(volume).formats == 0
+
+
+class Contradicting(MemoryDriver):
+    """A device here claims to be the volume and contradicts its record."""
+
+    async def locate(self, volume: Volume) -> MountSource | None:
+        raise DeviceMismatch("/dev/sdx has another serial")
+
+
+async def test_a_device_with_another_identity_is_refused_in_the_drivers_words(bench: Bench) -> None:
+    volume = await bench.volume()
+    bench.driver = Contradicting(bench.cloud)
+    for goal in (Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT):
+        with pytest.raises(DeviceMismatch, match="/dev/sdx has another serial"):
+            await bench.to(goal, known=volume)
+    assert bench.cloud.volumes == {volume.volume_id: volume}
+
+
+async def test_a_device_here_of_a_volume_held_elsewhere_is_a_contradiction(bench: Bench) -> None:
+    volume = await bench.volume(holder="node-b", state=VolumeState.IN_USE)
+
+    class BothHaveIt(MemoryDriver):
+        async def locate(self, volume: Volume) -> MountSource | None:
+            return self._source(volume)
+
+    bench.driver = BothHaveIt(bench.cloud)
+    with pytest.raises(DeviceMismatch) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert refused.value.cause == (
+        f"this host shows memory:{volume.volume_id} for it, but the backend says in-use"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "cause"),
+    [
+        (VolumeState.ERROR, UnexpectedState, "the disk is broken"),
+        (VolumeState.DELETING, UnexpectedState, "the volume is being deleted"),
+        (VolumeState.DETACHING, OperationTimeout, "the backend says detaching for 0 s"),
+    ],
+)
+async def test_no_mount_out_of_a_state_that_does_not_lead_there(
+    bench: Bench, state: VolumeState, kind: type[VolplugError], cause: str
+) -> None:
+    await bench.volume(state=state, detail="the disk is broken")
+    with pytest.raises(kind) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert refused.value.cause == cause
+    assert "attach" not in bench.cloud.calls
+
+
+async def test_an_unfinished_creation_is_finished_by_a_mount(bench: Bench) -> None:
+    await bench.volume(state=VolumeState.CREATING)
+    mounted = await bench.to(Goal.MOUNTED)
+    assert mounted is not None
+    assert mounted.filesystem.phase is FilesystemPhase.FORMATTED
+
+
+async def test_a_volume_in_error_can_be_removed(bench: Bench) -> None:
+    await bench.volume(state=VolumeState.ERROR)
+    assert await bench.to(Goal.ABSENT) is None
+    assert bench.cloud.volumes == {}
+
+
+async def test_two_volumes_of_one_name_are_refused_with_both_ids_for_every_goal(bench: Bench) -> None:
+    first = await bench.volume()
+    second = replace(first, volume_id="mem-other")
+    bench.cloud.volumes["mem-other"] = second
+    for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT):
+        with pytest.raises(DuplicateVolumes) as refused:
+            await bench.to(goal, spec=spec_of("v"))
+        assert refused.value.volume_ids == (first.volume_id, "mem-other")
+    assert set(bench.cloud.volumes.values()) == {first, second}
+
+
+async def test_an_unreachable_backend_is_reported_in_its_own_words(bench: Bench) -> None:
+    bench.cloud.outage = BackendUnavailable("no route to the cloud")
+    for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.ABSENT):
+        with pytest.raises(BackendUnavailable) as refused:
+            await bench.to(goal, spec=spec_of("v"))
+        assert str(refused.value) == f'{goal} "v" (memory, node node-a): no route to the cloud.'
+    assert bench.changes == []
+
+
+async def test_a_volume_known_and_attached_here_is_mounted_without_its_backend(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    bench.disk(volume, fs_type="ext4", uuid="uuid-1", directories={"data"})
+    before = len(bench.cloud.calls)
+    await bench.to(Goal.MOUNTED, known=volume)
+    assert bench.cloud.calls[before:] == []
+
+
+async def test_what_is_remembered_of_an_unfinished_format_is_never_trusted(bench: Bench) -> None:
+    """The record says pending, but since it was heard of, the volume has been formatted and used."""
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", directories={"data"})
+    await bench.to(Goal.MOUNTED, known=replace(volume, filesystem=FilesystemTag()))
+    assert disk.formats == 0
+    assert TARGET in bench.host.mounts
+
+
+async def test_a_volume_created_anew_under_an_old_name_is_not_mistaken_for_the_old(bench: Bench) -> None:
+    old = await bench.volume(FINISHED)
+    bench.cloud.volumes.clear()
+    new = await bench.volume()
+    mounted = await bench.to(Goal.MOUNTED, known=old)
+    assert mounted is not None
+    assert mounted.volume_id == new.volume_id
+    assert bench.disk(new).formats == 1
+
+
+class FailingMkfs(MemoryHost):
+    """mkfs always fails."""
+
+    async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
+        raise CommandFailed(("mkfs.ext4", source.device), 1, "no space left\n")
+
+
+async def test_a_failed_mkfs_is_reported_and_what_was_begun_is_known(bench: Bench) -> None:
+    volume = await bench.volume()
+    bench.host = FailingMkfs()
+    with pytest.raises(CommandFailed) as failed:
+        await bench.to(Goal.MOUNTED)
+    assert str(failed.value) == (
+        f'mounted "v" (memory {volume.volume_id}, node node-a): '
+        "mkfs.ext4 ended with exit code 1: no space left."
+    )
+    assert bench.cloud.volumes[volume.volume_id].filesystem.phase is FilesystemPhase.FORMATTING
+
+
+class DeafHost(MemoryHost):
+    """An unmount that does nothing and says it worked."""
+
+    async def unmount(self, target: str) -> None:
+        return
+
+
+async def test_a_step_without_effect_is_not_repeated_for_ever(bench: Bench) -> None:
+    await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    bench.host = DeafHost()
+    bench.host.mounts[TARGET] = "memory:old"
+    with pytest.raises(UnexpectedState) as stuck:
+        await bench.to(Goal.MOUNTED)
+    assert stuck.value.cause == "step unmount was repeated without effect"
+
+
+async def test_the_first_change_and_only_it_is_announced(bench: Bench) -> None:
+    await bench.to(Goal.PRESENT, spec=spec_of("v"))
+    assert bench.changes == [None]
+    created = await bench.to(Goal.PRESENT, spec=spec_of("v"))
+    assert bench.changes == [None]
+    await bench.to(Goal.MOUNTED)
+    assert bench.changes == [None, created]
+
+
+async def test_nothing_is_changed_if_the_announcement_fails(bench: Bench) -> None:
+    volume = await bench.volume()
+    job = Job("mount", Goal.MOUNTED, "v", "memory", bench.driver, TARGET)
+
+    async def fail(_: Volume | None) -> None:
+        raise BackendUnavailable("the state file cannot be used")
+
+    with pytest.raises(BackendUnavailable):
+        await Run(job, bench.host, IMPATIENT, fail).to_goal()
+    assert bench.cloud.volumes == {volume.volume_id: volume}
+
+
+async def test_the_spec_decides_what_is_created(bench: Bench) -> None:
+    created = await bench.to(Goal.PRESENT, spec=spec_of("v", 3 * GIB))
+    assert created is not None
+    assert created.spec == spec_of("v", 3 * GIB)
+
+
+async def test_whether_the_backend_is_sure_that_there_is_none_is_known_afterwards(bench: Bench) -> None:
+    run = bench.run(Goal.MOUNTED)
+    with pytest.raises(VolumeNotFound):
+        await run.to_goal()
+    assert run.record_is_absent
+    await bench.volume()
+    run = bench.run(Goal.DETACHED)
+    await run.to_goal()
+    assert not run.record_is_absent

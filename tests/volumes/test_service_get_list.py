@@ -1,0 +1,195 @@
+import asyncio
+
+import pytest
+
+from tests.volumes.world import LocalDriver, World, spec_of
+from volplug.errors import BackendUnavailable, VolumeNotFound
+from volplug.volumes.ledger import Desired
+from volplug.volumes.site import Limits
+
+OUTAGE = BackendUnavailable("no route to the cloud")
+ANONYMOUS = "0123456789abcdef" * 4
+
+
+async def test_a_volume_mounted_here_is_described_from_memory(world: World) -> None:
+    volume = await world.mounted()
+    before = len(world.cloud.calls)
+    view = await world.service.get("v")
+    assert (view.name, view.mountpoint, view.created_at) == ("v", "/mounts/v/data", volume.created_at)
+    assert view.status["mountCount"] == 1
+    assert world.calls_since(before) == []
+
+
+async def test_a_volume_not_mounted_here_has_no_mountpoint(world: World) -> None:
+    await world.create("v")
+    assert (await world.service.get("v")).mountpoint == ""
+    assert await world.service.path("v") == ""
+
+
+async def test_path_of_a_mounted_volume(world: World) -> None:
+    await world.mounted()
+    assert await world.service.path("v") == "/mounts/v/data"
+
+
+@pytest.mark.parametrize("name", ["never", "", "../etc", "a b", "\x00"])
+async def test_what_certainly_does_not_exist_is_not_found(world: World, name: str) -> None:
+    with pytest.raises(VolumeNotFound) as missing:
+        await world.service.get(name)
+    assert missing.value.cause == "no such volume"
+    assert str(missing.value).endswith("no such volume.")
+
+
+async def test_during_an_outage_a_known_volume_is_described_as_last_known(world: World) -> None:
+    await world.create("v")
+    volume = world.volume()
+    world.cloud.outage = OUTAGE
+    view = await world.service.get("v")
+    assert view.status["id"] == volume.volume_id
+    assert view.status["state"] == "available"
+
+
+async def test_during_an_outage_nothing_is_said_of_an_unknown_volume(world: World) -> None:
+    world.cloud.outage = OUTAGE
+    with pytest.raises(BackendUnavailable) as unknown:
+        await world.service.get("v")
+    assert str(unknown.value) == 'get "v": no route to the cloud.'
+
+
+async def test_a_backend_that_hangs_is_given_up_in_time(world: World) -> None:
+    world.limits = Limits(lookup_s=0.01)
+    world.restart()
+    gate = world.driver.hold("get")
+    with pytest.raises(BackendUnavailable) as unknown:
+        await world.service.get("v")
+    assert str(unknown.value) == 'get "v": backend memory did not answer within 0 s. Try again.'
+    gate.opened.set()
+
+
+async def test_a_record_confirmed_missing_is_dropped(world: World) -> None:
+    await world.create("v")
+    world.cloud.volumes.clear()
+    with pytest.raises(VolumeNotFound):
+        await world.service.get("v")
+    assert (world.ledger.get("v"), world.store.entries) == (None, {})
+
+
+async def test_a_volume_found_at_the_backend_is_remembered_for_the_next_outage(world: World) -> None:
+    await world.create("v")
+    await world.ledger.forget("v")
+    await world.service.get("v")
+    world.restart()
+    world.cloud.outage = OUTAGE
+    assert (await world.service.get("v")).name == "v"
+
+
+async def test_names_of_other_drivers_volumes_are_not_asked_of_remote_backends(world: World) -> None:
+    with pytest.raises(VolumeNotFound):
+        await world.service.get(ANONYMOUS)
+    assert world.cloud.calls == []
+
+
+async def test_an_anonymous_volume_created_here_is_found(world: World) -> None:
+    await world.create(ANONYMOUS)
+    assert (await world.service.get(ANONYMOUS)).name == ANONYMOUS
+
+
+async def test_a_look_up_that_ends_after_a_mount_takes_nothing_back(world: World) -> None:
+    """The volume was removed elsewhere; while a slow Get learns that, it is created and mounted anew."""
+    await world.create("v")
+    world.cloud.volumes.clear()
+    gate = world.driver.hold("get")
+    getting = asyncio.create_task(world.service.get("v"))
+    await gate.reached.wait()
+    world.driver.gates.clear()
+    await world.driver.create(spec_of("v"))
+    await world.mount("v")
+    gate.opened.set()
+    await asyncio.gather(getting, return_exceptions=True)
+    assert world.entry().counts == {"c1": 1}
+    assert world.store.entries["v"].record == world.volume()
+
+
+# List
+
+
+async def test_all_volumes_are_listed_by_name(world: World) -> None:
+    for name in ("b", "a", "c"):
+        await world.create(name)
+    await world.mount("b")
+    views = await world.service.list()
+    assert [(view.name, view.mountpoint) for view in views] == [
+        ("a", ""),
+        ("b", "/mounts/b/data"),
+        ("c", ""),
+    ]
+
+
+async def test_with_one_backend_down_the_others_are_fresh_and_that_one_is_last_known(world: World) -> None:
+    world.add_backend("other", LocalDriver)
+    await world.create("mine")
+    await world.create("theirs", backend="other")
+    world.cloud.outage = OUTAGE
+    views = await world.service.list()
+    assert [(view.name, view.status["backend"]) for view in views] == [
+        ("mine", "memory"),
+        ("theirs", "other"),
+    ]
+
+
+async def test_a_backend_that_hangs_does_not_keep_the_list_from_the_others(world: World) -> None:
+    world.limits = Limits(lookup_s=0.01)
+    world.add_backend("other", LocalDriver)
+    await world.create("theirs", backend="other")
+    gate = world.driver.hold("list")
+    assert [view.name for view in await world.service.list()] == ["theirs"]
+    gate.opened.set()
+
+
+async def test_a_volume_that_its_backend_no_longer_has_is_not_listed(world: World) -> None:
+    await world.create("v")
+    world.cloud.volumes.clear()
+    assert await world.service.list() == []
+
+
+async def test_a_mounted_volume_is_listed_although_its_backend_forgot_it(world: World) -> None:
+    await world.mounted()
+    world.cloud.volumes.clear()
+    assert [view.name for view in await world.service.list()] == ["v"]
+
+
+# Status
+
+
+async def test_what_inspect_shows(world: World) -> None:
+    volume = await world.mounted()
+    status = (await world.service.get("v")).status
+    assert status == {
+        "id": volume.volume_id,
+        "backend": "memory",
+        "driver": "memory",
+        "size": "1GiB",
+        "state": "in-use",
+        "fs": "ext4",
+        "profile": "default",
+        "mountCount": 1,
+        "holder": "node-a",
+        "desired": "mounted",
+    }
+
+
+async def test_usage_is_shown_once_it_has_been_sampled(world: World) -> None:
+    await world.mounted()
+    assert "used" not in (await world.service.get("v")).status
+    await asyncio.sleep(0)
+    assert (await world.service.get("v")).status["used"] == "1MiB"
+
+
+async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    with pytest.raises(Exception, match="container web"):
+        await world.service.unmount("v", "c1")
+    await world.run_timers()
+    status = (await world.service.get("v")).status
+    assert status["desired"] == Desired.DETACHED
+    assert "still in use by container web" in str(status["lastError"])

@@ -1,0 +1,308 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import Caller, World
+from volplug.drivers.memory import MemoryDriver
+from volplug.errors import (
+    FilesystemMismatch,
+    HostError,
+    OperationTimeout,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.models import FilesystemPhase, FilesystemTag, VolumeState
+from volplug.volumes.ledger import Desired
+from volplug.volumes.service import ClientGone
+from volplug.volumes.site import Limits
+
+
+async def test_the_first_mount_attaches_formats_and_mounts(world: World) -> None:
+    await world.create("v")
+    assert await world.mount("v", "c1") == "/mounts/v/data"
+    volume, disk = world.volume(), world.host.disk(world.device())
+    assert (volume.holder, volume.state) == ("node-a", VolumeState.IN_USE)
+    assert volume.filesystem == FilesystemTag(FilesystemPhase.FORMATTED, "ext4", disk.uuid)
+    assert (disk.formats, disk.directories) == (1, {"data"})
+    assert (world.entry().counts, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
+
+
+async def test_the_next_mount_formats_nothing_and_keeps_the_data(world: World) -> None:
+    await world.mounted()
+    world.host.disk(world.device()).directories.add("data/mysql")
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    await world.mount("v", "c2")
+    disk = world.host.disk(world.device())
+    assert (disk.formats, disk.directories) == (1, {"data", "data/mysql"})
+
+
+async def test_a_cold_mount_costs_one_look_up_and_one_attach(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    before = len(world.cloud.calls)
+    await world.mount("v")
+    assert world.calls_since(before) == ["get", "attach"]
+
+
+async def test_a_mount_of_a_mounted_volume_asks_no_backend(world: World) -> None:
+    await world.mounted()
+    before = len(world.cloud.calls)
+    assert await world.mount("v", "c2") == "/mounts/v/data"
+    assert world.calls_since(before) == []
+
+
+async def test_mounted_is_remembered_durably_before_the_first_change(world: World) -> None:
+    await world.create("v")
+    gate = world.driver.hold("attach")
+    mounting = asyncio.create_task(world.mount("v"))
+    await gate.reached.wait()
+    assert world.store.writes[-1] == ("v", "mounted", True)
+    gate.opened.set()
+    await mounting
+
+
+async def test_an_unknown_volume_is_not_found_and_leaves_no_trace(world: World) -> None:
+    with pytest.raises(VolumeNotFound) as refused:
+        await world.mount("v")
+    assert str(refused.value) == (
+        'mount "v" (memory, node node-a): no such volume. Create it with docker volume create -d volplug.'
+    )
+    assert (world.ledger.get("v"), world.store.entries, world.timers.delays) == (None, {}, [])
+
+
+async def test_a_volume_held_by_another_node_is_refused_naming_it(world: World) -> None:
+    await world.create("v")
+    await MemoryDriver(world.cloud, "node-b").attach(world.volume())
+    with pytest.raises(VolumeInUse) as refused:
+        await world.mount("v")
+    assert str(refused.value) == (
+        f'mount "v" (memory {world.volume().volume_id}, node node-a): node node-b holds it '
+        "(node-b is running). Stop its containers there first; Swarm services need update order stop-first."
+    )
+
+
+async def test_fifty_concurrent_mounts_of_one_volume_share_the_work(world: World) -> None:
+    await world.create("v")
+    before = len(world.cloud.calls)
+    paths = await asyncio.gather(*(world.mount("v", f"c{number}") for number in range(50)))
+    assert set(paths) == {"/mounts/v/data"}
+    assert world.calls_since(before).count("attach") == 1
+    assert world.host.disk(world.device()).formats == 1
+    assert world.entry().counts == {f"c{number}": 1 for number in range(50)}
+
+
+async def test_fifty_volumes_are_mounted_beside_each_other(world: World) -> None:
+    names = [f"v{number}" for number in range(50)]
+    await asyncio.gather(*(world.create(name) for name in names))
+    gate = world.driver.hold("attach")
+    mounting = [asyncio.create_task(world.mount(name)) for name in names]
+    await gate.reached.wait()
+    gate.opened.set()
+    assert await asyncio.gather(*mounting) == [f"/mounts/{name}/data" for name in names]
+
+
+@pytest.mark.parametrize("disk", [{"foreign": "an LVM2_member signature"}, {"fs_type": "ext4", "uuid": "x"}])
+async def test_a_volume_that_should_be_blank_and_is_not_is_never_formatted(
+    world: World, disk: dict[str, str]
+) -> None:
+    await world.create("v")
+    seen = world.host.disk(world.device())
+    for attribute, value in disk.items():
+        setattr(seen, attribute, value)
+    before = replace(seen)
+    found = disk.get("foreign", "an ext4 filesystem with another UUID")
+    with pytest.raises(FilesystemMismatch) as refused:
+        await world.mount("v")
+    assert str(refused.value) == (
+        f'mount "v" (memory {world.volume().volume_id}, node node-a): a new volume should be blank, but '
+        f"holds {found}; it is not formatted. Remove the volume if nobody needs what it holds."
+    )
+    assert (seen, world.volume().filesystem) == (before, FilesystemTag())
+
+
+async def test_a_formatted_volume_found_blank_is_not_formatted_again(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    world.host.disk(world.device()).fs_type = ""
+    with pytest.raises(FilesystemMismatch) as refused:
+        await world.mount("v")
+    assert "holds only zeros instead of its ext4 filesystem" in str(refused.value)
+    assert world.host.disk(world.device()).formats == 1
+
+
+async def test_a_mount_that_failed_is_let_go_again(world: World) -> None:
+    await world.create("v")
+    world.host.disk(world.device()).foreign = "a LUKS header"
+    with pytest.raises(FilesystemMismatch):
+        await world.mount("v")
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().desired is Desired.NONE
+
+
+async def test_a_failed_mount_leaves_other_mounts_alone(world: World) -> None:
+    await world.mounted()
+    with pytest.raises(ClientGone):
+        await world.service.mount("v", "c2", Caller(gone=True))
+    await world.run_timers()
+    assert world.entry().counts == {"c1": 1}
+    assert world.is_mounted()
+
+
+# Counting
+
+
+@pytest.mark.parametrize(
+    ("mounts", "unmounts", "left"),
+    [
+        (["a"], [], {"a": 1}),
+        (["a"], ["a"], {}),
+        (["a", "a"], ["a"], {"a": 1}),
+        (["a", "a"], ["a", "a"], {}),
+        (["a", "b"], ["a"], {"b": 1}),
+        (["a"], ["unknown"], {"a": 1}),
+        (["a"], ["unknown", "unknown", "a"], {}),
+        ([""], [""], {}),
+        (["a"], [""], {"a": 1}),
+        (["a"], ["a", "a"], {}),
+    ],
+)
+async def test_mounts_are_counted_per_id(
+    world: World, mounts: list[str], unmounts: list[str], left: dict[str, int]
+) -> None:
+    await world.create("v")
+    for mount_id in mounts:
+        await world.mount("v", mount_id)
+    for mount_id in unmounts:
+        await world.service.unmount("v", mount_id)
+    assert world.entry().counts == left
+    assert world.store.entries["v"].counts == left
+    assert world.is_mounted() == bool(left)
+
+
+async def test_unmount_of_a_volume_never_heard_of_is_success(world: World) -> None:
+    await world.service.unmount("never", "c1")
+    assert (world.cloud.calls, world.store.writes) == ([], [])
+
+
+async def test_a_mount_whose_client_left_is_not_counted_and_lingers_for_its_retry(world: World) -> None:
+    await world.create("v")
+    with pytest.raises(ClientGone) as gone:
+        await world.service.mount("v", "c1", Caller(gone=True))
+    assert str(gone.value) == 'mount "v": the client left before the answer.'
+    assert world.entry().counts == {}
+    assert world.timers.delays == [("v", 60.0)]
+    before = len(world.cloud.calls)
+    await world.mount("v", "c1")
+    assert world.calls_since(before) == []
+    assert world.entry().counts == {"c1": 1}
+
+
+async def test_a_mount_whose_client_left_is_detached_if_nobody_comes_back(world: World) -> None:
+    await world.create("v")
+    with pytest.raises(ClientGone):
+        await world.service.mount("v", "c1", Caller(gone=True))
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_mount_that_cannot_be_remembered_fails_and_is_not_counted(world: World) -> None:
+    await world.mounted()
+    world.store.broken = True
+    with pytest.raises(HostError):
+        await world.mount("v", "c2")
+    world.store.broken = False
+    await world.service.unmount("v", "c1")
+    assert (world.entry().counts, world.host.mounts) == ({}, {})
+
+
+async def test_a_first_mount_that_cannot_be_remembered_changes_nothing(world: World) -> None:
+    await world.create("v")
+    world.store.broken = True
+    before = len(world.cloud.calls)
+    with pytest.raises(HostError) as failed:
+        await world.mount("v")
+    assert failed.value.cause == "the state file cannot be used: disk full"
+    assert world.calls_since(before) == ["get"]
+
+
+async def test_after_the_state_could_not_be_written_it_is_written_before_the_next_change(
+    world: World,
+) -> None:
+    await world.create("v")
+    world.store.broken = True
+    with pytest.raises(HostError):
+        await world.mount("v")
+    world.store.broken = False
+    gate = world.driver.hold("attach")
+    mounting = asyncio.create_task(world.mount("v"))
+    await gate.reached.wait()
+    assert world.store.writes[-1] == ("v", "mounted", True)
+    gate.opened.set()
+    await mounting
+
+
+# Time
+
+
+async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world: World) -> None:
+    await world.create("v")
+    world.limits = Limits(slow_answer_s=0.01)
+    world.restart()
+    gate = world.driver.hold("attach")
+    with pytest.raises(OperationTimeout) as late:
+        await world.mount("v")
+    assert str(late.value) == (
+        'mount "v": not finished after 0 s and still going on. Try again: a retry joins it.'
+    )
+    assert world.timers.delays == [("v", 60.0)]
+    retry = asyncio.create_task(world.mount("v"))
+    gate.opened.set()
+    assert await retry == "/mounts/v/data"
+    assert world.cloud.calls.count("attach") == 1
+    assert world.entry().counts == {"c1": 1}
+
+
+@pytest.mark.parametrize("held_at", ["get", "attach"])
+async def test_a_mount_that_nobody_waits_for_any_more_is_let_go_once_it_is_done(
+    world: World, held_at: str
+) -> None:
+    await world.create("v")
+    world.limits = Limits(slow_answer_s=0.01)
+    world.restart()
+    gate = world.driver.hold(held_at)
+    with pytest.raises(OperationTimeout):
+        await world.mount("v")
+    gate.opened.set()
+    async with world.site.slots.of("v"):
+        pass
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_volume_that_another_node_is_letting_go_of_is_waited_for(world: World) -> None:
+    await world.create("v")
+    volume = world.volume()
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.DETACHING)
+    gate = world.driver.hold("get")
+    mounting = asyncio.create_task(world.mount("v"))
+    await gate.reached.wait()
+    world.cloud.volumes[volume.volume_id] = volume
+    gate.opened.set()
+    assert await mounting == "/mounts/v/data"
+
+
+async def test_a_volume_that_stays_in_between_is_given_up_in_time(world: World) -> None:
+    await world.create("v")
+    volume = world.volume()
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.DETACHING)
+    with pytest.raises(OperationTimeout) as late:
+        await world.mount("v")
+    assert str(late.value) == (
+        f'mount "v" (memory {volume.volume_id}, node node-a): the backend says detaching for 0 s. '
+        "Look at the volume at its backend."
+    )

@@ -1,0 +1,119 @@
+import asyncio
+
+import pytest
+
+from tests.volumes.world import World
+from volplug.errors import BackendUnavailable, VolplugError, VolumeInUse
+from volplug.volumes.ledger import Desired
+from volplug.volumes.site import Limits
+
+
+async def test_the_last_unmount_unmounts_now_and_detaches_after_the_linger(world: World) -> None:
+    world.limits = Limits(linger_s=5)
+    world.restart()
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    assert world.host.mounts == {}
+    assert world.volume().holder == "node-a"
+    assert world.timers.delays == [("v", 5)]
+    assert world.entry().desired.value == "detached"
+    assert world.store.writes[-1] == ("v", "detached", True)
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.store.writes[-1] == ("v", "none", False)
+
+
+async def test_a_mount_ends_the_linger(world: World) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await world.mount("v", "c2")
+    before = len(world.cloud.calls)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert world.calls_since(before) == []
+
+
+async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(world: World) -> None:
+    await world.mounted()
+    async with world.site.slots.of("v"):
+        mounting = asyncio.create_task(world.mount("v", "c2"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        unmounting = asyncio.create_task(world.service.unmount("v", "c1"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    await asyncio.gather(mounting, unmounting)
+    await world.run_timers()
+    assert world.is_mounted()
+    assert (world.entry().counts, world.entry().desired) == ({"c2": 1}, Desired.MOUNTED)
+
+
+async def test_an_unmount_of_a_volume_that_a_container_still_holds_says_so_and_is_retried(
+    world: World,
+) -> None:
+    volume = await world.mounted()
+    world.occupy("v", "container web")
+    with pytest.raises(VolumeInUse) as held:
+        await world.service.unmount("v", "c1")
+    assert str(held.value) == (
+        f'unmount "v" (memory {volume.volume_id}, node node-a): still in use by container web. '
+        "Stop what uses it; volplug goes on by itself once it is free."
+    )
+    assert world.volume().holder == "node-a"
+    world.vacate("v")
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_a_mount_kept_busy_by_a_process_is_reported_with_it(world: World) -> None:
+    await world.mounted()
+    world.host.busy_targets["/mounts/v"] = "process 77 (vim)"
+    with pytest.raises(VolumeInUse) as held:
+        await world.service.unmount("v", "c1")
+    assert "still in use by process 77 (vim)" in str(held.value)
+    assert world.is_mounted()
+
+
+async def test_an_unmount_needs_no_backend(world: World) -> None:
+    await world.mounted()
+    world.cloud.outage = BackendUnavailable("no route to the cloud")
+    before = len(world.cloud.calls)
+    await world.service.unmount("v", "c1")
+    assert (world.calls_since(before), world.host.mounts) == ([], {})
+
+
+async def test_a_read_only_filesystem_is_checked_and_mounted_again_if_nobody_uses_it(world: World) -> None:
+    await world.mounted()
+    disk = world.host.disk(world.device())
+    world.host.read_only.add(world.device())
+    disk.is_dirty = True
+    await world.mount("v", "c2")
+    assert not disk.is_dirty
+    assert world.host.read_only == set()
+
+
+async def test_a_read_only_filesystem_in_use_is_not_handed_out(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    world.host.read_only.add(world.device())
+    world.host.disk(world.device()).is_dirty = True
+    with pytest.raises(VolplugError) as refused:
+        await world.mount("v", "c2")
+    assert str(refused.value) == (
+        f'mount "v" (memory {world.volume().volume_id}, node node-a): its filesystem went read-only after an '
+        "error and others still use it. Stop the containers that use it; the next mount checks it."
+    )
+    assert world.host.disk(world.device()).is_dirty
+    assert world.entry().counts == {"c1": 1}
+
+
+async def test_stopping_detaches_what_lingers_and_unmounts_nothing(world: World) -> None:
+    world.limits = Limits(linger_s=5)
+    world.restart()
+    await world.mounted("stays")
+    await world.mounted("lingers")
+    await world.service.unmount("lingers", "c1")
+    await world.service.stop(5)
+    assert world.volume("lingers").holder is None
+    assert world.is_mounted("stays")
+    assert world.volume("stays").holder == "node-a"

@@ -1,0 +1,272 @@
+"""A host with its backends in memory, and the ways to look at it, stop it and break it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from volplug.drivers.base import Driver, DriverInfo, Scope
+from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
+from volplug.errors import HostError
+from volplug.models import MountSource, Volume, VolumeSpec
+from volplug.sizes import GIB
+from volplug.testing.host import MemoryHost
+from volplug.volumes.ledger import EngineIdentity, Entry, Ledger
+from volplug.volumes.options import Defaults
+from volplug.volumes.run import Patience
+from volplug.volumes.service import VolumeService
+from volplug.volumes.site import Limits, Site
+from volplug.volumes.slots import Timers
+
+ROOT = "/mounts"
+IMPATIENT = Patience(release_s=0, mount_s=0, backend_s=0.003, poll_s=0.001)
+GENEROUS = Limits(slow_answer_s=10, answer_s=10, lookup_s=10)
+
+
+class Gate:
+    """A place where calls stop until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+class GatedDriver(MemoryDriver):
+    """A node's view of the cloud whose calls can be held up."""
+
+    def __init__(self, cloud: MemoryCloud, node_id: str = "node-a", backend: str = "memory") -> None:
+        super().__init__(cloud, node_id, backend)
+        self.gates: dict[str, Gate] = {}
+
+    def hold(self, call: str) -> Gate:
+        """Hold up all calls of one kind from now on."""
+        return self.gates.setdefault(call, Gate())
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        await self._gate("create")
+        return await super().create(spec)
+
+    async def delete(self, volume: Volume) -> None:
+        await self._gate("delete")
+        await super().delete(volume)
+
+    async def get(self, name: str) -> Volume | None:
+        found = await super().get(name)
+        await self._gate("get")  # what is answered may be old by the time it arrives
+        return found
+
+    async def list(self) -> Sequence[Volume]:
+        await self._gate("list")
+        return await super().list()
+
+    async def attach(self, volume: Volume) -> MountSource:
+        await self._gate("attach")
+        return await super().attach(volume)
+
+    async def detach(self, volume: Volume) -> None:
+        await self._gate("detach")
+        await super().detach(volume)
+
+    async def _gate(self, call: str) -> None:
+        if call in self.gates:
+            await self.gates[call].pass_through()
+
+
+class LocalDriver(GatedDriver):
+    """The same, of volumes that never leave their host."""
+
+    @property
+    def info(self) -> DriverInfo:
+        return DriverInfo(driver="local", scope=Scope.LOCAL, remote=False)
+
+
+class MemoryStore:
+    """A store that remembers what was written to it, and fails on demand.
+
+    Attributes:
+        entries: What would be there after a crash.
+        engine: The run of the engine that spoke last.
+        writes: Every write in its order: name, desired state, whether durable.
+        broken: Whether writes fail.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.engine: EngineIdentity | None = None
+        self.writes: list[tuple[str, str, bool]] = []
+        self.broken = False
+
+    async def save(self, entry: Entry, *, durable: bool) -> None:
+        self._fail_if_broken()
+        self.entries[entry.name] = entry
+        self.writes.append((entry.name, entry.desired.value, durable))
+
+    async def forget(self, name: str) -> None:
+        self._fail_if_broken()
+        self.entries.pop(name, None)
+
+    async def save_engine(self, engine: EngineIdentity) -> None:
+        self._fail_if_broken()
+        self.engine = engine
+
+    def _fail_if_broken(self) -> None:
+        if self.broken:
+            raise HostError("the state file cannot be used: disk full")
+
+
+class RecordingTimers(Timers):
+    """Timers that remember for when something was scheduled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays: list[tuple[str, float]] = []
+
+    def schedule(self, name: str, delay_s: float, action: Callable[[], Awaitable[None]]) -> None:
+        self.delays.append((name, delay_s))
+        super().schedule(name, delay_s, action)
+
+
+class Caller:
+    """Docker's end of a connection."""
+
+    def __init__(self, *, gone: bool = False) -> None:
+        self.gone = gone
+
+    def is_gone(self) -> bool:
+        return self.gone
+
+
+@dataclass
+class Clock:
+    """Seconds since boot, set by hand."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class World:
+    """One host. `restart` gives it a new life with what the store has.
+
+    Attributes:
+        cloud: What the first backend has.
+        driver: The first backend, called memory.
+        backends: All of them.
+        host: The machine.
+        store: What survives a crash of the process.
+        clock: Seconds since boot.
+        limits: Times of the Docker edge.
+        patience: How long a convergence waits.
+    """
+
+    cloud: MemoryCloud = field(default_factory=MemoryCloud)
+    host: MemoryHost = field(default_factory=MemoryHost)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    clock: Clock = field(default_factory=Clock)
+    limits: Limits = GENEROUS
+    patience: Patience = IMPATIENT
+
+    def __post_init__(self) -> None:
+        self.driver = GatedDriver(self.cloud)
+        self.backends: dict[str, Driver] = {"memory": self.driver}
+        self.restart()
+
+    def restart(self) -> None:
+        """Build everything anew, as after a crash; nothing of the old process goes on."""
+        self.timers = RecordingTimers()
+        self.ledger = Ledger(self.store, self.store.entries.values(), self.store.engine)
+        self.site = Site(
+            backends=self.backends,
+            default_backend="memory",
+            host=self.host,
+            ledger=self.ledger,
+            mount_root=ROOT,
+            boot_clock=self.clock,
+            patience=self.patience,
+            limits=self.limits,
+            timers=self.timers,
+        )
+        self.service = VolumeService(self.site, Defaults())
+
+    def add_backend(
+        self, name: str, kind: type[GatedDriver] = GatedDriver
+    ) -> tuple[MemoryCloud, GatedDriver]:
+        """Configure one more backend with a cloud of its own."""
+        cloud = MemoryCloud()
+        driver = kind(cloud, backend=name)
+        self.backends[name] = driver
+        self.restart()
+        return cloud, driver
+
+    # Docker's calls
+
+    async def create(self, name: str, **options: str) -> None:
+        await self.service.create(name, options)
+
+    async def mount(self, name: str, mount_id: str = "c1", *, container: str = "") -> str:
+        """Mount a volume, and start a container on it if one is named."""
+        path = await self.service.mount(name, mount_id, Caller())
+        if container:
+            self.occupy(name, container)
+        return path
+
+    async def mounted(self, name: str = "v", mount_id: str = "c1") -> Volume:
+        """Create and mount a volume; its Mount is as old as a trial release asks for."""
+        await self.create(name)
+        await self.mount(name, mount_id)
+        self.clock.now_s += self.limits.settle_s
+        return self.volume(name)
+
+    # What is true
+
+    def volume(self, name: str = "v") -> Volume:
+        """The one volume of this name in the first cloud."""
+        (found,) = (volume for volume in self.cloud.volumes.values() if volume.name == name)
+        return found
+
+    def device(self, name: str = "v") -> str:
+        return device_of(self.volume(name).volume_id)
+
+    def occupy(self, name: str, container: str) -> None:
+        """Let a container hold the volume, as its own bind mount does."""
+        self.host.holders.setdefault(self.device(name), set()).add(container)
+
+    def vacate(self, name: str) -> None:
+        """End all containers of a volume."""
+        self.host.holders.pop(self.device(name), None)
+
+    def is_mounted(self, name: str = "v") -> bool:
+        return f"{ROOT}/{name}" in self.host.mounts
+
+    def entry(self, name: str = "v") -> Entry:
+        entry = self.ledger.get(name)
+        assert entry is not None, f"nothing is remembered of {name}"
+        return entry
+
+    def calls_since(self, before: int) -> list[str]:
+        return self.cloud.calls[before:]
+
+    # Time
+
+    async def run_timers(self) -> None:
+        """Let everything that is scheduled happen now, once."""
+        self.timers.flush()
+        while running := self.timers.running:
+            await asyncio.wait(running)
+
+    async def recover(self) -> None:
+        """Start, and wait until every volume has been looked at; what recovery scheduled is still to come."""
+        names = set(self.store.entries) | {path.removeprefix(f"{ROOT}/") for path in self.host.mounts}
+        await self.service.start()
+        for name in sorted(names):
+            async with self.site.slots.of(name):
+                pass
+
+
+def spec_of(name: str, size_bytes: int = GIB) -> VolumeSpec:
+    return VolumeSpec(name, size_bytes)

@@ -44,13 +44,14 @@ def run(settings: Settings) -> None:
     configure_logging(settings.log_level)
     lock = lock_state_dir(settings.state_dir)
     plugin_socket = PluginSocket.open(settings.socket)
+    loop = uvloop.new_event_loop()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, plugin_socket))
+        loop.run_until_complete(_serve(settings, plugin_socket))
     finally:
         plugin_socket.close()
-    os.close(lock)
+    # Not loop.close(): that would cancel work which the next start can finish better than a cancellation.
     sys.stdout.flush()
+    os.close(lock)
     os._exit(0)
 
 

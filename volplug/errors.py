@@ -163,6 +163,12 @@ class DuplicateVolumes(Conflict):
         self.volume_ids = volume_ids
 
 
+class ClientGone(Conflict):
+    """The caller left before its Mount was answered; the Mount is not counted."""
+
+    code = "client-gone"
+
+
 class OperationInProgress(Conflict):
     """Another operation on the same volume has to end first."""
 

@@ -79,6 +79,8 @@ class PluginSocket:
 def _inherited_socket() -> socket.socket | None:
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
         return None
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)  # they are ours, not our children's
     inherited = socket.socket(fileno=_FIRST_INHERITED)
     inherited.setblocking(False)
     os.set_inheritable(inherited.fileno(), False)

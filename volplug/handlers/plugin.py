@@ -22,9 +22,9 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import web
 
-from volplug.errors import InvalidRequest, VolplugError, VolumeNotFound
+from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound
 from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.service import Client, ClientGone
+from volplug.volumes.service import Client
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)

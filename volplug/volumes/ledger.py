@@ -12,7 +12,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
+import structlog
+
+from volplug.errors import HostError
 from volplug.models import Volume
+
+_LOG = structlog.get_logger(__name__)
 
 _NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
@@ -118,6 +123,7 @@ class Ledger:
         self._store = store
         self._entries = {entry.name: entry for entry in entries}
         self._engine = engine
+        self._unsaved: set[str] = set()
 
     def get(self, name: str) -> Entry | None:
         """Return the entry of a volume, if there is one."""
@@ -134,7 +140,25 @@ class Ledger:
             return
         self._entries[entry.name] = entry
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
-        await self._store.save(entry, durable=changes_desire and entry.desired is not Desired.NONE)
+        await self._save(entry, durable=changes_desire and entry.desired is not Desired.NONE)
+        for name in list(self._unsaved - {entry.name}):
+            if (late := self._entries.get(name)) is not None and not await self._save(late, durable=True):
+                return
+
+    async def _save(self, entry: Entry, *, durable: bool) -> bool:
+        """Write an entry; one that cannot be written is written with the next that can.
+
+        A full disk must not keep anybody from unmounting. Nothing is lost by it: after a crash, kernel and
+        backend say what is mounted and attached, and the release test says whether it is used.
+        """
+        try:
+            await self._store.save(entry, durable=durable)
+        except HostError as error:
+            self._unsaved.add(entry.name)
+            _LOG.error("not recorded", volume=entry.name, error=str(error))  # no bug of ours
+            return False
+        self._unsaved.discard(entry.name)
+        return True
 
     async def remember(self, volume: Volume) -> Entry:
         """Keep what a backend just said of a volume, for the time when it cannot be asked."""
@@ -145,8 +169,12 @@ class Ledger:
 
     async def forget(self, name: str) -> None:
         """Drop an entry; a name without one is fine."""
+        self._unsaved.discard(name)
         if self._entries.pop(name, None) is not None:
-            await self._store.forget(name)
+            try:
+                await self._store.forget(name)
+            except HostError as error:
+                _LOG.error("not forgotten", volume=name, error=str(error))  # no bug of ours
 
     async def is_new_engine(self, engine: EngineIdentity) -> bool:
         """Note which run of the engine speaks; tell whether another one spoke before."""

@@ -28,7 +28,7 @@ class Releases:
     def schedule(self, name: str, delay_s: float) -> None:
         """Detach the volume after the delay unless it is in use again by then; retried until it works."""
         slot = self._site.slots.of(name)
-        self._site.timers.schedule(name, delay_s, partial(self._settle, slot, _FIRST_RETRY_S))
+        self._site.timers.schedule(name, delay_s, partial(self._settle, slot, _FIRST_RETRY_S), at_stop=True)
 
     def schedule_trial(self, name: str, delay_s: float) -> None:
         """Doubt the counts of a volume after the delay: its engine may have forgotten them."""
@@ -75,7 +75,7 @@ class Releases:
         age_s = site.boot_clock() - entry.mounted_at_s
         if site.slots.of(entry.name).pending:
             raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
-        if entry.counts and age_s < site.limits.settle_s:
+        if entry.counts.keys() - entry.suspects and age_s < site.limits.settle_s:
             raise VolumeInUse(
                 f"it was mounted for Docker {age_s:.0f} s ago and not unmounted",
                 f"Stop the container that uses it, or try again in {site.limits.settle_s - age_s:.0f} s",
@@ -101,10 +101,10 @@ class Releases:
         if entry.last_error != text:
             is_expected = isinstance(error, VolplugError)
             _LOG.warning("will be retried", volume=slot.name, error=text, exc_info=not is_expected)
-        current = site.ledger.get(slot.name) or entry
-        await site.ledger.put(replace(current, desired=Desired.DETACHED, last_error=text))
         longer_s = min(retry_s * 2, site.limits.retry_max_s)
         site.timers.schedule(slot.name, retry_s, partial(self._settle, slot, longer_s))
+        current = site.ledger.get(slot.name) or entry
+        await site.ledger.put(replace(current, desired=Desired.DETACHED, last_error=text))
 
     async def _try_to_settle(self, slot: Slot) -> None:
         site = self._site

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from volplug.errors import (
-    Conflict,
+    ClientGone,
     ErrorContext,
     InvalidName,
     OperationTimeout,
@@ -42,12 +42,6 @@ class Client(Protocol):
     def is_gone(self) -> bool:
         """Tell whether the connection has been closed by the other side."""
         ...
-
-
-class ClientGone(Conflict):
-    """The client left before its Mount was answered; it is not counted."""
-
-    code = "client-gone"
 
 
 @dataclass(frozen=True, slots=True)

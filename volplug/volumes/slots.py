@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
@@ -66,29 +67,39 @@ class Slots:
         return slot
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    handle: asyncio.TimerHandle
+    action: Callable[[], Awaitable[None]]
+    at_stop: bool
+
+
 class Timers:
     """At most one scheduled action per volume; a new one replaces the old."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[asyncio.TimerHandle, Callable[[], Awaitable[None]]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._running: set[asyncio.Future[None]] = set()
 
-    def schedule(self, name: str, delay_s: float, action: Callable[[], Awaitable[None]]) -> None:
-        """Run the action after the delay, in a task of its own."""
+    def schedule(
+        self, name: str, delay_s: float, action: Callable[[], Awaitable[None]], *, at_stop: bool = False
+    ) -> None:
+        """Run the action after the delay, in a task of its own; or at once when the process stops."""
         self.cancel(name)
         handle = asyncio.get_running_loop().call_later(delay_s, self._start, name)
-        self._waiting[name] = (handle, action)
+        self._waiting[name] = _Waiting(handle, action, at_stop)
 
     def cancel(self, name: str) -> None:
         """Forget what is scheduled for the volume; what runs already goes on."""
         if waiting := self._waiting.pop(name, None):
-            waiting[0].cancel()
+            waiting.handle.cancel()
 
     def flush(self) -> None:
-        """Start everything that waits, now."""
-        for name in list(self._waiting):
-            self._waiting[name][0].cancel()
-            self._start(name)
+        """Start now what was scheduled to happen at the latest when the process stops."""
+        for name, waiting in list(self._waiting.items()):
+            if waiting.at_stop:
+                waiting.handle.cancel()
+                self._start(name)
 
     @property
     def running(self) -> set[asyncio.Future[None]]:
@@ -96,7 +107,6 @@ class Timers:
         return set(self._running)
 
     def _start(self, name: str) -> None:
-        _, action = self._waiting.pop(name)
-        task = asyncio.ensure_future(action())
+        task = asyncio.ensure_future(self._waiting.pop(name).action())
         self._running.add(task)
         task.add_done_callback(self._running.discard)

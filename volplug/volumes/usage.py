@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final
 
+from volplug.errors import VolplugError
 from volplug.host.base import Host
 from volplug.models import Usage
 
@@ -34,7 +35,7 @@ class UsageSampler:
     async def _look(self, name: str, target: str) -> None:
         try:
             self._last[name] = (time.monotonic(), await self._host.usage(target))
-        except OSError:
+        except (OSError, VolplugError):
             self._last.pop(name, None)
         finally:
             del self._looking[name]

@@ -1,0 +1,57 @@
+"""Every command in the README is run as it stands there: those of Docker in tests/engine/test_readme.py."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
+DOCKER = [command for command in COMMANDS if command.startswith("docker ") and "mysql" not in command]
+
+# Run elsewhere: the two of make by continuous integration, the units' by tests/packaging. Running mysql needs
+# its image; tests/engine runs the same line with another.
+ELSEWHERE = r"make (demo|test) .*|cp packaging/systemd/.*|systemctl .*|docker run .* mysql"
+HERE = r"python3 -m venv .*|ln -s .*|volplug serve"
+
+
+def test_every_command_is_known_to_a_test() -> None:
+    unknown = [
+        command
+        for command in COMMANDS
+        if command not in DOCKER and not re.fullmatch(f"{ELSEWHERE}|{HERE}", command)
+    ]
+    assert unknown == []
+    assert len(DOCKER) >= 5
+
+
+def test_the_package_installs_with_everything_it_needs_to_serve(tmp_path: Path) -> None:
+    """As in the README, but beside the dependencies that are installed already."""
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(argv, check=True)
+    run = [sys.executable, "-m", "volplug", "--version"]
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    said = subprocess.run(
+        run, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert re.fullmatch(r"volplug \d+\.\d+\.\d+\n", said)
+    imports = "import volplug.app, volplug.drivers.loop, volplug.testing.host as h; print(h.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", imports],
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.startswith(str(tmp_path))

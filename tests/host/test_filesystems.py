@@ -104,6 +104,14 @@ async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
 
 
 @pytest.mark.loop
+async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(disks: Disks) -> None:
+    disk = disks.blank(8)
+    run("mkfs.ext4", "-q", disk.path)
+    with held(disk.path), pytest.raises(VolumeInUse):
+        await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan("ext4"))
+
+
+@pytest.mark.loop
 @pytest.mark.parametrize(
     "tag",
     [FilesystemTag(), formatted(plan("ext4")), FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "")],

@@ -81,6 +81,11 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
         DeviceMismatch,
         "this host shows /dev/loop3 for it, but the backend says in-use. Nothing was changed; look at both.",
     ),
+    Reason.MOUNTED_UNFORMATTED: (
+        FilesystemMismatch,
+        "it is mounted on this host, but its record says that it was never formatted. "
+        "Nothing was changed; look at both.",
+    ),
     Reason.NOT_BLANK: (
         FilesystemMismatch,
         "a new volume should be blank, but holds an LVM2_member signature; it is not formatted. "

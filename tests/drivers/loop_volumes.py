@@ -1,0 +1,51 @@
+"""Loop volumes as a crash or a careless hand leaves them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from volplug.drivers.loop.driver import LoopDriver
+from volplug.drivers.loop.records import Records
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.sizes import MIB
+
+SIZE = 4 * MIB
+
+
+def spec_of(name: str = "v", size_bytes: int = SIZE, allocation: str = "") -> VolumeSpec:
+    options = (("allocation", allocation),) if allocation else ()
+    return VolumeSpec(name, size_bytes, driver_options=options)
+
+
+def driver_of(directory: Path, overcommit: float = 1.0) -> LoopDriver:
+    return LoopDriver("loop", "host1", directory, overcommit)
+
+
+def image_of(directory: Path, name: str = "v") -> Path:
+    return directory / f"{name}.img"
+
+
+def record_of(directory: Path, name: str = "v") -> Path:
+    return directory / f"{name}.json"
+
+
+def leave_creation(directory: Path, spec: VolumeSpec, image_bytes: int) -> Volume:
+    """What a crash in the middle of a creation leaves: the record, and a part of the image."""
+    directory.mkdir(exist_ok=True)
+    volume = Volume(
+        name=spec.name,
+        volume_id="loop-0123456789ab",
+        backend="loop",
+        size_bytes=spec.size_bytes,
+        state=VolumeState.CREATING,
+        spec=spec,
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    Records(directory).write(volume)
+    image_of(directory, spec.name).write_bytes(bytes(image_bytes))
+    return volume
+
+
+def leave_deletion(directory: Path, volume: Volume) -> None:
+    """What a crash in the middle of a deletion leaves: the record; the image may be gone."""
+    Records(directory).write(replace(volume, state=VolumeState.DELETING))

@@ -1,0 +1,268 @@
+"""What is special about volumes in image files: damage, other programs, and interrupted work."""
+
+import asyncio
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.loop_volumes import (
+    SIZE,
+    driver_of,
+    image_of,
+    leave_creation,
+    leave_deletion,
+    record_of,
+    spec_of,
+)
+from tests.lab import loops
+from volplug.errors import DeviceMismatch, UnexpectedState, VolumeExists, VolumeInUse
+from volplug.host import loopdev
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
+from volplug.sizes import MIB
+
+pytestmark = pytest.mark.loop
+
+GARBAGE = os.urandom(64 * 1024)
+
+
+async def created(images: Path, name: str = "v") -> Volume:
+    return await driver_of(images).create(spec_of(name))
+
+
+# The files
+
+
+async def test_only_root_can_read_volumes(images: Path) -> None:
+    await created(images)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (images, *images.iterdir())}
+    assert modes == {"images": 0o700, "v.img": 0o600, "v.json": 0o600}
+
+
+@pytest.mark.parametrize(("allocation", "is_full"), [("", True), ("preallocated", True), ("sparse", False)])
+async def test_images_are_preallocated_unless_sparse_is_asked_for(
+    images: Path, allocation: str, is_full: bool
+) -> None:
+    await driver_of(images).create(spec_of(allocation=allocation))
+    status = image_of(images).stat()
+    assert status.st_size == SIZE
+    assert (status.st_blocks * 512 >= SIZE) == is_full
+
+
+async def test_what_is_not_a_record_is_no_volume(images: Path) -> None:
+    volume = await created(images)
+    (images / ".w.new").write_text("half a record")
+    (images / "notes.txt").write_text("nothing of ours")
+    assert list(await driver_of(images).list()) == [volume]
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"), [(SIZE // 2, "2MiB"), (0, "0B"), (SIZE + 512, f"{SIZE + 512}B"), (None, "")]
+)
+async def test_an_image_that_is_not_what_its_record_says_is_not_attached(
+    images: Path, size_bytes: int | None, said: str
+) -> None:
+    volume, driver, image = await created(images), driver_of(images), image_of(images)
+    if size_bytes is None:
+        image.unlink()
+    else:
+        os.truncate(image, size_bytes)
+    cause = f"has {said}, its record says 4MiB" if said else "is missing"
+    shown = await driver.get("v")
+    assert shown is not None
+    assert (shown.state, shown.detail) == (VolumeState.ERROR, f"its image {image} {cause}")
+    assert list(await driver.list()) == [shown]
+    with pytest.raises(DeviceMismatch) as refused:
+        await driver.attach(volume)
+    assert str(refused.value) == (
+        f"its image {image} {cause}. Restore the image from a backup, or remove the volume."
+    )
+    assert loops.attached_below(images) == []
+    await driver.delete(volume)
+    assert list(images.iterdir()) == []
+
+
+async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
+    images.mkdir()
+    image_of(images).write_bytes(GARBAGE)
+    driver = driver_of(images)
+    assert (await driver.get("v"), list(await driver.list())) == (None, [])
+    with pytest.raises(VolumeExists) as refused:
+        await driver.create(spec_of())
+    assert str(refused.value) == (
+        f"the image {image_of(images)} exists without a record. Restore its record, or move the image away."
+    )
+    assert image_of(images).read_bytes() == GARBAGE
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "is not a record"),
+        ("{", "is not a record"),
+        ("[]", "is not a record"),
+        ("\x00" * 100, "is not a record"),
+        ('{"format": 2, "volume": {}}', "has format 2, not 1"),
+        ('{"format": 1}', "is not a record"),
+        ("[" * 100_000, "is not a record"),
+    ],
+    ids=["empty", "cut", "list", "zeros", "newer", "without-volume", "deep"],
+)
+async def test_of_a_record_that_cannot_be_read_nothing_is_concluded(
+    images: Path, text: str, cause: str
+) -> None:
+    await created(images)
+    other = await created(images, "other")
+    image_of(images).write_bytes(GARBAGE)
+    record_of(images).write_text(text)
+    driver = driver_of(images)
+    with pytest.raises(UnexpectedState) as unknown:
+        await driver.get("v")
+    with pytest.raises(UnexpectedState) as refused:
+        await driver.create(spec_of())
+    assert unknown.value.cause == refused.value.cause == f"{record_of(images)} {cause}"
+    assert list(await driver.list()) == [other]
+    assert (image_of(images).read_bytes(), record_of(images).read_text()) == (GARBAGE, text)
+
+
+async def test_a_record_of_this_format_that_makes_no_sense_is_not_a_volume(images: Path) -> None:
+    await created(images)
+    record_of(images).write_text('{"format": 1, "volume": {"name": "v"}}')
+    with pytest.raises(UnexpectedState, match="its record cannot be read"):
+        await driver_of(images).get("v")
+
+
+# Other programs
+
+
+async def test_an_image_attached_by_hand_is_not_attached_a_second_time(images: Path) -> None:
+    volume = await created(images)
+    argv = ["losetup", "--find", "--show", str(image_of(images))]
+    by_hand = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    driver = driver_of(images)
+    source = await driver.attach(volume)
+    assert source.device == by_hand
+    assert [each.name for each in loops.attached_below(images)] == [by_hand]
+    with pytest.raises(VolumeInUse) as refused:
+        await driver.delete(volume)
+    assert str(refused.value) == f"its image is attached to {by_hand}."
+    await driver.detach(volume)
+    assert loops.attached_below(images) == []
+
+
+async def test_an_image_locked_by_another_program_is_neither_attached_nor_deleted(images: Path) -> None:
+    volume, image = await created(images), image_of(images)
+    with image.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(VolumeInUse) as refused:
+            await driver_of(images).attach(volume)
+        assert str(refused.value) == f"the image {image} is locked by another program."
+        with pytest.raises(VolumeInUse):
+            await driver_of(images).delete(volume)
+    assert image.stat().st_size == SIZE
+    assert loops.attached_below(images) == []
+
+
+async def test_a_deletion_refused_at_the_last_moment_leaves_a_usable_volume(images: Path) -> None:
+    volume, driver = await created(images), driver_of(images)
+    with image_of(images).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(VolumeInUse):
+            await driver.delete(volume)
+    assert await driver.get("v") == volume
+    await driver.attach(volume)
+
+
+async def test_a_device_that_somebody_has_open_exclusively_is_not_detached(images: Path) -> None:
+    volume, driver = await created(images), driver_of(images)
+    source = await driver.attach(volume)
+    descriptor = os.open(source.device, os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(VolumeInUse):
+            await driver.detach(volume)
+        assert await driver.locate(volume) == source
+    finally:
+        os.close(descriptor)
+    await driver.detach(volume)
+    assert await driver.locate(volume) is None
+
+
+async def test_an_image_removed_while_attached_can_still_be_detached(images: Path) -> None:
+    volume, driver = await created(images), driver_of(images)
+    source = await driver.attach(volume)
+    image_of(images).unlink()
+    assert await driver_of(images).locate(volume) == source
+    await driver_of(images).detach(volume)
+    assert loops.attached_below(images) == []
+
+
+async def test_a_volume_is_known_by_its_file_and_not_by_its_path(images: Path) -> None:
+    """Moved with its directory, as under a plugin's new rootfs, it is still the same attached image."""
+    volume = await created(images)
+    source = await driver_of(images).attach(volume)
+    moved = images.with_name("moved")
+    images.rename(moved)
+    try:
+        assert await driver_of(moved).attach(volume) == source
+    finally:
+        moved.rename(images)
+    device = await asyncio.to_thread(loopdev.status, source.device)
+    assert device is not None
+    assert device.label == volume.volume_id
+
+
+# Interrupted work
+
+
+@pytest.mark.parametrize("image_bytes", [0, SIZE // 2, SIZE])
+async def test_an_interrupted_creation_is_finished_under_its_id(images: Path, image_bytes: int) -> None:
+    begun = await asyncio.to_thread(leave_creation, images, spec_of(), image_bytes)
+    driver = driver_of(images)
+    shown = await driver.get("v")
+    assert shown is not None
+    assert shown.state is VolumeState.CREATING
+    volume = await driver.create(spec_of())
+    assert (volume.volume_id, volume.created_at) == (begun.volume_id, begun.created_at)
+    assert image_of(images).read_bytes() == bytes(SIZE)
+
+
+@pytest.mark.parametrize("has_image", [True, False])
+async def test_an_interrupted_deletion_is_finished(images: Path, has_image: bool) -> None:
+    volume, driver = await created(images), driver_of(images)
+    await asyncio.to_thread(leave_deletion, images, volume)
+    if not has_image:
+        image_of(images).unlink()
+    shown = await driver.get("v")
+    assert shown is not None
+    assert shown.state is VolumeState.DELETING
+    with pytest.raises(VolumeExists):
+        await driver.create(spec_of())
+    await driver.delete(volume)
+    assert list(images.iterdir()) == []
+
+
+async def test_a_tag_interrupted_while_it_was_written_is_the_old_or_the_new_one(images: Path) -> None:
+    volume = await created(images)
+    tag = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")
+    (images / ".v.new").write_text("half a rec")
+    driver = driver_of(images)
+    assert await driver.get("v") == volume
+    await driver.tag_filesystem(volume, tag)
+    shown = await driver_of(images).get("v")
+    assert shown is not None
+    assert shown.filesystem == tag
+    assert sorted(path.name for path in images.iterdir()) == ["v.img", "v.json"]
+
+
+async def test_sizes_of_a_moved_backend_keep_their_volumes(images: Path) -> None:
+    """A backend renamed in the configuration has the same volumes, under its new name."""
+    await created(images)
+    renamed = type(driver_of(images))("disks", "host1", images)
+    shown = await renamed.get("v")
+    assert shown is not None
+    assert (shown.backend, shown.size_bytes) == ("disks", 4 * MIB)

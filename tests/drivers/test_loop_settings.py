@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.loop_volumes import driver_of, spec_of
+from volplug.drivers.base import BackendConfig, Scope
+from volplug.drivers.loop import build
+from volplug.errors import ConfigurationError, InvalidOption
+
+
+def config_of(state_dir: Path, **settings: object) -> BackendConfig:
+    return BackendConfig("disks", "host1", "", state_dir, settings)
+
+
+async def test_volumes_lie_below_the_state_directory_by_default(tmp_path: Path) -> None:
+    await build(config_of(tmp_path)).create(spec_of())
+    assert sorted(path.name for path in (tmp_path / "backends" / "disks").iterdir()) == ["v.img", "v.json"]
+
+
+async def test_volumes_lie_where_the_setting_says(tmp_path: Path) -> None:
+    driver = build(config_of(tmp_path, directory=str(tmp_path / "big"), overcommit=2))
+    volume = await driver.create(spec_of())
+    assert (volume.backend, driver.node_id) == ("disks", "host1")
+    assert (tmp_path / "big" / "v.img").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"overcommit": 0}, "backends.disks.overcommit: Input should be greater than 0."),
+        (
+            {"overcommit": "much"},
+            "backends.disks.overcommit: Input should be a valid number, unable to parse string as a number.",
+        ),
+        ({"path": "/x"}, "backends.disks.path: Extra inputs are not permitted."),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, settings: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        build(config_of(tmp_path, **settings))
+    assert str(wrong.value) == text
+
+
+@pytest.mark.parametrize("value", ["thin", "", "SPARSE"])
+def test_an_unknown_allocation_is_refused(tmp_path: Path, value: str) -> None:
+    driver = driver_of(tmp_path)
+    spec = spec_of(allocation="sparse")
+    driver.check_spec(spec)
+    wrong_spec = type(spec)(spec.name, spec.size_bytes, driver_options=(("allocation", value),))
+    with pytest.raises(InvalidOption) as wrong:
+        driver.check_spec(wrong_spec)
+    assert str(wrong.value) == f"option 'allocation' is {value!r}. Use preallocated or sparse."
+
+
+def test_loop_volumes_are_local_and_detached_at_once(tmp_path: Path) -> None:
+    info = driver_of(tmp_path).info
+    assert (info.driver, info.scope, info.remote, info.default_linger_s) == ("loop", Scope.LOCAL, False, 0)
+    assert info.profiles["sparse"] == {"allocation": "sparse"}

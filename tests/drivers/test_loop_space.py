@@ -1,0 +1,91 @@
+"""Room for images: what does not fit is refused before it hurts, and what fails leaves nothing behind."""
+
+import asyncio
+import re
+
+import pytest
+
+from tests.drivers.disks import Disk
+from tests.drivers.loop_volumes import driver_of, image_of, leave_creation, spec_of
+from volplug.errors import LimitExceeded, VolplugError
+from volplug.models import VolumeState
+from volplug.sizes import MIB
+
+pytestmark = pytest.mark.loop
+
+ADVICE = "Free some space, or ask for a smaller size."
+
+
+@pytest.mark.parametrize("allocation", ["preallocated", "sparse"])
+async def test_a_volume_larger_than_the_free_space_is_refused(disk: Disk, allocation: str) -> None:
+    with pytest.raises(LimitExceeded) as refused:
+        await driver_of(disk.directory).create(spec_of(size_bytes=100 * MIB, allocation=allocation))
+    text = (
+        re.escape(f"100MiB do not fit: {disk.directory} has ") + r"6[34]\.\dMiB free\. " + re.escape(ADVICE)
+    )
+    assert re.fullmatch(text, str(refused.value)), str(refused.value)
+    assert disk.files() == []
+
+
+async def test_what_is_promised_to_sparse_volumes_is_not_free(disk: Disk) -> None:
+    driver = driver_of(disk.directory)
+    await driver.create(spec_of("first", 40 * MIB, "sparse"))
+    for allocation in ("sparse", "preallocated"):
+        with pytest.raises(LimitExceeded) as refused:
+            await driver.create(spec_of("second", 40 * MIB, allocation))
+        assert "of which " in refused.value.cause
+        assert refused.value.cause.endswith(" are promised to sparse volumes")
+    assert disk.files() == ["first.img", "first.json"]
+    await driver.create(spec_of("small", 20 * MIB))
+
+
+async def test_a_backend_may_promise_more_than_it_has(disk: Disk) -> None:
+    driver = driver_of(disk.directory, overcommit=3.0)
+    for number in range(4):
+        await driver.create(spec_of(f"v{number}", 40 * MIB, "sparse"))
+    with pytest.raises(LimitExceeded):
+        await driver.create(spec_of("too-much", 40 * MIB, "sparse"))
+
+
+async def test_a_preallocated_image_that_does_not_fit_after_all_leaves_nothing(disk: Disk) -> None:
+    with pytest.raises(LimitExceeded) as refused:
+        await driver_of(disk.directory, overcommit=10.0).create(spec_of(size_bytes=100 * MIB))
+    assert str(refused.value) == (f"100MiB do not fit on {disk.directory}: No space left on device. {ADVICE}")
+    assert disk.files() == []
+
+
+async def test_on_a_full_disk_every_call_that_writes_says_so(disk: Disk) -> None:
+    driver = driver_of(disk.directory)
+    volume = await driver.create(spec_of())
+    disk.fill()
+    with pytest.raises(VolplugError, match="No space left on device"):
+        await driver.create(spec_of("w"))
+    with pytest.raises(VolplugError, match="No space left on device"):
+        await driver.tag_filesystem(volume, volume.filesystem)
+    assert await driver_of(disk.directory).get("v") == volume
+    assert [name for name in disk.files() if "w" in name] == []
+
+
+async def test_a_volume_can_be_deleted_on_a_full_disk(disk: Disk) -> None:
+    driver = driver_of(disk.directory)
+    volume = await driver.create(spec_of())
+    disk.fill()
+    await driver.delete(volume)
+    assert disk.files() == ["filler"]
+
+
+async def test_an_interrupted_creation_is_finished_without_room_for_two(disk: Disk) -> None:
+    spec = spec_of(size_bytes=40 * MIB)
+    await asyncio.to_thread(leave_creation, disk.directory, spec, 40 * MIB)
+    volume = await driver_of(disk.directory).create(spec)
+    assert volume.state is VolumeState.AVAILABLE
+    assert image_of(disk.directory).stat().st_size == 40 * MIB
+
+
+async def test_an_interrupted_creation_that_no_longer_fits_leaves_nothing(disk: Disk) -> None:
+    spec = spec_of(size_bytes=100 * MIB)
+    await asyncio.to_thread(leave_creation, disk.directory, spec, 10 * MIB)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded):
+            await driver_of(disk.directory).create(spec)
+    assert disk.files() == []

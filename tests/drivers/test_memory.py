@@ -1,0 +1,87 @@
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.errors import BackendUnavailable, DuplicateVolumes
+from volplug.models import HolderState, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+from volplug.testing.conformance import DriverConformance, SharedDriverConformance
+from volplug.testing.driver_fixtures import DriverFixtures, Interrupt, MakeSpec, NewDriver
+
+
+class MemoryFixtures(DriverFixtures):
+    @pytest.fixture
+    def cloud(self) -> MemoryCloud:
+        return MemoryCloud()
+
+    @pytest.fixture
+    def new_driver(self, cloud: MemoryCloud) -> NewDriver:
+        return lambda: MemoryDriver(cloud)
+
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        numbers = count()
+
+        def make(name: str = "", size_bytes: int = 0) -> VolumeSpec:
+            return VolumeSpec(name or f"v{next(numbers)}", size_bytes or GIB)
+
+        return make
+
+    @pytest.fixture
+    def interrupt_create(self, cloud: MemoryCloud) -> Interrupt:
+        async def interrupt(spec: VolumeSpec) -> None:
+            volume = await MemoryDriver(cloud).create(spec)
+            cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
+
+        return interrupt
+
+    @pytest.fixture
+    def has_devices(self) -> bool:
+        return False
+
+    @pytest.fixture
+    def second_node(self, cloud: MemoryCloud) -> Driver:
+        return MemoryDriver(cloud, "node-b")
+
+
+@pytest.mark.conformance
+class TestMemory(DriverConformance, SharedDriverConformance, MemoryFixtures):
+    pass
+
+
+@pytest.fixture
+def cloud() -> MemoryCloud:
+    return MemoryCloud()
+
+
+async def test_two_volumes_of_one_name_are_reported_with_both_ids(cloud: MemoryCloud) -> None:
+    driver = MemoryDriver(cloud)
+    first = await driver.create(VolumeSpec("v", GIB))
+    cloud.volumes["mem-2"] = replace(first, volume_id="mem-2")
+    with pytest.raises(DuplicateVolumes) as twice:
+        await driver.get("v")
+    assert str(twice.value) == f"{first.volume_id} and mem-2 carry this name. Remove or rename one."
+    assert twice.value.volume_ids == (first.volume_id, "mem-2")
+
+
+async def test_an_outage_is_raised_anew_by_every_call_and_ends(cloud: MemoryCloud) -> None:
+    driver = MemoryDriver(cloud)
+    cloud.outage = BackendUnavailable("no route", "Wait")
+    raised = []
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="no route") as outage:
+            await driver.get("v")
+        raised.append(outage.value)
+    assert raised[0] is not raised[1]
+    cloud.outage = None
+    assert await driver.get("v") is None
+    assert cloud.calls == ["get"] * 3
+
+
+async def test_a_node_is_dead_once_the_test_says_so(cloud: MemoryCloud) -> None:
+    cloud.dead_nodes.add("node-b")
+    holder = await MemoryDriver(cloud).holder_state("node-b")
+    assert (holder.state, holder.evidence) == (HolderState.DEAD, "node-b is stopped")

@@ -1,0 +1,100 @@
+"""What a driver brings to the shared suite, and how the suite looks at its devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+
+_MARK: Final = b"written before the detach"
+WRITTEN: Final = _MARK * 2
+BLANK: Final = bytes(len(WRITTEN))
+
+
+class MakeSpec(Protocol):
+    """Makes specs that the driver accepts; each call without a name gives a name not used before."""
+
+    def __call__(self, name: str = "", size_bytes: int = 0) -> VolumeSpec:
+        """Return a spec; no size means the smallest that is practical."""
+        ...
+
+
+NewDriver = Callable[[], Driver]
+Interrupt = Callable[[VolumeSpec], Awaitable[None]]
+
+
+class DriverFixtures:
+    """What a driver's test class provides. Clean-up is theirs as well: nothing may be left at the end."""
+
+    @pytest.fixture
+    def new_driver(self) -> NewDriver:
+        """Return what builds one more driver object of the same node and backend, as after a restart."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        """Return what makes specs."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def interrupt_create(self) -> Interrupt:
+        """Return what leaves behind what a crash in the middle of `create` leaves."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def has_devices(self) -> bool:
+        """Tell whether the device of a MountSource can be opened; False for backends in memory."""
+        return True
+
+    @pytest.fixture
+    def second_node(self) -> Driver:
+        """Return the driver of another node on the same backend; only for drivers that hosts share."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def driver(self, new_driver: NewDriver) -> Driver:
+        """Return the driver under test."""
+        return new_driver()
+
+    @pytest.fixture
+    def unknown_volume(self, driver: Driver, make_spec: MakeSpec) -> Volume:
+        """Return a volume that never existed."""
+        spec = make_spec()
+        return Volume(
+            spec.name, "vol-0123456789abcdef0", "backend", spec.size_bytes, VolumeState.AVAILABLE, spec
+        )
+
+
+def _ends(source: MountSource) -> tuple[int, int]:
+    return 0, source.size_bytes - len(_MARK)
+
+
+def device_size(source: MountSource) -> int:
+    """Ask the kernel for the size of a device; blocks, as all three do."""
+    with open(source.device, "rb") as device:
+        return device.seek(0, os.SEEK_END)
+
+
+def write_ends(source: MountSource) -> None:
+    """Write a mark at both ends of a device, durably."""
+    with open(source.device, "r+b") as device:
+        for offset in _ends(source):
+            device.seek(offset)
+            device.write(_MARK)
+        device.flush()
+        os.fsync(device.fileno())
+
+
+def read_ends(source: MountSource) -> bytes:
+    """Read what `write_ends` writes."""
+    found = b""
+    with open(source.device, "rb") as device:
+        for offset in _ends(source):
+            device.seek(offset)
+            found += device.read(len(_MARK))
+    return found

@@ -1,16 +1,13 @@
 """Loop devices in use, and the end of those that a lab left attached."""
 
-import json
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.lab.programs import find_program
 from tests.lab.waiting import wait_until
-
-_COLUMNS = "NAME,BACK-MAJ:MIN,BACK-INO,BACK-FILE"
+from volplug.host import loopdev
 
 
 @dataclass(frozen=True)
@@ -24,10 +21,18 @@ class LoopDevice:
 
 def attached() -> list[LoopDevice]:
     """Every loop device in use."""
-    command = [find_program("losetup"), "--list", "--json", "--output", _COLUMNS]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    # Without any device it says nothing at all.
-    return [_parsed(entry) for entry in json.loads(listed)["loopdevices"]] if listed.strip() else []
+    return [
+        LoopDevice(device.path, _image(device.path), (device.backing_dev, device.backing_inode))
+        for device in loopdev.attached()
+    ]
+
+
+def _image(device: str) -> str:
+    """The path of the image as the kernel tells it; empty if the device was detached meanwhile."""
+    try:
+        return Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text().rstrip("\n")
+    except OSError:
+        return ""
 
 
 def attached_below(directory: Path) -> list[LoopDevice]:
@@ -48,13 +53,6 @@ def detach_below(directory: Path, timeout_s: float = 10.0) -> list[str]:
         subprocess.run([find_program("losetup"), "--detach", device.name], check=False, capture_output=True)
     wait_until(lambda: not attached_below(directory), timeout_s, f"no loop device is used below {directory}")
     return sorted(device.image for device in left)
-
-
-def _parsed(entry: dict[str, Any]) -> LoopDevice:
-    major, minor = (int(number) for number in entry["back-maj:min"].split(":"))
-    return LoopDevice(
-        entry["name"], entry["back-file"] or "", (os.makedev(major, minor), int(entry["back-ino"]))
-    )
 
 
 def _files_below(directory: Path) -> set[tuple[int, int]]:

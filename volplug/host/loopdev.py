@@ -199,14 +199,6 @@ def disable_discard(path: str) -> bool:
     return True
 
 
-def enable_discard(path: str) -> bool:
-    """Tell whether the device passes discards on; once disabled, only `attach(discards=True)` helps.
-
-    To be removed as soon as nothing calls it.
-    """
-    return not _is_discard_disabled(path)
-
-
 def _lock(image: int, image_path: str) -> None:
     """Take the lock; a detach that ended just now may drop its own a moment late."""
     for attempt in range(_LOCK_TRIES):

@@ -246,9 +246,11 @@ class LoopDriver:
             raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
         device = self._device(record)
         if device is None:
-            device = loopdev.attach(str(self._images.path(volume.name)), volume.volume_id)
-            discard = loopdev.enable_discard if _is_sparse(record.spec) else loopdev.disable_discard
-            discard(device.path)
+            is_sparse = _is_sparse(record.spec)
+            path = str(self._images.path(volume.name))
+            device = loopdev.attach(path, volume.volume_id, discards=is_sparse)
+            if not is_sparse:
+                loopdev.disable_discard(device.path)
             self._last_devices[volume.volume_id] = device.path
         return self._source(volume, device)
 

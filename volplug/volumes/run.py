@@ -126,7 +126,7 @@ class Run:
         self._contents: Contents | None = None
         self._kernel = Kernel.UNTESTED
         self._is_remounted = False
-        self._mount = MountState.NONE
+        self._mount: MountState | None = None
         self._waited_s = 0.0
         self._error: VolplugError | None = None
         self._taken: Counter[Step] = Counter()
@@ -183,7 +183,8 @@ class Run:
             await self._observe_record()
         if not self._is_located:
             await self._locate()
-        self._mount = await self._host.mount_state(self._job.target, self._source)
+        if self._mount is None:
+            self._mount = await self._host.mount_state(self._job.target, self._source)
         return Observed(
             record=self._record or Record.ABSENT,
             device=self._device(),
@@ -221,6 +222,7 @@ class Run:
 
     async def _observe_record(self) -> None:
         self._error = None
+        before = self.volume
         try:
             found = await self._job.driver.get(self._job.name)
         except BackendUnavailable as error:
@@ -229,7 +231,8 @@ class Run:
             self._record, self._error = Record.DUPLICATE, error
         else:
             self._set_volume(found)
-        self._is_located = False
+        if before is None or self.volume is None or before.volume_id != self.volume.volume_id:
+            self._is_located = False
 
     def _set_volume(self, found: Volume | None) -> None:
         if found is None:
@@ -249,6 +252,7 @@ class Run:
             except DeviceMismatch as error:
                 self._error = error
         self._is_located = True
+        self._mount = None
 
     def _forget_readings(self) -> None:
         self._contents = None
@@ -297,6 +301,7 @@ class Run:
         self.volume = replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
         self._record = Record.HERE
         self._forget_readings()
+        self._mount = None
 
     async def _tag_formatting(self) -> None:
         volume = self._known_volume()
@@ -318,6 +323,7 @@ class Run:
         request = MountRequest(
             self._known_source(), target, volume.filesystem.fs_type, volume.spec.mount_options
         )
+        self._mount = None
         await self._host.mount(request)
         self._forget_readings()
         is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
@@ -343,6 +349,7 @@ class Run:
             holders = await self._host.describe_holders(self._source, self._job.target)
             raise refusal_error(Reason.HELD_HERE, Facts(self.volume, holders=holders)) from error
         self._is_remounted = self._is_remounted or self._mount is MountState.READ_ONLY
+        self._mount = None
         self._forget_readings()
 
     async def _detach(self) -> None:

@@ -244,14 +244,18 @@ class LoopDriver:
         record = self._recorded(volume)
         if detail := self._damage(record):
             raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
-        device = self._device(record)
-        if device is None:
-            is_sparse = _is_sparse(record.spec)
+        is_sparse = _is_sparse(record.spec)
+        try:
             path = str(self._images.path(volume.name))
             device = loopdev.attach(path, volume.volume_id, discards=is_sparse)
-            if not is_sparse:
-                loopdev.disable_discard(device.path)
-            self._last_devices[volume.volume_id] = device.path
+        except VolumeInUse:
+            found = self._device(record)
+            if found is None:
+                raise
+            device = found  # attached here already, perhaps by an earlier life of ours
+        if not is_sparse:
+            loopdev.disable_discard(device.path)
+        self._last_devices[volume.volume_id] = device.path
         return self._source(volume, device)
 
     def _locate(self, volume: Volume) -> MountSource | None:

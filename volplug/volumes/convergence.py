@@ -148,7 +148,7 @@ def _towards_present(seen: Observed) -> Decision:
         case Record.ABSENT | Record.CREATING:
             return Step.CREATE
         case Record.DELETING:
-            return Step.DELETE
+            return _towards_absent(seen)
         case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING:
             return Step.DONE
         case Record.ERROR | Record.DUPLICATE | Record.UNREACHABLE:

@@ -1,11 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.volumes.world import MemoryStore, spec_of
-from volplug.errors import HostError
 from volplug.models import Volume, VolumeState
 from volplug.sizes import GIB
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
@@ -102,16 +102,39 @@ async def test_what_is_the_same_is_not_written_again(store: MemoryStore, ledger:
     assert len(store.writes) == 1
 
 
-async def test_what_could_not_be_written_is_written_by_the_next_try(
-    store: MemoryStore, ledger: Ledger
+@pytest.mark.parametrize("last_error", ["", "still in use"])
+async def test_what_could_not_be_written_is_written_durably_by_the_next_try(
+    store: MemoryStore, ledger: Ledger, last_error: str
 ) -> None:
     entry = Entry("v", "memory", desired=Desired.MOUNTED)
     store.broken = True
-    with pytest.raises(HostError):
-        await ledger.put(entry)
-    store.broken = False
     await ledger.put(entry)
+    assert ledger.get("v") == entry
+    store.broken = False
+    await ledger.put(replace(entry, last_error=last_error))
     assert store.writes == [("v", "mounted", True)]
+
+
+async def test_what_could_not_be_written_is_written_with_the_next_entry(
+    store: MemoryStore, ledger: Ledger
+) -> None:
+    store.broken = True
+    await ledger.put(Entry("v", "memory", desired=Desired.DETACHED))
+    store.broken = False
+    await ledger.put(Entry("w", "memory"))
+    assert store.writes == [("w", "none", False), ("v", "detached", True)]
+
+
+async def test_what_cannot_be_forgotten_on_disk_is_forgotten_in_memory(
+    store: MemoryStore, ledger: Ledger
+) -> None:
+    await ledger.put(Entry("v", "memory"))
+    store.broken = True
+    await ledger.forget("v")
+    store.broken = False
+    await ledger.put(Entry("w", "memory"))
+    assert ledger.get("v") is None
+    assert [write[0] for write in store.writes] == ["v", "w"]
 
 
 async def test_a_remembered_volume_keeps_what_else_is_known(ledger: Ledger) -> None:

@@ -67,7 +67,7 @@ async def test_a_detach_that_fails_does_not_end_the_retries(world: World) -> Non
     await world.mounted()
     await world.service.unmount("v", "c1")
     gate = world.driver.hold("detach")
-    world.timers.flush()
+    world.timers.fire()
     await gate.reached.wait()
     volume = world.cloud.volumes.pop(world.volume().volume_id)
     gate.opened.set()
@@ -203,6 +203,15 @@ async def test_an_engine_seen_before_this_process_began_is_remembered(world: Wor
     assert world.entry().suspects == {"c1"}
 
 
+async def test_stopping_doubts_nobody(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    await world.service.engine_seen(NEXT_ENGINE)
+    await world.service.stop(5)
+    assert world.is_mounted()
+    assert world.store.entries["v"].counts == {"c1": 1}
+
+
 async def test_a_suspect_that_mounts_again_starts_anew(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
@@ -244,6 +253,19 @@ async def test_a_new_timer_replaces_the_old(world: World) -> None:
     assert done == ["second"]
 
 
+async def test_stopping_starts_only_what_has_to_happen_before_the_end(world: World) -> None:
+    done: list[str] = []
+
+    async def note(text: str) -> None:
+        done.append(text)
+
+    world.timers.schedule("v", 60, lambda: note("can wait for the next start"))
+    world.timers.schedule("w", 60, lambda: note("cannot"), at_stop=True)
+    world.timers.flush()
+    await asyncio.wait(world.timers.running)
+    assert done == ["cannot"]
+
+
 async def test_what_runs_already_is_not_cancelled(world: World) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
     done: list[str] = []
@@ -254,7 +276,7 @@ async def test_what_runs_already_is_not_cancelled(world: World) -> None:
         done.append("all")
 
     world.timers.schedule("v", 60, act)
-    world.timers.flush()
+    world.timers.fire()
     await started.wait()
     world.timers.cancel("v")
     go_on.set()
@@ -269,7 +291,7 @@ async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World)
     world.cloud.volumes[volume.volume_id] = replace(detaching, holder=None)
     before = len(world.cloud.calls)
     gate = world.driver.hold("get")
-    world.timers.flush()
+    world.timers.fire()
     await gate.reached.wait()
     world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.AVAILABLE, holder=None)
     gate.opened.set()

@@ -6,15 +6,14 @@ import pytest
 from tests.volumes.world import Caller, World
 from volplug.drivers.memory import MemoryDriver
 from volplug.errors import (
+    ClientGone,
     FilesystemMismatch,
-    HostError,
     OperationTimeout,
     VolumeInUse,
     VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, FilesystemTag, VolumeState
 from volplug.volumes.ledger import Desired
-from volplug.volumes.service import ClientGone
 from volplug.volumes.site import Limits
 
 
@@ -210,40 +209,16 @@ async def test_a_mount_whose_client_left_is_detached_if_nobody_comes_back(world:
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_mount_that_cannot_be_remembered_fails_and_is_not_counted(world: World) -> None:
+async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmounting(world: World) -> None:
     await world.mounted()
     world.store.broken = True
-    with pytest.raises(HostError):
-        await world.mount("v", "c2")
-    world.store.broken = False
+    await world.mount("v", "c2")
     await world.service.unmount("v", "c1")
-    assert (world.entry().counts, world.host.mounts) == ({}, {})
-
-
-async def test_a_first_mount_that_cannot_be_remembered_changes_nothing(world: World) -> None:
-    await world.create("v")
-    world.store.broken = True
-    before = len(world.cloud.calls)
-    with pytest.raises(HostError) as failed:
-        await world.mount("v")
-    assert failed.value.cause == "the state file cannot be used: disk full"
-    assert world.calls_since(before) == ["get"]
-
-
-async def test_after_the_state_could_not_be_written_it_is_written_before_the_next_change(
-    world: World,
-) -> None:
-    await world.create("v")
-    world.store.broken = True
-    with pytest.raises(HostError):
-        await world.mount("v")
-    world.store.broken = False
-    gate = world.driver.hold("attach")
-    mounting = asyncio.create_task(world.mount("v"))
-    await gate.reached.wait()
-    assert world.store.writes[-1] == ("v", "mounted", True)
-    gate.opened.set()
-    await mounting
+    assert world.entry().counts == {"c2": 1}
+    await world.service.unmount("v", "c2")
+    assert world.host.mounts == {}
+    await world.run_timers()
+    assert world.volume().holder is None
 
 
 # Time

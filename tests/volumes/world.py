@@ -118,15 +118,23 @@ class MemoryStore:
 
 
 class RecordingTimers(Timers):
-    """Timers that remember for when something was scheduled."""
+    """Timers that remember for when something was scheduled, and whose time a test can let come."""
 
     def __init__(self) -> None:
         super().__init__()
         self.delays: list[tuple[str, float]] = []
 
-    def schedule(self, name: str, delay_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    def schedule(
+        self, name: str, delay_s: float, action: Callable[[], Awaitable[None]], *, at_stop: bool = False
+    ) -> None:
         self.delays.append((name, delay_s))
-        super().schedule(name, delay_s, action)
+        super().schedule(name, delay_s, action, at_stop=at_stop)
+
+    def fire(self) -> None:
+        """Start everything that waits, now."""
+        for name, waiting in list(self._waiting.items()):
+            waiting.handle.cancel()
+            self._start(name)
 
 
 class Caller:
@@ -255,7 +263,7 @@ class World:
 
     async def run_timers(self) -> None:
         """Let everything that is scheduled happen now, once."""
-        self.timers.flush()
+        self.timers.fire()
         while running := self.timers.running:
             await asyncio.wait(running)
 

@@ -1,0 +1,305 @@
+import os
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.lab.leftovers import mounted_below
+from volplug.errors import HostError, StateUnusable
+from volplug.models import (
+    FilesystemPhase,
+    FilesystemTag,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
+from volplug.store.sqlite import SqliteStore
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+
+THIS_BOOT, NEXT_BOOT = "boot-1", "boot-2"
+ENTRY = Entry("v", "loop", {"c1": 2}, frozenset({"c1"}), Desired.MOUNTED, None, mounted_at_s=12.5)
+
+TEXT = st.text(max_size=12)
+COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
+TAGS = st.one_of(
+    st.just(FilesystemTag()),
+    st.builds(
+        FilesystemTag, st.sampled_from(FilesystemPhase), st.sampled_from(["ext4", "xfs"]), st.just("uuid-1")
+    ),
+)
+SPECS = st.builds(
+    VolumeSpec,
+    TEXT,
+    st.integers(1, 2**60),
+    fs_type=TEXT,
+    mkfs_options=st.lists(TEXT, max_size=2).map(tuple),
+    mount_options=st.lists(TEXT, max_size=2).map(tuple),
+    uid=st.integers(0, 2**32 - 2),
+    mode=st.integers(0, 0o7777),
+    driver_options=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+)
+TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+VOLUMES = st.builds(
+    Volume,
+    TEXT,
+    TEXT,
+    TEXT,
+    st.integers(1, 2**60),
+    st.sampled_from(VolumeState),
+    SPECS,
+    filesystem=TAGS,
+    subpath=TEXT,
+    created_at=st.none() | TIMES,
+    holder=st.none() | TEXT,
+    detail=TEXT,
+)
+ENTRIES = st.builds(
+    Entry,
+    TEXT,
+    TEXT,
+    counts=COUNTS,
+    suspects=st.frozensets(TEXT, max_size=3),
+    desired=st.sampled_from(Desired),
+    record=st.none() | VOLUMES,
+    holders_unknown=st.booleans(),
+    mounted_at_s=st.floats(0, 1e9),
+    last_error=TEXT,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    opened = SqliteStore(path, THIS_BOOT)
+    await opened.load()
+    yield opened
+    await opened.close()
+
+
+async def read_back(path: Path, boot_id: str = THIS_BOOT) -> tuple[tuple[Entry, ...], EngineIdentity | None]:
+    """What another process finds."""
+    store = SqliteStore(path, boot_id)
+    loaded = await store.load()
+    await store.close()
+    assert loaded.set_aside is None
+    return loaded.entries, loaded.engine
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(entry=ENTRIES, durable=st.booleans())
+async def test_every_entry_reads_back_as_it_was_written(path: Path, entry: Entry, durable: bool) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.save(entry, durable=durable)
+    await store.close()
+    assert (await read_back(path))[0] == (entry,)
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.forget(entry.name)
+    await store.close()
+    assert (await read_back(path))[0] == ()
+
+
+async def test_what_another_process_finds_was_there_before_the_answer(store: SqliteStore, path: Path) -> None:
+    await store.save(ENTRY, durable=False)
+    assert (await read_back(path))[0] == (ENTRY,)
+
+
+async def test_the_last_write_of_a_name_counts(store: SqliteStore, path: Path) -> None:
+    await store.save(ENTRY, durable=True)
+    await store.save(Entry("w", "loop"), durable=False)
+    await store.save(ENTRY.without_claims(), durable=False)
+    await store.forget("w")
+    await store.forget("never")
+    assert (await read_back(path))[0] == (ENTRY.without_claims(),)
+
+
+async def test_of_another_boot_desires_and_records_stay_and_counts_go(store: SqliteStore, path: Path) -> None:
+    record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
+    found = Entry("found", "loop", holders_unknown=True, last_error="still in use")
+    await store.save(Entry(**{**fields(ENTRY), "record": record}), durable=True)  # type: ignore[arg-type]
+    await store.save(found, durable=False)
+    await store.save_engine(EngineIdentity(7, 9))
+    entries, engine = await read_back(path, NEXT_BOOT)
+    assert entries == (
+        Entry("found", "loop", last_error="still in use"),
+        Entry("v", "loop", desired=Desired.MOUNTED, record=record),
+    )
+    assert engine is None
+
+
+def fields(entry: Entry) -> dict[str, object]:
+    return {name: getattr(entry, name) for name in entry.__dataclass_fields__}
+
+
+async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: Path) -> None:
+    await store.save_engine(EngineIdentity(7, 9))
+    await store.save_engine(EngineIdentity(8, 10))
+    assert (await read_back(path))[1] == EngineIdentity(8, 10)
+
+
+async def test_a_record_that_cannot_be_read_is_not_known_and_spoils_nothing(
+    store: SqliteStore, path: Path
+) -> None:
+    await store.save(ENTRY, durable=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE volumes SET record = ?", ('{"name": "v", "from": "the future"}',))
+    connection.close()
+    assert (await read_back(path))[0] == (ENTRY,)
+
+
+# Files that are not ours to use
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+@pytest.mark.parametrize("is_crashed", [False, True])
+async def test_a_file_of_a_newer_version_is_refused_untouched(
+    path: Path, tmp_path: Path, is_crashed: bool
+) -> None:
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA user_version = 2")
+    connection.execute("CREATE TABLE unheard_of (x)")
+    if not is_crashed:
+        connection.close()
+    for file in tmp_path.glob("state.sqlite*"):  # as a crash leaves them: what was written is in the log
+        (newer / file.name).write_bytes(file.read_bytes())
+    connection.close()
+    before = bytes_of(newer)
+    store = SqliteStore(newer / path.name, THIS_BOOT)
+    with pytest.raises(StateUnusable) as refused:
+        await store.load()
+    await store.close()
+    assert str(refused.value) == (
+        f"{newer / path.name} is of version 2, this volplug reads up to version 1. "
+        "Install the newer volplug again."
+    )
+    untouched = {name: content for name, content in bytes_of(newer).items() if not name.endswith("-shm")}
+    assert untouched == {name: content for name, content in before.items() if not name.endswith("-shm")}
+
+
+@pytest.mark.parametrize("damage", ["head", "middle", "text"])
+async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: str) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    for number in range(200):
+        await store.save(Entry(f"v{number}", "loop", last_error="x" * 200), durable=False)
+    await store.close()
+    content = bytearray(path.read_bytes())
+    if damage == "head":
+        content[0:100] = bytes(100)
+    elif damage == "middle":
+        content[4096 : len(content)] = os.urandom(len(content) - 4096)
+    else:
+        content = bytearray(b"this is no database\n" * 300)
+    path.write_bytes(content)
+    begun = SqliteStore(path, THIS_BOOT)
+    before = datetime.now(UTC)
+    loaded = await begun.load()
+    await begun.save(ENTRY, durable=True)
+    await begun.close()
+    assert (loaded.entries, loaded.engine) == ((), None)
+    assert loaded.set_aside is not None
+    assert loaded.set_aside.read_bytes() == content
+    prefix, _, stamp = loaded.set_aside.name.rpartition("-")
+    assert prefix == "state.sqlite.damaged"
+    written = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert before - timedelta(seconds=1) <= written <= datetime.now(UTC)
+    assert (await read_back(path))[0] == (ENTRY,)
+
+
+# Disks that refuse
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 1 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+        assert mounted_below(tmp_path) == []
+
+
+def fill(disk: Path) -> None:
+    space = os.statvfs(disk)
+    with (disk / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize)
+
+
+async def write_much(store: SqliteStore) -> None:
+    """More than the log has room for without growing."""
+    for number in range(1000):
+        await store.save(Entry(f"v{number}", "loop", last_error="x" * 4096), durable=True)
+
+
+async def test_on_a_full_disk_a_write_fails_in_words_and_works_again_afterwards(disk: Path) -> None:
+    store = SqliteStore(disk / "state.sqlite", THIS_BOOT)
+    await store.load()
+    await store.save(ENTRY, durable=True)
+    fill(disk)
+    with pytest.raises(HostError) as refused:
+        await write_much(store)
+    assert str(refused.value) == (
+        f"the state file {disk / 'state.sqlite'} cannot be used: database or disk is full. "
+        "Look at its disk: full, or read-only?"
+    )
+    (disk / "filler").unlink()
+    await store.save(Entry("after", "loop"), durable=True)
+    await store.close()
+    names = [entry.name for entry in (await read_back(disk / "state.sqlite"))[0]]
+    assert {"v", "after"} <= set(names)
+
+
+async def test_a_sound_file_on_a_full_disk_is_not_taken_for_a_damaged_one(disk: Path) -> None:
+    path = disk / "state.sqlite"
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.save(ENTRY, durable=True)
+    await store.close()
+    fill(disk)
+    store = SqliteStore(path, THIS_BOOT)
+    with pytest.raises(HostError) as refused:
+        await store.load()
+    await store.close()
+    assert str(refused.value).startswith(f"the state file {path} cannot be used: ")
+    assert [file.name for file in disk.iterdir() if "damaged" in file.name] == []
+    (disk / "filler").unlink()
+    assert (await read_back(path))[0] == (ENTRY,)
+
+
+async def test_a_state_file_that_cannot_be_opened_is_reported(path: Path) -> None:
+    path.mkdir()
+    store = SqliteStore(path, THIS_BOOT)
+    with pytest.raises(HostError) as refused:
+        await store.load()
+    await store.close()
+    assert refused.value.cause == f"the state file {path} cannot be used: unable to open database file"
+    assert path.is_dir()
+
+
+async def test_a_store_that_was_not_opened_writes_nothing(path: Path) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    with pytest.raises(StateUnusable, match="the state file is not open"):
+        await store.save(ENTRY, durable=True)
+    await store.close()
+    assert not path.exists()

@@ -1,0 +1,288 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volplug.drivers.base import DriverInfo, Scope
+from volplug.errors import ErrorContext, InvalidOption, InvalidRequest, InvalidSize, VolumeExists
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB, MIB, TIB
+from volplug.volumes.options import Defaults, check_same, read_options
+
+INFO = DriverInfo(
+    driver="loop",
+    scope=Scope.LOCAL,
+    remote=False,
+    options={"allocation": "preallocated|sparse", "io-size": "4096"},
+    profiles={"sparse": {"allocation": "sparse"}},
+)
+NAMES = "allocation, backend, fs, gid, io-size, mkfs-opts, mode, mount-opts, profile, size, uid"
+PLAIN = Defaults()
+
+
+def spec(options: dict[str, str] | None = None, defaults: Defaults = PLAIN) -> VolumeSpec:
+    return read_options("v", options or {}, INFO, defaults).spec
+
+
+def refusal(options: dict[str, str], defaults: Defaults = PLAIN) -> str:
+    with pytest.raises(InvalidRequest) as refused:
+        read_options("v", options, INFO, defaults)
+    return str(refused.value)
+
+
+# Defaults and profiles
+
+
+def test_without_options_the_defaults_of_driver_and_host_apply() -> None:
+    assert spec() == VolumeSpec("v", GIB, "ext4")
+    assert spec(defaults=Defaults("xfs", 5 * GIB)) == VolumeSpec("v", 5 * GIB, "xfs")
+
+
+def test_options_win_over_the_profile_and_that_over_the_defaults() -> None:
+    gold = {"size": "20", "fs": "xfs", "MkfsOpts": "-m reflink=1", "allocation": "sparse"}
+    defaults = Defaults("btrfs", 5 * GIB, {"gold": gold})
+    assert spec({"profile": "gold", "size": "30GiB"}, defaults) == VolumeSpec(
+        "v",
+        30 * GIB,
+        "xfs",
+        mkfs_options=("-m", "reflink=1"),
+        profile="gold",
+        driver_options=(("allocation", "sparse"),),
+    )
+
+
+def test_profiles_of_the_driver_are_there_and_can_be_replaced() -> None:
+    assert spec({"profile": "sparse"}).driver_options == (("allocation", "sparse"),)
+    replaced = Defaults(profiles={"sparse": {"size": "2"}, "default": {"uid": "7"}})
+    assert spec({"profile": "sparse"}, replaced).driver_options == ()
+    assert spec({}, replaced).uid == 7
+
+
+def test_an_unknown_profile_is_refused_naming_those_there_are() -> None:
+    text = refusal({"profile": "platinum"}, Defaults(profiles={"gold": {}}))
+    assert text == "unknown profile 'platinum'. Profiles are default, gold, sparse."
+
+
+def test_only_what_the_user_named_is_explicit() -> None:
+    defaults = Defaults(profiles={"gold": {"size": "20"}})
+    request = read_options("v", {"Profile": "gold", "FS-type": "xfs"}, INFO, defaults)
+    assert request.explicit == {"profile", "fs"}
+
+
+# Names of options
+
+
+@pytest.mark.parametrize(
+    ("key", "attribute", "value"),
+    [
+        ("size", "size_bytes", 2 * GIB),
+        ("SIZE", "size_bytes", 2 * GIB),
+        ("S_i-Z_e", "size_bytes", 2 * GIB),
+        ("uid", "uid", 2),
+        ("driver", None, None),
+    ],
+)
+def test_keys_ignore_case_dash_and_underscore(key: str, attribute: str | None, value: object) -> None:
+    if attribute is None:
+        assert refusal({key: "2"}).startswith(f"unknown option {key!r}. ")
+    else:
+        assert getattr(spec({key: "2"}), attribute) == value
+
+
+@pytest.mark.parametrize("key", ["fs", "fsType", "FS_TYPE", "filesystem"])
+def test_the_filesystem_has_its_usual_names(key: str) -> None:
+    assert spec({key: " XFS "}).fs_type == "xfs"
+
+
+@pytest.mark.parametrize("key", ["mkfs-opts", "mkfs_opts", "mkfsoptions", "fsOpts"])
+def test_mkfs_options_have_their_usual_names(key: str) -> None:
+    assert spec({key: "-m 0"}).mkfs_options == ("-m", "0")
+
+
+@pytest.mark.parametrize("key", ["mount-opts", "MountOpts", "mount_options"])
+def test_mount_options_have_their_usual_names(key: str) -> None:
+    assert spec({key: "noatime,discard"}).mount_options == ("noatime", "discard")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("sise", "size"),
+        ("siz", "size"),
+        ("filesytem", "fs"),
+        ("mountopt", "mount-opts"),
+        ("alocation", "allocation"),
+    ],
+)
+def test_a_mistyped_option_is_refused_with_what_was_meant(key: str, meant: str) -> None:
+    assert (
+        refusal({key: "1"}) == f"unknown option {key!r}. Did you mean {meant!r}? Valid options are {NAMES}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("quota", "'quota'"), ("", "''"), ("x" * 500, f"'{'x' * 40}...'"), ("é\n", r"'\xe9\n'")],
+)
+def test_an_option_nobody_knows_is_refused_with_the_valid_ones(key: str, shown: str) -> None:
+    assert refusal({key: "1"}) == f"unknown option {shown}. Valid options are {NAMES}."
+
+
+def test_an_option_given_under_two_names_is_refused() -> None:
+    assert refusal({"fs": "xfs", "fstype": "ext4"}) == "option 'fs' is given twice."
+
+
+@pytest.mark.parametrize("key", ["help", "HELP"])
+def test_help_lists_every_option_within_one_line_of_an_answer(key: str) -> None:
+    with pytest.raises(InvalidOption) as told:
+        spec({key: ""})
+    text = str(told.value.in_context(ErrorContext("create", "v" * 128)))
+    assert text.endswith(
+        "options of driver loop: allocation=preallocated|sparse, backend=NAME, fs=btrfs|ext4|xfs, gid=0, "
+        "io-size=4096, mkfs-opts='-m 0', mode=0755, mount-opts=noatime, profile=NAME, size=10GiB, uid=0."
+    )
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("10", 10 * GIB),
+        ("512MiB", 512 * MIB),
+        ("1.5G", 1536 * MIB),
+        ("10000001B", 10 * MIB),
+        ("16TiB", 16 * TIB),
+    ],
+)
+def test_sizes_are_rounded_up_to_whole_units(text: str, size_bytes: int) -> None:
+    assert spec({"size": text}).size_bytes == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": "0"}, "size '0' is not above zero. Write a number and a unit, such as 10GiB or 512MiB."),
+        ({"size": "-1"}, "size '-1' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
+        ({"size": "1.5X"}, "size '1.5X' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
+        ({"size": ""}, "size '' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
+        ({"size": "1EiB"}, "size 1048576TiB is above the maximum of 16TiB of driver loop."),
+        ({"size": "7MiB"}, "size 7MiB is below the minimum of 8MiB for ext4."),
+        ({"size": "1B"}, "size 1B is below the minimum of 8MiB for ext4."),
+        ({"size": "100MiB", "fs": "xfs"}, "size 100MiB is below the minimum of 300MiB for xfs."),
+        ({"size": "100MiB", "fs": "btrfs"}, "size 100MiB is below the minimum of 128MiB for btrfs."),
+        ({"fs": "zfs"}, "unknown filesystem 'zfs'. Use one of btrfs, ext4, xfs."),
+        ({"uid": "-1"}, "option 'uid' is '-1'. Write a number from 0 to 4294967294."),
+        ({"uid": ""}, "option 'uid' is ''. Write a number from 0 to 4294967294."),
+        ({"gid": "root"}, "option 'gid' is 'root'. Write a number from 0 to 4294967294."),
+        ({"uid": "4294967295"}, "option 'uid' is '4294967295'. Write a number from 0 to 4294967294."),
+        ({"uid": "٣"}, r"option 'uid' is '\u0663'. Write a number from 0 to 4294967294."),
+        ({"mode": "0999"}, "option 'mode' is '0999'. Write octal permission bits, such as 0750."),
+        ({"mode": "10000"}, "option 'mode' is '10000'. Write octal permission bits, such as 0750."),
+        ({"mode": "u+w"}, "option 'mode' is 'u+w'. Write octal permission bits, such as 0750."),
+        ({"mode": "0o755"}, "option 'mode' is '0o755'. Write octal permission bits, such as 0750."),
+        ({"mkfs-opts": "-L 'open"}, "option 'mkfs-opts' cannot be read: no closing quotation."),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(options: dict[str, str], text: str) -> None:
+    assert refusal(options) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "attribute", "value"),
+    [
+        ({"uid": "999", "gid": "0"}, "uid", 999),
+        ({"gid": "4294967294"}, "gid", 2**32 - 2),
+        ({"mode": "1777"}, "mode", 0o1777),
+        ({"mode": "0"}, "mode", 0),
+        ({"mkfs-opts": "-L 'my data' -m 0"}, "mkfs_options", ("-L", "my data", "-m", "0")),
+    ],
+)
+def test_values_are_read(options: dict[str, str], attribute: str, value: object) -> None:
+    assert getattr(spec(options), attribute) == value
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=20), max_size=4))
+def test_whatever_is_given_there_is_a_spec_or_an_error_of_ours(options: dict[str, str]) -> None:
+    try:
+        result = spec(options)
+    except InvalidRequest as refused:
+        assert len(str(refused)) <= 300  # noqa: PT017  # both outcomes are checked
+    else:
+        assert result.size_bytes >= 8 * MIB
+
+
+# Comparing with what exists
+
+
+def volume_of(existing: VolumeSpec, size_bytes: int = 0) -> Volume:
+    return Volume("v", "id", "loop", size_bytes or existing.size_bytes, VolumeState.AVAILABLE, existing)
+
+
+EXISTING = VolumeSpec(
+    "v",
+    2 * GIB,
+    "xfs",
+    mkfs_options=("-m", "reflink=1"),
+    mount_options=("noatime",),
+    uid=999,
+    gid=998,
+    mode=0o750,
+    profile="gold",
+    driver_options=(("allocation", "sparse"),),
+)
+GOLD = Defaults(profiles={"gold": {}})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"size": "2"},
+        {"size": "2048MiB", "fs": "xfs", "uid": "999", "gid": "998", "mode": "750"},
+        {"mkfs-opts": "-mreflink=1", "fs": "xfs", "mount-opts": " noatime"},
+        {"profile": "gold", "allocation": "sparse", "backend": "elsewhere"},
+    ],
+)
+def test_what_is_not_said_and_what_is_equal_is_the_same(options: dict[str, str]) -> None:
+    check_same(read_options("v", options, INFO, GOLD), volume_of(EXISTING))
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"size": "3"}, "size is 2GiB, not 3GiB"),
+        ({"fs": "ext4"}, "fs is xfs, not ext4"),
+        ({"mode": "755"}, "mode is 0750, not 0755"),
+        ({"mount-opts": "discard"}, "mount-opts is noatime, not discard"),
+        ({"allocation": "preallocated"}, "allocation is sparse, not preallocated"),
+        ({"io-size": "512"}, "io-size is unset, not 512"),
+        ({"profile": "default"}, "profile is gold, not default"),
+        ({"uid": "1", "gid": "2"}, "gid is 998, not 2, uid is 999, not 1"),
+    ],
+)
+def test_every_difference_is_named(options: dict[str, str], difference: str) -> None:
+    with pytest.raises(VolumeExists) as refused:
+        check_same(read_options("v", options, INFO, GOLD), volume_of(EXISTING))
+    assert str(refused.value) == (
+        f"it exists and differs: {difference}. Use it as it is, or choose another name."
+    )
+
+
+@pytest.mark.parametrize(("size", "is_same"), [("2GiB", True), ("3GiB", True), ("2.5GiB", False)])
+def test_a_size_is_the_same_as_was_asked_for_and_as_became_of_it(size: str, is_same: bool) -> None:
+    """A backend may have rounded up, or the volume may have grown since."""
+    request = read_options("v", {"size": size}, INFO, GOLD)
+    existing = volume_of(replace(EXISTING, size_bytes=2 * GIB), size_bytes=3 * GIB)
+    if is_same:
+        check_same(request, existing)
+    else:
+        with pytest.raises(VolumeExists, match="size is 3GiB, not 2560MiB"):
+            check_same(request, existing)
+
+
+def test_sizes_out_of_range_are_errors_of_size() -> None:
+    with pytest.raises(InvalidSize):
+        spec({"size": "17TiB"})

@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class SqliteStore:
         self._boot_id = boot_id
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="volplug-store")
         self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
 
     async def load(self) -> Loaded:
         """Open the file, or make it, and read everything.
@@ -95,9 +97,11 @@ class SqliteStore:
         await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (1, ?, ?, ?)", values))
 
     async def close(self) -> None:
-        """Close the file; the store must not be used any more."""
-        await self._in_thread(self._close)
-        self._thread.shutdown()
+        """Close the file; the store must not be used any more. Closing twice is fine."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._in_thread(self._close)
+            self._thread.shutdown()
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         try:
@@ -139,6 +143,8 @@ class SqliteStore:
         set_aside = None
         try:
             connection = self._open()
+        except sqlite3.OperationalError:
+            raise  # the disk is at fault, not the file
         except sqlite3.DatabaseError:
             set_aside = self._set_aside()
             connection = self._open()
@@ -152,6 +158,7 @@ class SqliteStore:
         )
 
     def _open(self) -> sqlite3.Connection:
+        self._refuse_newer()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)
@@ -160,15 +167,23 @@ class SqliteStore:
             raise
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    def _refuse_newer(self) -> None:
+        """Look at the version by a connection that changes nothing, not even at its end."""
+        if not self._path.is_file():
+            return
+        has_log = self._path.with_name(f"{self._path.name}-wal").exists()
+        how = "mode=ro" if has_log else "immutable=1"  # the former would begin a log
+        with closing(sqlite3.connect(f"{self._path.as_uri()}?{how}", uri=True)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             raise StateUnusable(
                 f"{self._path} is of version {version}, this volplug reads up to version {_VERSION}",
                 "Install the newer volplug again",
             )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
-        if version == 0:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
         elif connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")

@@ -236,7 +236,9 @@ def _if_free(seen: Observed, step: Step) -> Decision:
 
 def _towards_released(seen: Observed) -> Decision:
     if seen.mount is not MountState.NONE:
-        return Step.UNMOUNT
+        is_nameless = seen.device is Device.NONE and seen.record in {Record.UNREACHABLE, Record.DUPLICATE}
+        # After the unmount nobody could tell which device to test.
+        return Refusal(_UNUSABLE[seen.record]) if is_nameless else Step.UNMOUNT
     match seen.device:
         case Device.NONE:
             return Step.DONE

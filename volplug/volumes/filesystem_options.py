@@ -21,7 +21,7 @@ _MKFS_FLAGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "btrfs": frozenset({"-d", "-L", "-m", "-n", "-O", "-R", "-s", "--checksum", "--csum"}),
     }
 )
-_FORBIDDEN_VALUE: Final = re.compile(r"/|\bdev\b|device|file|uuid|\bname=|^-", re.IGNORECASE)
+_FORBIDDEN_VALUE: Final = re.compile(r"/|dev|\bfile\b|uuid|\bname=|^-", re.IGNORECASE)
 _MOUNT_OPTION: Final = re.compile(r"[A-Za-z0-9_]+(=[A-Za-z0-9_.:%+-]+)?", re.ASCII)
 _FORBIDDEN_MOUNT: Final = frozenset(
     {"ro", "rw", "remount", "bind", "rbind", "move", "loop", "offset", "sizelimit", "nouuid", "noload"}

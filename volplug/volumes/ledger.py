@@ -136,11 +136,13 @@ class Ledger:
     async def put(self, entry: Entry) -> None:
         """Remember an entry; a change of the desired state is written durably."""
         before = self._entries.get(entry.name)
-        if before == entry:
+        is_unsaved = entry.name in self._unsaved
+        if before == entry and not is_unsaved:
             return
         self._entries[entry.name] = entry
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
-        await self._save(entry, durable=changes_desire and entry.desired is not Desired.NONE)
+        is_durable = is_unsaved or (changes_desire and entry.desired is not Desired.NONE)
+        await self._save(entry, durable=is_durable)
         for name in list(self._unsaved - {entry.name}):
             if (late := self._entries.get(name)) is not None and not await self._save(late, durable=True):
                 return

@@ -28,6 +28,7 @@ class Lookups:
         """Drop what is kept of a name; called after everything that changes a volume."""
         for backend in self._backends:
             self._cached.pop((backend, name), None)
+            self._running.pop((backend, name), None)  # whoever asks from now on asks anew
 
     async def find(self, name: str, backend: str | None = None) -> Volume | None:
         """Return the volume of this name, or None if all backends are sure that there is none.
@@ -82,7 +83,8 @@ class Lookups:
         return self._running[key]
 
     def _end(self, key: tuple[str, str], task: asyncio.Task[Volume | None]) -> None:
-        self._running.pop(key, None)
+        if self._running.get(key) is task:
+            del self._running[key]
         if not task.cancelled():
             task.exception()
 
@@ -92,7 +94,8 @@ class Lookups:
         if cached and time.monotonic() - cached[0] < _FRESH_S:
             return cached[1]
         volume = await driver.get(name)
-        if driver.info.remote and volume is not None:
+        is_current = self._running.get(key) is asyncio.current_task()
+        if driver.info.remote and volume is not None and is_current:
             self._cached[key] = (time.monotonic(), volume)
         return volume
 

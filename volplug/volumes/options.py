@@ -90,6 +90,11 @@ def canonical_names(raw: Mapping[str, str], info: DriverInfo) -> dict[str, str]:
     return options
 
 
+def chosen_backend(raw: Mapping[str, str]) -> str:
+    """Return the backend that the options name, empty if none."""
+    return next((value for key, value in raw.items() if _fold(key) == "backend"), "")
+
+
 def read_options(name: str, raw: Mapping[str, str], info: DriverInfo, defaults: Defaults) -> Request:
     """Turn options into a complete spec.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Final
 
@@ -18,6 +19,7 @@ from volplug.volumes.site import Site
 from volplug.volumes.slots import Slot
 
 _LOG = structlog.get_logger(__name__)
+_FIRST_RETRY_S: Final = 1.0
 _HALF_DONE: Final = {
     Desired.PRESENT: (VolumeState.CREATING, Goal.PRESENT),
     Desired.ABSENT: (VolumeState.DELETING, Goal.ABSENT),
@@ -40,14 +42,24 @@ class Recovery:
             await slot.acquire()
         return [asyncio.create_task(self._recover_one(slot)) for slot in slots]
 
-    async def _recover_one(self, slot: Slot) -> None:
+    async def _recover_one(self, slot: Slot, retry_s: float = _FIRST_RETRY_S) -> None:
+        """Recover a volume whose lock is held, then unlock it; tried again later if that fails."""
         try:
             await self._settle_what_was_left(slot.name)
         except Exception as error:  # one broken volume must not keep the others from being recovered
             is_expected = isinstance(error, VolplugError)
-            _LOG.warning("not recovered", volume=slot.name, error=str(error), exc_info=not is_expected)
+            _LOG.warning("not recovered yet", volume=slot.name, error=str(error), exc_info=not is_expected)
+            longer_s = min(retry_s * 2, self._site.limits.retry_max_s)
+            self._site.timers.schedule(slot.name, retry_s, partial(self._recover_again, slot, longer_s))
         finally:
             slot.release()
+
+    async def _recover_again(self, slot: Slot, retry_s: float) -> None:
+        await slot.acquire()
+        if slot.pending:
+            slot.release()  # a Mount is under way and finds out for itself
+            return
+        await self._recover_one(slot, retry_s)
 
     async def _settle_what_was_left(self, name: str) -> None:
         site = self._site

@@ -28,7 +28,8 @@ class Releases:
     def schedule(self, name: str, delay_s: float) -> None:
         """Detach the volume after the delay unless it is in use again by then; retried until it works."""
         slot = self._site.slots.of(name)
-        self._site.timers.schedule(name, delay_s, partial(self._settle, slot, _FIRST_RETRY_S), at_stop=True)
+        first_retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
+        self._site.timers.schedule(name, delay_s, partial(self._settle, slot, first_retry_s), at_stop=True)
 
     def schedule_trial(self, name: str, delay_s: float) -> None:
         """Doubt the counts of a volume after the delay: its engine may have forgotten them."""

@@ -221,8 +221,8 @@ class Run:
         return True
 
     async def _observe_record(self) -> None:
+        before, was_wrong = self.volume, isinstance(self._error, DeviceMismatch)
         self._error = None
-        before = self.volume
         try:
             found = await self._job.driver.get(self._job.name)
         except BackendUnavailable as error:
@@ -231,8 +231,8 @@ class Run:
             self._record, self._error = Record.DUPLICATE, error
         else:
             self._set_volume(found)
-        if before is None or self.volume is None or before.volume_id != self.volume.volume_id:
-            self._is_located = False
+        is_same = before is not None and self.volume is not None and before.volume_id == self.volume.volume_id
+        self._is_located = self._is_located and is_same and not was_wrong
 
     def _set_volume(self, found: Volume | None) -> None:
         if found is None:

@@ -24,7 +24,7 @@ from volplug.volumes.convergence import Goal
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.lookups import Lookups
 from volplug.volumes.names import check_name
-from volplug.volumes.options import Defaults, Request, check_same, read_options
+from volplug.volumes.options import Defaults, Request, check_same, chosen_backend, read_options
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.releases import Releases
 from volplug.volumes.site import Site
@@ -110,10 +110,10 @@ class VolumeService:
                 mounted = await self._answered(self._mount(slot), site.limits.slow_answer_s, context)
                 await self._count(name, mount_id, client, mounted.backend)
             except (ClientGone, OperationTimeout):
-                self._let_go_of_lost_mount(slot, site.limits.long_linger_s)
+                self._let_go_of_lost_mount(slot, may_retry=True)
                 raise
             except Exception:
-                self._let_go_of_lost_mount(slot, None)
+                self._let_go_of_lost_mount(slot, may_retry=False)
                 raise
         return mounted.path
 
@@ -157,29 +157,36 @@ class VolumeService:
 
     async def _create(self, name: str, options: Mapping[str, str]) -> None:
         site = self._site
-        backend = _backend_option(options) or site.default_backend
-        driver = site.driver(backend)
-        request = read_options(name, options, driver.info, self._defaults)
-        driver.check_spec(request.spec)
+        backend = chosen_backend(options) or site.default_backend
+        request = self._read(name, options, backend)
         async with site.slots.of(name):
             self._lookups.forget(name)
             existing = await self._lookups.find(name)
+            if existing is not None and existing.backend != backend:
+                if "backend" in request.explicit:
+                    raise VolumeExists(
+                        f"backend {existing.backend} has one of this name", "Choose another name"
+                    )
+                backend = existing.backend
+                request = self._read(name, options, backend)
             if existing is not None and existing.state is not VolumeState.DELETING:
-                self._check_existing(existing, backend, request)
+                check_same(request, existing)
                 if existing.state is not VolumeState.CREATING:
                     await site.ledger.remember(existing)
                     return
+                request = replace(request, spec=existing.spec)
             self._check_can_format(request.spec.fs_type)
             try:
                 await site.converge("create", name, backend, Goal.PRESENT, request.spec)
             finally:
-                await self._withdraw(name, Desired.PRESENT, Desired.NONE)
+                await self._withdraw(name, Desired.PRESENT)
                 self._lookups.forget(name)
 
-    def _check_existing(self, existing: Volume, backend: str, request: Request) -> None:
-        if existing.backend != backend and "backend" in request.explicit:
-            raise VolumeExists(f"backend {existing.backend} has one of this name", "Choose another name")
-        check_same(request, existing)
+    def _read(self, name: str, options: Mapping[str, str], backend: str) -> Request:
+        driver = self._site.driver(backend)
+        request = read_options(name, options, driver.info, self._defaults)
+        driver.check_spec(request.spec)
+        return request
 
     def _check_can_format(self, fs_type: str) -> None:
         installed = self._site.host.filesystems()
@@ -187,13 +194,18 @@ class VolumeService:
             there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
             raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)
 
-    async def _withdraw(self, name: str, desired: Desired, instead: Desired) -> None:
+    async def _withdraw(self, name: str, desired: Desired) -> None:
         """End a desire that is reached or was answered with an error: nobody waits for it any more."""
         entry = self._site.ledger.get(name)
         if entry is not None and entry.desired is desired:
-            await self._site.ledger.put(replace(entry, desired=instead))
-            if instead is Desired.DETACHED:
-                self._releases.schedule(name, self._site.linger_s(entry.backend))
+            await self._site.ledger.put(replace(entry, desired=Desired.NONE))
+
+    async def _let_go_of_kept(self, name: str) -> None:
+        """Detach in time what a failed Remove may have released but not deleted."""
+        entry = self._site.ledger.get(name)
+        if entry is not None and entry.desired in {Desired.ABSENT, Desired.DETACHED}:
+            await self._site.ledger.put(replace(entry, desired=Desired.DETACHED))
+            self._releases.schedule(name, self._site.linger_s(entry.backend))
 
     async def _remove(self, name: str) -> None:
         site = self._site
@@ -205,7 +217,7 @@ class VolumeService:
             try:
                 await site.converge("remove", name, backend, Goal.ABSENT)
             except Exception:
-                await self._withdraw(name, Desired.ABSENT, Desired.DETACHED)
+                await self._let_go_of_kept(name)
                 raise
             finally:
                 self._lookups.forget(name)
@@ -228,13 +240,15 @@ class VolumeService:
         counted = entry.with_mount(mount_id, self._site.boot_clock())
         await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
 
-    def _let_go_of_lost_mount(self, slot: Slot, linger_s: float | None) -> None:
-        """Let go, after a while, of what an unanswered Mount attached; its retry ends that."""
+    def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
+        """Let go of what an unanswered Mount attached, or still attaches; a retry ends that."""
         entry = self._site.ledger.get(slot.name)
-        if slot.pending > 1 or entry is None or entry.is_claimed or entry.desired is Desired.NONE:
+        if slot.pending > 1 or (entry is not None and entry.is_claimed):
             return
-        delay_s = self._site.linger_s(entry.backend) if linger_s is None else linger_s
-        self._releases.schedule(slot.name, delay_s)
+        if may_retry:
+            self._releases.schedule(slot.name, self._site.limits.long_linger_s)
+        elif entry is not None and entry.desired is not Desired.NONE:
+            self._releases.schedule(slot.name, self._site.linger_s(entry.backend))
 
     async def _unmount(self, name: str, mount_id: str) -> None:
         site = self._site
@@ -294,9 +308,11 @@ class VolumeService:
                 _LOG.warning("answered from memory", volume=name, error=str(error))
                 return entry.record
             raise error.in_context(context) from error.__cause__
+        now = self._site.ledger.get(name)
+        if now is not None and now.record is not None and _is_busy(now):
+            return now.record  # mounted while the backend was asked: what it said is older
         if volume is None:
-            if entry is not None and not _is_busy(entry):
-                await self._site.ledger.forget(name)
+            await self._site.ledger.forget(name)
             raise VolumeNotFound("no such volume").in_context(context)
         await self._site.ledger.remember(volume)
         return volume
@@ -341,10 +357,6 @@ def check_name_for(operation: str, name: str) -> str:
         return check_name(name)
     except InvalidName as error:
         raise error.in_context(ErrorContext(operation)) from None
-
-
-def _backend_option(options: Mapping[str, str]) -> str:
-    return next((value for key, value in options.items() if key.lower() == "backend"), "")
 
 
 def _is_busy(entry: Entry) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -141,15 +143,23 @@ class LoopDriver:
         return Holder(HolderState.UNKNOWN, "loop volumes never leave their host")
 
     async def health(self) -> None:
-        """Check that the directory is there and writable."""
-        if not await blocking(os.access, self._directory, os.W_OK | os.X_OK):
-            raise HostError(f"{self._directory} is not writable", "Check that its disk is mounted")
+        """Check that the directory is there, or can be made, and is writable."""
+        await blocking(self._check_directory)
 
     # What runs in threads
 
+    def _check_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise HostError(f"{self._directory} cannot be made: {error.strerror}") from error
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            raise HostError(f"{self._directory} is not writable", "Check that its disk is mounted")
+
     def _create(self, spec: VolumeSpec) -> Volume:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_directory()
         volume = self._begun(spec)
+        self._images.path(spec.name).unlink(missing_ok=True)  # what an interrupted creation left
         try:
             self._images.check_room(spec.size_bytes)
             self._images.make(spec.name, spec.size_bytes, is_sparse=_is_sparse(spec))
@@ -189,10 +199,14 @@ class LoopDriver:
         device = self._device(record)
         if device is not None:
             raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
-        self._records.write(replace(record, state=VolumeState.DELETING))
-        self._images.remove(volume.name)
+        self._images.remove(volume.name, partial(self._mark_as_deleting, record))
         self._records.remove(volume.name)
         self._last_devices.pop(volume.volume_id, None)
+
+    def _mark_as_deleting(self, record: Volume) -> None:
+        """Make a crash in the middle show; on a full disk it shows as a volume without its image."""
+        with suppress(HostError):
+            self._records.write(replace(record, state=VolumeState.DELETING))
 
     def _get(self, name: str) -> Volume | None:
         record = self._records.read(name)
@@ -264,7 +278,9 @@ class LoopDriver:
 
     def _detach(self, volume: Volume) -> None:
         device = self._device(volume)
-        if device is not None:
+        if device is None:
+            self._recorded(volume)
+        else:
             loopdev.detach(device.path, expected=device)
 
     def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
@@ -276,19 +292,32 @@ class LoopDriver:
         return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))
 
     def _device(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the loop device of the image; one whose image was removed is known by its label."""
-        image = self._images.stat(volume.name)
+        """Return the loop device of the volume, as this host's kernel has it.
+
+        It is known by device and inode of the image and by our label. One of these may be missing: the image
+        (removed by hand) or the label (attached by hand). With both, a volume that was created anew under the
+        name of an old one is not taken for it.
+        """
         last = self._last_devices.get(volume.volume_id)
         status = loopdev.status(last) if last else None
-        if image is None:
-            labelled = [status] if status else loopdev.attached()
-            return next((each for each in labelled if each.label == volume.volume_id), None)
-        if status and (status.backing_dev, status.backing_inode) == (image.st_dev, image.st_ino):
+        image = self._images.stat(volume.name)
+        if status and image and status.label == volume.volume_id and _backs(image, status):
             return status
-        found = loopdev.find(image.st_dev, image.st_ino)
-        if found is not None:
+        found = loopdev.find(image.st_dev, image.st_ino) if image else None
+        if found and (found.label == volume.volume_id or self._is_recorded(volume)):
             self._last_devices[volume.volume_id] = found.path
-        return found
+            return found
+        if image and not found:
+            return None
+        return next((each for each in loopdev.attached() if each.label == volume.volume_id), None)
+
+    def _is_recorded(self, volume: Volume) -> bool:
+        record = self._records.read(volume.name)
+        return record is not None and record.volume_id == volume.volume_id
+
+
+def _backs(image: os.stat_result, device: loopdev.LoopDevice) -> bool:
+    return (device.backing_dev, device.backing_inode) == (image.st_dev, image.st_ino)
 
 
 def _is_sparse(spec: VolumeSpec) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from volplug.drivers.loop.records import sync_directory
 from volplug.errors import HostError, LimitExceeded, VolumeInUse
-from volplug.sizes import format_size
+from volplug.sizes import GIB, MIB, format_size
 
 _SUFFIX: Final = ".img"
 _BLOCK: Final = 512  # the unit of st_blocks, see stat(2)
@@ -86,11 +87,15 @@ class Images:
             os.close(descriptor)
         sync_directory(self._directory)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, before: Callable[[], None]) -> None:
         """Remove an image durably; none there is fine.
 
+        Args:
+            name: The volume's name.
+            before: Called once the image is locked, just before it is removed.
+
         Raises:
-            VolumeInUse: If a loop device or another program has it locked.
+            VolumeInUse: If a loop device or another program has it locked. Nothing was changed.
         """
         path = self.path(name)
         try:
@@ -99,6 +104,7 @@ class Images:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before()
             path.unlink()
         except BlockingIOError as error:
             raise VolumeInUse(f"the image {path} is attached or locked by another program") from error
@@ -108,4 +114,4 @@ class Images:
 
 
 def _rounded(size_bytes: int) -> str:
-    return f"{size_bytes / 1024**3:.1f}GiB"
+    return f"{size_bytes / GIB:.1f}GiB" if size_bytes >= GIB else f"{size_bytes / MIB:.1f}MiB"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from volplug.errors import UnexpectedState
+from volplug.errors import HostError, UnexpectedState
 from volplug.models import Volume
 from volplug.volume_json import volume_from_json, volume_to_json
 
@@ -42,7 +42,7 @@ class Records:
             if content["format"] != _FORMAT:
                 raise UnexpectedState(f"{path} has format {content['format']!r}, not {_FORMAT}")
             return volume_from_json(json.dumps(content["volume"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UnexpectedState(f"{path} is not a record", "Restore it from a backup") from error
 
     def names(self) -> Iterator[str]:
@@ -52,16 +52,28 @@ class Records:
                 yield entry.name.removesuffix(_SUFFIX)
 
     def write(self, volume: Volume) -> None:
-        """Replace a record, or write the first one, durably."""
+        """Replace a record, or write the first one, durably.
+
+        Raises:
+            HostError: If the disk refuses; the record is then what it was.
+        """
+        path = self._path(volume.name)
         temporary = self._directory / f".{volume.name}.new"
         text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._path(volume.name))
-        sync_directory(self._directory)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+            sync_directory(self._directory)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise HostError(
+                f"the record {path} cannot be written: {error.strerror}",
+                "Look at its disk: full, or read-only?",
+            ) from error
 
     def remove(self, name: str) -> None:
         """Remove a record durably; none there is fine."""

@@ -1,0 +1,168 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from volplug.errors import AlreadyRunning, HostError, StateUnusable
+from volplug.state_dir import check_state_id, lock_state_dir
+
+LOCK_AND_WAIT = """
+import pathlib, sys
+from volplug.state_dir import lock_state_dir
+descriptor = lock_state_dir(pathlib.Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    return tmp_path / "etc" / "state-id"
+
+
+@pytest.fixture
+def other_process(state: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has the directory locked until its input ends."""
+    argv = [sys.executable, "-c", LOCK_AND_WAIT, str(state)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+
+
+# One process
+
+
+def test_a_second_process_is_told_which_one_has_the_directory(
+    state: Path, other_process: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(AlreadyRunning) as refused:
+        lock_state_dir(state)
+    assert refused.value.cause == f"the state directory {state} is in use by process {other_process.pid}"
+    assert str(refused.value).endswith("Stop that process, or give this one another VOLPLUG_STATE_DIR.")
+
+
+def test_the_directory_is_free_once_its_process_has_ended(
+    state: Path, other_process: subprocess.Popen[str]
+) -> None:
+    other_process.kill()
+    other_process.wait()
+    descriptor = lock_state_dir(state)
+    assert (state / "lock").read_text() == f"{os.getpid()}\n"
+    os.close(descriptor)
+
+
+def test_the_lock_ends_with_its_descriptor_and_children_do_not_inherit_it(state: Path) -> None:
+    descriptor = lock_state_dir(state)
+    assert not os.get_inheritable(descriptor)
+    with pytest.raises(AlreadyRunning):
+        lock_state_dir(state)
+    os.close(descriptor)
+    os.close(lock_state_dir(state))
+
+
+def test_the_directory_is_made_for_root_only(state: Path) -> None:
+    os.close(lock_state_dir(state / "deep" / "down"))
+    assert (state / "deep" / "down").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError) as refused:
+        lock_state_dir(tmp_path / "file" / "state")
+    assert str(refused.value) == f"the state directory {tmp_path}/file/state cannot be used: Not a directory."
+
+
+# The right directory
+
+
+def use(state: Path, marker: Path | None) -> str:
+    state.mkdir(exist_ok=True)
+    check_state_id(state, marker)
+    return (state / "state-id").read_text()
+
+
+def test_the_first_use_marks_both_sides_alike(state: Path, marker: Path) -> None:
+    state_id = use(state, marker)
+    assert len(state_id.strip()) == 32
+    assert marker.read_text() == state_id
+
+
+def test_the_next_use_changes_nothing(state: Path, marker: Path) -> None:
+    assert use(state, marker) == use(state, marker)
+
+
+def test_without_a_marker_only_the_directory_has_an_id(state: Path) -> None:
+    assert use(state, None) == use(state, None)
+
+
+def test_a_marker_set_later_is_written_with_the_directorys_id(state: Path, marker: Path) -> None:
+    assert use(state, None) == use(state, marker) == marker.read_text()
+
+
+def test_a_crash_between_the_two_writes_is_a_first_use_again(state: Path, marker: Path) -> None:
+    state_id = use(state, marker)
+    marker.unlink()
+    assert use(state, marker) == state_id == marker.read_text()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_an_other_directory_than_before_is_refused_untouched(
+    state: Path, marker: Path, tmp_path: Path, is_empty: bool
+) -> None:
+    before = use(state, marker).strip()
+    other = tmp_path / "other"
+    found = "has no id" if is_empty else f"has id {use(other, None)[:8]}"
+    other.mkdir(exist_ok=True)
+    files = {path.name: path.read_bytes() for path in other.iterdir()}
+    with pytest.raises(StateUnusable) as refused:
+        check_state_id(other, marker)
+    assert refused.value.cause == (
+        f"state directory {other} is not the one used before: it {found}, {marker} says {before[:8]}"
+    )
+    assert refused.value.remedy == (
+        "Is its disk not mounted, or a setting reverted by an upgrade? "
+        f"To use this directory all the same, remove {marker}"
+    )
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == files
+    assert marker.read_text().strip() == before
+
+
+def test_removing_the_marker_is_the_way_to_use_another_directory(
+    state: Path, marker: Path, tmp_path: Path
+) -> None:
+    use(state, marker)
+    marker.unlink()
+    assert use(tmp_path / "other", marker) == marker.read_text()
+
+
+def test_a_marker_that_cannot_be_written_is_reported(state: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "state-id-copy"
+    marker.with_name(".state-id-copy.new").mkdir()
+    with pytest.raises(StateUnusable) as refused:
+        use(state, marker)
+    assert str(refused.value) == f"{marker} cannot be written: Is a directory."
+
+
+def test_a_marker_that_cannot_be_read_is_not_taken_for_none(state: Path, marker: Path) -> None:
+    use(state, marker)
+    marker.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StateUnusable) as refused:
+        use(state, marker)
+    assert refused.value.cause.startswith(f"{marker} cannot be read: ")
+    assert marker.read_bytes() == b"\xff\xfe\x00"
+
+
+def test_an_id_that_was_cut_is_not_the_id(state: Path, marker: Path) -> None:
+    state_id = use(state, marker)
+    (state / "state-id").write_text(state_id[:10])
+    with pytest.raises(StateUnusable):
+        use(state, marker)

@@ -16,7 +16,7 @@ from volplug import __version__
 from volplug.config import Settings
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
-from volplug.errors import StateUnusable
+from volplug.errors import HostError
 from volplug.handlers.plugin import PluginHandler, Volumes
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
@@ -67,8 +67,8 @@ async def _serve(settings: Settings, plugin_socket: PluginSocket) -> None:
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
         volumes = service = await _build_service(settings, drivers, store)
         await service.start()
-    except StateUnusable as error:
-        _LOG.error("serving nothing", error=str(error))
+    except HostError as error:
+        _LOG.error("serving nothing until restarted", error=str(error))
         volumes = RefusingVolumes(error)
     server = PluginServer(PluginHandler(volumes, _scope(drivers), EnginePeers().identify))
     await server.start(plugin_socket)

@@ -37,5 +37,5 @@ def driver_factory(driver: str) -> DriverFactory:
         raise ConfigurationError(f"driver {driver!r} is not installed", f"Drivers here are {known}")
     try:
         return cast(DriverFactory, outside[driver].load())
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a package of somebody else may fail in any way
         raise ConfigurationError(f"driver {driver!r} cannot be imported: {error}") from error

@@ -1,0 +1,123 @@
+"""The machine in memory has the kernel's manners that the core's tests rely on."""
+
+import pytest
+
+from volplug.errors import MountFailed, VolumeInUse
+from volplug.host.base import MountRequest
+from volplug.models import (
+    ContentKind,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    MountState,
+    VolumeSpec,
+)
+from volplug.sizes import GIB
+from volplug.testing.host import Disk, MemoryHost
+
+SOURCE = MountSource("memory:a", "a", GIB)
+PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "uuid-1")
+FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "uuid-1")
+SPEC = VolumeSpec("v", GIB)
+
+
+@pytest.fixture
+def host() -> MemoryHost:
+    return MemoryHost()
+
+
+async def formatted(host: MemoryHost) -> Disk:
+    await host.make_filesystem(SOURCE, SPEC, PLANNED)
+    return host.disk(SOURCE.device)
+
+
+@pytest.mark.parametrize(
+    ("disk", "tag", "kind"),
+    [
+        (Disk(), FilesystemTag(), ContentKind.BLANK),
+        (Disk(), FINISHED, ContentKind.BLANK),
+        (Disk(fs_type="ext4", uuid="uuid-1"), FINISHED, ContentKind.OURS),
+        (Disk(fs_type="ext4", uuid="uuid-1"), PLANNED, ContentKind.OURS),
+        (Disk(fs_type="ext4", uuid="uuid-1"), FilesystemTag(), ContentKind.FOREIGN),
+        (Disk(fs_type="ext4", uuid="other"), FINISHED, ContentKind.FOREIGN),
+        (Disk(fs_type="xfs", uuid="uuid-1"), FINISHED, ContentKind.FOREIGN),
+        (Disk(fs_type="ext4", uuid="uuid-1", is_dirty=True), FINISHED, ContentKind.DIRTY),
+        (Disk(fs_type="ext4", uuid="uuid-1", is_dirty=True), PLANNED, ContentKind.PARTIAL),
+        (Disk(is_partial=True), PLANNED, ContentKind.PARTIAL),
+        (Disk(foreign="a LUKS header"), PLANNED, ContentKind.FOREIGN),
+    ],
+)
+async def test_contents_are_judged_against_the_tag(disk: Disk, tag: FilesystemTag, kind: ContentKind) -> None:
+    assert (await MemoryHost({SOURCE.device: disk}).read_contents(SOURCE, tag)).kind is kind
+
+
+async def test_an_unmount_succeeds_although_a_container_goes_on(host: MemoryHost) -> None:
+    await formatted(host)
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    host.holders[SOURCE.device] = {"container web"}
+    await host.unmount("/m/v")
+    assert await host.mount_state("/m/v", SOURCE) is MountState.NONE
+    assert await host.is_held(SOURCE, 0)
+    assert await host.describe_holders(SOURCE, "/m/v") == "container web"
+
+
+async def test_a_mount_of_ones_own_holds_the_device_as_well(host: MemoryHost) -> None:
+    await formatted(host)
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    assert await host.is_held(SOURCE, 0)
+    with pytest.raises(VolumeInUse):
+        await host.make_filesystem(SOURCE, SPEC, PLANNED)
+    await host.unmount("/m/v")
+    assert not await host.is_held(SOURCE, 0)
+
+
+async def test_a_busy_mount_stays(host: MemoryHost) -> None:
+    await formatted(host)
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    host.busy_targets["/m/v"] = "process 5 (sh)"
+    with pytest.raises(VolumeInUse):
+        await host.unmount("/m/v")
+    assert await host.mounts_below("/m") == ["/m/v"]
+
+
+async def test_what_is_not_there_cannot_be_mounted(host: MemoryHost) -> None:
+    with pytest.raises(MountFailed):
+        await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    assert host.mounts == {}
+
+
+async def test_a_format_leaves_nothing_of_what_was_there(host: MemoryHost) -> None:
+    disk = await formatted(host)
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    await host.make_data_directory("/m/v", "data", SPEC)
+    assert await host.has_data_directory("/m/v", "data")
+    await host.unmount("/m/v")
+    await host.make_filesystem(SOURCE, SPEC, PLANNED)
+    assert (disk.directories, disk.formats) == (set(), 2)
+
+
+@pytest.mark.parametrize(
+    ("mounted", "source", "state"),
+    [
+        (None, SOURCE, MountState.NONE),
+        ("memory:a", SOURCE, MountState.OK),
+        ("memory:b", SOURCE, MountState.STALE),
+        ("memory:a", None, MountState.STALE),
+    ],
+)
+async def test_a_mount_is_judged_by_its_device(
+    host: MemoryHost, mounted: str | None, source: MountSource | None, state: MountState
+) -> None:
+    if mounted:
+        host.mounts["/m/v"] = mounted
+    assert await host.mount_state("/m/v", source) is state
+
+
+async def test_a_check_makes_a_stopped_filesystem_writable_again(host: MemoryHost) -> None:
+    disk = await formatted(host)
+    host.mounts["/m/v"] = SOURCE.device
+    host.read_only.add(SOURCE.device)
+    disk.is_dirty = True
+    assert await host.mount_state("/m/v", SOURCE) is MountState.READ_ONLY
+    await host.check_filesystem(SOURCE, "ext4")
+    assert (await host.mount_state("/m/v", SOURCE), disk.is_dirty) == (MountState.OK, False)

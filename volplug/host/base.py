@@ -29,8 +29,8 @@ class MountRequest:
 class Host(Protocol):
     """One machine. Every call may block on a dead device, so every call is awaited and none is shared."""
 
-    def filesystems(self) -> Sequence[str]:
-        """Return the filesystem types whose mkfs program is installed, sorted. Does not block."""
+    async def filesystems(self) -> Sequence[str]:
+        """Return the filesystem types whose mkfs program is installed now, sorted."""
         ...
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:

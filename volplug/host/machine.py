@@ -13,12 +13,9 @@ from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usa
 class Machine:
     """This machine. Thin: each call is one function of a sibling module, in a thread where it may block."""
 
-    def __init__(self) -> None:
-        self._filesystems = filesystems.installed()
-
-    def filesystems(self) -> Sequence[str]:
-        """See `Host`. Looked up once, when this object is made."""
-        return self._filesystems
+    async def filesystems(self) -> Sequence[str]:
+        """See `Host`."""
+        return await blocking(filesystems.installed)
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
         """See `Host`."""

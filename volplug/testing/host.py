@@ -70,7 +70,7 @@ class MemoryHost:
         """Return what a device holds; a new device is blank."""
         return self.disks.setdefault(device, Disk())
 
-    def filesystems(self) -> Sequence[str]:
+    async def filesystems(self) -> Sequence[str]:
         """Return the filesystems with an installed mkfs."""
         return self.programs
 

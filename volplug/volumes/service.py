@@ -175,7 +175,7 @@ class VolumeService:
                     await site.ledger.remember(existing)
                     return
                 request = replace(request, spec=existing.spec)
-            self._check_can_format(request.spec.fs_type)
+            await self._check_can_format(request.spec.fs_type)
             try:
                 await site.converge("create", name, backend, Goal.PRESENT, request.spec)
             finally:
@@ -188,8 +188,8 @@ class VolumeService:
         driver.check_spec(request.spec)
         return request
 
-    def _check_can_format(self, fs_type: str) -> None:
-        installed = self._site.host.filesystems()
+    async def _check_can_format(self, fs_type: str) -> None:
+        installed = await self._site.host.filesystems()
         if fs_type not in installed:
             there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
             raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)

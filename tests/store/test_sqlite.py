@@ -157,6 +157,34 @@ async def test_a_record_that_cannot_be_read_is_not_known_and_spoils_nothing(
     assert (await read_back(path))[0] == (ENTRY,)
 
 
+async def test_a_state_file_may_be_named_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        store = SqliteStore(Path("state.sqlite"), THIS_BOOT)
+        await store.load()
+        await store.save(ENTRY, durable=True)
+        await store.close()
+    assert (await read_back(tmp_path / "state.sqlite"))[0] == (ENTRY,)
+
+
+@pytest.mark.parametrize("name", ["state.sqlite", "with space?#%41.sqlite"])
+@pytest.mark.parametrize("suffixes", [("", "-wal", "-shm"), ("", "-wal")])
+async def test_what_a_killed_process_wrote_is_there(
+    tmp_path: Path, name: str, suffixes: tuple[str, ...]
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    store = SqliteStore(tmp_path / name, THIS_BOOT)
+    await store.load()
+    await store.save(ENTRY, durable=False)
+    for suffix in suffixes:  # the files as they are at this moment, which nobody has closed
+        (copy / f"{name}{suffix}").write_bytes((tmp_path / f"{name}{suffix}").read_bytes())
+    await store.close()
+    assert (await read_back(copy / name))[0] == (ENTRY,)
+
+
 # Files that are not ours to use
 
 

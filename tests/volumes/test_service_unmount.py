@@ -117,3 +117,27 @@ async def test_stopping_detaches_what_lingers_and_unmounts_nothing(world: World)
     assert world.volume("lingers").holder is None
     assert world.is_mounted("stays")
     assert world.volume("stays").holder == "node-a"
+
+
+async def test_the_unmount_of_a_volume_removed_behind_our_back_and_created_anew_unmounts_the_old(
+    world: World,
+) -> None:
+    await world.mounted()
+    world.cloud.volumes.clear()
+    await world.create("v")
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    assert world.host.mounts == {}
+    assert (world.entry().counts, world.volume().holder) == ({}, None)
+
+
+async def test_creating_a_volume_again_forgets_no_detach_that_is_still_to_come(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    with pytest.raises(VolumeInUse):
+        await world.service.unmount("v", "c1")
+    await world.create("v")
+    assert world.entry().desired is Desired.DETACHED
+    world.vacate("v")
+    await world.run_timers()
+    assert world.volume().holder is None

@@ -1,10 +1,18 @@
-"""Every engine test gets a Docker Engine of its own, and leaves the machine as it found it."""
+"""Engine tests leave the machine as they found it.
+
+Scenarios that do not disturb each other share one engine per module (`shared_engine`, with
+`shared_volplug` or, to see what Docker asks of it, `recorder`); each of them has to leave that engine
+empty. The others get an engine of their own (`engine`, `volplug`).
+"""
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.engine.recorder import Recorder
+from tests.engine.use import everything_left, remove_everything
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.plugin import VolplugProcess
@@ -25,7 +33,7 @@ def engine(clean_machine: None) -> Iterator[Engine]:
     with Engine() as engine:
         engine.import_busybox()
         yield engine
-        _show("dockerd warned last", tail(engine.log, without="level=info"))
+        _show_dockerd(engine)
 
 
 @pytest.fixture
@@ -33,7 +41,69 @@ def volplug(engine: Engine) -> Iterator[VolplugProcess]:
     """``volplug serve``, without any configuration, beside that engine."""
     with VolplugProcess(engine) as process:
         yield process
-        _show("volplug said last", tail(process.log))
+        _show_volplug(process)
+
+
+@pytest.fixture(scope="module")
+def clean_machine_after_module() -> Iterator[None]:
+    """Fails the module if it leaves anything behind."""
+    before = snapshot()
+    yield
+    assert settled_difference(before) == []
+
+
+@pytest.fixture(scope="module")
+def shared_engine(clean_machine_after_module: None) -> Iterator[Engine]:
+    """One engine for the module, with the image ``busybox:local``."""
+    with Engine() as engine:
+        engine.import_busybox()
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def shared_volplug(shared_engine: Engine) -> Iterator[VolplugProcess]:
+    """``volplug serve`` for the module, where Docker finds it."""
+    with VolplugProcess(shared_engine) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def recorded_volplug(shared_engine: Engine) -> Iterator[VolplugProcess]:
+    """``volplug serve`` for the module, behind the recorder."""
+    with VolplugProcess(shared_engine, socket=Path("/run/volplug-behind.sock")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def recorder(shared_engine: Engine, recorded_volplug: VolplugProcess) -> Iterator[Recorder]:
+    """Stands where Docker finds the plugin, for the module."""
+    found = shared_engine.path("/run/docker/plugins/volplug.sock")
+    with Recorder(found, shared_engine.path(recorded_volplug.socket)) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def empty_engine(shared_engine: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The module's engine, empty before and after each test: containers, volumes, mounts, loop devices."""
+    plugin = "recorded_volplug" if "recorder" in request.fixturenames else "shared_volplug"
+    process: VolplugProcess = request.getfixturevalue(plugin)
+    yield shared_engine
+    _show_dockerd(shared_engine)
+    _show_volplug(process)
+    if not process.running:  # without it, Docker waits in vain for 15 s again and again
+        process.start()
+    left = everything_left(shared_engine)
+    if left:
+        remove_everything(shared_engine)
+    assert left == []
+
+
+def _show_dockerd(engine: Engine) -> None:
+    _show("dockerd warned last", tail(engine.log, without="level=info"))
+
+
+def _show_volplug(process: VolplugProcess) -> None:
+    _show("volplug said last", tail(process.log))
 
 
 def _show(what: str, text: str) -> None:

@@ -54,18 +54,22 @@ class VolplugProcess:
         machine: Machine,
         *,
         name: str = "volplug",
+        socket: Path | None = None,
         state_dir: Path | None = None,
         env: Mapping[str, str] | None = None,
         argv: Sequence[str] = SERVE,
     ) -> None:
-        """Describe a process; nothing runs before ``start`` or ``with``."""
+        """Describe a process; nothing runs before ``start`` or ``with``.
+
+        It listens where Docker looks for ``name``, unless ``socket`` says where else.
+        """
         if len(name) > _LONGEST_NAME:
             raise ValueError(f"plugin name {name!r} is longer than {_LONGEST_NAME} characters")
         self._machine = machine
         self._argv = argv
         self._process: subprocess.Popen[bytes] | None = None
         self.name = name
-        self.socket = Path(f"/run/docker/plugins/{name}.sock")
+        self.socket = socket or Path(f"/run/docker/plugins/{name}.sock")
         self.state_dir = state_dir or machine.directory / name
         self.log = machine.directory / f"{name}.log"
         self._env = {

@@ -1,0 +1,71 @@
+"""A Swarm service on a volume of volplug, on one node without a network."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engine.use import IMAGE, run, volumes, wait_until_released
+from tests.lab.engine import Engine
+from tests.lab.plugin import VolplugProcess
+from tests.lab.requirements import ENGINE
+from tests.lab.waiting import wait_until
+
+pytestmark = ENGINE
+
+_ADDRESS = "10.9.9.1"
+_TASK_TIMEOUT_S = 60.0
+_MOUNT = "type=volume,source=db,target=/data,volume-driver=volplug"
+# Notes its start, and ends at once when it is told to.
+_NOTE = 'trap "exit 0" TERM; echo $VERSION >>/data/starts && sync; while :; do usleep 50000; done'
+
+
+@pytest.fixture
+def swarm(engine: Engine, volplug: VolplugProcess) -> Iterator[Engine]:
+    engine.run(["ip", "address", "add", f"{_ADDRESS}/24", "dev", "lo"], check=True)
+    engine.docker("volume", "ls")  # a node offers a socket plugin once its engine has used it
+    engine.docker("swarm", "init", f"--advertise-addr={_ADDRESS}", f"--listen-addr={_ADDRESS}")
+    yield engine
+    engine.docker("swarm", "leave", "--force")
+
+
+def _service(engine: Engine, name: str, *options: str) -> None:
+    common = ("--detach", "--no-resolve-image", "--update-order=stop-first", "--stop-grace-period=1s")
+    engine.docker("service", "create", f"--name={name}", *common, *options, IMAGE, "sh", "-c", _NOTE)
+
+
+def _tasks(engine: Engine, service: str, field: str, *options: str) -> list[str]:
+    return engine.docker(
+        "service", "ps", "--no-trunc", f"--format={{{{.{field}}}}}", *options, service
+    ).stdout.splitlines()
+
+
+def _starts(engine: Engine) -> str:
+    return run(engine, "-v", "db:/data", script="cat /data/starts 2>/dev/null || true")
+
+
+def test_an_updated_service_finds_its_data(swarm: Engine, volplug: VolplugProcess) -> None:
+    _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=size=64MiB", "--env=VERSION=one")
+    wait_until(lambda: volumes(swarm) == ["db"], _TASK_TIMEOUT_S, "the volume is made")
+    wait_until(lambda: _starts(swarm) == "one\n", _TASK_TIMEOUT_S, "the first version runs")
+    swarm.docker("service", "update", "--detach", "--env-add=VERSION=two", "writer")
+    wait_until(lambda: _starts(swarm) == "one\ntwo\n", _TASK_TIMEOUT_S, "the second version runs")
+    swarm.docker("service", "rm", "writer")
+    wait_until(
+        lambda: swarm.docker("ps", "--all", "--quiet").stdout == "", _TASK_TIMEOUT_S, "the tasks are gone"
+    )
+    wait_until_released(swarm, volplug)
+    assert _starts(swarm) == "one\ntwo\n"
+    swarm.docker("volume", "rm", "db")
+
+
+def test_a_service_that_cannot_have_its_volume_says_why(swarm: Engine) -> None:
+    _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=sise=64MiB")
+    error = "create db: create \"db\": unknown option 'sise'. Did you mean 'size'? "
+
+    def is_told() -> bool:
+        return any(error in line for line in _tasks(swarm, "writer", "Error"))
+
+    wait_until(is_told, _TASK_TIMEOUT_S, "service ps shows the error")
+    assert "Rejected" in _tasks(swarm, "writer", "CurrentState")[-1]
+    swarm.docker("service", "rm", "writer")
+    assert volumes(swarm) == []

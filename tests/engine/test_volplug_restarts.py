@@ -1,0 +1,66 @@
+"""volplug ends and starts again under running containers."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.engine.records import Writer
+from tests.engine.use import IMAGE, create, inspect, mounted, refusal, run, start, wait_until_released
+from tests.lab.engine import Engine
+from tests.lab.plugin import VolplugProcess
+from tests.lab.requirements import ENGINE
+
+pytestmark = ENGINE
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_container_goes_on_without_volplug_and_with_it_again(
+    empty_engine: Engine, shared_volplug: VolplugProcess, end: str
+) -> None:
+    create(empty_engine, "db", "--opt=size=64MiB")
+    writer = Writer(empty_engine, "db").start()
+    getattr(shared_volplug, end)()
+    writer.goes_on()
+    shared_volplug.start()
+    writer.goes_on()
+    said = writer.last_said()
+    assert writer.read_by_another() >= said
+    assert len(mounted(empty_engine, shared_volplug)) == 1
+    said = writer.remove()
+    wait_until_released(empty_engine, shared_volplug)
+    assert writer.read_by_another() >= said
+    empty_engine.docker("volume", "rm", "db")
+
+
+def test_without_volplug_nothing_starts_and_nothing_is_forgotten(
+    empty_engine: Engine, shared_volplug: VolplugProcess
+) -> None:
+    create(empty_engine, "db", "--label=team=web")
+    run(empty_engine, "-v", "db:/volume", script="echo kept >/volume/file")
+    shared_volplug.kill()
+    error = refusal(empty_engine, "run", "--rm", "-v", "db:/volume", IMAGE, "true")
+    assert "dial unix /run/docker/plugins/volplug.sock: connect: connection refused" in error
+    shared_volplug.start()
+    assert run(empty_engine, "-v", "db:/volume", script="cat /volume/file") == "kept\n"
+    assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
+    empty_engine.docker("volume", "rm", "db")
+
+
+def test_containers_that_ended_without_volplug_do_not_keep_their_volumes(
+    empty_engine: Engine, shared_volplug: VolplugProcess
+) -> None:
+    """Docker asks in vain for 15 s, sends no Unmount then, and never tries again."""
+    for name in ("stopped", "removed"):
+        create(empty_engine, name)
+        start(empty_engine, name, "-v", f"{name}:/volume")
+    shared_volplug.kill()
+    with ThreadPoolExecutor() as together:
+        together.submit(empty_engine.docker, "stop", "stopped")
+        together.submit(empty_engine.docker, "rm", "-f", "removed")
+    shared_volplug.start()
+    empty_engine.docker("volume", "rm", "removed")
+    empty_engine.docker("start", "stopped")
+    empty_engine.docker("stop", "stopped")
+    wait_until_released(empty_engine, shared_volplug)
+    empty_engine.docker("rm", "stopped")
+    empty_engine.docker("volume", "rm", "stopped")

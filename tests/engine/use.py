@@ -1,0 +1,105 @@
+"""How engine tests use Docker, and what they look at."""
+
+import json
+from typing import Any
+
+from tests.lab import leftovers, loops
+from tests.lab.engine import Engine
+from tests.lab.plugin import VolplugProcess
+from tests.lab.waiting import WaitTimeoutError, wait_until
+
+IMAGE = "busybox:local"
+SMALL = ("--opt", "size=16MiB")
+RELEASE_TIMEOUT_S = 20.0
+
+
+def create(engine: Engine, name: str, *options: str) -> None:
+    """Make a small volume of volplug."""
+    engine.docker("volume", "create", "--driver=volplug", *SMALL, *options, name)
+
+
+def run(engine: Engine, *options: str, script: str = "true", image: str = IMAGE) -> str:
+    """Run a script in a container to its end, remove the container, and return what it said."""
+    return engine.docker("run", "--rm", *options, image, "sh", "-c", script).stdout
+
+
+def start(engine: Engine, name: str, *options: str, script: str = "exec sleep 1000") -> None:
+    """Start a container that stays; it ends at once when it is stopped."""
+    engine.docker(
+        "run", "--detach", "--stop-timeout=0", f"--name={name}", *options, IMAGE, "sh", "-c", script
+    )
+
+
+def execute(engine: Engine, name: str, script: str) -> str:
+    """Run a script in a running container."""
+    return engine.docker("exec", name, "sh", "-c", script).stdout
+
+
+def refusal(engine: Engine, *command: str) -> str:
+    """Run a docker command that has to fail, and return the error that Docker shows."""
+    result = engine.docker(*command, check=False)
+    assert result.returncode != 0, result
+    lines = [line for line in result.stderr.splitlines() if "Error response from daemon: " in line]
+    assert len(lines) == 1, result
+    return lines[0].partition("Error response from daemon: ")[2]
+
+
+def inspect(engine: Engine, kind: str, name: str) -> dict[str, Any]:
+    """What `docker KIND inspect` shows of one object."""
+    shown = json.loads(engine.docker(kind, "inspect", name).stdout)[0]
+    assert isinstance(shown, dict)
+    return shown
+
+
+def volumes(engine: Engine) -> list[str]:
+    """The names that `docker volume ls` shows, of all drivers."""
+    return engine.docker("volume", "ls", "--quiet").stdout.split()
+
+
+def mounted(engine: Engine, volplug: VolplugProcess) -> list[str]:
+    """What volplug has mounted."""
+    return leftovers.mounted_below(volplug.state_dir, engine.path("/proc/1/mountinfo"))
+
+
+def wait_until_released(engine: Engine, volplug: VolplugProcess) -> None:
+    """Wait until volplug has nothing mounted or attached any more."""
+
+    def is_released() -> bool:
+        return not mounted(engine, volplug) and not loops.attached_below(volplug.state_dir)
+
+    wait_until(is_released, RELEASE_TIMEOUT_S, "nothing is mounted or attached")
+
+
+def everything_left(engine: Engine) -> list[str]:
+    """What tests left in an engine, once nothing of it goes away by itself any more."""
+    left: list[str] = []
+
+    def nothing_left() -> bool:
+        left[:] = _left_now(engine)
+        return not left
+
+    try:
+        wait_until(nothing_left, RELEASE_TIMEOUT_S, "the engine is empty")
+    except WaitTimeoutError:
+        return left
+    return []
+
+
+def remove_everything(engine: Engine) -> None:
+    """Empty an engine as far as that is possible, so that one failed test does not fail the next ones."""
+    containers = engine.docker("ps", "--all", "--quiet").stdout.split()
+    for command, names in (("rm", containers), ("volume rm", volumes(engine))):
+        for name in names:
+            engine.docker(*command.split(), "--force", name, check=False)
+
+
+def _left_now(engine: Engine) -> list[str]:
+    containers = engine.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
+    own = str(engine.directory / "data")  # dockerd binds its directory onto itself
+    places = leftovers.mounted_below(engine.directory, engine.path("/proc/1/mountinfo"))
+    return [
+        *(f"container {name}" for name in containers),
+        *(f"volume {name}" for name in volumes(engine)),
+        *(f"mount {place}" for place in places if place != own),
+        *(f"loop device {each.name} of {each.image}" for each in loops.attached_below(engine.directory)),
+    ]

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from volplug.errors import ConfigurationError, InvalidSize
+from volplug.models import FILESYSTEMS
 from volplug.sizes import parse_size
 
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
@@ -89,6 +90,13 @@ class Settings(BaseSettings):
             except InvalidSize as error:
                 raise ValueError(error.cause) from error
         return text
+
+    @field_validator("default_fs")
+    @classmethod
+    def _check_filesystem(cls, text: str) -> str:
+        if text.strip().lower() not in FILESYSTEMS:
+            raise ValueError(f"is one of {', '.join(FILESYSTEMS)}")
+        return text.strip().lower()
 
     @field_validator("log_level")
     @classmethod
@@ -162,6 +170,8 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     from_file = _read_file(path, must_exist=bool(named))
     try:
         return Settings(**_merged(from_file, given))
+    except SettingsError as error:
+        raise ConfigurationError(f"settings: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -183,5 +193,5 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         if must_exist:
             raise ConfigurationError(f"the configuration file {path} does not exist") from error
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error

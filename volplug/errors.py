@@ -56,7 +56,7 @@ class VolplugError(Exception):
 
     def __str__(self) -> str:
         head = _one_line(_describe(self.context)) if self.context else ""
-        tail = _one_line(f" {_sentence(self.remedy)}") if self.remedy else ""
+        tail = _shorten(_one_line(f" {_sentence(self.remedy)}"), MAX_TEXT_LENGTH // 2) if self.remedy else ""
         room = MAX_TEXT_LENGTH - len(head) - len(tail)
         return (head + _shorten(_one_line(_sentence(self.cause)), room) + tail)[:MAX_TEXT_LENGTH]
 

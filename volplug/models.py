@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from volplug.errors import UnexpectedState
+
+FILESYSTEMS: Final = ("btrfs", "ext4", "xfs")
 
 
 class VolumeState(StrEnum):

@@ -15,9 +15,7 @@ from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
 from volplug.host.process import run, search_path
 from volplug.host.superblocks import COPIES, PRIMARY, parse
 from volplug.host.threads import blocking
-from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
-
-_TYPES: Final = ("btrfs", "ext4", "xfs")
+from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 
 # e2fsck(8): 1 errors corrected, 2 reboot (of a root filesystem), 4 errors left, 8 operational error,
 # 16 usage, 32 cancelled, 128 library error.
@@ -30,7 +28,7 @@ _FSCK_CANCELLED: Final = 32
 def installed() -> tuple[str, ...]:
     """Return the filesystem types whose mkfs program is installed, sorted."""
     path = search_path()
-    return tuple(fs_type for fs_type in _TYPES if shutil.which(f"mkfs.{fs_type}", path=path))
+    return tuple(fs_type for fs_type in FILESYSTEMS if shutil.which(f"mkfs.{fs_type}", path=path))
 
 
 async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> None:
@@ -49,7 +47,7 @@ async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> 
         FilesystemMismatch: If it holds anything that this mkfs must not destroy, or mkfs made nothing.
         CommandFailed: If mkfs fails.
     """
-    if tag.phase is not FilesystemPhase.FORMATTING or tag.fs_type not in _TYPES or not tag.uuid:
+    if tag.phase is not FilesystemPhase.FORMATTING or tag.fs_type not in FILESYSTEMS or not tag.uuid:
         raise FilesystemMismatch(f"its filesystem tag {tag.to_text()!r} does not permit mkfs")
     await _require_free(device)
     contents = await read_contents(device, tag)

@@ -173,7 +173,7 @@ class SqliteStore:
             return
         has_log = self._path.with_name(f"{self._path.name}-wal").exists()
         how = "mode=ro" if has_log else "immutable=1"  # the former would begin a log
-        with closing(sqlite3.connect(f"{self._path.as_uri()}?{how}", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             raise StateUnusable(

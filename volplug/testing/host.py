@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from volplug.errors import MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
 from volplug.models import (
+    FILESYSTEMS,
     ContentKind,
     Contents,
     FilesystemPhase,
@@ -64,7 +65,7 @@ class MemoryHost:
         self.holders: dict[str, set[str]] = {}
         self.read_only: set[str] = set()
         self.busy_targets: dict[str, str] = {}
-        self.programs: tuple[str, ...] = ("btrfs", "ext4", "xfs")
+        self.programs: tuple[str, ...] = FILESYSTEMS
 
     def disk(self, device: str) -> Disk:
         """Return what a device holds; a new device is blank."""
@@ -133,6 +134,8 @@ class MemoryHost:
         disk = self.disk(request.source.device)
         if disk.fs_type != request.fs_type:
             raise MountFailed(f"{request.source.device} holds no {request.fs_type}")
+        if request.target in self.mounts:
+            raise MountFailed(f"{request.target} has something mounted already")
         self.mounts[request.target] = request.source.device
 
     async def unmount(self, target: str) -> None:

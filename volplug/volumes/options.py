@@ -184,7 +184,10 @@ def _profile(name: str, info: DriverInfo, defaults: Defaults) -> dict[str, str]:
     profiles = {"default": {}, **info.profiles, **defaults.profiles}
     if name not in profiles:
         raise InvalidOption(f"unknown profile {name!r}", f"Profiles are {', '.join(sorted(profiles))}")
-    return canonical_names(profiles[name], info)
+    options = canonical_names(profiles[name], info)
+    if misplaced := sorted(options.keys() & {"backend", "profile"}):
+        raise InvalidOption(f"profile {name!r} sets {misplaced[0]!r}, which profiles cannot")
+    return options
 
 
 def _filesystem(text: str) -> str:

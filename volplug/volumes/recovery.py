@@ -37,12 +37,13 @@ class Recovery:
         """Lock every volume that is remembered or found mounted, and return what recovers and unlocks it."""
         names = {entry.name for entry in self._site.ledger.entries()}
         names |= {PurePath(path).name for path in await self._site.host.mounts_below(self._site.mount_root)}
+        retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
         slots = [self._site.slots.of(name) for name in sorted(names)]
         for slot in slots:
             await slot.acquire()
-        return [asyncio.create_task(self._recover_one(slot)) for slot in slots]
+        return [asyncio.create_task(self._recover_one(slot, retry_s)) for slot in slots]
 
-    async def _recover_one(self, slot: Slot, retry_s: float = _FIRST_RETRY_S) -> None:
+    async def _recover_one(self, slot: Slot, retry_s: float) -> None:
         """Recover a volume whose lock is held, then unlock it; tried again later if that fails."""
         try:
             await self._settle_what_was_left(slot.name)

@@ -171,7 +171,7 @@ class VolumeService:
                 request = self._read(name, options, backend)
             if existing is not None and existing.state is not VolumeState.DELETING:
                 check_same(request, existing)
-                if existing.state is not VolumeState.CREATING:
+                if existing.state not in {VolumeState.CREATING, VolumeState.ERROR}:
                     await site.ledger.remember(existing)
                     return
                 request = replace(request, spec=existing.spec)
@@ -198,7 +198,8 @@ class VolumeService:
         """End a desire that is reached or was answered with an error: nobody waits for it any more."""
         entry = self._site.ledger.get(name)
         if entry is not None and entry.desired is desired:
-            await self._site.ledger.put(replace(entry, desired=Desired.NONE))
+            before = Desired.MOUNTED if entry.is_claimed else Desired.NONE
+            await self._site.ledger.put(replace(entry, desired=before))
 
     async def _let_go_of_kept(self, name: str) -> None:
         """Detach in time what a failed Remove may have released but not deleted."""

@@ -5,44 +5,55 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from volplug import __version__
+
+if TYPE_CHECKING:
+    from volplug.config import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="volplug", description="Docker volume plugin: block storage that follows your containers."
     )
     parser.add_argument("--version", action="version", version=f"volplug {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve Docker's volume plugin protocol in the foreground")
-    _add_setting_flags(serve)
-    given = vars(parser.parse_args(arguments))
-    given.pop("command")
-    return _serve({name: value for name, value in given.items() if value is not None})
+    commands.add_parser(
+        "serve", help="serve Docker's volume plugin protocol in the foreground", add_help=False
+    )
+    _, rest = parser.parse_known_args(given)
+    return _serve(rest)
 
 
-def _add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """Give every setting its flag; those with tables stay in the configuration file."""
-    from volplug.config import Settings
+def serving_settings(arguments: Sequence[str]) -> Settings:
+    """Read the settings of `volplug serve`: flags, environment, file.
 
+    Raises:
+        ConfigurationError: Naming the setting that is wrong and why.
+    """
+    from volplug.config import Settings, load_settings
+
+    parser = argparse.ArgumentParser(prog="volplug serve")
     parser.add_argument("--config", metavar="FILE", help="configuration file (/etc/volplug/config.toml)")
     for name in Settings.model_fields:
-        if name not in {"backends", "profiles"}:
+        if name not in {"backends", "profiles"}:  # tables stay in the file
             flag = name.replace("_", "-")
             parser.add_argument(
                 f"--{flag}", dest=name, metavar="VALUE", help=f"same as VOLPLUG_{name.upper()}"
             )
+    flags = vars(parser.parse_args(arguments))
+    return load_settings({name: value for name, value in flags.items() if value is not None})
 
 
-def _serve(flags: dict[str, str]) -> int:
+def _serve(arguments: Sequence[str]) -> int:
     from volplug.app import run
-    from volplug.config import load_settings
     from volplug.errors import VolplugError
 
     try:
-        run(load_settings(flags))
+        run(serving_settings(arguments))
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
         return 1

@@ -25,6 +25,7 @@ from volplug.log import configure_logging
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
 from volplug.state_dir import check_state_id, lock_state_dir
+from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.options import Defaults
@@ -35,8 +36,12 @@ _LOG = structlog.get_logger(__name__)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     """Serve until SIGTERM. Ends the process: a thread that hangs on a dead device must not keep it.
+
+    Args:
+        settings: Checked already.
+        on_step: Told of every change of the world, on whatever thread makes it; for tests of crashes.
 
     Raises:
         VolplugError: If this process cannot serve at all.
@@ -46,7 +51,7 @@ def run(settings: Settings) -> None:
     plugin_socket = PluginSocket.open(settings.socket)
     loop = uvloop.new_event_loop()
     try:
-        loop.run_until_complete(_serve(settings, plugin_socket))
+        loop.run_until_complete(_serve(settings, plugin_socket, on_step))
     finally:
         plugin_socket.close()
     # Not loop.close(): that would cancel work which the next start can finish better than a cancellation.
@@ -55,17 +60,17 @@ def run(settings: Settings) -> None:
     os._exit(0)
 
 
-async def _serve(settings: Settings, plugin_socket: PluginSocket) -> None:
+async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnStep) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    drivers = build_drivers(settings)
+    drivers = build_drivers(settings, on_step)
     volumes: Volumes
     service: VolumeService | None = None
     store: SqliteStore | None = None
     try:
         check_state_id(settings.state_dir, settings.resolved_state_marker)
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
-        volumes = service = await _build_service(settings, drivers, store)
+        volumes = service = await _build_service(settings, drivers, store, on_step)
         await service.start()
     except HostError as error:
         _LOG.error("serving nothing until restarted", error=str(error))
@@ -93,30 +98,35 @@ async def _stop(server: PluginServer, service: VolumeService | None, store: Sqli
         _LOG.warning("stopped with work unfinished; the next start goes on with it")
 
 
-def build_drivers(settings: Settings) -> dict[str, Driver]:
+def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str, Driver]:
     """Build the drivers of all configured backends; none asks its backend anything yet."""
     return {
         name: driver_factory(table.driver)(
-            BackendConfig(name, settings.node_id, settings.cluster, settings.state_dir, table.driver_settings)
+            BackendConfig(
+                name, settings.node_id, settings.cluster, settings.state_dir, table.driver_settings, on_step
+            )
         )
         for name, table in settings.configured_backends.items()
     }
 
 
-async def _build_service(settings: Settings, drivers: dict[str, Driver], store: SqliteStore) -> VolumeService:
+async def _build_service(
+    settings: Settings, drivers: dict[str, Driver], store: SqliteStore, on_step: OnStep
+) -> VolumeService:
     loaded = await store.load()
     if loaded.set_aside is not None:
         _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
     site = Site(
         backends=drivers,
         default_backend=settings.default_backend,
-        host=Machine(),
-        ledger=Ledger(store, loaded.entries, loaded.engine),
+        host=Machine(on_step),
+        ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
         mount_root=str(settings.resolved_mount_root),
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         limits=Limits(
             slow_answer_s=settings.slow_answer_s, answer_s=settings.answer_s, linger_s=settings.linger_s
         ),
+        on_step=on_step,
     )
     defaults = Defaults(
         fs_type=settings.default_fs,

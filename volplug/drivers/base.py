@@ -23,6 +23,7 @@ from typing import Protocol
 
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB
+from volplug.steps import OnStep, unannounced
 
 
 class Scope(StrEnum):
@@ -75,6 +76,7 @@ class BackendConfig:
         cluster: Name shared by the hosts that share volumes; may be empty for drivers of one host.
         state_dir: This host's state directory.
         settings: The rest of the backend's table in the configuration file; each driver checks its own.
+        on_step: To be told of every change that the driver makes to this host between two answers.
     """
 
     name: str
@@ -82,6 +84,7 @@ class BackendConfig:
     cluster: str
     state_dir: Path
     settings: Mapping[str, object] = field(default_factory=dict)
+    on_step: OnStep = unannounced
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,14 @@ from volplug.host import contents, devices, directories, filesystems, holders, m
 from volplug.host.base import MountRequest
 from volplug.host.threads import blocking
 from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
+from volplug.steps import OnStep, WorldStep, unannounced
 
 
 class Machine:
     """This machine. Thin: each call is one function of a sibling module, in a thread where it may block."""
+
+    def __init__(self, on_step: OnStep = unannounced) -> None:
+        self._on_step = on_step
 
     async def filesystems(self) -> Sequence[str]:
         """See `Host`."""
@@ -47,15 +51,16 @@ class Machine:
 
     async def mount(self, request: MountRequest) -> None:
         """See `Host`."""
-        await blocking(mounts.mount, request)
+        await blocking(mounts.mount, request, self._on_step)
 
     async def unmount(self, target: str) -> None:
         """See `Host`."""
-        await blocking(mounts.unmount, target)
+        await blocking(mounts.unmount, target, self._on_step)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """See `Host`."""
         await blocking(directories.make_data_directory, target, subpath, spec)
+        self._on_step(WorldStep.DATA_DIRECTORY_MADE)
 
     async def has_data_directory(self, target: str, subpath: str) -> bool:
         """See `Host`."""

@@ -17,6 +17,7 @@ from volplug.host.devices import device_number
 from volplug.host.mount_options import refused_options, split_options
 from volplug.host.mountinfo import MountEntry
 from volplug.models import MountSource, MountState
+from volplug.steps import OnStep, WorldStep, unannounced
 
 _UMOUNT_NOFOLLOW: Final = 8
 # How filesystems show that they stopped writing after an error; newer kernels say `emergency_ro` for ext4.
@@ -26,7 +27,7 @@ _MAX_LAYERS: Final = 64
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def mount(request: MountRequest) -> None:
+def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
     """Create the bare directory and mount on it.
 
     The directory has mode 0000: what writes to it by mistake while nothing is mounted fails, root excepted.
@@ -36,6 +37,7 @@ def mount(request: MountRequest) -> None:
     """
     target = _resolved(request.target)
     _make_bare_directory(target)
+    on_step(WorldStep.BARE_DIRECTORY_MADE)
     flags, data = split_options(request.fs_type, request.options)
     arguments = (request.source.device, target, request.fs_type)
     result = _libc.mount(*(os.fsencode(text) for text in arguments), ctypes.c_ulong(flags), os.fsencode(data))
@@ -46,7 +48,7 @@ def mount(request: MountRequest) -> None:
         raise _mount_failure(request, code, data)
 
 
-def unmount(target: str) -> None:
+def unmount(target: str, on_step: OnStep = unannounced) -> None:
     """Unmount every layer and remove the bare directory; nothing mounted is success.
 
     Removing the directory also ends copies of the mount that other mount namespaces inherited at that very
@@ -68,6 +70,7 @@ def unmount(target: str) -> None:
             raise MountFailed(f"unmounting {target} failed: {os.strerror(code)}")
     else:
         raise MountFailed(f"unmounting {target} failed: after {_MAX_LAYERS} layers there is still one")
+    on_step(WorldStep.UNMOUNTED_BEFORE_RMDIR)
     with contextlib.suppress(OSError):
         os.rmdir(target)
 

@@ -16,6 +16,7 @@ import structlog
 
 from volplug.errors import HostError
 from volplug.models import Volume
+from volplug.steps import OnStep, WorldStep, unannounced
 
 _LOG = structlog.get_logger(__name__)
 
@@ -118,9 +119,14 @@ class Ledger:
     """The entries, in memory and in the store."""
 
     def __init__(
-        self, store: Store, entries: Iterable[Entry] = (), engine: EngineIdentity | None = None
+        self,
+        store: Store,
+        entries: Iterable[Entry] = (),
+        engine: EngineIdentity | None = None,
+        on_step: OnStep = unannounced,
     ) -> None:
         self._store = store
+        self._on_step = on_step
         self._entries = {entry.name: entry for entry in entries}
         self._engine = engine
         self._unsaved: set[str] = set()
@@ -155,6 +161,7 @@ class Ledger:
         """
         try:
             await self._store.save(entry, durable=durable)
+            self._on_step(WorldStep.LEDGER_WRITTEN)
         except HostError as error:
             self._unsaved.add(entry.name)
             _LOG.error("not recorded", volume=entry.name, error=str(error))  # no bug of ours

@@ -33,6 +33,7 @@ from volplug.models import (
     VolumeSpec,
     VolumeState,
 )
+from volplug.steps import OnStep, WorldStep, unannounced
 from volplug.volumes.convergence import (
     PASSIVE_STEPS,
     Device,
@@ -114,11 +115,13 @@ class Run:
         host: Host,
         patience: Patience,
         before_change: Callable[[Volume | None], Awaitable[None]],
+        on_step: OnStep = unannounced,
     ) -> None:
         self._job = job
         self._host = host
         self._patience = patience
         self._before_change = before_change
+        self._on_step = on_step
         self.volume = job.known
         self._record: Record | None = None
         self._source: MountSource | None = None
@@ -152,6 +155,8 @@ class Run:
                         f"step {step} was repeated without effect", "See the log of volplug"
                     )
                 await self._ACTIONS[step](self)
+                if step not in PASSIVE_STEPS:
+                    self._on_step(WorldStep[step.name])
         except VolplugError as error:
             raise error.in_context(self._context()) from error.__cause__
         return self.volume

@@ -10,6 +10,7 @@ from volplug.drivers.base import Driver
 from volplug.errors import ConfigurationError
 from volplug.host.base import Host
 from volplug.models import Volume, VolumeSpec
+from volplug.steps import OnStep, unannounced
 from volplug.volumes.convergence import Goal
 from volplug.volumes.ledger import Desired, Entry, Ledger
 from volplug.volumes.run import Job, Patience, Run
@@ -60,6 +61,7 @@ class Site:
         limits: Times of the Docker edge.
         slots: Locks.
         timers: What is scheduled.
+        on_step: Told of every change of the world.
     """
 
     backends: Mapping[str, Driver]
@@ -72,6 +74,7 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     slots: Slots = field(default_factory=Slots)
     timers: Timers = field(default_factory=Timers)
+    on_step: OnStep = unannounced
 
     def driver(self, backend: str) -> Driver:
         """Return the driver of a backend.
@@ -126,7 +129,7 @@ class Site:
                 now = self.ledger.get(name) or Entry(name, backend)
                 await self.ledger.put(replace(now, record=volume, desired=_DESIRES[goal]))
 
-        run = Run(job, self.host, self.patience, before_change)
+        run = Run(job, self.host, self.patience, before_change, self.on_step)
         try:
             return await run.to_goal()
         finally:

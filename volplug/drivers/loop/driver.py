@@ -36,6 +36,7 @@ from volplug.host import devices, loopdev
 from volplug.host.threads import blocking
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import format_size
+from volplug.steps import OnStep, WorldStep, unannounced
 
 _ALLOCATIONS: Final = ("preallocated", "sparse")
 _INFO: Final = DriverInfo(
@@ -74,13 +75,21 @@ def build(config: BackendConfig) -> LoopDriver:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"backends.{config.name}.{where}: {first['msg']}") from error
     directory = settings.directory or config.state_dir / "backends" / config.name
-    return LoopDriver(config.name, config.node_id, directory, settings.overcommit)
+    return LoopDriver(config.name, config.node_id, directory, settings.overcommit, config.on_step)
 
 
 class LoopDriver:
     """Volumes in one directory of this host. See `volplug.drivers.base.Driver` for the contract."""
 
-    def __init__(self, backend: str, node_id: str, directory: Path, overcommit: float = 1.0) -> None:
+    def __init__(
+        self,
+        backend: str,
+        node_id: str,
+        directory: Path,
+        overcommit: float = 1.0,
+        on_step: OnStep = unannounced,
+    ) -> None:
+        self._on_step = on_step
         self._backend = backend
         self._node_id = node_id
         self._directory = directory
@@ -166,6 +175,7 @@ class LoopDriver:
         except Exception:
             self._records.remove(spec.name)
             raise
+        self._on_step(WorldStep.LOOP_IMAGE_MADE)
         available = replace(volume, state=VolumeState.AVAILABLE)
         self._records.write(available)
         return available
@@ -192,6 +202,7 @@ class LoopDriver:
             created_at=datetime.now(UTC).replace(microsecond=0),
         )
         self._records.write(volume)
+        self._on_step(WorldStep.LOOP_RECORD_BEGUN)
         return volume
 
     def _delete(self, volume: Volume) -> None:
@@ -200,6 +211,7 @@ class LoopDriver:
         if device is not None:
             raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
         self._images.remove(volume.name, partial(self._mark_as_deleting, record))
+        self._on_step(WorldStep.LOOP_IMAGE_REMOVED)
         self._records.remove(volume.name)
         self._last_devices.pop(volume.volume_id, None)
 
@@ -207,6 +219,7 @@ class LoopDriver:
         """Make a crash in the middle show; on a full disk it shows as a volume without its image."""
         with suppress(HostError):
             self._records.write(replace(record, state=VolumeState.DELETING))
+        self._on_step(WorldStep.LOOP_RECORD_DELETING)
 
     def _get(self, name: str) -> Volume | None:
         record = self._records.read(name)
@@ -262,6 +275,7 @@ class LoopDriver:
         try:
             path = str(self._images.path(volume.name))
             device = loopdev.attach(path, volume.volume_id, discards=is_sparse)
+            self._on_step(WorldStep.LOOP_CONFIGURED)
         except VolumeInUse:
             found = self._device(record)
             if found is None:

@@ -108,7 +108,8 @@ class Recorder:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._serve(reader, writer)
+            with contextlib.suppress(asyncio.CancelledError):  # by _stop; asyncio logs a task that ends so
+                await self._serve(reader, writer)
         finally:
             self._connections.discard(task)
             await _close(writer)

@@ -9,6 +9,7 @@ from tests.engine.use import IMAGE, create, inspect, mounted, refusal, run, star
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
+from tests.lab.waiting import wait_until
 
 pytestmark = ENGINE
 
@@ -25,7 +26,9 @@ def test_a_container_goes_on_without_volplug_and_with_it_again(
     writer.goes_on()
     said = writer.last_said()
     assert writer.read_by_another() >= said
-    assert len(mounted(empty_engine, shared_volplug)) == 1
+    # volplug may find out now whether the writer, which it met in its former life, is still there.
+    wait_until(lambda: len(mounted(empty_engine, shared_volplug)) == 1, 20, "the volume is mounted")
+    writer.goes_on()
     said = writer.remove()
     wait_until_released(empty_engine, shared_volplug)
     assert writer.read_by_another() >= said
@@ -46,21 +49,38 @@ def test_without_volplug_nothing_starts_and_nothing_is_forgotten(
     empty_engine.docker("volume", "rm", "db")
 
 
+def test_a_container_that_is_started_while_volplug_restarts_waits_for_it(
+    empty_engine: Engine, shared_volplug: VolplugProcess
+) -> None:
+    create(empty_engine, "db")
+    shared_volplug.kill()
+    tries = empty_engine.log_text.count("Unable to connect to plugin")
+    with ThreadPoolExecutor() as together:
+        waiting = together.submit(run, empty_engine, "-v", "db:/volume", script="echo late")
+        wait_until(
+            lambda: empty_engine.log_text.count("Unable to connect to plugin") > tries, 10, "Docker tries"
+        )
+        shared_volplug.start()
+        assert waiting.result() == "late\n"
+    empty_engine.docker("volume", "rm", "db")
+
+
 def test_containers_that_ended_without_volplug_do_not_keep_their_volumes(
     empty_engine: Engine, shared_volplug: VolplugProcess
 ) -> None:
     """Docker asks in vain for 15 s, sends no Unmount then, and never tries again."""
-    for name in ("stopped", "removed"):
+    for name in ("stopped", "removed", "used-again"):
         create(empty_engine, name)
         start(empty_engine, name, "-v", f"{name}:/volume")
     shared_volplug.kill()
     with ThreadPoolExecutor() as together:
-        together.submit(empty_engine.docker, "stop", "stopped")
-        together.submit(empty_engine.docker, "rm", "-f", "removed")
+        for command in (("stop", "stopped"), ("rm", "-f", "removed"), ("rm", "-f", "used-again")):
+            together.submit(empty_engine.docker, *command)
     shared_volplug.start()
     empty_engine.docker("volume", "rm", "removed")
+    run(empty_engine, "-v", "used-again:/volume")
     empty_engine.docker("start", "stopped")
     empty_engine.docker("stop", "stopped")
     wait_until_released(empty_engine, shared_volplug)
     empty_engine.docker("rm", "stopped")
-    empty_engine.docker("volume", "rm", "stopped")
+    empty_engine.docker("volume", "rm", "stopped", "used-again")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.dockerd import Dockerd
 from tests.engine.use import (
     IMAGE,
     SMALL,
@@ -63,6 +64,35 @@ def test_containers_that_start_together_use_one_new_volume(
     wait_until_released(empty_engine, shared_volplug)
     assert run(empty_engine, "-v", "fresh:/volume", script="sort /volume/notes").split() == list("012345")
     empty_engine.docker("volume", "rm", "fresh")
+
+
+def test_one_container_has_a_volume_at_two_places(empty_engine: Engine) -> None:
+    create(empty_engine, "twice")
+    places = ("-v", "twice:/here", "-v", "twice:/there")
+    assert run(empty_engine, *places, script="echo seen >/here/file && cat /there/file") == "seen\n"
+    empty_engine.docker("volume", "rm", "twice")
+
+
+def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
+    create(empty_engine, "full")
+    fill = "dd if=/dev/zero of=/volume/file bs=1M count=32 2>&1; rm /volume/file; echo small >/volume/file"
+    shown = run(empty_engine, "-v", "full:/volume", script=f"{fill} && sync && cat /volume/file")
+    assert "dd: error writing '/volume/file': No space left on device\n" in shown
+    assert shown.endswith("\nsmall\n")
+    empty_engine.docker("volume", "rm", "full")
+
+
+async def test_an_engine_finds_the_volumes_that_it_did_not_make(
+    empty_engine: Engine, shared_volplug: VolplugProcess
+) -> None:
+    """As an engine does whose own data were lost, or that is new on this machine."""
+    async with Dockerd(empty_engine.path(shared_volplug.socket)) as client:
+        await client.ok("Create", Name="found", Opts={"size": "16MiB"})
+    assert volumes(empty_engine) == ["found"]
+    run(empty_engine, "-v", "found:/volume", script="echo kept >/volume/file")
+    assert run(empty_engine, "-v", "found:/volume", script="cat /volume/file") == "kept\n"
+    assert inspect(empty_engine, "volume", "found")["Driver"] == "volplug"
+    empty_engine.docker("volume", "rm", "found")
 
 
 def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_volplug: VolplugProcess) -> None:

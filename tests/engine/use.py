@@ -71,18 +71,20 @@ def wait_until_released(engine: Engine, volplug: VolplugProcess) -> None:
 
 
 def everything_left(engine: Engine) -> list[str]:
-    """What tests left in an engine, once nothing of it goes away by itself any more."""
-    left: list[str] = []
+    """What tests left in an engine: containers and volumes, and mounts and devices that stay."""
+    containers = engine.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
+    left = [f"container {name}" for name in containers] + [f"volume {name}" for name in volumes(engine)]
+    held: list[str] = []
 
-    def nothing_left() -> bool:
-        left[:] = _left_now(engine)
-        return not left
+    def nothing_held() -> bool:
+        held[:] = _held_now(engine)
+        return not held or bool(left)
 
     try:
-        wait_until(nothing_left, RELEASE_TIMEOUT_S, "the engine is empty")
+        wait_until(nothing_held, RELEASE_TIMEOUT_S, "nothing is mounted or attached")
     except WaitTimeoutError:
-        return left
-    return []
+        return held
+    return left + held
 
 
 def remove_everything(engine: Engine) -> None:
@@ -93,13 +95,9 @@ def remove_everything(engine: Engine) -> None:
             engine.docker(*command.split(), "--force", name, check=False)
 
 
-def _left_now(engine: Engine) -> list[str]:
-    containers = engine.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
+def _held_now(engine: Engine) -> list[str]:
     own = str(engine.directory / "data")  # dockerd binds its directory onto itself
     places = leftovers.mounted_below(engine.directory, engine.path("/proc/1/mountinfo"))
-    return [
-        *(f"container {name}" for name in containers),
-        *(f"volume {name}" for name in volumes(engine)),
-        *(f"mount {place}" for place in places if place != own),
-        *(f"loop device {each.name} of {each.image}" for each in loops.attached_below(engine.directory)),
+    return [f"mount {place}" for place in places if place != own] + [
+        f"loop device {each.name} of {each.image}" for each in loops.attached_below(engine.directory)
     ]

@@ -124,7 +124,10 @@ async def _build_service(
         mount_root=str(settings.resolved_mount_root),
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         limits=Limits(
-            slow_answer_s=settings.slow_answer_s, answer_s=settings.answer_s, linger_s=settings.linger_s
+            slow_answer_s=settings.slow_answer_s,
+            answer_s=settings.answer_s,
+            linger_s=settings.linger_s,
+            settle_s=settings.settle_s,
         ),
         on_step=on_step,
     )

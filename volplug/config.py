@@ -56,6 +56,7 @@ class Settings(BaseSettings):
         linger_s: How long a volume stays attached after its last unmount; unset for the driver's own default.
         slow_answer_s: To answer Create and Mount; Docker waits 120 s.
         answer_s: To answer everything else; Docker waits 60 s.
+        settle_s: How old an answered Mount must be before a trial release doubts it.
         log_level: debug, info, warning or error.
         backends: Name to table.
         profiles: Name to option defaults.
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     linger_s: float | None = Field(default=None, ge=0)
     slow_answer_s: float = Field(default=110, gt=0)
     answer_s: float = Field(default=50, gt=0)
+    settle_s: float = Field(default=60, ge=0)
     log_level: str = "info"
     backends: dict[str, BackendTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, str]] = Field(default_factory=dict)

@@ -24,13 +24,24 @@ async def crash(world: World, *, reboot: bool = False) -> None:
     await world.recover()
 
 
-async def test_a_mounted_and_counted_volume_stays_as_it_is(world: World) -> None:
-    await world.mounted()
+async def test_a_mounted_and_counted_volume_in_use_stays_as_it_is(world: World) -> None:
+    await world.create("v")
+    await world.mount("v", container="db")
+    world.clock.now_s += world.limits.settle_s
     before = world.entry()
     await crash(world)
+    assert world.timers.delays == [("v", world.limits.settle_s)]
     await world.run_timers()
     assert world.is_mounted()
     assert world.entry() == before
+
+
+async def test_a_counted_volume_whose_unmount_was_lost_while_nobody_listened_is_let_go(world: World) -> None:
+    await world.mounted()
+    await crash(world)
+    await world.run_timers()
+    await world.run_timers()
+    assert (world.is_mounted(), world.volume().holder) == (False, None)
 
 
 async def test_a_counted_volume_that_is_neither_mounted_nor_held_is_detached(world: World) -> None:
@@ -89,12 +100,14 @@ async def test_an_unmount_that_had_only_been_promised_happens(world: World) -> N
 
 async def test_a_mount_without_memory_is_kept_until_a_trial_passes(world: World) -> None:
     volume = await world.mounted()
+    world.occupy("v", "db")
     world.store.entries.clear()
     await crash(world)
     await world.run_timers()
     assert world.is_mounted()
     assert (world.entry().holders_unknown, world.entry().record) == (True, volume)
     assert (await world.service.get("v")).status["holdersUnknown"] is True
+    world.vacate("v")
     await world.service.remove("v")
     assert (world.host.mounts, world.cloud.volumes) == ({}, {})
 

@@ -96,7 +96,7 @@ async def releases(world: World) -> Releases:
 
 async def test_a_passed_trial_drops_the_counts_and_unmounts(world: World, releases: Releases) -> None:
     await world.mounted()
-    await releases.trial_release(world.entry())
+    await releases.trial_release(world.entry(), 0)
     assert world.host.mounts == {}
     entry = world.store.entries["v"]
     assert (entry.counts, entry.desired) == ({}, Desired.DETACHED)
@@ -109,7 +109,7 @@ async def test_a_trial_that_is_not_passed_puts_the_mount_back_and_keeps_the_coun
     world.occupy("v", "container web")
     world.host.disk(world.device()).is_dirty = True  # as every filesystem in use looks
     with pytest.raises(VolumeInUse) as held:
-        await releases.trial_release(world.entry())
+        await releases.trial_release(world.entry(), 0)
     assert "still in use by container web" in str(held.value)
     assert world.is_mounted()
     assert (world.entry().counts, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
@@ -122,7 +122,7 @@ async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, a
     await world.mount("v")
     world.clock.now_s += age_s
     with pytest.raises(VolumeInUse) as refused:
-        await releases.trial_release(world.entry())
+        await releases.trial_release(world.entry(), 0)
     assert str(refused.value) == (
         f"it was mounted for Docker {age_s:.0f} s ago and not unmounted. "
         f"Stop the container that uses it, or try again in {60 - age_s:.0f} s."
@@ -133,7 +133,7 @@ async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, a
 async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, releases: Releases) -> None:
     await world.mounted()
     with world.site.slots.of("v").mounting(), pytest.raises(VolumeInUse) as refused:
-        await releases.trial_release(world.entry())
+        await releases.trial_release(world.entry(), 0)
     assert str(refused.value) == ("it is being mounted. Wait for the container to start, then stop it.")
     assert world.is_mounted()
 
@@ -145,7 +145,7 @@ async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, 
     await world.ledger.put(Entry("v", "memory", holders_unknown=True))
     world.cloud.outage = BackendUnavailable("no route to the cloud")
     with pytest.raises(BackendUnavailable):
-        await releases.trial_release(world.entry())
+        await releases.trial_release(world.entry(), 0)
     assert world.is_mounted()
     assert world.entry().holders_unknown
 

@@ -56,7 +56,7 @@ class Bench:
         async def note(volume: Volume | None) -> None:
             self.changes.append(volume)
 
-        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, known, spec)
+        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, spec)
         return Run(job, self.host, IMPATIENT, note)
 
     async def to(
@@ -328,7 +328,7 @@ async def test_the_first_change_and_only_it_is_announced(bench: Bench) -> None:
 
 async def test_nothing_is_changed_if_the_announcement_fails(bench: Bench) -> None:
     volume = await bench.volume()
-    job = Job("mount", Goal.MOUNTED, "v", "memory", bench.driver, TARGET)
+    job = Job("mount", Goal.MOUNTED, "v", "memory", bench.driver, TARGET, 0)
 
     async def fail(_: Volume | None) -> None:
         raise BackendUnavailable("the state file cannot be used")

@@ -219,6 +219,7 @@ class World:
     async def mount(self, name: str, mount_id: str = "c1", *, container: str = "") -> str:
         """Mount a volume, and start a container on it if one is named."""
         path = await self.service.mount(name, mount_id, Caller())
+        await asyncio.sleep(0)  # the answer goes out
         if container:
             self.occupy(name, container)
         return path

@@ -45,7 +45,8 @@ class Entry:
         name: Docker's name.
         backend: Name of the backend that has it.
         counts: Answered mounts per mount ID. A counter, not a set: `docker cp` repeats a container's ID.
-        suspects: IDs counted by an engine that has since restarted; it may have forgotten them.
+        suspects: IDs in doubt: counted by an engine that has since restarted and may have forgotten them, or
+            counted for an answer that has perhaps not gone out.
         desired: What is still to be reached.
         record: The volume as the backend last described it.
         holders_unknown: Found mounted with no memory of who asked for it.

@@ -74,8 +74,11 @@ class Recovery:
         if is_mounted and entry.desired is Desired.NONE and not entry.counts:
             _LOG.warning("mounted, but nothing says for whom", volume=name)
             await site.ledger.put(replace(await self._identify(entry), holders_unknown=True))
+            self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
+            # An Unmount that was sent while nobody listened is lost for ever.
+            self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed or entry.desired is not Desired.NONE:
             await site.ledger.put(replace(entry.without_claims(), desired=Desired.DETACHED))

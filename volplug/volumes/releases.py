@@ -36,10 +36,14 @@ class Releases:
         slot = self._site.slots.of(name)
         self._site.timers.schedule(name, delay_s, partial(self._try_to_settle, slot))
 
-    async def trial_release(self, entry: Entry) -> Entry:
+    async def trial_release(self, entry: Entry, patience_s: float) -> Entry:
         """Find out whether anybody really uses a volume that is counted as used; the caller holds its lock.
 
         Passed: the counts are dropped and the volume is unmounted. Not passed: it is mounted again as it was.
+
+        Args:
+            entry: The volume.
+            patience_s: How long to wait for its last user to go.
 
         Returns:
             The entry without claims.
@@ -52,7 +56,7 @@ class Releases:
         self._refuse_if_recent(entry)
         was_mounted = await site.host.mount_state(site.target(name), None) is not MountState.NONE
         try:
-            await site.converge("release", name, entry.backend, Goal.RELEASED)
+            await site.converge("release", name, entry.backend, Goal.RELEASED, patience_s=patience_s)
         except VolplugError:
             if was_mounted:
                 await site.converge("put back", name, entry.backend, Goal.MOUNTED)
@@ -65,7 +69,7 @@ class Releases:
     async def is_released_by_trial(self, entry: Entry) -> bool:
         """Try a trial release that nobody waits for; tell whether it passed."""
         try:
-            await self.trial_release(entry)
+            await self.trial_release(entry, self._site.patience.mount_s)
         except VolplugError as error:
             _LOG.info("counts kept", volume=entry.name, reason=str(error))
             return False

@@ -65,7 +65,8 @@ class Patience:
 
     Attributes:
         release_s: For the last user of a device to go, after an unmount: namespaces end late.
-        mount_s: The same before a format or a check; whoever holds a device then rarely lets go.
+        mount_s: The same where whoever holds the device rarely lets go: before a format or a check, and in a
+            trial that nobody waits for.
         backend_s: For a backend to leave a state such as detaching.
         poll_s: Between two looks at the backend.
     """
@@ -87,6 +88,7 @@ class Job:
         backend: Name of the backend.
         driver: The backend's driver.
         target: Where the volume's filesystem is mounted on this host.
+        patience_s: How long to wait for the last user of the device to go.
         known: The volume as last described, or None.
         spec: What to create, for PRESENT.
     """
@@ -97,6 +99,7 @@ class Job:
     backend: str
     driver: Driver
     target: str
+    patience_s: float
     known: Volume | None = None
     spec: VolumeSpec | None = None
 
@@ -289,8 +292,7 @@ class Run:
         self._contents = await self._host.read_contents(self._known_source(), self._known_volume().filesystem)
 
     async def _test_release(self) -> None:
-        patience_s = self._patience.mount_s if self._job.goal is Goal.MOUNTED else self._patience.release_s
-        is_held = await self._host.is_held(self._known_source(), patience_s)
+        is_held = await self._host.is_held(self._known_source(), self._job.patience_s)
         self._kernel = Kernel.HELD if is_held else Kernel.FREE
 
     async def _create(self) -> None:

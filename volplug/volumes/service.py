@@ -109,6 +109,7 @@ class VolumeService:
             try:
                 mounted = await self._answered(self._mount(slot), site.limits.slow_answer_s, context)
                 await self._count(name, mount_id, client, mounted.backend)
+                self._keep(asyncio.ensure_future(self._confirm(name, mount_id)))
             except (ClientGone, OperationTimeout):
                 self._let_go_of_lost_mount(slot, may_retry=True)
                 raise
@@ -177,7 +178,7 @@ class VolumeService:
                 request = replace(request, spec=existing.spec)
             await self._check_can_format(request.spec.fs_type)
             try:
-                await site.converge("create", name, backend, Goal.PRESENT, request.spec)
+                await site.converge("create", name, backend, Goal.PRESENT, spec=request.spec)
             finally:
                 await self._withdraw(name, Desired.PRESENT)
                 self._lookups.forget(name)
@@ -214,7 +215,7 @@ class VolumeService:
             backend = await self._backend_of(name)
             entry = site.ledger.get(name)
             if entry is not None and (entry.is_claimed or site.slots.of(name).pending):
-                await self._releases.trial_release(entry)
+                await self._releases.trial_release(entry, site.patience.release_s)
             try:
                 await site.converge("remove", name, backend, Goal.ABSENT)
             except Exception:
@@ -233,13 +234,20 @@ class VolumeService:
             return _Mounted(site.mountpoint(slot.name, volume), backend)
 
     async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:
-        """Count a Mount just before its answer: one that crashes before it was never promised."""
+        """Count a Mount just before its answer, as a suspect: a crash may keep the answer from going out."""
         if client.is_gone():
             raise ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
         ledger = self._site.ledger
         entry = ledger.get(name) or Entry(name, backend)
         counted = entry.with_mount(mount_id, self._site.boot_clock())
-        await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
+        suspects = counted.suspects | {mount_id}
+        await ledger.put(replace(counted, suspects=suspects, desired=Desired.MOUNTED, last_error=""))
+
+    async def _confirm(self, name: str, mount_id: str) -> None:
+        """Trust a counted Mount once its answer is on its way, which it is when this task gets its turn."""
+        entry = self._site.ledger.get(name)
+        if entry is not None and mount_id in entry.suspects:
+            await self._site.ledger.put(replace(entry, suspects=entry.suspects - {mount_id}))
 
     def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
         """Let go of what an unanswered Mount attached, or still attaches; a retry ends that."""

@@ -109,7 +109,14 @@ class Site:
         return self.slots.of(name).pending > 0 or (entry is not None and entry.is_claimed)
 
     async def converge(
-        self, operation: str, name: str, backend: str, goal: Goal, spec: VolumeSpec | None = None
+        self,
+        operation: str,
+        name: str,
+        backend: str,
+        goal: Goal,
+        *,
+        spec: VolumeSpec | None = None,
+        patience_s: float | None = None,
     ) -> Volume | None:
         """Bring a volume to the goal; the caller holds its lock.
 
@@ -122,7 +129,9 @@ class Site:
         entry = self.ledger.get(name)
         known = entry.record if entry and entry.backend == backend else None
         driver = self.driver(backend)
-        job = Job(operation, goal, name, backend, driver, self.target(name), known, spec)
+        if patience_s is None:
+            patience_s = self.patience.mount_s if goal is Goal.MOUNTED else self.patience.release_s
+        job = Job(operation, goal, name, backend, driver, self.target(name), patience_s, known, spec)
 
         async def before_change(volume: Volume | None) -> None:
             if goal in _DESIRES:

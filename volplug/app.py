@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,11 +17,12 @@ from volplug import __version__
 from volplug.config import Settings
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
+from volplug.engine_peer import is_engine_alive
 from volplug.errors import HostError
 from volplug.handlers.plugin import PluginHandler, Volumes
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
-from volplug.host.process import wait_for_programs
+from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.log import configure_logging
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
@@ -33,6 +35,7 @@ from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Limits, Site
 
 _LOG = structlog.get_logger(__name__)
+_WORK_ENDS_S: Final = STOP_TIMEOUT_S - 1
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -63,6 +66,8 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
 async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnStep) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    if os.getpid() == 1:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
     drivers = build_drivers(settings, on_step)
     volumes: Volumes
     service: VolumeService | None = None
@@ -87,11 +92,8 @@ async def _stop(server: PluginServer, service: VolumeService | None, store: Sqli
     """Answer what can be answered in time, detach what lingers; mounts stay, Docker's containers use them."""
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
-            if service is not None:
-                await asyncio.gather(server.stop(), service.stop(STOP_TIMEOUT_S))
-            else:
-                await server.stop()
-            await wait_for_programs(STOP_TIMEOUT_S)
+            work = [service.stop(_WORK_ENDS_S)] if service is not None else []
+            await asyncio.gather(server.stop(), wait_for_programs(_WORK_ENDS_S), *work)
             if store is not None:
                 await store.close()
     except TimeoutError:
@@ -130,6 +132,7 @@ async def _build_service(
             settle_s=settings.settle_s,
         ),
         on_step=on_step,
+        is_engine_alive=is_engine_alive,
     )
     defaults = Defaults(
         fs_type=settings.default_fs,

@@ -18,9 +18,20 @@ def identify_engine(peer: socket.socket) -> EngineIdentity | None:
     """Return the engine's process and its start time; None for other clients and across pid namespaces."""
     try:
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid = _CREDENTIALS.unpack(raw)[0]
-        if pid <= 0:
-            return None
+    except OSError:
+        return None
+    return _engine_process(_CREDENTIALS.unpack(raw)[0])
+
+
+def is_engine_alive(engine: EngineIdentity) -> bool:
+    """Tell whether this run of the engine still exists: several engines may share one plugin."""
+    return _engine_process(engine.pid) == engine
+
+
+def _engine_process(pid: int) -> EngineIdentity | None:
+    if pid <= 0:
+        return None
+    try:
         name, _, rest = (
             Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from pathlib import Path
 from typing import Final
 
-from volplug.errors import AlreadyRunning, HostError, StateUnusable
+from volplug.errors import AlreadyRunning, HostError
+from volplug.host.directory_id import mark_directory
 
 _ID_FILE: Final = "state-id"
 _LOCK_FILE: Final = "lock"
@@ -50,44 +50,7 @@ def lock_state_dir(directory: Path) -> int:
 def check_state_id(directory: Path, marker: Path | None) -> None:
     """Check that this is the directory that was used before, and mark both sides at the first use.
 
-    The directory's own id is written before the copy: a crash between the two is a first use again.
-
     Raises:
-        StateUnusable: If the copy names another directory than this one.
+        StateUnusable: If the marker names another directory than this one.
     """
-    own = _read_id(directory / _ID_FILE)
-    copy = _read_id(marker) if marker is not None else ""
-    if copy and copy != own:
-        found = f"has id {own[:8]}" if own else "has no id"
-        raise StateUnusable(
-            f"state directory {directory} is not the one used before: it {found}, {marker} says {copy[:8]}",
-            "Is its disk not mounted, or a setting reverted by an upgrade? "
-            f"To use this directory all the same, remove {marker}",
-        )
-    if not own:
-        own = uuid.uuid4().hex
-        _write_id(directory / _ID_FILE, own)
-    if marker is not None and not copy:
-        _write_id(marker, own)
-
-
-def _read_id(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateUnusable(f"{path} cannot be read: {error}") from error
-
-
-def _write_id(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        with temporary.open("w", encoding="ascii") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError as error:
-        raise StateUnusable(f"{path} cannot be written: {error.strerror}") from error
+    mark_directory(directory / _ID_FILE, marker, "state directory")

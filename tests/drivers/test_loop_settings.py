@@ -5,7 +5,7 @@ import pytest
 from tests.drivers.loop_volumes import driver_of, spec_of
 from volplug.drivers.base import BackendConfig, Scope
 from volplug.drivers.loop import build
-from volplug.errors import ConfigurationError, InvalidOption
+from volplug.errors import BackendUnavailable, ConfigurationError, InvalidOption
 
 
 def config_of(state_dir: Path, **settings: object) -> BackendConfig:
@@ -14,7 +14,27 @@ def config_of(state_dir: Path, **settings: object) -> BackendConfig:
 
 async def test_volumes_lie_below_the_state_directory_by_default(tmp_path: Path) -> None:
     await build(config_of(tmp_path)).create(spec_of())
-    assert sorted(path.name for path in (tmp_path / "backends" / "disks").iterdir()) == ["v.img", "v.json"]
+    files = sorted(path.name for path in (tmp_path / "backends" / "disks").iterdir())
+    assert files == [".backend-id", "v.img", "v.json"]
+
+
+async def test_an_empty_directory_in_place_of_the_one_used_before_concludes_nothing(tmp_path: Path) -> None:
+    """As when the disk that was mounted there is not."""
+    place = tmp_path / "disk"
+    config = config_of(tmp_path / "state", directory=str(place))
+    volume = await build(config).create(spec_of())
+    place.rename(tmp_path / "unmounted")
+    place.mkdir()
+    driver = build(config)
+    for question in (driver.get("v"), driver.list(), driver.create(spec_of())):
+        with pytest.raises(BackendUnavailable) as refused:
+            await question
+        head = f"directory {place} is not the one used before: it has no id, "
+        assert refused.value.cause.startswith(f"{head}{tmp_path}/state/backends/disks.id says ")
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    (tmp_path / "unmounted").rename(place)
+    assert await driver.get("v") == volume
 
 
 async def test_volumes_lie_where_the_setting_says(tmp_path: Path) -> None:

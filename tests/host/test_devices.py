@@ -95,7 +95,7 @@ async def test_waiting_ends_with_the_kernel_event_and_not_with_the_next_look(
     loop = asyncio.get_running_loop()
 
     def attached() -> str | None:
-        device = loopdev.find(file.st_dev, file.st_ino)
+        device = loopdev.find(file.st_dev, file.st_ino, image.name)
         loop.call_soon_threadsafe(asked.set)
         return device.path if device else None
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_an_attached_image_is_a_device_of_its_size_and_identity(disks: Disks) ->
     assert (disk.device.backing_dev, disk.device.backing_inode) == identity(disk.image)
     assert (disk.device.label, disk.device.read_only, disk.device.autoclear) == ("image", False, False)
     assert loopdev.status(disk.path) == disk.device
-    assert loopdev.find(*identity(disk.image)) == disk.device
+    assert loopdev.find(*identity(disk.image), disk.image.name) == disk.device
     assert disk.device in loopdev.attached()
 
 
@@ -83,7 +84,7 @@ def test_an_image_locked_by_another_program_is_refused(disks: Disks) -> None:
     disks.holder("true", "flock", str(image))
     with pytest.raises(VolumeInUse, match="locked by another program"):
         loopdev.attach(str(image), "image")
-    assert loopdev.find(*identity(image)) is None
+    assert loopdev.find(*identity(image), image.name) is None
 
 
 def test_the_lock_ends_with_the_loop_device_and_not_before(disks: Disks) -> None:
@@ -98,7 +99,7 @@ def test_two_devices_on_one_image_are_reported_with_both_names(disks: Disks) -> 
     image = disks.image(1)
     first, second = (run("losetup", "--find", "--show", str(image)).strip() for _ in range(2))
     with pytest.raises(DeviceMismatch) as caught:
-        loopdev.find(*identity(image))
+        loopdev.find(*identity(image), image.name)
     assert first in str(caught.value)
     assert second in str(caught.value)
 
@@ -114,7 +115,7 @@ def test_of_many_who_attach_one_image_at_once_one_succeeds(disks: Disks) -> None
 
     with ThreadPoolExecutor(16) as threads:
         labels = [label for label in threads.map(attach, range(16)) if label]
-    device = loopdev.find(*identity(image))
+    device = loopdev.find(*identity(image), image.name)
     assert device is not None
     assert labels == [device.label]
 
@@ -145,7 +146,7 @@ def test_a_free_or_missing_device_has_no_status(disks: Disks) -> None:
     loopdev.detach(disk.path)
     assert loopdev.status(disk.path) is None
     assert loopdev.status("/dev/loop999999") is None
-    assert loopdev.find(*identity(disk.image)) is None
+    assert loopdev.find(*identity(disk.image), disk.image.name) is None
 
 
 def test_detach_of_what_is_not_attached_is_success(disks: Disks) -> None:
@@ -184,7 +185,7 @@ def test_a_detach_that_a_plain_opener_delays_is_an_error(
     disk = disks.blank(1)
     with open(disk.path, "rb"), pytest.raises(HostError, match="some program has it open"):
         loopdev.detach(disk.path)
-    assert loopdev.find(*identity(disk.image)) is None  # it went with the last close
+    assert loopdev.find(*identity(disk.image), disk.image.name) is None  # it went with the last close
 
 
 def test_a_device_that_has_another_image_by_now_is_not_detached(disks: Disks) -> None:
@@ -220,3 +221,22 @@ def test_an_image_that_wants_discards_gets_them_even_from_a_device_where_they_we
 
 def test_discard_of_a_device_that_is_not_there_cannot_be_disabled() -> None:
     assert not loopdev.disable_discard("/dev/loop999999")
+
+
+def test_a_detach_that_waits_for_a_reader_can_be_called_off(disks: Disks) -> None:
+    """Otherwise the device would go from under a mount, and its number to the next image."""
+    disk = disks.blank(1)
+    with open(disk.path, "rb"):
+        subprocess.run(["losetup", "--detach", disk.path], check=True)
+        waiting = loopdev.status(disk.path)
+        assert waiting is not None
+        assert waiting.autoclear
+        kept = loopdev.keep(waiting)
+        assert kept is not None
+        assert not kept.autoclear
+    assert loopdev.status(disk.path) == kept
+
+
+def test_what_has_another_image_by_now_is_not_kept(disks: Disks) -> None:
+    one, other = disks.blank(1, "one"), disks.blank(1, "other")
+    assert loopdev.keep(replace(one.device, path=other.path)) is None

@@ -72,7 +72,7 @@ async def test_an_unmount_that_was_begun_is_finished_by_the_next_start(
         await dockerd.ok("Mount", Name="db", ID="a")
     volplug.kill()
     connection = sqlite3.connect(volplug.state_dir / "state.sqlite", isolation_level=None)
-    connection.execute("UPDATE volumes SET counts = '{}', desired = 'detached'")
+    connection.execute("UPDATE volumes SET counts = '{}', doubts = '{}', desired = 'detached'")
     connection.close()
     volplug.start()
     wait_until(lambda: not is_mounted(volplug, "db"), 10, "db is unmounted")

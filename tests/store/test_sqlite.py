@@ -22,7 +22,7 @@ from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
 THIS_BOOT, NEXT_BOOT = "boot-1", "boot-2"
-ENTRY = Entry("v", "loop", {"c1": 2}, frozenset({"c1"}), Desired.MOUNTED, None, mounted_at_s=12.5)
+ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 
 TEXT = st.text(max_size=12)
 COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
@@ -63,7 +63,7 @@ ENTRIES = st.builds(
     TEXT,
     TEXT,
     counts=COUNTS,
-    suspects=st.frozensets(TEXT, max_size=3),
+    doubts=COUNTS,
     desired=st.sampled_from(Desired),
     record=st.none() | VOLUMES,
     holders_unknown=st.booleans(),

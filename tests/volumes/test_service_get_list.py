@@ -4,7 +4,7 @@ import pytest
 
 from tests.volumes.world import LocalDriver, World, spec_of
 from volplug.errors import BackendUnavailable, VolumeNotFound
-from volplug.volumes.ledger import Desired
+from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.site import Limits
 
 OUTAGE = BackendUnavailable("no route to the cloud")
@@ -193,3 +193,33 @@ async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
     status = (await world.service.get("v")).status
     assert status["desired"] == Desired.DETACHED
     assert "still in use by container web" in str(status["lastError"])
+
+
+async def test_lists_that_come_while_one_hangs_share_its_question(world: World) -> None:
+    """Else a path that hangs would take a thread for each."""
+    world.limits = Limits(lookup_s=0.01)
+    world.restart()
+    gate = world.driver.hold("list")
+    for _ in range(5):
+        assert await world.service.list() == []
+    gate.opened.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.cloud.calls.count("list") == 1
+
+
+async def test_a_get_while_a_creation_runs_leaves_its_desire_alone(world: World) -> None:
+    await world.ledger.put(Entry("v", "memory", desired=Desired.PRESENT))
+    with pytest.raises(VolumeNotFound):
+        await world.service.get("v")
+    assert world.entry().desired is Desired.PRESENT
+
+
+async def test_a_volume_that_moved_to_another_backend_is_found_there(world: World) -> None:
+    other, _ = world.add_backend("other")
+    await world.create("v")
+    world.cloud.volumes.clear()
+    await world.create("v", backend="other")
+    await world.ledger.put(Entry("v", "memory", record=next(iter(other.volumes.values()))))
+    assert (await world.service.get("v")).status["backend"] == "other"
+    assert await world.mount("v") == "/mounts/v/data"

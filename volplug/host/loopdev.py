@@ -18,6 +18,7 @@ import re
 import stat
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ from volplug.errors import DeviceMismatch, HostError, Unsupported, VolumeInUse
 from volplug.host.devices import opened
 
 _LOOP_CLR_FD: Final = 0x4C01
+_LOOP_SET_STATUS64: Final = 0x4C04
 _LOOP_GET_STATUS64: Final = 0x4C05
 _LOOP_CONFIGURE: Final = 0x4C0A
 _LOOP_CTL_ADD: Final = 0x4C80
@@ -39,6 +41,7 @@ _FLAG_DIRECT_IO: Final = 16
 _INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
 _CONFIG: Final = struct.Struct(f"=2I{_INFO.size}s64x")
 _LABEL_BYTES: Final = 63
+_FLAGS_FIELD: Final = 8
 
 _LOOP_LINE: Final = re.compile(r"\s*\d+\s+\d+\s+\d+ loop\d+$")  # not loop0p1, a partition
 _CONTROL: Final = "/dev/loop-control"
@@ -113,8 +116,12 @@ def status(path: str) -> LoopDevice | None:
         raise HostError(f"the loop device {path} cannot be asked: {exc.strerror}") from exc
 
 
-def attached() -> list[LoopDevice]:
-    """Return all loop devices of this host that have an image which is not empty.
+def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevice]:
+    """Return the loop devices of this host that have an image which is not empty.
+
+    Args:
+        is_wanted: Given the name of the image without its directory. Other devices are not asked: the kernel
+            looks at the image to answer, and somebody else's may lie on a file server that is gone.
 
     Raises:
         HostError: If they cannot be listed.
@@ -126,18 +133,30 @@ def attached() -> list[LoopDevice]:
         paths = [_with_node(name) for name in names]
     except OSError as exc:
         raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
-    return [device for path in paths if (device := status(path)) is not None]
+    return [device for path in paths if is_wanted(_image_name(path)) and (device := status(path)) is not None]
 
 
-def find(backing_dev: int, backing_inode: int) -> LoopDevice | None:
-    """Return the loop device that has this file; paths are never compared, they change between namespaces.
+def _image_name(path: str) -> str:
+    """Return the name of a device's image as the kernel remembers it, without looking at the image."""
+    try:
+        with open(f"{_SYS_BLOCK}/{os.path.basename(path)}/loop/backing_file", encoding="utf-8") as file:
+            return os.path.basename(file.read().rstrip("\n").removesuffix(" (deleted)"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def find(backing_dev: int, backing_inode: int, image_name: str) -> LoopDevice | None:
+    """Return the loop device that has this file.
+
+    Directories are never compared, they differ between mount namespaces; the name only spares asking
+    devices of other images.
 
     Raises:
         DeviceMismatch: If several have it; all writes to it must stop then.
     """
     found = [
         device
-        for device in attached()
+        for device in attached(lambda name: name == image_name)
         if (device.backing_dev, device.backing_inode) == (backing_dev, backing_inode)
     ]
     if len(found) > 1:
@@ -178,6 +197,32 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
     _wait_until_gone(path, current)
 
 
+def keep(device: LoopDevice) -> LoopDevice | None:
+    """Call off a detach that waits for somebody to close the device, so that it does not go under a mount.
+
+    LOOP_CLR_FD on a device in use sets autoclear; whoever closes it last then detaches it, and its number is
+    given to the next image.
+
+    Returns:
+        The device as it is now, or None if it has gone or has another image.
+
+    Raises:
+        HostError: If the kernel refuses.
+    """
+    try:
+        with opened(device.path, os.O_RDONLY) as descriptor:  # from here on it cannot go by itself
+            if not _is_same_image(_read_status(descriptor, device.path), device):
+                return None
+            fields = list(_INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_INFO.size))))
+            fields[_FLAGS_FIELD] &= ~_FLAG_AUTOCLEAR
+            fcntl.ioctl(descriptor, _LOOP_SET_STATUS64, _INFO.pack(*fields))
+            return _read_status(descriptor, device.path)
+    except OSError as exc:
+        if exc.errno in _NOT_ATTACHED:
+            return None
+        raise HostError(f"the loop device {device.path} cannot be kept: {exc.strerror}") from exc
+
+
 def disable_discard(path: str) -> bool:
     """Best effort: make the device refuse discards, so that fstrim cannot punch holes into a full image.
 
@@ -214,13 +259,13 @@ def _lock(image: int, image_path: str) -> None:
 def _refuse_a_second(image: int, image_path: str) -> None:
     """Look for devices whose attacher took no lock, such as losetup."""
     file = os.fstat(image)
-    if find(file.st_dev, file.st_ino) is not None:
+    if find(file.st_dev, file.st_ino, os.path.basename(image_path)) is not None:
         raise VolumeInUse(_already_attached(image, image_path))
 
 
 def _already_attached(image: int, image_path: str) -> str:
     file = os.fstat(image)
-    device = find(file.st_dev, file.st_ino)
+    device = find(file.st_dev, file.st_ino, os.path.basename(image_path))
     where = f"attached to {device.path} already" if device else "locked by another program"
     return f"the image {image_path} is {where}"
 
@@ -278,7 +323,7 @@ def _with_node(name: str) -> str:
 
 def _read_status(device: int, path: str) -> LoopDevice:
     fields = _INFO.unpack(fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(_INFO.size)))
-    flags = fields[8]
+    flags = fields[_FLAGS_FIELD]
     return LoopDevice(
         path=path,
         backing_dev=fields[0],

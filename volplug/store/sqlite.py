@@ -33,7 +33,7 @@ CREATE TABLE volumes (
     record TEXT,
     last_error TEXT NOT NULL,
     counts TEXT NOT NULL,
-    suspects TEXT NOT NULL,
+    doubts TEXT NOT NULL,
     holders_unknown INTEGER NOT NULL,
     mounted_at_s REAL NOT NULL,
     boot_id TEXT NOT NULL
@@ -41,11 +41,11 @@ CREATE TABLE volumes (
 CREATE TABLE engine (one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER, started INTEGER, boot_id TEXT);
 """
 _SAVE: Final = """
-INSERT OR REPLACE INTO volumes (name, backend, desired, record, last_error, counts, suspects,
+INSERT OR REPLACE INTO volumes (name, backend, desired, record, last_error, counts, doubts,
     holders_unknown, mounted_at_s, boot_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _LOAD: Final = """
-SELECT name, backend, desired, record, last_error, counts, suspects, holders_unknown, mounted_at_s,
+SELECT name, backend, desired, record, last_error, counts, doubts, holders_unknown, mounted_at_s,
     boot_id = ? FROM volumes
 """
 
@@ -132,7 +132,7 @@ class SqliteStore:
                 volume_to_json(entry.record) if entry.record else None,
                 entry.last_error,
                 json.dumps(dict(entry.counts)),
-                json.dumps(sorted(entry.suspects)),
+                json.dumps(dict(entry.doubts)),
                 entry.holders_unknown,
                 entry.mounted_at_s,
                 self._boot_id,
@@ -200,14 +200,14 @@ class SqliteStore:
 
 
 def _entry(row: tuple[str, str, str, str | None, str, str, str, int, float, int]) -> Entry:
-    name, backend, desired, record, last_error, counts, suspects, unknown, mounted_at_s, is_this_boot = row
+    name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, is_this_boot = row
     entry = Entry(name, backend, desired=Desired(desired), record=_record(record), last_error=last_error)
     if not is_this_boot:
         return entry
     return replace(
         entry,
         counts=json.loads(counts),
-        suspects=frozenset(json.loads(suspects)),
+        doubts=json.loads(doubts),
         holders_unknown=bool(unknown),
         mounted_at_s=mounted_at_s,
     )

@@ -45,8 +45,8 @@ class Entry:
         name: Docker's name.
         backend: Name of the backend that has it.
         counts: Answered mounts per mount ID. A counter, not a set: `docker cp` repeats a container's ID.
-        suspects: IDs in doubt: counted by an engine that has since restarted and may have forgotten them, or
-            counted for an answer that has perhaps not gone out.
+        doubts: Further mounts per ID that nobody may stand for any more: counted by an engine that has since
+            restarted and may have forgotten them, or for an answer that has perhaps not gone out.
         desired: What is still to be reached.
         record: The volume as the backend last described it.
         holders_unknown: Found mounted with no memory of who asked for it.
@@ -57,7 +57,7 @@ class Entry:
     name: str
     backend: str
     counts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
-    suspects: frozenset[str] = frozenset()
+    doubts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
     desired: Desired = Desired.NONE
     record: Volume | None = None
     holders_unknown: bool = False
@@ -66,30 +66,53 @@ class Entry:
 
     @property
     def mount_count(self) -> int:
-        """Return how many answered mounts have not been unmounted."""
-        return sum(self.counts.values())
+        """Return how many answered mounts have not been unmounted, doubtful ones included."""
+        return sum(self.counts.values()) + sum(self.doubts.values())
 
     @property
     def is_claimed(self) -> bool:
         """Tell whether anybody is, or may be, using the volume as far as we remember."""
-        return bool(self.counts) or self.holders_unknown
+        return bool(self.counts or self.doubts) or self.holders_unknown
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether it is claimed, but by nobody who certainly still uses it."""
+        return self.is_claimed and not self.counts
 
     def with_mount(self, mount_id: str, now_s: float) -> Entry:
-        """Count one answered mount; a suspect ID starts anew, for its engine will unmount it once."""
-        before = 0 if mount_id in self.suspects else self.counts.get(mount_id, 0)
-        counts = {**self.counts, mount_id: before + 1}
-        return replace(self, counts=counts, suspects=self.suspects - {mount_id}, mounted_at_s=now_s)
+        """Count one mount, in doubt until its answer is out."""
+        return replace(self, doubts=_more(self.doubts, mount_id), mounted_at_s=now_s)
+
+    def with_answer(self, mount_id: str) -> Entry:
+        """Trust one counted mount: its answer is out."""
+        if mount_id not in self.doubts:
+            return self
+        return replace(self, doubts=_less(self.doubts, mount_id), counts=_more(self.counts, mount_id))
 
     def without_mount(self, mount_id: str) -> Entry:
-        """Take back one mount; an unknown ID changes nothing."""
-        if mount_id not in self.counts:
-            return self
-        counts = {key: n - (key == mount_id) for key, n in self.counts.items() if n > (key == mount_id)}
-        return replace(self, counts=counts, suspects=self.suspects & counts.keys())
+        """Take back one mount, a doubtful one last; an unknown ID changes nothing."""
+        if mount_id in self.counts:
+            return replace(self, counts=_less(self.counts, mount_id))
+        return replace(self, doubts=_less(self.doubts, mount_id))
+
+    def with_all_doubted(self) -> Entry:
+        """Put all counts in doubt: the engine that they were counted for is gone."""
+        doubts = self.doubts
+        for mount_id, number in self.counts.items():
+            doubts = {**doubts, mount_id: doubts.get(mount_id, 0) + number}
+        return replace(self, counts=_NO_COUNTS, doubts=doubts)
 
     def without_claims(self) -> Entry:
         """Drop all counts: nobody uses the volume, as the kernel has proven."""
-        return replace(self, counts=_NO_COUNTS, suspects=frozenset(), holders_unknown=False)
+        return replace(self, counts=_NO_COUNTS, doubts=_NO_COUNTS, holders_unknown=False)
+
+
+def _more(counts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
+    return {**counts, mount_id: counts.get(mount_id, 0) + 1}
+
+
+def _less(counts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
+    return {key: n - (key == mount_id) for key, n in counts.items() if n > (key == mount_id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +209,15 @@ class Ledger:
             except HostError as error:
                 _LOG.error("not forgotten", volume=name, error=str(error))  # no bug of ours
 
-    async def is_new_engine(self, engine: EngineIdentity) -> bool:
-        """Note which run of the engine speaks; tell whether another one spoke before."""
-        known, self._engine = self._engine, engine
-        if known == engine:
-            return False
-        await self._store.save_engine(engine)
-        return known is not None
+    @property
+    def engine(self) -> EngineIdentity | None:
+        """Return which run of the engine spoke last."""
+        return self._engine
+
+    async def note_engine(self, engine: EngineIdentity) -> None:
+        """Note which run of the engine speaks."""
+        self._engine = engine
+        try:
+            await self._store.save_engine(engine)
+        except HostError as error:
+            _LOG.error("not recorded", engine=engine.pid, error=str(error))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from volplug.drivers.base import Driver
-from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes, VolplugError
+from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
 from volplug.models import Volume
 from volplug.volumes.names import is_anonymous
 
@@ -22,6 +22,7 @@ class Lookups:
         self._backends = backends
         self._timeout_s = timeout_s
         self._running: dict[tuple[str, str], asyncio.Task[Volume | None]] = {}
+        self._listing: dict[str, asyncio.Task[list[Volume]]] = {}
         self._cached: dict[tuple[str, str], tuple[float, Volume | None]] = {}
 
     def forget(self, name: str) -> None:
@@ -99,25 +100,34 @@ class Lookups:
             self._cached[key] = (time.monotonic(), volume)
         return volume
 
-    async def find_all(self) -> tuple[dict[str, Volume], dict[str, VolplugError]]:
+    async def find_all(self) -> tuple[dict[str, Volume], dict[str, BaseException]]:
         """Return all volumes by name, and the failure of each backend that could not be asked."""
         backends = list(self._backends)
         answers = await asyncio.gather(*(self._listed(each) for each in backends), return_exceptions=True)
         volumes: dict[str, Volume] = {}
-        failures: dict[str, VolplugError] = {}
+        failures: dict[str, BaseException] = {}
         for backend, answer in zip(backends, answers, strict=True):
-            if isinstance(answer, VolplugError):
+            if isinstance(answer, BaseException):
                 failures[backend] = answer
                 continue
-            if isinstance(answer, BaseException):
-                raise answer
             volumes = {volume.name: volume for volume in answer} | volumes
         return volumes, failures
 
     async def _listed(self, backend: str) -> list[Volume]:
-        task = asyncio.ensure_future(self._backends[backend].list())
+        """List one backend; a question that is still open is shared, however long it hangs."""
+        task = self._listing.get(backend)
+        if task is None:
+            task = self._listing[backend] = asyncio.ensure_future(self._ask_for_all(backend))
+            task.add_done_callback(lambda done: self._end_listing(backend, done))
         done, _ = await asyncio.wait({task}, timeout=self._timeout_s)
         if not done:
-            task.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise BackendUnavailable(f"backend {backend} did not answer within {self._timeout_s:.0f} s")
-        return list(task.result())
+        return task.result()
+
+    async def _ask_for_all(self, backend: str) -> list[Volume]:
+        return list(await self._backends[backend].list())
+
+    def _end_listing(self, backend: str, task: asyncio.Task[list[Volume]]) -> None:
+        self._listing.pop(backend, None)
+        if not task.cancelled():
+            task.exception()

@@ -41,7 +41,25 @@ class Recovery:
         slots = [self._site.slots.of(name) for name in sorted(names)]
         for slot in slots:
             await slot.acquire()
-        return [asyncio.create_task(self._recover_one(slot, retry_s)) for slot in slots]
+        tasks = [asyncio.create_task(self._recover_one(slot, retry_s)) for slot in slots]
+        if not names:
+            tasks.append(asyncio.create_task(self._find_attached()))
+        return tasks
+
+    async def _find_attached(self) -> None:
+        """With nothing remembered, let go of what this host has attached: the state was lost in a linger."""
+        for backend, driver in self._site.backends.items():
+            try:
+                volumes = await driver.list()
+            except VolplugError as error:
+                _LOG.warning("not searched for attached volumes", backend=backend, error=str(error))
+                continue
+            for volume in volumes:
+                if volume.holder == driver.node_id and self._site.ledger.get(volume.name) is None:
+                    await self._site.ledger.put(
+                        Entry(volume.name, backend, desired=Desired.DETACHED, record=volume)
+                    )
+                    self._releases.schedule(volume.name, self._site.limits.settle_s)
 
     async def _recover_one(self, slot: Slot, retry_s: float) -> None:
         """Recover a volume whose lock is held, then unlock it; tried again later if that fails."""
@@ -51,7 +69,9 @@ class Recovery:
             is_expected = isinstance(error, VolplugError)
             _LOG.warning("not recovered yet", volume=slot.name, error=str(error), exc_info=not is_expected)
             longer_s = min(retry_s * 2, self._site.limits.retry_max_s)
-            self._site.timers.schedule(slot.name, retry_s, partial(self._recover_again, slot, longer_s))
+            action = partial(self._recover_again, slot, longer_s)
+            # Under a name of its own: what is scheduled for the volume by others must not replace it.
+            self._site.timers.schedule(f"recovery of {slot.name}", retry_s, action)
         finally:
             slot.release()
 
@@ -71,30 +91,39 @@ class Recovery:
         is_mounted = await site.host.mount_state(site.target(name), None) is not MountState.NONE
         if not is_mounted:
             await site.host.unmount(site.target(name))  # removes the bare directory of a mount never made
-        if is_mounted and entry.desired is Desired.NONE and not entry.counts:
+        if is_mounted and entry.desired is Desired.NONE and not (entry.counts or entry.doubts):
             _LOG.warning("mounted, but nothing says for whom", volume=name)
-            await site.ledger.put(replace(await self._identify(entry), holders_unknown=True))
+            await site.ledger.put(replace(entry, holders_unknown=True))
+            await self._identify(name)
             self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
             # An Unmount that was sent while nobody listened is lost for ever.
+            await site.ledger.put(entry.with_all_doubted())
             self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed or entry.desired is not Desired.NONE:
             await site.ledger.put(replace(entry.without_claims(), desired=Desired.DETACHED))
             self._releases.schedule(name, 0)
 
-    async def _identify(self, entry: Entry) -> Entry:
-        """Learn from the backends what a mount without memory is; without an answer it stays unknown."""
-        for backend, driver in self._site.backends.items():
+    async def _identify(self, name: str) -> None:
+        """Learn from the backends what a mount without memory is.
+
+        Raises:
+            VolplugError: If none knows it and one could not be asked; to be tried again.
+        """
+        failure: VolplugError | None = None
+        for driver in self._site.backends.values():
             try:
-                volume = await driver.get(entry.name)
+                volume = await driver.get(name)
             except VolplugError as error:
-                _LOG.warning("not identified", volume=entry.name, backend=backend, error=str(error))
+                failure = error
                 continue
             if volume is not None:
-                return replace(entry, backend=backend, record=volume)
-        return entry
+                await self._site.ledger.remember(volume)
+                return
+        if failure is not None:
+            raise failure
 
     async def _is_held(self, entry: Entry) -> bool:
         """Tell whether containers use a device whose mount went with our old mount namespace."""
@@ -117,5 +146,5 @@ class Recovery:
         if volume.state is state:
             await site.converge("recover", name, entry.backend, goal)
         if (now := site.ledger.get(name)) is not None:
-            await site.ledger.put(replace(now, desired=Desired.DETACHED, record=volume))
+            await site.ledger.put(replace(now, desired=Desired.DETACHED))
             self._releases.schedule(name, 0)

@@ -77,12 +77,13 @@ def _in_error(facts: Facts) -> VolplugError:
 
 
 def _held_elsewhere(facts: Facts) -> VolplugError:
-    holder = facts.volume.holder if facts.volume and facts.volume.holder else "another host"
+    node = facts.volume.holder if facts.volume and facts.volume.holder else ""
+    holder = f"node {node}" if node else "another host"
     evidence = f" ({facts.evidence})" if facts.evidence else ""
     return VolumeInUse(
-        f"node {holder} holds it{evidence}",
+        f"{holder} holds it{evidence}",
         "Stop its containers there first; Swarm services need update order stop-first",
-        holder=holder,
+        holder=node,
     )
 
 

@@ -50,28 +50,52 @@ class Releases:
 
         Raises:
             VolumeInUse: If it is used, or a Mount was answered so recently that its container may be about
-                to use it.
+                to use it, or nobody can tell which device to test.
         """
         site, name = self._site, entry.name
         self._refuse_if_recent(entry)
-        was_mounted = await site.host.mount_state(site.target(name), None) is not MountState.NONE
+        was_mounted = await self._is_mounted(name)
+        if was_mounted and entry.record is None:
+            raise VolumeInUse(
+                "it is mounted here, and which volume it is cannot be told", "See the log of volplug"
+            )
         try:
             await site.converge("release", name, entry.backend, Goal.RELEASED, patience_s=patience_s)
-        except VolplugError:
+        except Exception:
             if was_mounted:
-                await site.converge("put back", name, entry.backend, Goal.MOUNTED)
+                await self._put_back(entry)
             raise
         _LOG.warning("counts dropped: nobody uses the volume", volume=name, mount_count=entry.mount_count)
         released = replace(site.ledger.get(name) or entry, desired=Desired.DETACHED).without_claims()
         await site.ledger.put(released)
         return released
 
+    async def _is_mounted(self, name: str) -> bool:
+        return await self._site.host.mount_state(self._site.target(name), None) is not MountState.NONE
+
+    async def _put_back(self, entry: Entry) -> None:
+        """Mount again what a trial unmounted; tried until it works, for `docker cp` needs it."""
+        site, name = self._site, entry.name
+        try:
+            await site.converge("put back", name, entry.backend, Goal.MOUNTED)
+        except Exception as error:  # the trial's own error is the one to show
+            _LOG.warning("not put back yet", volume=name, error=str(error))
+            slot = site.slots.of(name)
+            site.timers.schedule(name, site.limits.retry_max_s / 10, partial(self._put_back_later, slot))
+
+    async def _put_back_later(self, slot: Slot) -> None:
+        async with slot:
+            entry = self._site.ledger.get(slot.name)
+            if entry is not None and entry.is_claimed and not await self._is_mounted(slot.name):
+                await self._put_back(entry)
+
     async def is_released_by_trial(self, entry: Entry) -> bool:
         """Try a trial release that nobody waits for; tell whether it passed."""
         try:
             await self.trial_release(entry, self._site.patience.mount_s)
-        except VolplugError as error:
-            _LOG.info("counts kept", volume=entry.name, reason=str(error))
+        except Exception as error:  # nobody waits for it, and the counts stay
+            is_expected = isinstance(error, VolplugError)
+            _LOG.info("counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
             return False
         return True
 
@@ -80,7 +104,7 @@ class Releases:
         age_s = site.boot_clock() - entry.mounted_at_s
         if site.slots.of(entry.name).pending:
             raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
-        if entry.counts.keys() - entry.suspects and age_s < site.limits.settle_s:
+        if entry.counts and age_s < site.limits.settle_s:
             raise VolumeInUse(
                 f"it was mounted for Docker {age_s:.0f} s ago and not unmounted",
                 f"Stop the container that uses it, or try again in {site.limits.settle_s - age_s:.0f} s",
@@ -90,8 +114,8 @@ class Releases:
         site, name = self._site, slot.name
         async with slot:
             entry = site.ledger.get(name)
-            if entry is None or site.is_in_use(name):
-                return
+            if entry is None or site.is_in_use(name) or entry.desired in {Desired.PRESENT, Desired.ABSENT}:
+                return  # in use, or the business of recovery
             try:
                 await site.converge("detach", name, entry.backend, Goal.DETACHED)
             except Exception as error:  # a bug or a dead device must not end the retries

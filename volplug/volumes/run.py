@@ -49,6 +49,7 @@ from volplug.volumes.convergence import (
 from volplug.volumes.refusals import Facts, refusal_error
 
 _MAX_REPEATS: Final = 3
+_BUSY_PAUSES_S: Final = (0.01, 0.05, 0.1)
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
 _DIRECT_RECORDS: Final = {
     VolumeState.CREATING: Record.CREATING,
@@ -109,7 +110,6 @@ class Run:
 
     Attributes:
         volume: The volume as known by now; None if there is none.
-        record_is_absent: Whether the backend is sure that there is no such volume.
     """
 
     def __init__(
@@ -154,9 +154,7 @@ class Run:
                     await self._before_change(self.volume)
                 self._taken[step] += 1
                 if self._taken[step] > _MAX_REPEATS and step is not Step.AWAIT_BACKEND:
-                    raise UnexpectedState(
-                        f"step {step} was repeated without effect", "See the log of volplug"
-                    )
+                    raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
                 await self._ACTIONS[step](self)
                 if step not in PASSIVE_STEPS:
                     self._on_step(WorldStep[step.name])
@@ -223,7 +221,8 @@ class Run:
         if self._job.goal is Goal.RELEASED and self._source is None:
             self._record = Record.AVAILABLE
             return True
-        if self._source is None or known.filesystem.phase is not FilesystemPhase.FORMATTED:
+        is_final = known.filesystem.phase is FilesystemPhase.FORMATTED
+        if self._source is None or not is_final or self._source.size_bytes != known.size_bytes:
             return False
         self._record = Record.HERE
         return True
@@ -331,6 +330,7 @@ class Run:
             self._known_source(), target, volume.filesystem.fs_type, volume.spec.mount_options
         )
         self._mount = None
+        self._is_located = False  # before it is answered, the device is identified once more
         await self._host.mount(request)
         self._forget_readings()
         is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
@@ -351,13 +351,22 @@ class Run:
 
     async def _unmount(self) -> None:
         try:
-            await self._host.unmount(self._job.target)
+            await self._unmount_patiently()
         except VolumeInUse as error:
             holders = await self._host.describe_holders(self._source, self._job.target)
             raise refusal_error(Reason.HELD_HERE, Facts(self.volume, holders=holders)) from error
         self._is_remounted = self._is_remounted or self._mount is MountState.READ_ONLY
         self._mount = None
         self._forget_readings()
+
+    async def _unmount_patiently(self) -> None:
+        """Try a busy mount again some times: whoever looks at it for a moment makes it busy, too."""
+        for pause_s in _BUSY_PAUSES_S:
+            try:
+                return await self._host.unmount(self._job.target)
+            except VolumeInUse:
+                await asyncio.sleep(pause_s)
+        return await self._host.unmount(self._job.target)
 
     async def _detach(self) -> None:
         volume = self._known_volume()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from volplug.errors import (
+    BackendUnavailable,
     ClientGone,
     ErrorContext,
     InvalidName,
@@ -79,13 +80,21 @@ class VolumeService:
     async def engine_seen(self, engine: EngineIdentity) -> None:
         """Note which run of the Docker engine speaks; a new one may have forgotten the old one's mounts."""
         site = self._site
-        if not await site.ledger.is_new_engine(engine):
+        before = site.ledger.engine
+        if before == engine:
             return
-        claimed = [entry for entry in site.ledger.entries() if entry.is_claimed]
-        _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
-        for entry in claimed:
-            await site.ledger.put(replace(entry, suspects=frozenset(entry.counts)))
-            self._releases.schedule_trial(entry.name, site.limits.settle_s)
+        await self._behind(site.ledger.note_engine(engine))
+        if before is not None and not site.is_engine_alive(before):
+            claimed = [entry.name for entry in site.ledger.entries() if entry.is_claimed]
+            _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
+            for name in claimed:
+                await self._behind(self._doubt(name))
+                self._releases.schedule_trial(name, site.limits.settle_s)
+
+    async def _doubt(self, name: str) -> None:
+        entry = self._site.ledger.get(name)
+        if entry is not None:
+            await self._site.ledger.put(entry.with_all_doubted())
 
     # Docker's verbs
 
@@ -109,7 +118,7 @@ class VolumeService:
             try:
                 mounted = await self._answered(self._mount(slot), site.limits.slow_answer_s, context)
                 await self._count(name, mount_id, client, mounted.backend)
-                self._keep(asyncio.ensure_future(self._confirm(name, mount_id)))
+                self._keep(asyncio.ensure_future(self._trust(name, mount_id)))
             except (ClientGone, OperationTimeout):
                 self._let_go_of_lost_mount(slot, may_retry=True)
                 raise
@@ -234,28 +243,30 @@ class VolumeService:
             return _Mounted(site.mountpoint(slot.name, volume), backend)
 
     async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:
-        """Count a Mount just before its answer, as a suspect: a crash may keep the answer from going out."""
+        """Count a Mount just before its answer, in doubt: a crash may keep the answer from going out."""
         if client.is_gone():
             raise ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
         ledger = self._site.ledger
         entry = ledger.get(name) or Entry(name, backend)
         counted = entry.with_mount(mount_id, self._site.boot_clock())
-        suspects = counted.suspects | {mount_id}
-        await ledger.put(replace(counted, suspects=suspects, desired=Desired.MOUNTED, last_error=""))
+        await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
 
-    async def _confirm(self, name: str, mount_id: str) -> None:
+    async def _trust(self, name: str, mount_id: str) -> None:
         """Trust a counted Mount once its answer is on its way, which it is when this task gets its turn."""
         entry = self._site.ledger.get(name)
-        if entry is not None and mount_id in entry.suspects:
-            await self._site.ledger.put(replace(entry, suspects=entry.suspects - {mount_id}))
+        if entry is not None:
+            await self._site.ledger.put(entry.with_answer(mount_id))
 
     def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
         """Let go of what an unanswered Mount attached, or still attaches; a retry ends that."""
-        entry = self._site.ledger.get(slot.name)
-        if slot.pending > 1 or (entry is not None and entry.is_claimed):
+        entry, limits = self._site.ledger.get(slot.name), self._site.limits
+        if slot.pending > 1:
             return
-        if may_retry:
-            self._releases.schedule(slot.name, self._site.limits.long_linger_s)
+        if entry is not None and entry.is_claimed:
+            if entry.doubts or entry.holders_unknown:
+                self._releases.schedule_trial(slot.name, limits.settle_s)
+        elif may_retry:
+            self._releases.schedule(slot.name, limits.long_linger_s)
         elif entry is not None and entry.desired is not Desired.NONE:
             self._releases.schedule(slot.name, self._site.linger_s(entry.backend))
 
@@ -267,8 +278,9 @@ class VolumeService:
             return
         async with slot:
             entry = site.ledger.get(name)
-            if entry is None or slot.pending or entry.mount_count:
-                self._doubt_suspects(entry)
+            if entry is None or slot.pending or entry.counts or entry.doubts:
+                if entry is not None and entry.is_doubtful:
+                    self._releases.schedule_trial(name, 0)
                 return
             if not entry.holders_unknown:
                 await self._release(entry)
@@ -287,44 +299,53 @@ class VolumeService:
         await self._site.ledger.put(entry)
         return entry if entry.desired is not Desired.NONE or entry.is_claimed else None
 
-    def _doubt_suspects(self, entry: Entry | None) -> None:
-        if entry is not None and entry.suspects and entry.suspects == frozenset(entry.counts):
-            self._releases.schedule_trial(entry.name, 0)
-
     async def _release(self, entry: Entry) -> None:
         try:
             await self._site.converge("unmount", entry.name, entry.backend, Goal.RELEASED)
-        except VolplugError:
+        except Exception:
             self._releases.schedule(entry.name, 1.0)
             raise
         self._usage.forget(entry.name)
 
     async def _backend_of(self, name: str) -> str:
         """Return the backend that has the volume, or the default one if none is known to."""
-        entry = self._site.ledger.get(name)
-        if entry is not None:
+        entry, site = self._site.ledger.get(name), self._site
+        is_known = entry is not None and entry.record is not None
+        if entry is not None and is_known and (_is_busy(entry) or len(site.backends) == 1):
             return entry.backend
-        if len(self._site.backends) == 1:
-            return self._site.default_backend
+        if len(site.backends) == 1:
+            return site.default_backend
         volume = await self._lookups.find(name)
-        return volume.backend if volume else self._site.default_backend
+        return volume.backend if volume else site.default_backend
 
     async def _look_up(self, name: str, entry: Entry | None, context: ErrorContext) -> Volume:
         try:
-            volume = await self._lookups.find(name, entry.backend if entry else None)
-        except VolplugError as error:
+            volume = await self._lookups.find(name, entry.backend if entry and entry.record else None)
+            if volume is None and len(self._site.backends) > 1:
+                volume = await self._lookups.find(name)  # it may have moved to another backend
+        except Exception as error:  # whatever it is, what is known is better than no answer
             if entry is not None and entry.record is not None:
                 _LOG.warning("answered from memory", volume=name, error=str(error))
                 return entry.record
-            raise error.in_context(context) from error.__cause__
-        now = self._site.ledger.get(name)
+            if isinstance(error, VolplugError):
+                raise error.in_context(context) from error.__cause__
+            raise
+        return await self._reconciled(name, volume, context)
+
+    async def _reconciled(self, name: str, volume: Volume | None, context: ErrorContext) -> Volume:
+        """Weigh a backend's answer against what this host does with the volume meanwhile; that is newer."""
+        ledger = self._site.ledger
+        now = ledger.get(name)
         if now is not None and now.record is not None and _is_busy(now):
-            return now.record  # mounted while the backend was asked: what it said is older
-        if volume is None:
-            await self._site.ledger.forget(name)
-            raise VolumeNotFound("no such volume").in_context(context)
-        await self._site.ledger.remember(volume)
-        return volume
+            return now.record
+        if volume is not None:
+            await self._behind(ledger.remember(volume))
+            return volume
+        if now is not None and now.is_claimed:
+            raise BackendUnavailable("it is mounted here, but no backend knows it").in_context(context)
+        if now is not None and now.desired is Desired.NONE:
+            await self._behind(ledger.forget(name))
+        raise VolumeNotFound("no such volume").in_context(context)
 
     def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:
         site, name = self._site, volume.name
@@ -349,6 +370,11 @@ class VolumeService:
             return task.result()
         except VolplugError as error:
             raise error.in_context(context) from error.__cause__
+
+    async def _behind(self, write: Coroutine[object, object, object]) -> None:
+        """Let a change of the ledger reach memory now and the disk behind the answer."""
+        self._keep(asyncio.ensure_future(write))
+        await asyncio.sleep(0)
 
     def _keep(self, task: asyncio.Future[_T]) -> None:
         self._running.add(task)

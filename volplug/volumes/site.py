@@ -12,7 +12,7 @@ from volplug.host.base import Host
 from volplug.models import Volume, VolumeSpec
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.convergence import Goal
-from volplug.volumes.ledger import Desired, Entry, Ledger
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
 from volplug.volumes.run import Job, Patience, Run
 from volplug.volumes.slots import Slots, Timers
 
@@ -62,6 +62,7 @@ class Site:
         slots: Locks.
         timers: What is scheduled.
         on_step: Told of every change of the world.
+        is_engine_alive: Whether a run of the engine that spoke before still exists.
     """
 
     backends: Mapping[str, Driver]
@@ -75,6 +76,7 @@ class Site:
     slots: Slots = field(default_factory=Slots)
     timers: Timers = field(default_factory=Timers)
     on_step: OnStep = unannounced
+    is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
 
     def driver(self, backend: str) -> Driver:
         """Return the driver of a backend.

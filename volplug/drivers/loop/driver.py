@@ -7,6 +7,7 @@ without a record was never ours to touch, and a crash leaves a record that says 
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,20 +21,23 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
-from volplug.drivers.loop.images import Images
+from volplug.drivers.loop.images import Images, is_image_name
 from volplug.drivers.loop.records import Records
 from volplug.errors import (
+    BackendUnavailable,
     ConfigurationError,
     DeviceMismatch,
     HostError,
     InvalidOption,
-    UnexpectedState,
+    StateUnusable,
+    VolplugError,
     VolumeExists,
     VolumeInUse,
     VolumeNotFound,
 )
 from volplug.host import devices, loopdev
-from volplug.host.threads import blocking
+from volplug.host.directory_id import check_directory_id, mark_directory
+from volplug.host.threads import Pool
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import format_size
 from volplug.steps import OnStep, WorldStep, unannounced
@@ -75,7 +79,8 @@ def build(config: BackendConfig) -> LoopDriver:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"backends.{config.name}.{where}: {first['msg']}") from error
     directory = settings.directory or config.state_dir / "backends" / config.name
-    return LoopDriver(config.name, config.node_id, directory, settings.overcommit, config.on_step)
+    id_copy = config.state_dir / "backends" / f"{config.name}.id"
+    return LoopDriver(config.name, config.node_id, directory, settings.overcommit, id_copy, config.on_step)
 
 
 class LoopDriver:
@@ -87,9 +92,15 @@ class LoopDriver:
         node_id: str,
         directory: Path,
         overcommit: float = 1.0,
+        id_copy: Path | None = None,
         on_step: OnStep = unannounced,
     ) -> None:
         self._on_step = on_step
+        self._id_file = directory / ".backend-id"
+        self._id_copy = id_copy
+        self._marking = threading.Lock()
+        self._checked = (0, 0)
+        self._pool = Pool(f"loop-{backend}", 32)
         self._backend = backend
         self._node_id = node_id
         self._directory = directory
@@ -115,35 +126,35 @@ class LoopDriver:
 
     async def create(self, spec: VolumeSpec) -> Volume:
         """Write the record, then make the image, then say so in the record."""
-        return await blocking(self._create, spec)
+        return await self._pool.blocking(self._create, spec)
 
     async def delete(self, volume: Volume) -> None:
         """Say in the record that the volume goes, then remove the image, then the record."""
-        await blocking(self._delete, volume)
+        await self._pool.blocking(self._delete, volume)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume as its record and this host's loop devices show it."""
-        return await blocking(self._get, name)
+        return await self._pool.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
-        """Return all volumes; one whose record cannot be read is shown in state error by `get` only."""
-        return await blocking(self._list)
+        """Return all volumes, but for those whose records cannot be read."""
+        return await self._pool.blocking(self._list)
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach the image to a loop device, or adopt the one that has it."""
-        return await blocking(self._attach, volume)
+        return await self._pool.blocking(self._attach, volume)
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the loop device that has the image, known by device and inode."""
-        return await blocking(self._locate, volume)
+        return await self._pool.blocking(self._locate, volume)
 
     async def detach(self, volume: Volume) -> None:
         """Detach the loop device and wait until the kernel has let go of the image."""
-        await blocking(self._detach, volume)
+        await self._pool.blocking(self._detach, volume)
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Replace the record durably."""
-        return await blocking(self._tag, volume, tag)
+        return await self._pool.blocking(self._tag, volume, tag)
 
     async def holder_state(self, node_id: str) -> Holder:
         """Say that this host is alive; nothing is known of others."""
@@ -153,20 +164,46 @@ class LoopDriver:
 
     async def health(self) -> None:
         """Check that the directory is there, or can be made, and is writable."""
-        await blocking(self._check_directory)
+        await self._pool.blocking(self._mark_directory)
 
     # What runs in threads
 
-    def _check_directory(self) -> None:
+    def _mark_directory(self) -> None:
+        """Make the directory at its first use, and refuse one that is not that of the last use."""
+        self._check_identity()
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise HostError(f"{self._directory} cannot be made: {error.strerror}") from error
         if not os.access(self._directory, os.W_OK | os.X_OK):
             raise HostError(f"{self._directory} is not writable", "Check that its disk is mounted")
+        if self._id_copy is not None:
+            with self._marking:  # two ids at once would be two directories
+                mark_directory(self._id_file, self._id_copy)
+
+    def _check_identity(self) -> None:
+        """Refuse to conclude anything from a directory that only has the right path.
+
+        Raises:
+            BackendUnavailable: If it is not the directory that was used before.
+        """
+        try:
+            status = self._directory.stat()
+        except FileNotFoundError:
+            identity = (0, 0)
+        except OSError as error:
+            raise BackendUnavailable(f"{self._directory} cannot be read: {error.strerror}") from error
+        else:
+            identity = (status.st_dev, status.st_ino)
+        if identity == (0, 0) or identity != self._checked:
+            try:
+                check_directory_id(self._id_file, self._id_copy)
+            except StateUnusable as error:
+                raise BackendUnavailable(error.cause, error.remedy) from error
+            self._checked = identity
 
     def _create(self, spec: VolumeSpec) -> Volume:
-        self._check_directory()
+        self._mark_directory()
         volume = self._begun(spec)
         self._images.path(spec.name).unlink(missing_ok=True)  # what an interrupted creation left
         try:
@@ -222,19 +259,22 @@ class LoopDriver:
         self._on_step(WorldStep.LOOP_RECORD_DELETING)
 
     def _get(self, name: str) -> Volume | None:
+        self._check_identity()
         record = self._records.read(name)
         return None if record is None else self._observed(record, self._device(record))
 
     def _list(self) -> Sequence[Volume]:
+        self._check_identity()
         if not self._directory.exists():
             return []
-        attached = {(each.backing_dev, each.backing_inode): each for each in loopdev.attached()}
+        of_ours = loopdev.attached(is_image_name)
+        attached = {(each.backing_dev, each.backing_inode): each for each in of_ours}
         volumes = []
         for name in self._records.names():
             try:
                 record = self._records.read(name)
-            except UnexpectedState:
-                continue
+            except VolplugError:
+                continue  # `get` says what is wrong with it
             if record is not None:
                 image = self._images.stat(name)
                 device = attached.get((image.st_dev, image.st_ino)) if image else None
@@ -280,14 +320,14 @@ class LoopDriver:
             found = self._device(record)
             if found is None:
                 raise
-            device = found  # attached here already, perhaps by an earlier life of ours
+            device = _kept(found) or found  # attached here already, perhaps by an earlier life of ours
         if not is_sparse:
             loopdev.disable_discard(device.path)
         self._last_devices[volume.volume_id] = device.path
         return self._source(volume, device)
 
     def _locate(self, volume: Volume) -> MountSource | None:
-        device = self._device(volume)
+        device = _kept(self._device(volume))
         return self._source(volume, device) if device else None
 
     def _detach(self, volume: Volume) -> None:
@@ -317,17 +357,24 @@ class LoopDriver:
         image = self._images.stat(volume.name)
         if status and image and status.label == volume.volume_id and _backs(image, status):
             return status
-        found = loopdev.find(image.st_dev, image.st_ino) if image else None
+        name = self._images.path(volume.name).name
+        found = loopdev.find(image.st_dev, image.st_ino, name) if image else None
         if found and (found.label == volume.volume_id or self._is_recorded(volume)):
             self._last_devices[volume.volume_id] = found.path
             return found
         if image and not found:
             return None
-        return next((each for each in loopdev.attached() if each.label == volume.volume_id), None)
+        labelled = (each for each in loopdev.attached(is_image_name) if each.label == volume.volume_id)
+        return next(labelled, None)
 
     def _is_recorded(self, volume: Volume) -> bool:
         record = self._records.read(volume.name)
         return record is not None and record.volume_id == volume.volume_id
+
+
+def _kept(device: loopdev.LoopDevice | None) -> loopdev.LoopDevice | None:
+    """Call off a detach that somebody delays: what is used must not go by itself."""
+    return loopdev.keep(device) if device is not None and device.autoclear else device
 
 
 def _backs(image: os.stat_result, device: loopdev.LoopDevice) -> bool:

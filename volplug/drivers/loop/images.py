@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from volplug.drivers.loop.records import sync_directory
-from volplug.errors import HostError, LimitExceeded, VolumeInUse
+from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
 from volplug.sizes import GIB, MIB, format_size
 
 _SUFFIX: Final = ".img"
@@ -34,11 +34,17 @@ class Images:
         return self._directory / f"{name}{_SUFFIX}"
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return the image's status, or None if there is no image."""
+        """Return the image's status, or None if there is no image.
+
+        Raises:
+            BackendUnavailable: If the disk does not say.
+        """
         try:
             return self.path(name).stat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise BackendUnavailable(f"{self.path(name)} cannot be read: {error.strerror}") from error
 
     def check_room(self, size_bytes: int) -> None:
         """Check that a new image fits beside what sparse images were promised already.
@@ -111,6 +117,11 @@ class Images:
         finally:
             os.close(descriptor)
         sync_directory(self._directory)
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a file may be an image of ours by its name."""
+    return name.endswith(_SUFFIX)
 
 
 def _rounded(size_bytes: int) -> str:

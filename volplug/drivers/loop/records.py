@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from volplug.errors import HostError, UnexpectedState
+from volplug.errors import BackendUnavailable, HostError, UnexpectedState
 from volplug.models import Volume
 from volplug.volume_json import volume_from_json, volume_to_json
 
@@ -30,13 +30,16 @@ class Records:
         """Return the record of a volume, or None if there is none.
 
         Raises:
-            UnexpectedState: If it cannot be read as a record.
+            UnexpectedState: If it is there and is not a record.
+            BackendUnavailable: If the disk does not say.
         """
         path = self._path(name)
         try:
             text = path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise BackendUnavailable(f"{path} cannot be read: {error.strerror}") from error
         try:
             content = json.loads(text)
             if content["format"] != _FORMAT:

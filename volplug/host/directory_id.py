@@ -1,0 +1,68 @@
+"""The right directory: an id in a directory that must not be mistaken, and a copy of it in another place.
+
+An empty directory in place of the real one (its disk not mounted, a setting changed) looks like one in which
+every volume has been deleted. The id tells the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from volplug.errors import StateUnusable
+
+
+def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory") -> None:
+    """Check that the id in the directory and its copy are the same; one missing on either side may be new.
+
+    Raises:
+        StateUnusable: If the copy names another directory, or one of them cannot be read.
+    """
+    own, copied = _read(id_file), _read(copy) if copy is not None else ""
+    if copied and copied != own:
+        found = f"has id {own[:8]}" if own else "has no id"
+        raise StateUnusable(
+            f"{what} {id_file.parent} is not the one used before: it {found}, {copy} says {copied[:8]}",
+            "Is its disk not mounted, or a setting reverted by an upgrade? "
+            f"To use this directory all the same, remove {copy}",
+        )
+
+
+def mark_directory(id_file: Path, copy: Path | None, what: str = "directory") -> None:
+    """Check the id and write what is missing of it; done before the directory is first used.
+
+    The directory's own id is written before the copy: a crash between the two is a first use again.
+
+    Raises:
+        StateUnusable: As `check_directory_id`, or if an id cannot be written.
+    """
+    check_directory_id(id_file, copy, what)
+    if not (own := _read(id_file)):
+        own = uuid.uuid4().hex
+        _write(id_file, own)
+    if copy is not None and not _read(copy):
+        _write(copy, own)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StateUnusable(f"{path} cannot be read: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        raise StateUnusable(f"{path} cannot be written: {error.strerror}") from error

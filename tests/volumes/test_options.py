@@ -140,7 +140,7 @@ def test_help_lists_every_option_within_one_line_of_an_answer(key: str) -> None:
     text = str(told.value.in_context(ErrorContext("create", "v" * 128)))
     assert text.endswith(
         "options of driver loop: allocation=preallocated|sparse, backend=NAME, fs=btrfs|ext4|xfs, gid=0, "
-        "io-size=4096, mkfs-opts='-m 0', mode=0755, mount-opts=noatime, profile=NAME, size=10GiB, uid=0."
+        "io-size=4096, mkfs-opts='-m 0', mode=0755, mount-opts=noatime, profile=NAME, size=1GiB, uid=0."
     )
 
 

@@ -168,7 +168,7 @@ def _fold(key: str) -> str:
 
 
 def _help_text(info: DriverInfo) -> str:
-    options = {**_HELP, **info.options}
+    options = {**_HELP, **info.options, "size": format_size(info.default_size_bytes)}
     listed = ", ".join(f"{name}={options[name]}" for name in sorted(options))
     return f"options of driver {info.driver}: {listed}"
 

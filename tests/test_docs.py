@@ -1,0 +1,33 @@
+"""The documents name what exists."""
+
+import re
+from pathlib import Path
+
+from volplug.config import Settings
+
+ROOT = Path(__file__).parents[1]
+TABLES = {"backends", "profiles"}
+
+
+def test_every_setting_is_in_the_configuration_page_and_nothing_else() -> None:
+    documented = set(
+        re.findall(r"^\| `VOLPLUG_(\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    )
+    assert documented == {name.upper() for name in Settings.model_fields if name not in TABLES}
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/safety.md").read_text())
+    assert len(named) > 10
+    missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert missing == []
+
+
+def test_relative_links_lead_somewhere() -> None:
+    broken = [
+        f"{page.name}: {target}"
+        for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []

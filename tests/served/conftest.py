@@ -39,7 +39,8 @@ def local_machine() -> Iterator[LocalMachine]:
     """A directory of our own, cleaned up in any case; what a test left mounted or attached fails it."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    directory = Path(tempfile.mkdtemp(prefix="vp", dir="/var/tmp"))  # a real disk
+    # Named like those of the lab, so that runs beside each other know their own.
+    directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir="/var/tmp"))
     try:
         yield LocalMachine(directory)
     finally:

@@ -99,7 +99,8 @@ class Recovery:
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
             # An Unmount that was sent while nobody listened is lost for ever.
-            await site.ledger.put(entry.with_all_doubted())
+            now = site.ledger.get(name) or entry  # an Unmount may have come in meanwhile
+            await site.ledger.put(now.with_all_doubted())
             self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed or entry.desired is not Desired.NONE:

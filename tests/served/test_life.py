@@ -193,8 +193,8 @@ async def test_an_empty_directory_in_place_of_the_state_directory_makes_docker_f
                 assert await dockerd.raw(f"/VolumeDriver.{path}", body) is None
             why = (
                 f"state directory {volplug.state_dir} is not the one used before: it has no id, "
-                f"{marker} says {marker.read_text()[:8]}. Is its disk not mounted, or a setting reverted by "
-                f"an upgrade? To use this directory all the same, remove {marker}."
+                f"{marker} says {marker.read_text()[:8]}. Is its disk not mounted, or a setting reverted? "
+                f"To use it all the same, remove {marker}."
             )
             for verb in ("Create", "Mount", "Remove"):
                 assert await dockerd.error(verb, Name="db", ID="a") == why
@@ -237,9 +237,10 @@ async def test_a_damaged_state_file_is_set_aside_and_mounts_are_kept(
         side.unlink()
     (volplug.state_dir / "state.sqlite").write_bytes(b"not a database" * 1000)
     volplug.start()
-    (kept,) = volplug.state_dir.glob("state.sqlite.damaged-*")
-    assert kept.read_bytes() == b"not a database" * 1000
     async with _client(machine) as dockerd:
+        await dockerd.ok("List")
+        (kept,) = volplug.state_dir.glob("state.sqlite.damaged-*")
+        assert kept.read_bytes() == b"not a database" * 1000
         assert is_mounted(volplug, "db")
         await dockerd.ok("Mount", Name="db", ID="b")
         await dockerd.ok("Unmount", Name="db", ID="b")

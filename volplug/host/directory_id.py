@@ -24,8 +24,7 @@ def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory"
         found = f"has id {own[:8]}" if own else "has no id"
         raise StateUnusable(
             f"{what} {id_file.parent} is not the one used before: it {found}, {copy} says {copied[:8]}",
-            "Is its disk not mounted, or a setting reverted by an upgrade? "
-            f"To use this directory all the same, remove {copy}",
+            f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {copy}",
         )
 
 

@@ -129,8 +129,7 @@ def test_an_other_directory_than_before_is_refused_untouched(
         f"state directory {other} is not the one used before: it {found}, {marker} says {before[:8]}"
     )
     assert refused.value.remedy == (
-        "Is its disk not mounted, or a setting reverted? "
-        f"To use it all the same, remove {marker}"
+        f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {marker}"
     )
     assert {path.name: path.read_bytes() for path in other.iterdir()} == files
     assert marker.read_text().strip() == before

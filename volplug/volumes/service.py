@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
@@ -32,9 +32,9 @@ from volplug.volumes.site import Site
 from volplug.volumes.slots import Slot
 from volplug.volumes.usage import UsageSampler
 from volplug.volumes.views import VolumeView, view_volume
+from volplug.volumes.work import Work
 
 _LOG = structlog.get_logger(__name__)
-_T = TypeVar("_T")
 
 
 class Client(Protocol):
@@ -61,19 +61,19 @@ class VolumeService:
         self._recovery = Recovery(site, self._releases)
         self._lookups = Lookups(site.backends, site.limits.lookup_s)
         self._usage = UsageSampler(site.host)
-        self._running: set[asyncio.Future[Any]] = set()
+        self._work = Work()
 
     # Life
 
     async def start(self) -> None:
         """Begin to recover what an earlier life left; calls for a volume wait for that volume only."""
         for task in await self._recovery.begin():
-            self._keep(task)
+            self._work.keep(task)
 
     async def stop(self, timeout_s: float) -> None:
         """End what lingers by detaching it now, and wait for what runs; nothing is unmounted."""
         self._site.timers.flush()
-        running = self._running | self._site.timers.running
+        running = self._work.running | self._site.timers.running
         if running:
             await asyncio.wait(running, timeout=timeout_s)
 
@@ -83,12 +83,12 @@ class VolumeService:
         before = site.ledger.engine
         if before == engine:
             return
-        await self._behind(site.ledger.note_engine(engine))
+        await self._work.behind(site.ledger.note_engine(engine))
         if before is not None and not site.is_engine_alive(before):
             claimed = [entry.name for entry in site.ledger.entries() if entry.is_claimed]
             _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
             for name in claimed:
-                await self._behind(self._doubt(name))
+                await self._work.behind(self._doubt(name))
                 self._releases.schedule_trial(name, site.limits.settle_s)
 
     async def _doubt(self, name: str) -> None:
@@ -101,12 +101,12 @@ class VolumeService:
     async def create(self, name: str, options: Mapping[str, str]) -> None:
         """Provision a volume; one that exists and is the same is success."""
         context = ErrorContext("create", check_name_for("create", name))
-        await self._answered(self._create(name, options), self._site.limits.slow_answer_s, context)
+        await self._work.answered(self._create(name, options), self._site.limits.slow_answer_s, context)
 
     async def remove(self, name: str) -> None:
         """Delete a volume that nobody uses; one that does not exist is success."""
         context = ErrorContext("remove", check_name_for("remove", name))
-        await self._answered(self._remove(name), self._site.limits.answer_s, context)
+        await self._work.answered(self._remove(name), self._site.limits.answer_s, context)
 
     async def mount(self, name: str, mount_id: str, client: Client) -> str:
         """Attach, format once and mount; return the path for Docker. Counted once per answered call."""
@@ -116,9 +116,9 @@ class VolumeService:
         site.timers.cancel(name)
         with slot.mounting():
             try:
-                mounted = await self._answered(self._mount(slot), site.limits.slow_answer_s, context)
+                mounted = await self._work.answered(self._mount(slot), site.limits.slow_answer_s, context)
                 await self._count(name, mount_id, client, mounted.backend)
-                self._keep(asyncio.ensure_future(self._trust(name, mount_id)))
+                self._work.keep(asyncio.ensure_future(self._trust(name, mount_id)))
             except (ClientGone, OperationTimeout):
                 self._let_go_of_lost_mount(slot, may_retry=True)
                 raise
@@ -130,7 +130,7 @@ class VolumeService:
     async def unmount(self, name: str, mount_id: str) -> None:
         """Take back one mount; after the last, unmount and release now and detach behind."""
         context = ErrorContext("unmount", check_name_for("unmount", name))
-        await self._answered(self._unmount(name, mount_id), self._site.limits.answer_s, context)
+        await self._work.answered(self._unmount(name, mount_id), self._site.limits.answer_s, context)
 
     async def path(self, name: str) -> str:
         """Return where the volume is mounted, empty if it is not."""
@@ -339,12 +339,12 @@ class VolumeService:
         if now is not None and now.record is not None and _is_busy(now):
             return now.record
         if volume is not None:
-            await self._behind(ledger.remember(volume))
+            await self._work.behind(ledger.remember(volume))
             return volume
         if now is not None and now.is_claimed:
             raise BackendUnavailable("it is mounted here, but no backend knows it").in_context(context)
         if now is not None and now.desired is Desired.NONE:
-            await self._behind(ledger.forget(name))
+            await self._work.behind(ledger.forget(name))
         raise VolumeNotFound("no such volume").in_context(context)
 
     def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:
@@ -354,36 +354,6 @@ class VolumeService:
         driver = site.backends.get(volume.backend)
         driver_name = driver.info.driver if driver else "not configured"
         return view_volume(volume, entry, site.mountpoint(name, volume), driver_name, usage)
-
-    async def _answered(
-        self, work: Coroutine[object, object, _T], limit_s: float, context: ErrorContext
-    ) -> _T:
-        """Wait for the work up to the limit of an answer; the work itself goes on and a retry joins it."""
-        task = asyncio.ensure_future(work)
-        self._keep(task)
-        done, _ = await asyncio.wait({task}, timeout=limit_s)
-        if not done:
-            raise OperationTimeout(
-                f"not finished after {limit_s:.0f} s and still going on", "Try again: a retry joins it"
-            ).in_context(context)
-        try:
-            return task.result()
-        except VolplugError as error:
-            raise error.in_context(context) from error.__cause__
-
-    async def _behind(self, write: Coroutine[object, object, object]) -> None:
-        """Let a change of the ledger reach memory now and the disk behind the answer."""
-        self._keep(asyncio.ensure_future(write))
-        await asyncio.sleep(0)
-
-    def _keep(self, task: asyncio.Future[_T]) -> None:
-        self._running.add(task)
-        task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Future[_T]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
 
 
 def check_name_for(operation: str, name: str) -> str:

@@ -13,6 +13,7 @@ from tests.engine.use import (
     create,
     execute,
     inspect,
+    is_no_such_volume,
     mounted,
     refusal,
     run,
@@ -95,7 +96,7 @@ def test_volume_ls_asks_once_and_shows_exactly_what_is_there(
 
 def test_an_unknown_name_is_asked_for_once(empty_engine: Engine, recorder: Recorder) -> None:
     run(empty_engine, "--volume-driver=volplug", "-v", _PLACE)  # Docker has met the plugin
-    assert refusal(empty_engine, "volume", "inspect", "nobody") == "get nobody: no such volume"
+    assert is_no_such_volume(empty_engine, "inspect", "nobody")
     assert len(recorder.calls.of("Get", "nobody")) == 1
 
 
@@ -158,7 +159,7 @@ def test_a_volume_deleted_out_of_band_is_gone_for_docker_too(
     _delete_out_of_band(recorded_volplug, "lost")
     calls = recorder.since_now()
     for command in ("inspect", "rm"):
-        assert refusal(empty_engine, "volume", command, "lost") == "get lost: no such volume"
+        assert is_no_such_volume(empty_engine, command, "lost")
     assert len(calls.of("Get", "lost")) == 2
     assert volumes(empty_engine) == []
 
@@ -183,7 +184,7 @@ def test_after_an_out_of_band_deletion_the_name_is_free_for_any_driver(
     empty_engine.docker("volume", "create", f"--driver={driver}", *options, "again")
     assert [call.body["Opts"] for call in calls.of("Create", "again")] == ([shown] if shown else [])
     described = inspect(empty_engine, "volume", "again")
-    assert (described["Driver"], described["Options"]) == (driver, shown)
+    assert (described["Driver"], described["Options"] or None) == (driver, shown)
     assert run(empty_engine, "-v", f"again:{_PLACE}", script=f"ls -A {_PLACE}") == ""
     empty_engine.docker("volume", "rm", "again")
     assert len(calls.of("Remove", "again")) == (driver == "volplug")

@@ -55,7 +55,7 @@ def test_help_lists_the_options_of_the_backend(empty_engine: Engine) -> None:
     shown = refusal(empty_engine, "volume", "create", "--driver=volplug", "--opt=help", "db")
     options = (
         "allocation=preallocated|sparse, backend=NAME, fs=btrfs|ext4|xfs, gid=0, mkfs-opts='-m 0', "
-        "mode=0755, mount-opts=noatime, profile=NAME, size=10GiB, uid=0"
+        "mode=0755, mount-opts=noatime, profile=NAME, size=1GiB, uid=0"
     )
     assert shown == f'create db: create "db": options of driver loop: {options}.'
     assert volumes(empty_engine) == []

@@ -44,6 +44,13 @@ def refusal(engine: Engine, *command: str) -> str:
     return lines[0].partition("Error response from daemon: ")[2]
 
 
+def is_no_such_volume(engine: Engine, command: str, name: str) -> bool:
+    """Tell whether a docker volume command says that there is none; older clients have their own words."""
+    result = engine.docker("volume", command, name, check=False)
+    said = (f"get {name}: no such volume\n", f"No such volume: {name}\n")
+    return result.returncode != 0 and result.stderr.endswith(said)
+
+
 def inspect(engine: Engine, kind: str, name: str) -> dict[str, Any]:
     """What `docker KIND inspect` shows of one object."""
     shown = json.loads(engine.docker(kind, "inspect", name).stdout)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +35,7 @@ from volplug.volumes.site import Limits, Site
 
 _LOG = structlog.get_logger(__name__)
 _WORK_ENDS_S: Final = STOP_TIMEOUT_S - 1
+_REAP_EVERY_S: Final = 5.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -66,8 +66,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
 async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnStep) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    if os.getpid() == 1:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
+    reaping = asyncio.create_task(_reap_orphans()) if os.getpid() == 1 else None
     drivers = build_drivers(settings, on_step)
     volumes: Volumes
     service: VolumeService | None = None
@@ -85,7 +84,16 @@ async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnSte
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     await stop.wait()
     _LOG.info("stopping")
+    if reaping is not None:
+        reaping.cancel()
     await _stop(server, service, store)
+
+
+async def _reap_orphans() -> None:
+    """Do the duty of PID 1 now and then; the event loop keeps SIGCHLD for itself."""
+    while True:
+        await asyncio.sleep(_REAP_EVERY_S)
+        reap_orphans()
 
 
 async def _stop(server: PluginServer, service: VolumeService | None, store: SqliteStore | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.dockerd import Dockerd
 from tests.lab import leftovers
-from tests.lab.plugin import VolplugProcess
+from tests.lab.plugin import SERVE, VolplugProcess
 from tests.lab.programs import clean_environment, settled
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine
@@ -287,3 +287,36 @@ async def test_volumes_attached_at_the_kill_are_detached_when_nobody_asks_for_th
             assert is_attached(volplug, "db")
         assert volplug.stop() == 0
         assert not is_attached(volplug, "db"), "SIGTERM ends the linger by detaching"
+
+
+async def test_as_the_first_process_of_a_container_it_reaps_orphans_and_obeys_sigterm(
+    machine: LocalMachine,
+) -> None:
+    argv = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *SERVE)
+    with VolplugProcess(machine, argv=argv) as volplug:
+        (first,) = _children(volplug.pid)
+        orphan = "sleep 0 & echo $!"
+        command = [
+            "nsenter",
+            "--target",
+            str(first),
+            "--pid",
+            "--mount",
+            "sh",
+            "-c",
+            f"({orphan}) > /dev/null",
+        ]
+        subprocess.run(command, check=True)
+        wait_until(lambda: not _children(first), 20, "the orphan is reaped")
+        async with _client(machine) as dockerd:
+            await dockerd.ok("Create", Name="db", Opts=SMALL)
+            await dockerd.ok("Mount", Name="db", ID="a")
+            await dockerd.ok("Unmount", Name="db", ID="a")
+            await dockerd.ok("Remove", Name="db")
+        os.kill(first, signal.SIGTERM)
+        wait_until(lambda: not volplug.running, 15, "it has ended")
+        assert not (machine.directory / "p.sock").exists()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

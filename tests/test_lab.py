@@ -105,7 +105,9 @@ def test_difference_names_a_mount_a_process_a_namespace_and_a_loop_device(tmp_pa
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            wait_until(lambda: "volplug-of" in "".join(difference(before, snapshot())), 5, "it is renamed")
+            wait_until(
+                lambda: "(volplug-of-a-test 1000)" in "".join(difference(before, snapshot())), 5, "renamed"
+            )
             found = difference(before, snapshot())
         finally:
             process.kill()

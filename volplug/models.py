@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -30,6 +30,11 @@ class FilesystemPhase(StrEnum):
     PENDING = "pending"
     FORMATTING = "formatting"
     FORMATTED = "formatted"
+
+    @property
+    def rank(self) -> int:
+        """Return the place in the order of a format: it goes on and never back."""
+        return list(FilesystemPhase).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,18 @@ class Volume:
     created_at: datetime | None = None
     holder: str | None = None
     detail: str = ""
+
+
+def not_older(found: Volume, known: Volume | None) -> Volume:
+    """Return what was found, but never with a filesystem tag from before what is known of the same volume.
+
+    A cloud may answer a look-up with the past. Taken for the present, it would permit mkfs over data.
+    """
+    if known is None or known.volume_id != found.volume_id:
+        return found
+    if found.filesystem.phase.rank >= known.filesystem.phase.rank:
+        return found
+    return replace(found, filesystem=known.filesystem)
 
 
 @dataclass(frozen=True, slots=True)

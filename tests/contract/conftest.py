@@ -13,9 +13,9 @@ from volplug.handlers.plugin import PluginHandler
 from volplug.server import EnginePeers, PluginServer, PluginSocket
 from volplug.store.sqlite import SqliteStore
 from volplug.testing.host import MemoryHost
+from volplug.volumes.job import Patience
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.options import Defaults
-from volplug.volumes.run import Patience
 from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Limits, Site
 

@@ -36,6 +36,15 @@ def test_making_it_again_keeps_what_is_in_it(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "file").read_text() == "kept"
 
 
+def test_a_directory_that_holds_anything_keeps_its_owner_and_mode(tmp_path: Path) -> None:
+    """It has been handed out before; an old view of its volume's tag must not take it from its database."""
+    directories.make_data_directory(str(tmp_path), "data", SPEC)
+    (tmp_path / "data" / "file").touch()
+    (tmp_path / "data").chmod(0o700)
+    directories.make_data_directory(str(tmp_path), "data", SPEC)
+    assert mode(tmp_path / "data") == 0o700
+
+
 def test_an_empty_subpath_is_the_root_itself(tmp_path: Path) -> None:
     directories.make_data_directory(str(tmp_path), "", SPEC)
     assert directories.has_data_directory(str(tmp_path), "")

@@ -202,17 +202,49 @@ async def test_a_captured_unfinished_format_is_partial_and_is_made_anew(
 
 @pytest.mark.loop
 @pytest.mark.faults
-@pytest.mark.parametrize("fs_type", ["ext4", "btrfs", "xfs"])
-async def test_a_finished_superblock_over_lost_metadata_is_partial_and_is_made_anew(
+async def test_a_finished_ext4_superblock_over_lost_metadata_is_partial_and_is_made_anew(
+    disks: Disks,
+) -> None:
+    """ext4 notes its mounts, so one that was never mounted holds nothing."""
+    disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
+    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    lose_metadata(disk, "ext4")
+    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
+    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.parametrize("fs_type", ["btrfs", "xfs"])
+async def test_a_finished_superblock_that_may_have_been_mounted_is_never_made_anew(
     disks: Disks, fs_type: str
 ) -> None:
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
     await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    lose_metadata(disk, fs_type)
+    with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* its {fs_type} filesystem"):
+        await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+
+
+def lose_metadata(disk: Disk, fs_type: str) -> None:
     begin = PRIMARY[fs_type].offset + PRIMARY[fs_type].length
     disk.write(begin, bytes(SMALL_MIB[fs_type] * MIB - begin))
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.parametrize("fs_type", ["ext4", "btrfs", "xfs"])
+async def test_a_filesystem_in_use_is_never_taken_for_an_unfinished_format(
+    disks: Disks, fs_type: str
+) -> None:
+    """An old view of the tag may still say that a format is under way, and a crash leaves it unclean."""
+    disk, plan_ = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan_)
+    crashed = disks.attach(copy_while_mounted(disks, disk))
+    assert (await read_contents(crashed.path, plan_)).kind in {ContentKind.OURS, ContentKind.DIRTY}
+    with pytest.raises(FilesystemMismatch, match="mkfs was stopped"):
+        await filesystems.make_filesystem(crashed.path, spec_of(fs_type), plan_)
 
 
 @pytest.mark.loop

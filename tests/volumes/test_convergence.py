@@ -61,7 +61,7 @@ def test_mkfs_runs_only_on_a_verified_free_device_that_our_format_was_begun_on(
     for seen, goal, _ in of_step(decisions, Step.MAKE_FILESYSTEM):
         assert goal is Goal.MOUNTED
         assert seen.phase is FilesystemPhase.FORMATTING
-        assert seen.contents in {ContentKind.BLANK, ContentKind.PARTIAL, ContentKind.DIRTY}
+        assert seen.contents in {ContentKind.BLANK, ContentKind.PARTIAL}
         assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
         assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
 
@@ -152,7 +152,8 @@ def test_a_filesystem_is_checked_only_while_nobody_uses_it(
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.CHECK_FILESYSTEM):
         assert goal is Goal.MOUNTED
-        assert (seen.phase, seen.contents) == (FilesystemPhase.FORMATTED, ContentKind.DIRTY)
+        assert seen.phase is not FilesystemPhase.PENDING
+        assert seen.contents is ContentKind.DIRTY
         assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
 
 
@@ -162,8 +163,8 @@ def test_only_the_expected_filesystem_is_mounted(decisions: list[tuple[Observed,
         assert (seen.record, seen.device, seen.mount) == (Record.HERE, Device.RIGHT, MountState.NONE)
         assert seen.contents is ContentKind.OURS or (
             # In use by others on this host, it cannot look clean; it is mounted once more, never checked.
-            (seen.phase, seen.contents, seen.kernel)
-            == (FilesystemPhase.FORMATTED, ContentKind.DIRTY, Kernel.HELD)
+            seen.phase is not FilesystemPhase.PENDING
+            and (seen.contents, seen.kernel) == (ContentKind.DIRTY, Kernel.HELD)
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.volumes.world import MemoryStore, spec_of
-from volplug.models import Volume, VolumeState
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
 from volplug.sizes import GIB
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
 
@@ -164,3 +164,35 @@ async def test_the_engine_that_spoke_last_is_remembered(store: MemoryStore, ledg
     await ledger.note_engine(EngineIdentity(1, 5))
     assert ledger.engine == store.engine == EngineIdentity(1, 5)
     assert Ledger(store, (), store.engine).engine == EngineIdentity(1, 5)
+
+
+PHASES = [
+    FilesystemTag(),
+    FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "u"),
+    FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "u"),
+]
+
+
+@pytest.mark.parametrize("known", PHASES, ids=lambda tag: tag.phase)
+@pytest.mark.parametrize("said", PHASES, ids=lambda tag: tag.phase)
+async def test_a_format_is_never_forgotten_again_whatever_a_backend_says(
+    known: FilesystemTag, said: FilesystemTag
+) -> None:
+    """A cloud may answer with the past, and an unfinished format permits mkfs."""
+    ledger = Ledger(MemoryStore())
+    volume = volume_of("v")
+    await ledger.remember(replace(volume, filesystem=known))
+    await ledger.remember(replace(volume, filesystem=said, size_bytes=2 * GIB))
+    entry = ledger.get("v")
+    assert entry is not None
+    assert entry.record == replace(volume, filesystem=max(known, said, key=PHASES.index), size_bytes=2 * GIB)
+
+
+async def test_what_is_known_of_one_volume_says_nothing_of_another_with_its_name() -> None:
+    ledger = Ledger(MemoryStore())
+    await ledger.remember(replace(volume_of("v"), filesystem=PHASES[-1]))
+    anew = replace(volume_of("v"), volume_id="id-of-another")
+    await ledger.remember(anew)
+    entry = ledger.get("v")
+    assert entry is not None
+    assert entry.record == anew

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.world import ROOT, World, spec_of
-from volplug.errors import BackendUnavailable
-from volplug.models import VolumeState
+from volplug.errors import BackendUnavailable, FilesystemMismatch
+from volplug.models import Volume, VolumeState
 from volplug.volumes.ledger import Desired, Entry
 
 OUTAGE = BackendUnavailable("no route to the cloud")
@@ -30,7 +30,7 @@ async def test_a_mounted_and_counted_volume_in_use_stays_as_it_is(world: World) 
     world.clock.now_s += world.limits.settle_s
     before = world.entry()
     await crash(world)
-    assert world.timers.delays == [("v", world.limits.settle_s)]
+    assert ("v", world.limits.settle_s) in world.timers.delays
     await world.run_timers()
     assert world.is_mounted()
     assert world.entry() == before.with_all_doubted()
@@ -229,3 +229,130 @@ async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world:
     await world.run_timers()
     assert world.volume("b").holder is None
     assert world.entry("a").counts == {"c1": 1}
+
+
+# What the lost state would have said
+
+
+async def lingering(world: World) -> None:
+    """The last unmount has just been answered."""
+    world.limits = replace(world.limits, linger_s=5)
+    world.restart()
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+
+
+async def test_what_was_attached_before_the_state_was_lost_is_detached_after_a_while(world: World) -> None:
+    await lingering(world)
+    await world.create("other")
+    del world.store.entries["v"]
+    await crash(world)
+    assert ("search of memory", world.limits.settle_s) in world.timers.delays
+    await world.run_timers()
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().desired is Desired.NONE
+
+
+async def test_an_outage_does_not_end_the_search_for_what_is_attached(world: World) -> None:
+    await lingering(world)
+    world.store.entries.clear()
+    world.cloud.outage = OUTAGE
+    await crash(world)
+    await world.run_timers()
+    world.cloud.outage = None
+    for _ in range(3):
+        await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_the_search_leaves_alone_what_is_in_use_and_what_others_have(world: World) -> None:
+    await world.mounted("used")
+    world.occupy("used", "container web")
+    await world.create("others")
+    world.cloud.volumes = {
+        key: replace(volume, holder="node-b") if volume.name == "others" else volume
+        for key, volume in world.cloud.volumes.items()
+    }
+    await crash(world)
+    for _ in range(3):
+        await world.run_timers()
+    assert world.is_mounted("used")
+    assert (world.volume("used").holder, world.volume("others").holder) == ("node-a", "node-b")
+
+
+async def test_a_mount_that_fails_lets_go_of_what_an_earlier_life_left_attached(world: World) -> None:
+    await lingering(world)
+    world.store.entries.clear()
+    await crash(world)
+    world.host.disk(world.device()).foreign = "an LVM2_member signature"
+    with pytest.raises(FilesystemMismatch):
+        await world.mount("v", "c2")
+    assert world.entry().desired is Desired.DETACHED
+    world.timers.cancel("search of memory")
+    await world.run_timers()
+    assert world.volume().holder is None
+
+
+async def test_a_mount_without_memory_that_the_cloud_does_not_show_yet_is_identified_later(
+    world: World,
+) -> None:
+    await world.mounted()
+    present, world.cloud.volumes = world.cloud.volumes, {}
+    world.store.entries.clear()
+    await crash(world)
+    world.cloud.volumes = present
+    world.clock.now_s += world.limits.settle_s
+    for _ in range(2):
+        await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_deletion_that_was_begun_never_turns_against_a_new_volume_of_the_name(world: World) -> None:
+    old = await world.driver.create(spec_of("v"))
+    world.cloud.volumes[old.volume_id] = replace(old, state=VolumeState.DELETING)
+    await world.store.save(Entry("v", "memory", desired=Desired.ABSENT, record=old), durable=True)
+    get, looks = world.driver.get, 0
+
+    async def get_and_create_anew(name: str) -> Volume | None:
+        nonlocal looks
+        looks += 1
+        found = await get(name)
+        if looks == 1:  # between the look and the deletion another host is done with it, and begins anew
+            del world.cloud.volumes[old.volume_id]
+            await world.driver.create(spec_of("v"))
+        return found
+
+    world.driver.get = get_and_create_anew  # type: ignore[method-assign]  # the other host acts in between
+    await crash(world)
+    await world.run_timers()
+    assert world.volume().state is VolumeState.AVAILABLE
+
+
+async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_container_began(
+    world: World,
+) -> None:
+    """Docker has its path and binds it any moment now; meanwhile another container's end is reported."""
+    await world.mounted("v", "c1")
+    await world.mount("v", "c2")
+    await crash(world)
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    assert world.is_mounted()
+    world.clock.now_s += world.limits.settle_s
+    await world.run_timers()
+    assert not world.is_mounted()
+
+
+async def test_a_trial_that_was_not_passed_is_tried_again_until_it_is(world: World) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    await crash(world)
+    world.timers.delays.clear()
+    await world.run_timers()
+    assert ("v", world.limits.retry_max_s) in world.timers.delays
+    assert world.is_mounted()
+    world.vacate("v")
+    for _ in range(2):
+        await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)

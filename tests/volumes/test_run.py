@@ -21,7 +21,8 @@ from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, 
 from volplug.sizes import GIB
 from volplug.testing.host import Disk, MemoryHost
 from volplug.volumes.convergence import Goal
-from volplug.volumes.run import Job, Run
+from volplug.volumes.job import Conditions, Job
+from volplug.volumes.run import Run
 
 PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "uuid-1")
 FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "uuid-1")
@@ -56,7 +57,7 @@ class Bench:
         async def note(volume: Volume | None) -> None:
             self.changes.append(volume)
 
-        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, spec)
+        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, Conditions(spec=spec))
         return Run(job, self.host, IMPATIENT, note)
 
     async def to(

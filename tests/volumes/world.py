@@ -10,9 +10,9 @@ from volplug.errors import HostError
 from volplug.models import MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
+from volplug.volumes.job import Patience
 from volplug.volumes.ledger import EngineIdentity, Entry, Ledger
 from volplug.volumes.options import Defaults
-from volplug.volumes.run import Patience
 from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Limits, Site
 from volplug.volumes.slots import Timers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from volplug.errors import HostError
 from volplug.host import signatures
 from volplug.host.direct import PAGE_BYTES, DirectReader
 from volplug.host.process import run
@@ -24,11 +23,6 @@ _SAMPLE_BYTES: Final = 64 * 1024
 # 128 MiB), btrfs's mirrors (64 MiB, 256 GiB).
 _FIXED_SAMPLES: Final = (8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * 1024 * MIB)
 
-_READ_ONLY_CHECKS: Final = {
-    "ext4": ("e2fsck", "-fn"),
-    "xfs": ("xfs_repair", "-n"),
-    "btrfs": ("btrfs", "check", "--readonly"),
-}
 _ANY_END: Final = range(256)  # every exit code says something; only a death by signal does not
 
 
@@ -110,16 +104,17 @@ def _formatted(found: Superblock) -> Contents:
 
 
 async def _planned(device: str, tag: FilesystemTag) -> Contents:
-    """Judge a filesystem with the planned UUID: finished before the crash, or half-made?"""
+    """Judge a filesystem with the planned UUID: finished before the crash, or half-made?
+
+    One that may have been mounted may hold data, whatever the tag says: the tag may be an old view of a
+    volume that another host has finished and used since. Such a filesystem is never remnants of a format.
+    """
     found = await blocking(read_superblock, device, tag.fs_type)
     if found is None or not is_expected(found, tag) or not found.is_finished:
         return Contents(ContentKind.PARTIAL, f"an unfinished {tag.fs_type} format")
-    check = _READ_ONLY_CHECKS.get(tag.fs_type)
-    if check is None:
-        raise HostError(f"{tag.fs_type} filesystems cannot be checked")
-    if (await run((*check, device), ok=_ANY_END)).exit_code == 0:
-        return Contents(ContentKind.OURS, f"its {tag.fs_type} filesystem")
-    return Contents(ContentKind.PARTIAL, f"{with_article(tag.fs_type)} format that fails its check")
+    if found.is_unused and (await run(("e2fsck", "-fn", device), ok=_ANY_END)).exit_code != 0:
+        return Contents(ContentKind.PARTIAL, f"{with_article(tag.fs_type)} format that fails its check")
+    return _formatted(found)
 
 
 def _is_planned(signature: Signature, tag: FilesystemTag) -> bool:

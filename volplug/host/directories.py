@@ -18,6 +18,9 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
     """Make the directory with the spec's owner and mode, and sync it; doing so twice is harmless.
 
+    One that holds anything has been handed out before, whatever the volume's tag says: it keeps the owner and
+    mode that it has by now.
+
     Args:
         target: Where the filesystem is mounted.
         subpath: Name of the directory; empty for the root of the filesystem, which is only given its owner.
@@ -32,8 +35,9 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
         with opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
-            os.fchown(directory, spec.uid, spec.gid)
-            os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
+            if not (subpath and os.listdir(directory)):
+                os.fchown(directory, spec.uid, spec.gid)
+                os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
             os.fsync(directory)
             with opened(os.path.dirname(path) if subpath else path, os.O_RDONLY | os.O_DIRECTORY) as parent:
                 os.fsync(parent)

@@ -24,12 +24,15 @@ class Superblock:
         is_finished: False while mkfs has not reached its end.
         is_clean: False if the filesystem is in use, was not unmounted, or has noted errors. xfs and btrfs
             keep no such note in the superblock and replay their logs at mount: always True.
+        is_unused: True only if it certainly was never mounted. ext4 notes the time of its last mount; xfs and
+            btrfs keep no such note: never True.
     """
 
     fs_type: str
     uuid: str
     is_finished: bool
     is_clean: bool
+    is_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ def parse(fs_type: str, data: bytes) -> Superblock | None:
 
 def _parse_ext4(data: bytes) -> Superblock | None:
     block = data[_EXT_OFFSET:]
+    (mounted_at,) = struct.unpack_from("<I", block, 0x2C)
+    (mounts,) = struct.unpack_from("<H", block, 0x34)
     magic, state = struct.unpack_from("<HH", block, 0x38)
     (incompatible,) = struct.unpack_from("<I", block, 0x60)
     if magic != _EXT_MAGIC or incompatible & _EXT_INCOMPAT_JOURNAL_DEV:
@@ -86,7 +91,13 @@ def _parse_ext4(data: bytes) -> Superblock | None:
         and not state & _EXT_STATE_ERROR
         and not incompatible & _EXT_INCOMPAT_RECOVER
     )
-    return Superblock("ext4", _uuid(block, 0x68), is_finished=True, is_clean=is_clean)
+    return Superblock(
+        "ext4",
+        _uuid(block, 0x68),
+        is_finished=True,
+        is_clean=is_clean,
+        is_unused=not (mounted_at or mounts or incompatible & _EXT_INCOMPAT_RECOVER),
+    )
 
 
 def _parse_xfs(data: bytes) -> Superblock | None:

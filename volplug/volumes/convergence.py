@@ -214,6 +214,8 @@ def _resume_format(seen: Observed) -> Decision:
         return Refusal(Reason.FOREIGN_DURING_FORMAT)
     if seen.contents is ContentKind.OURS:
         return Step.MOUNT
+    if seen.contents is ContentKind.DIRTY:
+        return _check_if_free(seen)
     return _if_free(seen, Step.MAKE_FILESYSTEM)
 
 

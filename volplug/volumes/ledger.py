@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from volplug.errors import HostError
-from volplug.models import Volume
+from volplug.models import Volume, not_older
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _LOG = structlog.get_logger(__name__)
@@ -166,6 +166,8 @@ class Ledger:
     async def put(self, entry: Entry) -> None:
         """Remember an entry; a change of the desired state is written durably."""
         before = self._entries.get(entry.name)
+        if entry.record is not None and before is not None:
+            entry = replace(entry, record=not_older(entry.record, before.record))
         is_unsaved = entry.name in self._unsaved
         if before == entry and not is_unsaved:
             return

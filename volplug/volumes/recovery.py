@@ -11,8 +11,9 @@ from typing import Final
 import structlog
 
 from volplug.errors import VolplugError
-from volplug.models import MountState, VolumeState
+from volplug.models import MountState, Volume, VolumeState
 from volplug.volumes.convergence import Goal
+from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.releases import Releases
 from volplug.volumes.site import Site
@@ -41,25 +42,38 @@ class Recovery:
         slots = [self._site.slots.of(name) for name in sorted(names)]
         for slot in slots:
             await slot.acquire()
-        tasks = [asyncio.create_task(self._recover_one(slot, retry_s)) for slot in slots]
-        if not names:
-            tasks.append(asyncio.create_task(self._find_attached()))
-        return tasks
+        for backend in self._site.backends:
+            # Not at once: a cloud may still show the past of what the life before did last.
+            self._search_later(backend, self._site.limits.settle_s, retry_s)
+        return [asyncio.create_task(self._recover_one(slot, retry_s)) for slot in slots]
 
-    async def _find_attached(self) -> None:
-        """With nothing remembered, let go of what this host has attached: the state was lost in a linger."""
-        for backend, driver in self._site.backends.items():
-            try:
-                volumes = await driver.list()
-            except VolplugError as error:
-                _LOG.warning("not searched for attached volumes", backend=backend, error=str(error))
-                continue
-            for volume in volumes:
-                if volume.holder == driver.node_id and self._site.ledger.get(volume.name) is None:
-                    await self._site.ledger.put(
-                        Entry(volume.name, backend, desired=Desired.DETACHED, record=volume)
-                    )
-                    self._releases.schedule(volume.name, self._site.limits.settle_s)
+    def _search_later(self, backend: str, delay_s: float, retry_s: float) -> None:
+        action = partial(self._find_attached, backend, retry_s)
+        # No volume has a blank in its name.
+        self._site.timers.schedule(f"search of {backend}", delay_s, action)
+
+    async def _find_attached(self, backend: str, retry_s: float) -> None:
+        """Let go of what this host has attached and nobody remembers: the state was lost in a linger."""
+        driver = self._site.driver(backend)
+        try:
+            volumes = await driver.list()
+        except Exception as error:  # whatever ails the backend, it is asked again
+            is_expected = isinstance(error, VolplugError)
+            _LOG.warning("not searched yet", backend=backend, error=str(error), exc_info=not is_expected)
+            self._search_later(backend, retry_s, min(retry_s * 2, self._site.limits.retry_max_s))
+            return
+        for volume in volumes:
+            if volume.holder == driver.node_id:
+                await self._let_go_if_unwanted(volume)
+
+    async def _let_go_if_unwanted(self, volume: Volume) -> None:
+        site, name = self._site, volume.name
+        async with site.slots.of(name):
+            entry = site.ledger.get(name) or Entry(name, volume.backend, record=volume)
+            if site.is_in_use(name) or entry.desired is not Desired.NONE:
+                return
+            await site.ledger.put(replace(entry, desired=Desired.DETACHED))
+            self._releases.schedule(name, 0)
 
     async def _recover_one(self, slot: Slot, retry_s: float) -> None:
         """Recover a volume whose lock is held, then unlock it; tried again later if that fails."""
@@ -93,8 +107,8 @@ class Recovery:
             await site.host.unmount(site.target(name))  # removes the bare directory of a mount never made
         if is_mounted and entry.desired is Desired.NONE and not (entry.counts or entry.doubts):
             _LOG.warning("mounted, but nothing says for whom", volume=name)
-            await site.ledger.put(replace(entry, holders_unknown=True))
-            await self._identify(name)
+            await site.ledger.put(replace(entry, holders_unknown=True, mounted_at_s=site.boot_clock()))
+            await site.identify(name)
             self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
@@ -106,25 +120,6 @@ class Recovery:
         if entry.is_claimed or entry.desired is not Desired.NONE:
             await site.ledger.put(replace(entry.without_claims(), desired=Desired.DETACHED))
             self._releases.schedule(name, 0)
-
-    async def _identify(self, name: str) -> None:
-        """Learn from the backends what a mount without memory is.
-
-        Raises:
-            VolplugError: If none knows it and one could not be asked; to be tried again.
-        """
-        failure: VolplugError | None = None
-        for driver in self._site.backends.values():
-            try:
-                volume = await driver.get(name)
-            except VolplugError as error:
-                failure = error
-                continue
-            if volume is not None:
-                await self._site.ledger.remember(volume)
-                return
-        if failure is not None:
-            raise failure
 
     async def _is_held(self, entry: Entry) -> bool:
         """Tell whether containers use a device whose mount went with our old mount namespace."""
@@ -145,7 +140,7 @@ class Recovery:
             await site.ledger.forget(name)
             return
         if volume.state is state:
-            await site.converge("recover", name, entry.backend, goal)
+            await site.converge("recover", name, entry.backend, goal, Conditions(only_id=volume.volume_id))
         if (now := site.ledger.get(name)) is not None:
             await site.ledger.put(replace(now, desired=Desired.DETACHED))
             self._releases.schedule(name, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -11,6 +12,7 @@ import structlog
 from volplug.errors import VolplugError, VolumeInUse
 from volplug.models import MountState
 from volplug.volumes.convergence import Goal
+from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.site import Site
 from volplug.volumes.slots import Slot
@@ -56,11 +58,11 @@ class Releases:
         self._refuse_if_recent(entry)
         was_mounted = await self._is_mounted(name)
         if was_mounted and entry.record is None:
-            raise VolumeInUse(
-                "it is mounted here, and which volume it is cannot be told", "See the log of volplug"
-            )
+            entry = await self._identified(entry)
         try:
-            await site.converge("release", name, entry.backend, Goal.RELEASED, patience_s=patience_s)
+            await site.converge(
+                "release", name, entry.backend, Goal.RELEASED, Conditions(patience_s=patience_s)
+            )
         except Exception:
             if was_mounted:
                 await self._put_back(entry)
@@ -69,6 +71,17 @@ class Releases:
         released = replace(site.ledger.get(name) or entry, desired=Desired.DETACHED).without_claims()
         await site.ledger.put(released)
         return released
+
+    async def _identified(self, entry: Entry) -> Entry:
+        """Ask the backends once more: after an unmount nobody could tell which device to test."""
+        with contextlib.suppress(VolplugError):
+            await self._site.identify(entry.name)
+        known = self._site.ledger.get(entry.name)
+        if known is None or known.record is None:
+            raise VolumeInUse(
+                "it is mounted here, and which volume it is cannot be told", "See the log of volplug"
+            )
+        return known
 
     async def _is_mounted(self, name: str) -> bool:
         return await self._site.host.mount_state(self._site.target(name), None) is not MountState.NONE
@@ -80,8 +93,9 @@ class Releases:
             await site.converge("put back", name, entry.backend, Goal.MOUNTED)
         except Exception as error:  # the trial's own error is the one to show
             _LOG.warning("not put back yet", volume=name, error=str(error))
-            slot = site.slots.of(name)
-            site.timers.schedule(name, site.limits.retry_max_s / 10, partial(self._put_back_later, slot))
+            action = partial(self._put_back_later, site.slots.of(name))
+            # Under a name of its own: it must not replace what is scheduled for the volume by others.
+            site.timers.schedule(f"put back {name}", site.limits.retry_max_s / 10, action)
 
     async def _put_back_later(self, slot: Slot) -> None:
         async with slot:
@@ -90,18 +104,30 @@ class Releases:
                 await self._put_back(entry)
 
     async def is_released_by_trial(self, entry: Entry) -> bool:
-        """Try a trial release that nobody waits for; tell whether it passed."""
+        """Try a trial release that nobody waits for; tell whether it passed. If not, it is tried again later.
+
+        Here a recent Mount protects doubtful counts as well: its container may be about to use the volume.
+        """
+        settles_in_s = self._site.limits.settle_s - self._age_s(entry)
+        if settles_in_s > 0:
+            self.schedule_trial(entry.name, settles_in_s)
+            return False
         try:
             await self.trial_release(entry, self._site.patience.mount_s)
         except Exception as error:  # nobody waits for it, and the counts stay
             is_expected = isinstance(error, VolplugError)
             _LOG.info("counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
+            # Whoever stands for the counts may never say a word: its engine may have forgotten it.
+            self.schedule_trial(entry.name, self._site.limits.retry_max_s)
             return False
         return True
 
+    def _age_s(self, entry: Entry) -> float:
+        return self._site.boot_clock() - entry.mounted_at_s
+
     def _refuse_if_recent(self, entry: Entry) -> None:
         site = self._site
-        age_s = site.boot_clock() - entry.mounted_at_s
+        age_s = self._age_s(entry)
         if site.slots.of(entry.name).pending:
             raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
         if entry.counts and age_s < site.limits.settle_s:
@@ -139,7 +165,7 @@ class Releases:
         site = self._site
         async with slot:
             entry = site.ledger.get(slot.name)
-            if entry is None or slot.pending or not entry.is_claimed:
+            if entry is None or slot.pending or not entry.is_doubtful:
                 return
             if not await self.is_released_by_trial(entry):
                 return

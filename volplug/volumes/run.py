@@ -6,16 +6,16 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from volplug.drivers.base import Driver
 from volplug.errors import (
     BackendUnavailable,
     DeviceMismatch,
     DuplicateVolumes,
     ErrorContext,
     FilesystemMismatch,
+    MountFailed,
     OperationTimeout,
     UnexpectedState,
     VolplugError,
@@ -30,8 +30,8 @@ from volplug.models import (
     MountSource,
     MountState,
     Volume,
-    VolumeSpec,
     VolumeState,
+    not_older,
 )
 from volplug.steps import OnStep, WorldStep, unannounced
 from volplug.volumes.convergence import (
@@ -46,6 +46,7 @@ from volplug.volumes.convergence import (
     Step,
     decide,
 )
+from volplug.volumes.job import Job, Patience
 from volplug.volumes.refusals import Facts, refusal_error
 
 _MAX_REPEATS: Final = 3
@@ -58,51 +59,6 @@ _DIRECT_RECORDS: Final = {
     VolumeState.DELETING: Record.DELETING,
     VolumeState.ERROR: Record.ERROR,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one convergence waits for what it cannot hasten, in seconds.
-
-    Attributes:
-        release_s: For the last user of a device to go, after an unmount: namespaces end late.
-        mount_s: The same where whoever holds the device rarely lets go: before a format or a check, and in a
-            trial that nobody waits for.
-        backend_s: For a backend to leave a state such as detaching.
-        poll_s: Between two looks at the backend.
-    """
-
-    release_s: float = 3.0
-    mount_s: float = 0.3
-    backend_s: float = 300.0
-    poll_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one convergence works on.
-
-    Attributes:
-        operation: For error texts: `mount`, `remove`, ...
-        goal: What the volume should become.
-        name: Docker's name.
-        backend: Name of the backend.
-        driver: The backend's driver.
-        target: Where the volume's filesystem is mounted on this host.
-        patience_s: How long to wait for the last user of the device to go.
-        known: The volume as last described, or None.
-        spec: What to create, for PRESENT.
-    """
-
-    operation: str
-    goal: Goal
-    name: str
-    backend: str
-    driver: Driver
-    target: str
-    patience_s: float
-    known: Volume | None = None
-    spec: VolumeSpec | None = None
 
 
 class Run:
@@ -136,6 +92,11 @@ class Run:
         self._waited_s = 0.0
         self._error: VolplugError | None = None
         self._taken: Counter[Step] = Counter()
+
+    @property
+    def is_attached_here(self) -> bool:
+        """Tell whether this host has a device of the volume, as far as was looked."""
+        return self._source is not None
 
     @property
     def record_is_absent(self) -> bool:
@@ -242,12 +203,12 @@ class Run:
         self._is_located = self._is_located and is_same and not was_wrong
 
     def _set_volume(self, found: Volume | None) -> None:
-        if found is None:
+        if found is None or self._job.conditions.only_id not in ("", found.volume_id):
             self._record = Record.ABSENT
             if self._job.goal in (Goal.PRESENT, Goal.MOUNTED):
                 self.volume = None  # what was known of the name is over
             return
-        self.volume = found
+        self.volume = not_older(found, self.volume)
         here = found.holder == self._job.driver.node_id
         self._record = _DIRECT_RECORDS.get(found.state, Record.HERE if here else Record.ELSEWHERE)
 
@@ -295,7 +256,7 @@ class Run:
         self._kernel = Kernel.HELD if is_held else Kernel.FREE
 
     async def _create(self) -> None:
-        spec = self._job.spec or (self.volume.spec if self.volume else None)
+        spec = self._job.conditions.spec or (self.volume.spec if self.volume else None)
         if spec is None:
             raise UnexpectedState("nothing says what to create")
         self._set_volume(await self._job.driver.create(spec))
@@ -331,9 +292,15 @@ class Run:
         )
         self._mount = None
         self._is_located = False  # before it is answered, the device is identified once more
-        await self._host.mount(request)
-        self._forget_readings()
         is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
+        try:
+            await self._host.mount(request)
+        except MountFailed as error:
+            if is_complete:
+                raise
+            remedy = "Its format may have been cut short: if it never held data, remove it and create it anew"
+            raise MountFailed(error.cause, remedy) from error
+        self._forget_readings()
         if is_complete and not await self._host.has_data_directory(target, volume.subpath):
             await self._host.unmount(target)
             raise FilesystemMismatch(

@@ -22,6 +22,7 @@ from volplug.errors import (
 )
 from volplug.models import Volume, VolumeState
 from volplug.volumes.convergence import Goal
+from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.lookups import Lookups
 from volplug.volumes.names import check_name
@@ -187,7 +188,7 @@ class VolumeService:
                 request = replace(request, spec=existing.spec)
             await self._check_can_format(request.spec.fs_type)
             try:
-                await site.converge("create", name, backend, Goal.PRESENT, spec=request.spec)
+                await site.converge("create", name, backend, Goal.PRESENT, Conditions(spec=request.spec))
             finally:
                 await self._withdraw(name, Desired.PRESENT)
                 self._lookups.forget(name)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from volplug.drivers.base import Driver
-from volplug.errors import ConfigurationError
+from volplug.errors import ConfigurationError, VolplugError
 from volplug.host.base import Host
-from volplug.models import Volume, VolumeSpec
+from volplug.models import Volume
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.convergence import Goal
+from volplug.volumes.job import UNCONDITIONAL, Conditions, Job, Patience
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
-from volplug.volumes.run import Job, Patience, Run
+from volplug.volumes.run import Run
 from volplug.volumes.slots import Slots, Timers
 
 _DESIRES: Final = {
@@ -110,15 +111,32 @@ class Site:
         entry = self.ledger.get(name)
         return self.slots.of(name).pending > 0 or (entry is not None and entry.is_claimed)
 
+    async def identify(self, name: str) -> None:
+        """Learn from the backends which volume is mounted here without memory of it.
+
+        Raises:
+            VolplugError: If none knows it and one could not be asked; to be tried again.
+        """
+        failure: VolplugError | None = None
+        for driver in self.backends.values():
+            try:
+                volume = await driver.get(name)
+            except VolplugError as error:
+                failure = error
+                continue
+            if volume is not None:
+                await self.ledger.remember(volume)
+                return
+        if failure is not None:
+            raise failure
+
     async def converge(
         self,
         operation: str,
         name: str,
         backend: str,
         goal: Goal,
-        *,
-        spec: VolumeSpec | None = None,
-        patience_s: float | None = None,
+        conditions: Conditions = UNCONDITIONAL,
     ) -> Volume | None:
         """Bring a volume to the goal; the caller holds its lock.
 
@@ -131,9 +149,10 @@ class Site:
         entry = self.ledger.get(name)
         known = entry.record if entry and entry.backend == backend else None
         driver = self.driver(backend)
+        patience_s = conditions.patience_s
         if patience_s is None:
             patience_s = self.patience.mount_s if goal is Goal.MOUNTED else self.patience.release_s
-        job = Job(operation, goal, name, backend, driver, self.target(name), patience_s, known, spec)
+        job = Job(operation, goal, name, backend, driver, self.target(name), patience_s, known, conditions)
 
         async def before_change(volume: Volume | None) -> None:
             if goal in _DESIRES:
@@ -152,4 +171,7 @@ class Site:
             if entry is not None and not entry.is_claimed:
                 await self.ledger.forget(name)
         elif run.volume is not None:
-            await self.ledger.remember(run.volume)
+            entry = await self.ledger.remember(run.volume)
+            if run.is_attached_here and entry.desired is Desired.NONE and not entry.is_claimed:
+                # Left by an earlier life whose memory is lost; nobody else would ever let go of it.
+                await self.ledger.put(replace(entry, desired=Desired.DETACHED))

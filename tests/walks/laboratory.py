@@ -1,0 +1,181 @@
+"""A cloud, two machines and their disks in memory, which note every breach of what volplug promises."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
+from volplug.host.base import MountRequest
+from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
+from volplug.testing.host import Disk, MemoryHost
+
+
+@dataclass
+class Lag:
+    """Look-ups that answer with the past, as those of clouds do.
+
+    Attributes:
+        lookups: How many of the next ones.
+        changes: How many changes of the cloud back they see.
+        is_of_tags: Whether only the tags are old, each by its last write, and the rest is new.
+    """
+
+    lookups: int = 0
+    changes: int = 1
+    is_of_tags: bool = False
+
+
+@dataclass
+class Laboratory:
+    """What the machines share, and what is noted.
+
+    Attributes:
+        cloud: What has the volumes.
+        disks: Device to what is on it.
+        hosts: Name to machine.
+        records: Device to the records that containers have written and seen acknowledged.
+        garbage: Devices on which somebody else keeps something that no filesystem claims.
+        past: What the cloud looked like before each change of it, the last change last.
+        lag: What the next look-ups see of the past.
+        breaches: What must never happen and did.
+    """
+
+    cloud: MemoryCloud = field(default_factory=MemoryCloud)
+    disks: dict[str, Disk] = field(default_factory=dict)
+    hosts: dict[str, "WatchedHost"] = field(default_factory=dict)
+    records: dict[str, list[int]] = field(default_factory=dict)
+    garbage: set[str] = field(default_factory=set)
+    past: list[dict[str, Volume]] = field(default_factory=list)
+    lag: Lag = field(default_factory=Lag)
+    breaches: list[str] = field(default_factory=list)
+
+    def volume(self, name: str) -> Volume | None:
+        """The volume of a name, as it truly is."""
+        found = [volume for volume in self.cloud.volumes.values() if volume.name == name]
+        return found[0] if found else None
+
+    def users(self, device: str) -> list[str]:
+        """The hosts on which a device is mounted or held, by whomever."""
+        return [name for name, host in self.hosts.items() if host.uses(device)]
+
+    def breach(self, what: str) -> None:
+        """Note a broken promise."""
+        self.breaches.append(what)
+
+
+class WatchedHost(MemoryHost):
+    """A machine that notes what must never be done to a device."""
+
+    def __init__(self, laboratory: Laboratory, name: str) -> None:
+        super().__init__(laboratory.disks)
+        self._laboratory = laboratory
+        self.name = name
+        laboratory.hosts[name] = self
+
+    def uses(self, device: str) -> bool:
+        """Tell whether anything on this machine keeps the device busy."""
+        return device in self.mounts.values() or bool(self.holders.get(device))
+
+    async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
+        laboratory, device = self._laboratory, source.device
+        if laboratory.records.get(device) or device in laboratory.garbage:
+            laboratory.breach(f"{device} was formatted on {self.name} with data on it")
+        self._refuse_to_disturb(device, "formatted")
+        await super().make_filesystem(source, spec, tag)
+
+    async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
+        self._refuse_to_disturb(source.device, "checked")
+        await super().check_filesystem(source, fs_type)
+
+    async def mount(self, request: MountRequest) -> None:
+        device = request.source.device
+        others = [name for name in self._laboratory.users(device) if name != self.name]
+        if others:
+            self._laboratory.breach(f"{device} was mounted on {self.name} and is in use on {others}")
+        await super().mount(request)
+
+    def _refuse_to_disturb(self, device: str, what: str) -> None:
+        if users := self._laboratory.users(device):
+            self._laboratory.breach(f"{device} was {what} on {self.name} while in use on {users}")
+
+    def lose_power(self) -> None:
+        """Everything that ran and was mounted is gone; what was mounted was not cleanly unmounted."""
+        for device in [*self.mounts.values(), *(device for device, who in self.holders.items() if who)]:
+            self.disk(device).is_dirty = True
+        self.mounts.clear()
+        self.holders.clear()
+
+
+class WatchedDriver(MemoryDriver):
+    """A node's view of the cloud, which may be old, and which notes what must never be asked of it."""
+
+    def __init__(self, laboratory: Laboratory, node: str) -> None:
+        super().__init__(laboratory.cloud, node)
+        self._laboratory = laboratory
+
+    async def get(self, name: str) -> Volume | None:
+        self._cloud.record_call("get")
+        return self._seen(name)
+
+    async def list(self) -> Sequence[Volume]:
+        present = self._look_back()
+        try:
+            return await super().list()
+        finally:
+            self._cloud.volumes = present
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        self._remember()
+        return await super().create(spec)
+
+    async def attach(self, volume: Volume) -> MountSource:
+        self._remember()
+        return await super().attach(volume)
+
+    async def detach(self, volume: Volume) -> None:
+        self._remember()
+        if self._current(volume).holder == self.node_id:
+            self._note_if_used(volume, "detached", [self.node_id])
+        await super().detach(volume)
+
+    async def delete(self, volume: Volume) -> None:
+        self._remember()
+        await super().delete(volume)  # refuses what is attached, as every cloud does
+        self._note_if_used(volume, "deleted", list(self._laboratory.hosts))
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        self._remember()
+        return await super().tag_filesystem(volume, tag)
+
+    def _remember(self) -> None:
+        self._laboratory.past.append(dict(self._cloud.volumes))
+
+    def _seen(self, name: str) -> Volume | None:
+        present = self._look_back()
+        try:
+            return self._named(name)
+        finally:
+            self._cloud.volumes = present
+
+    def _look_back(self) -> dict[str, Volume]:
+        """Show the cloud as it was, if look-ups lag; return what it is."""
+        lag, past, present = self._laboratory.lag, self._laboratory.past, self._cloud.volumes
+        if lag.lookups and past:
+            lag.lookups -= 1
+            before = past[-min(lag.changes, len(past))]
+            self._cloud.volumes = _with_tags_before(past, present) if lag.is_of_tags else before
+        return present
+
+    def _note_if_used(self, volume: Volume, what: str, where: Sequence[str]) -> None:
+        device = device_of(volume.volume_id)
+        if users := [name for name in self._laboratory.users(device) if name in where]:
+            self._laboratory.breach(f"{volume.volume_id} was {what} by {self.node_id} while used on {users}")
+
+
+def _with_tags_before(past: Sequence[dict[str, Volume]], present: dict[str, Volume]) -> dict[str, Volume]:
+    """Every volume with the filesystem tag that it had before the last write of it."""
+    return {key: replace(volume, filesystem=_tag_before(past, volume)) for key, volume in present.items()}
+
+
+def _tag_before(past: Sequence[dict[str, Volume]], volume: Volume) -> FilesystemTag:
+    tags = (seen[volume.volume_id].filesystem for seen in reversed(past) if volume.volume_id in seen)
+    return next((tag for tag in tags if tag != volume.filesystem), volume.filesystem)

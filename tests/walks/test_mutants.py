@@ -1,0 +1,93 @@
+"""The walk can fail: with one safeguard taken out at a time, it finds what that safeguard is there for."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.walks.laboratory import WatchedHost
+from tests.walks.machine import HostsWalk
+from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
+from volplug.volumes import convergence, ledger, run
+from volplug.volumes.convergence import Decision, Goal, Observed, Record, Step
+
+_SETTINGS = settings(
+    max_examples=400,
+    stateful_step_count=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+Seed = Callable[[pytest.MonkeyPatch], None]
+
+
+def no_exclusive_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def is_held(host: WatchedHost, source: MountSource, patience_s: float) -> bool:
+        return False
+
+    monkeypatch.setattr(WatchedHost, "is_held", is_held)
+
+
+def no_look_for_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = WatchedHost.read_contents
+
+    async def read_contents(host: WatchedHost, source: MountSource, tag: FilesystemTag) -> Contents:
+        found = await read(host, source, tag)
+        return Contents(ContentKind.BLANK, "") if found.kind is ContentKind.PARTIAL else found
+
+    monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
+
+
+def a_set_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    def more(counts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
+        return {**counts, mount_id: 1}
+
+    monkeypatch.setattr(ledger, "_more", more)
+
+
+def detach_before_unmount(monkeypatch: pytest.MonkeyPatch) -> None:
+    def towards_detached(seen: Observed) -> Decision:
+        if seen.record is Record.HERE:
+            return Step.DETACH
+        return convergence._towards_detached(seen)
+
+    monkeypatch.setitem(convergence._RULES, Goal.DETACHED, towards_detached)
+
+
+def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a mounted filesystem looks like is not known either: each of the two is enough by itself."""
+
+    def found_as_it_is(found: Volume, known: Volume | None) -> Volume:
+        return found
+
+    read = WatchedHost.read_contents
+
+    async def read_contents(host: WatchedHost, source: MountSource, tag: FilesystemTag) -> Contents:
+        found = await read(host, source, tag)
+        is_taken_for_remnants = tag.phase is FilesystemPhase.FORMATTING and found.kind is ContentKind.DIRTY
+        return Contents(ContentKind.PARTIAL, "") if is_taken_for_remnants else found
+
+    monkeypatch.setattr(ledger, "not_older", found_as_it_is)
+    monkeypatch.setattr(run, "not_older", found_as_it_is)
+    monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
+
+
+@pytest.mark.parametrize(
+    ("seed", "finding"),
+    [
+        (no_exclusive_open, "was detached by .* while used|was deleted by .* while used"),
+        (no_look_for_zeros, "was formatted on . with data on it"),
+        (a_set_of_ids, "runs without its mount"),
+        (detach_before_unmount, "was detached by .* while used"),
+        (old_tags_believed, "was formatted on . with data on it"),
+    ],
+)
+def test_a_seeded_fault_is_found(seed: Seed, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed(monkeypatch)
+    with pytest.raises(AssertionError, match=finding):
+        run_state_machine_as_test(HostsWalk, settings=_SETTINGS)

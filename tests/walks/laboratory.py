@@ -32,7 +32,7 @@ class Laboratory:
         cloud: What has the volumes.
         disks: Device to what is on it.
         hosts: Name to machine.
-        records: Device to the records that containers have written and seen acknowledged.
+        records: Devices on which containers have written and seen it acknowledged.
         garbage: Devices on which somebody else keeps something that no filesystem claims.
         past: What the cloud looked like before each change of it, the last change last.
         lag: What the next look-ups see of the past.
@@ -42,7 +42,7 @@ class Laboratory:
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
     disks: dict[str, Disk] = field(default_factory=dict)
     hosts: dict[str, "WatchedHost"] = field(default_factory=dict)
-    records: dict[str, list[int]] = field(default_factory=dict)
+    records: set[str] = field(default_factory=set)
     garbage: set[str] = field(default_factory=set)
     past: list[dict[str, Volume]] = field(default_factory=list)
     lag: Lag = field(default_factory=Lag)
@@ -77,7 +77,7 @@ class WatchedHost(MemoryHost):
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         laboratory, device = self._laboratory, source.device
-        if laboratory.records.get(device) or device in laboratory.garbage:
+        if device in laboratory.records | laboratory.garbage:
             laboratory.breach(f"{device} was formatted on {self.name} with data on it")
         self._refuse_to_disturb(device, "formatted")
         await super().make_filesystem(source, spec, tag)

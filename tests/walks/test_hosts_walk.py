@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.walks.machine import HostsWalk
+from tests.walks.memory_walk import MemoryWalk
 
 _WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
 
@@ -17,7 +17,7 @@ _WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
 @pytest.mark.timeout(60 + _WALKS)
 def test_two_hosts_keep_every_promise_whatever_happens_to_them() -> None:
     run_state_machine_as_test(
-        HostsWalk,
+        MemoryWalk,
         settings=settings(
             max_examples=_WALKS or 250,
             stateful_step_count=50,

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.walks.laboratory import WatchedHost
-from tests.walks.machine import HostsWalk
+from tests.walks.memory_walk import MemoryWalk
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
 from volplug.volumes import convergence, ledger, run
 from volplug.volumes.convergence import Decision, Goal, Observed, Record, Step
@@ -90,4 +90,4 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_seeded_fault_is_found(seed: Seed, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seed(monkeypatch)
     with pytest.raises(AssertionError, match=finding):
-        run_state_machine_as_test(HostsWalk, settings=_SETTINGS)
+        run_state_machine_as_test(MemoryWalk, settings=_SETTINGS)

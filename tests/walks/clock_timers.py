@@ -1,0 +1,38 @@
+"""Timers that go by a clock of the walk's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.volumes.world import Clock
+from volplug.volumes.slots import Timers
+
+_NEVER_S = 1e6
+
+
+class ClockTimers(Timers):
+    """What is due comes when the walk lets time pass, and never by itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._due_s: dict[str, float] = {}
+
+    def schedule(
+        self, name: str, delay_s: float, action: Callable[[], Awaitable[None]], *, at_stop: bool = False
+    ) -> None:
+        self._due_s[name] = self._clock() + delay_s
+        super().schedule(name, _NEVER_S, action, at_stop=at_stop)
+
+    async def run_due(self) -> None:
+        """Run what is due, and what that makes due."""
+        while due := [name for name in self._waiting if self._due_s[name] <= self._clock()]:
+            for name in due:
+                self._waiting[name].handle.cancel()
+                self._start(name)
+            while self.running:
+                await asyncio.wait(self.running)
+
+    def drop(self) -> None:
+        """Forget everything."""
+        for name in list(self._waiting):
+            self.cancel(name)

@@ -1,0 +1,134 @@
+"""What a volplug stands on: a backend, a kernel, a disk for its state, and containers beside it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tests.volumes.world import IMPATIENT, ROOT, MemoryStore
+from tests.walks.laboratory import Laboratory, WatchedDriver, WatchedHost
+from volplug.drivers.base import Driver
+from volplug.drivers.memory import device_of
+from volplug.host.base import Host
+from volplug.volumes.job import Patience
+from volplug.volumes.ledger import EngineIdentity, Entry, Store
+
+
+@dataclass(frozen=True)
+class Container:
+    """A running container with one volume.
+
+    Attributes:
+        mount_id: What dockerd calls its use of the volume.
+        volume: The volume's name.
+        device: What it has mounted.
+    """
+
+    mount_id: str
+    volume: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What volplug finds in its state at a start."""
+
+    store: Store
+    entries: Iterable[Entry]
+    engine: EngineIdentity | None
+
+
+class Ground(Protocol):
+    """One machine, real or not.
+
+    Attributes:
+        backend: Name of its only backend.
+        driver: That backend's driver.
+        host: Its kernel.
+        mount_root: Where volumes are mounted.
+        patience: How long volplug waits for others here.
+        options: Options of new volumes.
+    """
+
+    backend: str
+    driver: Driver
+    host: Host
+    mount_root: str
+    patience: Patience
+    options: Mapping[str, str]
+
+    async def load(self) -> Memory:
+        """Open the state; what an earlier life had open is closed."""
+        ...
+
+    def lose_state(self) -> None:
+        """Take the state away, while no volplug runs."""
+        ...
+
+    def lose_power(self) -> None:
+        """End everything that runs or is mounted, while no volplug runs."""
+        ...
+
+    def device_at(self, name: str) -> str:
+        """Return the device that is mounted at a volume's place, empty if none is."""
+        ...
+
+    def begin(self, container: Container) -> str:
+        """Let a container hold its volume and write a record; returns what is wrong with it, if anything."""
+        ...
+
+    def end(self, container: Container) -> None:
+        """Let a container end."""
+        ...
+
+    def left(self) -> list[str]:
+        """Return what is mounted or attached."""
+        ...
+
+
+class MemoryGround:
+    """A machine in memory, on a cloud that it shares with others."""
+
+    backend = "memory"
+    mount_root = ROOT
+    patience = IMPATIENT
+    options: Mapping[str, str] = {}
+
+    def __init__(self, laboratory: Laboratory, name: str) -> None:
+        self._laboratory = laboratory
+        self._name = name
+        self._written = 0
+        self.driver: Driver = WatchedDriver(laboratory, name)
+        self.kernel = WatchedHost(laboratory, name)
+        self.host: Host = self.kernel
+        self.store = MemoryStore()
+
+    async def load(self) -> Memory:
+        return Memory(self.store, list(self.store.entries.values()), self.store.engine)
+
+    def lose_state(self) -> None:
+        self.store = MemoryStore()
+
+    def lose_power(self) -> None:
+        self.kernel.lose_power()
+        self.store.engine = None
+        for name, entry in self.store.entries.items():
+            self.store.entries[name] = replace(entry.without_claims(), mounted_at_s=0)
+
+    def device_at(self, name: str) -> str:
+        return self.kernel.mounts.get(f"{ROOT}/{name}", "")
+
+    def begin(self, container: Container) -> str:
+        self.kernel.holders.setdefault(container.device, set()).add(container.mount_id)
+        self._laboratory.records.add(container.device)
+        return ""
+
+    def end(self, container: Container) -> None:
+        self.kernel.holders.get(container.device, set()).discard(container.mount_id)
+
+    def left(self) -> list[str]:
+        found = [f"{target} is mounted on {self._name}" for target in self.kernel.mounts]
+        return found + [
+            f"{volume.name} ({device_of(volume.volume_id)}) is attached to {self._name}"
+            for volume in self._laboratory.cloud.volumes.values()
+            if volume.holder == self._name
+        ]

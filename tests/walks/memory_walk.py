@@ -1,0 +1,77 @@
+"""Two machines on one cloud in memory, with what only there can happen."""
+
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from tests.walks.ground import Ground, MemoryGround
+from tests.walks.laboratory import Laboratory, Lag
+from tests.walks.walk import NAMES, NODES, Walk
+from volplug.drivers.memory import device_of
+from volplug.errors import BackendUnavailable
+from volplug.models import FilesystemPhase
+
+
+class MemoryWalk(Walk):
+    """Two hosts on one cloud."""
+
+    def grounds(self) -> Mapping[str, Ground]:
+        self._laboratory = Laboratory(breaches=self.breaches)
+        self._grounds = {name: MemoryGround(self._laboratory, name) for name in ("a", "b")}
+        return self._grounds
+
+    @rule(node=NODES, name=NAMES, lag=st.booleans())
+    def lose_power_and_go_on_elsewhere(self, node: str, name: str, lag: bool) -> None:
+        async def move() -> None:
+            await self.node(node).lose_power()
+            await self.node(node).pass_time()
+            if lag:
+                self._laboratory.lag = Lag(lookups=2, is_of_tags=True)
+            await self.node("b" if node == "a" else "a").run(name)
+
+        self.do(move())
+
+    @rule(node=NODES)
+    def lose_mount_namespace(self, node: str) -> None:
+        """What `docker plugin disable -f` and enable do: our mounts are gone, containers go on."""
+        self.node(node).kill()
+        self._grounds[node].kernel.mounts.clear()
+        self.do(self.node(node).start())
+
+    @rule(is_away=st.booleans())
+    def cloud_goes_or_comes_back(self, is_away: bool) -> None:
+        self._laboratory.cloud.outage = BackendUnavailable("no route to the cloud") if is_away else None
+
+    @rule(lookups=st.integers(1, 4), changes=st.integers(1, 6), is_of_tags=st.booleans())
+    def next_lookups_see_the_past(self, lookups: int, changes: int, is_of_tags: bool) -> None:
+        self._laboratory.lag = Lag(lookups, changes, is_of_tags)
+
+    @rule(node=NODES, is_full=st.booleans())
+    def state_disk_fills_up_or_is_cleared(self, node: str, is_full: bool) -> None:
+        self._grounds[node].store.broken = is_full
+
+    @rule(name=NAMES)
+    def somebody_writes_on_a_blank_volume(self, name: str) -> None:
+        volume = self._laboratory.volume(name)
+        if volume is None or volume.holder or volume.filesystem.phase is not FilesystemPhase.PENDING:
+            return
+        device = device_of(volume.volume_id)
+        self._laboratory.garbage.add(device)
+        self._grounds["a"].kernel.disk(device).is_partial = True
+
+    def see_clearly(self) -> None:
+        self._laboratory.lag = Lag()
+
+    def everything_works_again(self) -> None:
+        super().everything_works_again()
+        self._laboratory.cloud.outage, self._laboratory.lag = None, Lag()
+        for ground in self._grounds.values():
+            ground.store.broken = False
+
+    def usable(self) -> list[str]:
+        return [
+            volume.name
+            for volume in self._laboratory.cloud.volumes.values()
+            if device_of(volume.volume_id) not in self._laboratory.garbage
+        ]

@@ -1,0 +1,64 @@
+"""One real host with loop devices, whatever happens to it."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from tests.walks.ground import Ground
+from tests.walks.loop_ground import LoopGround
+from tests.walks.walk import Walk
+
+_WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
+
+
+class LoopWalk(Walk):
+    """One host."""
+
+    ROUNDS = 5
+    below: ClassVar[Path]
+
+    def grounds(self) -> Mapping[str, Ground]:
+        self._directory = tempfile.TemporaryDirectory(prefix="walk-", dir=self.below)
+        self._ground = LoopGround(Path(self._directory.name))
+        return {"a": self._ground}
+
+    def usable(self) -> list[str]:
+        return self._ground.volumes()
+
+    @invariant()
+    def no_image_is_attached_twice(self) -> None:
+        twice = self._ground.attached_twice()
+        assert not twice, twice
+
+    def closing(self) -> None:
+        self.do(self._ground.close())
+        self._ground.lose_power()
+        self._directory.cleanup()
+
+
+@pytest.mark.loop
+@pytest.mark.faults
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.timeout(240 + _WALKS)
+def test_a_host_with_loop_devices_keeps_every_promise_whatever_happens_to_it(tmp_path: Path) -> None:
+    class HereWalk(LoopWalk):
+        below = tmp_path
+
+    run_state_machine_as_test(
+        HereWalk,
+        settings=settings(
+            max_examples=_WALKS or 40,
+            stateful_step_count=25,
+            derandomize=not _WALKS,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -23,6 +23,11 @@ class ClockTimers(Timers):
         self._due_s[name] = self._clock() + delay_s
         super().schedule(name, _NEVER_S, action, at_stop=at_stop)
 
+    @property
+    def waiting(self) -> list[str]:
+        """The names under which something waits."""
+        return list(self._waiting)
+
     async def run_due(self) -> None:
         """Run what is due, and what that makes due."""
         while due := [name for name in self._waiting if self._due_s[name] <= self._clock()]:
@@ -34,5 +39,5 @@ class ClockTimers(Timers):
 
     def drop(self) -> None:
         """Forget everything."""
-        for name in list(self._waiting):
+        for name in self.waiting:
             self.cancel(name)

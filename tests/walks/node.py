@@ -186,7 +186,7 @@ class Node:
     def unsettled(self) -> list[str]:
         """What this machine has not let go of."""
         return self.ground.left() + [
-            str(entry)
+            f"{entry}, and {self._timers.waiting} waits"
             for entry in self._site.ledger.entries()
             if entry.is_claimed or entry.desired is not Desired.NONE
         ]

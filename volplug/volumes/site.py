@@ -163,15 +163,16 @@ class Site:
         try:
             return await run.to_goal()
         finally:
-            await self._note(name, run)
+            await self._note(name, goal, run)
 
-    async def _note(self, name: str, run: Run) -> None:
+    async def _note(self, name: str, goal: Goal, run: Run) -> None:
         entry = self.ledger.get(name)
         if run.record_is_absent:
             if entry is not None and not entry.is_claimed:
                 await self.ledger.forget(name)
         elif run.volume is not None:
             entry = await self.ledger.remember(run.volume)
-            if run.is_attached_here and entry.desired is Desired.NONE and not entry.is_claimed:
-                # Left by an earlier life whose memory is lost; nobody else would ever let go of it.
+            is_unwanted = entry.desired is Desired.NONE and not entry.is_claimed
+            if goal is Goal.MOUNTED and run.is_attached_here and is_unwanted:
+                # Left by an earlier life whose memory is lost; the failed Mount lets go of it.
                 await self.ledger.put(replace(entry, desired=Desired.DETACHED))

@@ -1,14 +1,17 @@
 """Room for images: what does not fit is refused before it hurts, and what fails leaves nothing behind."""
 
 import asyncio
+import os
 import re
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.drivers.disks import Disk
 from tests.drivers.loop_volumes import driver_of, image_of, leave_creation, spec_of
 from volplug.errors import LimitExceeded, VolplugError
-from volplug.models import VolumeState
+from volplug.models import MountSource, VolumeState
 from volplug.sizes import MIB
 
 pytestmark = pytest.mark.loop
@@ -89,3 +92,49 @@ async def test_an_interrupted_creation_that_no_longer_fits_leaves_nothing(disk: 
         with pytest.raises(LimitExceeded):
             await driver_of(disk.directory).create(spec)
     assert disk.files() == []
+
+
+async def test_an_image_that_goes_while_room_is_counted_does_not_disturb_a_creation(images: Path) -> None:
+    """Its name is listed and leads nowhere, as when another volume is deleted at that moment."""
+    images.mkdir()
+    image_of(images, "other").symlink_to(images / "gone")
+    await driver_of(images).create(spec_of())
+
+
+async def test_a_preallocated_image_can_be_written_again_on_a_full_disk(host_disk: Path) -> None:
+    """It owns its space from the start, on filesystems with copy-on-write, too."""
+    images = host_disk / "images"
+    driver = driver_of(images)
+    volume = await driver.create(spec_of(size_bytes=32 * MIB))
+    source = await driver.attach(volume)
+    try:
+        for content in (b"first", b"again"):
+            await asyncio.to_thread(overwrite, source, content)
+            assert await asyncio.to_thread(read_ends, source) == content * 2
+            await asyncio.to_thread(fill, host_disk)
+    finally:
+        await driver.detach(volume)
+
+
+def overwrite(source: MountSource, content: bytes) -> None:
+    with open(source.device, "r+b") as device:
+        for _ in range(0, source.size_bytes, MIB):
+            device.write(content.ljust(MIB // 2, b".") + content.rjust(MIB // 2, b"."))
+        device.flush()
+        os.fsync(device.fileno())
+
+
+def read_ends(source: MountSource) -> bytes:
+    with open(source.device, "rb") as device:
+        start = device.read(5)
+        device.seek(-5, os.SEEK_END)
+        return start + device.read(5)
+
+
+def fill(directory: Path) -> None:
+    """Leave no room, however small the pieces."""
+    with (directory / "filler").open("ab") as file:
+        for size_bytes in (64 * MIB, MIB, 64 * 1024):
+            with suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size_bytes)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,12 @@ from volplug.sizes import GIB, MIB, format_size
 
 _SUFFIX: Final = ".img"
 _BLOCK: Final = 512  # the unit of st_blocks, see stat(2)
+
+# Attributes of files, include/uapi/linux/fs.h; the numbers say `long`, the kernel reads and writes an int.
+_GET_FLAGS: Final = 0x80086601
+_SET_FLAGS: Final = 0x40086602
+_NO_COPY_ON_WRITE: Final = 0x00800000
+_FLAGS: Final = struct.Struct("=I4x")
 
 
 class Images:
@@ -54,10 +62,7 @@ class Images:
         """
         status = os.statvfs(self._directory)
         free = status.f_bavail * status.f_frsize
-        promised = sum(
-            max(image.stat().st_size - image.stat().st_blocks * _BLOCK, 0)
-            for image in self._directory.glob(f"*{_SUFFIX}")
-        )
+        promised = sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
         if size_bytes + promised > free * self._overcommit:
             also = f", of which {_rounded(promised)} are promised to sparse volumes" if promised else ""
             raise LimitExceeded(
@@ -76,6 +81,7 @@ class Images:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            _overwrite_in_place(descriptor)
             if is_sparse:
                 os.ftruncate(descriptor, size_bytes)
             else:
@@ -122,6 +128,26 @@ class Images:
 def is_image_name(name: str) -> bool:
     """Tell whether a file may be an image of ours by its name."""
     return name.endswith(_SUFFIX)
+
+
+def _overwrite_in_place(descriptor: int) -> None:
+    """Take the new, empty file out of copy-on-write, where its filesystem has that.
+
+    Btrfs gives every overwrite a new place: a preallocated image would fail on a full disk, and data that
+    changes during direct I/O would not match its checksum (btrfs(5), "Checksum data" and "nodatacow").
+    """
+    with suppress(OSError):  # most filesystems know no such attribute
+        flags = _FLAGS.unpack(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_FLAGS.size)))[0]
+        fcntl.ioctl(descriptor, _SET_FLAGS, _FLAGS.pack(flags | _NO_COPY_ON_WRITE))
+
+
+def _promised(image: Path) -> int:
+    """Return what an image may still take; nothing if it has gone meanwhile."""
+    try:
+        status = image.stat()
+    except FileNotFoundError:
+        return 0
+    return max(status.st_size - status.st_blocks * _BLOCK, 0)
 
 
 def _rounded(size_bytes: int) -> str:

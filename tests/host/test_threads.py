@@ -37,6 +37,27 @@ async def test_a_cancelled_await_does_not_stop_the_thread() -> None:
     assert await threads.blocking(done.wait, 20)
 
 
+async def test_a_cancelled_change_ends_no_sooner_than_its_thread() -> None:
+    started, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def change() -> None:
+        started.set()
+        go.wait(20)
+        done.set()
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(threads.Pool("test", 1).to_the_end(change))
+    await threads.blocking(started.wait, 20)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+
+
 async def test_many_hanging_calls_leave_room_for_others() -> None:
     go = threading.Event()
     hanging = [asyncio.create_task(threads.blocking(go.wait, 60)) for _ in range(40)]

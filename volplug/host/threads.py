@@ -7,6 +7,7 @@ stop those. The host's has sixty-four threads, so that some volumes whose device
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
@@ -38,6 +39,27 @@ class Pool:
         threads, so a process that has to end in spite of a dead device leaves by `os._exit`.
         """
         return await self.submit(function, *args, **kwargs)
+
+    async def to_the_end(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a call that changes something; cancelled, it ends only when the thread has ended.
+
+        Whoever holds a lock around it holds it long enough by that.
+        """
+        running = self.submit(function, *args, **kwargs)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await _ended(running)
+            raise
+
+
+async def _ended(running: asyncio.Future[_T]) -> None:
+    """Wait for a call to end, however often that is cancelled, too."""
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({running})
+    if not running.cancelled():
+        running.exception()  # its caller has gone, nobody else is going to ask
 
 
 _HOST: Final = Pool("host", 64)

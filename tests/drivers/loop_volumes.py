@@ -17,8 +17,8 @@ def spec_of(name: str = "v", size_bytes: int = SIZE, allocation: str = "") -> Vo
     return VolumeSpec(name, size_bytes, driver_options=options)
 
 
-def driver_of(directory: Path, overcommit: float = 1.0) -> LoopDriver:
-    return LoopDriver("loop", "host1", directory, overcommit)
+def driver_of(directory: Path, overcommit: float = 1.0, id_copy: Path | None = None) -> LoopDriver:
+    return LoopDriver("loop", "host1", directory, overcommit, id_copy)
 
 
 def image_of(directory: Path, name: str = "v") -> Path:

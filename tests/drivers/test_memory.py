@@ -1,3 +1,5 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 
@@ -6,10 +8,23 @@ import pytest
 from volplug.drivers.base import Driver
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable, DuplicateVolumes
-from volplug.models import HolderState, VolumeSpec, VolumeState
+from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
-from volplug.testing.conformance import DriverConformance, SharedDriverConformance
-from volplug.testing.driver_fixtures import DriverFixtures, Interrupt, MakeSpec, NewDriver
+from volplug.testing.conformance import (
+    ClusterConformance,
+    DriverConformance,
+    DuplicateConformance,
+    OutageConformance,
+    SharedDriverConformance,
+)
+from volplug.testing.driver_fixtures import (
+    DriverFixtures,
+    Duplicate,
+    Interrupt,
+    MakeSpec,
+    NewDriver,
+    Outage,
+)
 
 
 class MemoryFixtures(DriverFixtures):
@@ -43,12 +58,44 @@ class MemoryFixtures(DriverFixtures):
         return False
 
     @pytest.fixture
+    def outage(self, cloud: MemoryCloud) -> Outage:
+        @asynccontextmanager
+        async def outage() -> AsyncIterator[None]:
+            cloud.outage = BackendUnavailable("no route to the cloud", "Wait")
+            try:
+                yield
+            finally:
+                cloud.outage = None
+
+        return outage
+
+    @pytest.fixture
+    def duplicate(self, cloud: MemoryCloud) -> Duplicate:
+        async def duplicate(volume: Volume) -> Volume:
+            copy = replace(volume, volume_id=f"{volume.volume_id}-copy")
+            cloud.volumes[copy.volume_id] = copy
+            return copy
+
+        return duplicate
+
+    @pytest.fixture
+    def other_cluster(self, cloud: MemoryCloud) -> Driver:
+        return MemoryDriver(cloud, cluster="other")
+
+    @pytest.fixture
     def second_node(self, cloud: MemoryCloud) -> Driver:
         return MemoryDriver(cloud, "node-b")
 
 
 @pytest.mark.conformance
-class TestMemory(DriverConformance, SharedDriverConformance, MemoryFixtures):
+class TestMemory(
+    DriverConformance,
+    SharedDriverConformance,
+    ClusterConformance,
+    OutageConformance,
+    DuplicateConformance,
+    MemoryFixtures,
+):
     pass
 
 

@@ -5,11 +5,17 @@ Rules for every call:
 * Report facts and raise typed errors of `volplug.errors`; an unknown failure is a `BackendError`, raised
   `from` its cause, never swallowed. No retries of calls that may have had an effect.
 * Tags (name, cluster, filesystem, spec) are part of the create call itself.
-* Only volumes of the configured cluster are ever seen.
-* A name carried by two volumes raises `DuplicateVolumes` naming both ids.
+* Only volumes of the configured cluster are ever seen, found or changed.
+* A name carried by two volumes raises `DuplicateVolumes` naming both ids; `list` returns both all the same.
+* A volume is known by its id; the rest of a description passed in may be older than what the backend has.
+* The cause of an error names the volume's id, and the holder where somebody else has the volume.
 * A device is identified by its serial, never by "the new one", a link or a path alone.
 * The core holds a lock per volume: two calls that change one volume never overlap on one host.
   Other hosts do what they like.
+* A cancelled call that changes something ends only when nothing of it goes on any more, because the lock ends
+  with it. Whatever it has done by then, the same call can be made again.
+
+`volplug.testing.conformance` tests all of this.
 """
 
 from __future__ import annotations
@@ -21,8 +27,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from volplug.errors import InvalidSize
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
-from volplug.sizes import GIB, MIB
+from volplug.sizes import GIB, MIB, format_size
 from volplug.steps import OnStep, unannounced
 
 
@@ -64,6 +71,18 @@ class DriverInfo:
     default_linger_s: float = 0.0
     options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _NO_PROFILES)
+
+    def check_size(self, size_bytes: int) -> None:
+        """Check a size against the limits; `create` calls it as the last line of defence.
+
+        Raises:
+            InvalidSize: If the size is outside of them.
+        """
+        least, most = self.minimum_size_bytes, self.maximum_size_bytes
+        if not least <= size_bytes <= most:
+            raise InvalidSize(
+                f"size {format_size(size_bytes)} is not between {format_size(least)} and {format_size(most)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +147,9 @@ class Driver(Protocol):
 
         Raises:
             VolumeExists: If a volume of this name exists that this call did not begin.
+            InvalidSize: If the size is outside of the limits in `info`.
             LimitExceeded: If there is no room for it.
+            DuplicateVolumes: If several carry the name already.
         """
         ...
 
@@ -152,6 +173,8 @@ class Driver(Protocol):
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes of the cluster, in any order.
+
+        A volume that comes or goes meanwhile may be in it or not; every other one is.
 
         Raises:
             BackendUnavailable: If the backend cannot say.
@@ -181,6 +204,8 @@ class Driver(Protocol):
         """Detach from this host and wait until the device has gone.
 
         Called only after the core's release test has passed.
+
+        A volume that this host does not have is left as it is, whoever has it.
 
         Raises:
             VolumeNotFound: If the volume does not exist.

@@ -31,12 +31,14 @@ class MemoryCloud:
 
     Attributes:
         volumes: Volume id to volume.
+        clusters: Volume id to the cluster of whoever created it.
         dead_nodes: Nodes that are proven dead.
         outage: Raised by every call while set.
         calls: Names of the calls made, in order.
     """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
+    clusters: dict[str, str] = field(default_factory=dict)
     dead_nodes: set[str] = field(default_factory=set)
     outage: VolplugError | None = None
     calls: list[str] = field(default_factory=list)
@@ -56,8 +58,11 @@ def device_of(volume_id: str) -> str:
 class MemoryDriver:
     """One node's view of the cloud. See `volplug.drivers.base.Driver` for the contract."""
 
-    def __init__(self, cloud: MemoryCloud, node_id: str = "node-a", backend: str = "memory") -> None:
+    def __init__(
+        self, cloud: MemoryCloud, node_id: str = "node-a", backend: str = "memory", cluster: str = ""
+    ) -> None:
         self._cloud = cloud
+        self._cluster = cluster
         self._node_id = node_id
         self._backend = backend
 
@@ -77,6 +82,7 @@ class MemoryDriver:
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a volume, or finish one whose creation began with the same spec."""
         self._cloud.record_call("create")
+        _INFO.check_size(spec.size_bytes)
         existing = self._named(spec.name)
         if existing is not None:
             if existing.state is not VolumeState.CREATING or existing.spec != spec:
@@ -110,7 +116,7 @@ class MemoryDriver:
     async def list(self) -> Sequence[Volume]:
         """Return all volumes."""
         self._cloud.record_call("list")
-        return [replace(volume, backend=self._backend) for volume in self._cloud.volumes.values()]
+        return [replace(volume, backend=self._backend) for volume in self._visible()]
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach to this node."""
@@ -123,7 +129,7 @@ class MemoryDriver:
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the device if this node has the volume."""
-        current = self._cloud.volumes.get(volume.volume_id)
+        current = self._find(volume.volume_id)
         if current is None or current.holder != self._node_id:
             return None
         return self._source(current)
@@ -138,8 +144,8 @@ class MemoryDriver:
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Record the filesystem tag."""
         self._cloud.record_call("tag_filesystem")
-        self._put(replace(self._current(volume), filesystem=tag))
-        return replace(volume, filesystem=tag)
+        tagged = self._put(replace(self._current(volume), filesystem=tag))
+        return replace(tagged, backend=self._backend)
 
     async def holder_state(self, node_id: str) -> Holder:
         """Tell whether the test has declared the node dead."""
@@ -152,8 +158,17 @@ class MemoryDriver:
         """Fail during an outage."""
         self._cloud.record_call("health")
 
+    def _visible(self) -> Sequence[Volume]:
+        return [volume for volume in self._cloud.volumes.values() if self._is_ours(volume.volume_id)]
+
+    def _is_ours(self, volume_id: str) -> bool:
+        return self._cloud.clusters.get(volume_id, self._cluster) == self._cluster
+
+    def _find(self, volume_id: str) -> Volume | None:
+        return self._cloud.volumes.get(volume_id) if self._is_ours(volume_id) else None
+
     def _named(self, name: str) -> Volume | None:
-        found = [volume for volume in self._cloud.volumes.values() if volume.name == name]
+        found = [volume for volume in self._visible() if volume.name == name]
         if len(found) > 1:
             ids = tuple(volume.volume_id for volume in found)
             raise DuplicateVolumes(
@@ -162,13 +177,14 @@ class MemoryDriver:
         return replace(found[0], backend=self._backend) if found else None
 
     def _current(self, volume: Volume) -> Volume:
-        current = self._cloud.volumes.get(volume.volume_id)
+        current = self._find(volume.volume_id)
         if current is None:
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
         return current
 
     def _put(self, volume: Volume) -> Volume:
         self._cloud.volumes[volume.volume_id] = volume
+        self._cloud.clusters.setdefault(volume.volume_id, self._cluster)
         return volume
 
     def _source(self, volume: Volume) -> MountSource:

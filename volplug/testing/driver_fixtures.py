@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import pytest
 
 from volplug.drivers.base import Driver
 from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+from volplug.testing.leftovers import Watch
 
 _MARK: Final = b"written before the detach"
 WRITTEN: Final = _MARK * 2
@@ -26,10 +28,15 @@ class MakeSpec(Protocol):
 
 NewDriver = Callable[[], Driver]
 Interrupt = Callable[[VolumeSpec], Awaitable[None]]
+Outage = Callable[[], AbstractAsyncContextManager[None]]
+Duplicate = Callable[[Volume], Awaitable[Volume]]
 
 
 class DriverFixtures:
-    """What a driver's test class provides. Clean-up is theirs as well: nothing may be left at the end."""
+    """What a driver's test class provides: the first three always, those marked so for one capability.
+
+    The last ones are the suite's own and stay as they are.
+    """
 
     @pytest.fixture
     def new_driver(self) -> NewDriver:
@@ -52,14 +59,53 @@ class DriverFixtures:
         return True
 
     @pytest.fixture
+    def many(self) -> int:
+        """Return how many volumes are more than fit one answer of the backend."""
+        return 20
+
+    @pytest.fixture
     def second_node(self) -> Driver:
-        """Return the driver of another node on the same backend; only for drivers that hosts share."""
+        """`SharedDriverConformance`: return the driver of another node on the same backend."""
         raise NotImplementedError
 
     @pytest.fixture
-    def driver(self, new_driver: NewDriver) -> Driver:
+    def other_cluster(self) -> Driver:
+        """`ClusterConformance`: return a driver on the same backend, configured for another cluster."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def outage(self) -> Outage:
+        """`OutageConformance`: return what keeps the backend from answering while its context lasts."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def duplicate(self) -> Duplicate:
+        """`DuplicateConformance`: return what makes a second volume of a volume's name behind the driver."""
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    async def watch(self, new_driver: NewDriver) -> AsyncIterator[Watch]:
+        """Take away what the test made, by a driver that has nothing in memory; fail if something stays."""
+        watch = Watch()
+        watch.watched(new_driver())
+        yield watch
+        if left := await watch.end():
+            pytest.fail("left behind: " + "; ".join(left))
+
+    @pytest.fixture
+    def driver(self, new_driver: NewDriver, watch: Watch) -> Driver:
         """Return the driver under test."""
-        return new_driver()
+        return watch.watched(new_driver())
+
+    @pytest.fixture
+    def other_node(self, second_node: Driver, watch: Watch) -> Driver:
+        """Return the driver of the other node under test."""
+        return watch.watched(second_node)
+
+    @pytest.fixture
+    def foreign_node(self, other_cluster: Driver, watch: Watch) -> Driver:
+        """Return the driver of the other cluster under test."""
+        return watch.watched(other_cluster)
 
     @pytest.fixture
     def unknown_volume(self, driver: Driver, make_spec: MakeSpec) -> Volume:

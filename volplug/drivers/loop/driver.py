@@ -126,11 +126,11 @@ class LoopDriver:
 
     async def create(self, spec: VolumeSpec) -> Volume:
         """Write the record, then make the image, then say so in the record."""
-        return await self._pool.blocking(self._create, spec)
+        return await self._pool.to_the_end(self._create, spec)
 
     async def delete(self, volume: Volume) -> None:
         """Say in the record that the volume goes, then remove the image, then the record."""
-        await self._pool.blocking(self._delete, volume)
+        await self._pool.to_the_end(self._delete, volume)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume as its record and this host's loop devices show it."""
@@ -142,7 +142,7 @@ class LoopDriver:
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach the image to a loop device, or adopt the one that has it."""
-        return await self._pool.blocking(self._attach, volume)
+        return await self._pool.to_the_end(self._attach, volume)
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the loop device that has the image, known by device and inode."""
@@ -150,11 +150,11 @@ class LoopDriver:
 
     async def detach(self, volume: Volume) -> None:
         """Detach the loop device and wait until the kernel has let go of the image."""
-        await self._pool.blocking(self._detach, volume)
+        await self._pool.to_the_end(self._detach, volume)
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Replace the record durably."""
-        return await self._pool.blocking(self._tag, volume, tag)
+        return await self._pool.to_the_end(self._tag, volume, tag)
 
     async def holder_state(self, node_id: str) -> Holder:
         """Say that this host is alive; nothing is known of others."""
@@ -203,6 +203,7 @@ class LoopDriver:
             self._checked = identity
 
     def _create(self, spec: VolumeSpec) -> Volume:
+        _INFO.check_size(spec.size_bytes)
         self._mark_directory()
         volume = self._begun(spec)
         self._images.path(spec.name).unlink(missing_ok=True)  # what an interrupted creation left
@@ -283,14 +284,19 @@ class LoopDriver:
 
     def _observed(self, record: Volume, device: loopdev.LoopDevice | None) -> Volume:
         """Complete a record by what the disk and the kernel show."""
-        record = replace(record, backend=self._backend)
+        shown = replace(record, backend=self._backend)
         if record.state is not VolumeState.AVAILABLE:
-            return record
+            return shown
         if detail := self._damage(record):
-            return replace(record, state=VolumeState.ERROR, detail=detail)
+            now = self._records.read(record.name)
+            if now is None:
+                return replace(shown, state=VolumeState.DELETING)  # it went while we looked
+            if now != record:
+                return self._observed(now, device)
+            return replace(shown, state=VolumeState.ERROR, detail=detail)
         if device is not None:
-            return replace(record, state=VolumeState.IN_USE, holder=self._node_id)
-        return record
+            return replace(shown, state=VolumeState.IN_USE, holder=self._node_id)
+        return shown
 
     def _damage(self, record: Volume) -> str:
         path, image = self._images.path(record.name), self._images.stat(record.name)
@@ -302,6 +308,7 @@ class LoopDriver:
         return ""
 
     def _recorded(self, volume: Volume) -> Volume:
+        self._check_identity()
         record = self._records.read(volume.name)
         if record is None or record.volume_id != volume.volume_id:
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
@@ -340,7 +347,7 @@ class LoopDriver:
     def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
         record = replace(self._recorded(volume), filesystem=tag)
         self._records.write(record)
-        return replace(volume, filesystem=tag)
+        return self._observed(record, self._device(record))
 
     def _source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
         return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))

@@ -1,0 +1,112 @@
+"""Attaching, locating and detaching."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from dataclasses import replace
+
+from volplug.drivers.base import Driver
+from volplug.models import Volume, VolumeState
+from volplug.testing.driver_fixtures import (
+    BLANK,
+    WRITTEN,
+    DriverFixtures,
+    MakeSpec,
+    NewDriver,
+    device_size,
+    read_ends,
+    write_ends,
+)
+
+
+class AttachmentCases(DriverFixtures):
+    """The device of a volume, and what it holds."""
+
+    async def test_unknown_volume_has_no_device(self, driver: Driver, unknown_volume: Volume) -> None:
+        """Looking for its device is no error."""
+        assert await driver.locate(unknown_volume) is None
+
+    async def test_attached_volume_is_located_and_shown_so(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Kernel and backend tell the same."""
+        volume = await driver.create(make_spec())
+        assert await driver.locate(volume) is None
+        source = await driver.attach(volume)
+        assert await driver.locate(volume) == source
+        shown = await driver.get(volume.name)
+        assert shown == replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
+        assert list(await driver.list()) == [shown]
+
+    async def test_device_is_as_large_as_the_volume(
+        self, driver: Driver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """What the record says, what the source says and what the kernel says are one number."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        assert source.size_bytes == volume.size_bytes
+        assert source.serial
+        if has_devices:
+            assert await asyncio.to_thread(device_size, source) == volume.size_bytes
+
+    async def test_attach_twice_is_one_attachment(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+    ) -> None:
+        """The second call, and one of a restarted driver, return the same source."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        assert await driver.attach(volume) == source
+        assert await new_driver().attach(volume) == source
+        await driver.detach(volume)
+        assert await new_driver().locate(volume) is None
+
+    async def test_detached_volume_is_available_again(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """No device, no holder; detaching once more changes nothing."""
+        volume = await driver.create(make_spec())
+        await driver.attach(volume)
+        for _ in range(2):
+            await driver.detach(volume)
+            assert await driver.locate(volume) is None
+            assert await driver.get(volume.name) == volume
+
+    async def test_device_is_a_block_device(
+        self, driver: Driver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """By the path of its node: a link leads to another device tomorrow."""
+        source = await driver.attach(await driver.create(make_spec()))
+        if has_devices:
+            assert stat.S_ISBLK((await asyncio.to_thread(os.lstat, source.device)).st_mode)
+
+    async def test_volumes_are_attached_beside_each_other(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Each has a device of its own, and detaching one leaves the other alone."""
+        first, second = [await driver.create(make_spec()) for _ in range(2)]
+        sources = await asyncio.gather(driver.attach(first), driver.attach(second))
+        assert sources[0].device != sources[1].device
+        await driver.detach(first)
+        assert await driver.locate(second) == sources[1]
+
+    async def test_data_survives_detach_and_restart(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """What was written at both ends of the device is read after it was attached anew."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        if has_devices:
+            assert await asyncio.to_thread(read_ends, source) == BLANK, "a new volume is blank"
+            await asyncio.to_thread(write_ends, source)
+        await driver.detach(volume)
+        again = await new_driver().attach(volume)
+        assert (again.serial, again.size_bytes) == (source.serial, source.size_bytes)
+        if has_devices:
+            assert await asyncio.to_thread(read_ends, again) == WRITTEN
+
+    async def test_each_volume_has_data_of_its_own(
+        self, driver: Driver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """What is written to one device is on no other."""
+        sources = [await driver.attach(await driver.create(make_spec())) for _ in range(2)]
+        if has_devices:
+            await asyncio.to_thread(write_ends, sources[0])
+            assert await asyncio.to_thread(read_ends, sources[1]) == BLANK

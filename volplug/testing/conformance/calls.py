@@ -1,0 +1,30 @@
+"""What the cases share: the calls that change a volume, and values to call them with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from volplug.drivers.base import Driver
+from volplug.models import FilesystemPhase, FilesystemTag, Volume
+
+CHANGES: Final = ("delete", "attach", "detach", "tag_filesystem")
+_UUID: Final = "0c6f6d3c-9a0b-4f0e-8a4e-111122223333"
+TAGS: Final = (
+    FilesystemTag(FilesystemPhase.FORMATTING, "xfs", _UUID),
+    FilesystemTag(FilesystemPhase.FORMATTED, "xfs", _UUID),
+    FilesystemTag(FilesystemPhase.PENDING),
+)
+
+
+def by_id(volumes: Iterable[Volume]) -> list[Volume]:
+    """Sort volumes, to compare lists that may come in any order."""
+    return sorted(volumes, key=lambda volume: volume.volume_id)
+
+
+async def change(driver: Driver, volume: Volume, call: str) -> None:
+    """Make one of the calls that change a volume."""
+    if call == "tag_filesystem":
+        await driver.tag_filesystem(volume, TAGS[0])
+    else:
+        await getattr(driver, call)(volume)

@@ -1,0 +1,118 @@
+"""Deleting, and volumes that are not there."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.errors import VolumeExists, VolumeInUse, VolumeNotFound
+from volplug.models import FilesystemTag, Volume
+from volplug.testing.conformance.calls import CHANGES, TAGS, change
+from volplug.testing.driver_fixtures import (
+    BLANK,
+    WRITTEN,
+    DriverFixtures,
+    MakeSpec,
+    read_ends,
+    write_ends,
+)
+
+
+class DeletionCases(DriverFixtures):
+    """What is gone is gone, and nothing else is."""
+
+    @pytest.mark.parametrize("call", CHANGES)
+    async def test_unknown_volume_is_not_found(
+        self, driver: Driver, unknown_volume: Volume, call: str
+    ) -> None:
+        """Every call that changes something says so."""
+        with pytest.raises(VolumeNotFound):
+            await change(driver, unknown_volume, call)
+
+    async def test_delete_of_an_attached_volume_is_refused(
+        self, driver: Driver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """Nothing of it is lost."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        if has_devices:
+            await asyncio.to_thread(write_ends, source)
+        with pytest.raises(VolumeInUse):
+            await driver.delete(volume)
+        assert await driver.attach(volume) == source
+        if has_devices:
+            assert await asyncio.to_thread(read_ends, source) == WRITTEN
+
+    async def test_delete_removes_that_volume_and_no_other(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """The second deletion finds nothing."""
+        goes, stays = [await driver.create(make_spec()) for _ in range(2)]
+        await driver.delete(goes)
+        assert await driver.get(goes.name) is None
+        assert list(await driver.list()) == [stays]
+        with pytest.raises(VolumeNotFound):
+            await driver.delete(goes)
+
+    async def test_name_of_a_deleted_volume_can_be_used_again(
+        self, driver: Driver, make_spec: MakeSpec, has_devices: bool
+    ) -> None:
+        """The new volume has another id, is tagged as new, and is blank."""
+        old = await driver.create(make_spec())
+        source = await driver.attach(old)
+        if has_devices:
+            await asyncio.to_thread(write_ends, source)
+        await driver.detach(old)
+        await driver.tag_filesystem(old, TAGS[1])
+        await driver.delete(old)
+        new = await driver.create(old.spec)
+        assert new.volume_id != old.volume_id
+        assert new.filesystem == FilesystemTag()
+        source = await driver.attach(new)
+        if has_devices:
+            assert await asyncio.to_thread(read_ends, source) == BLANK
+
+    @pytest.mark.parametrize("call", CHANGES)
+    async def test_volume_created_anew_is_not_touched_in_the_name_of_the_old(
+        self, driver: Driver, make_spec: MakeSpec, call: str
+    ) -> None:
+        """Who still holds the description of the deleted volume reaches nothing with it."""
+        old = await driver.create(make_spec())
+        await driver.delete(old)
+        new = await driver.create(old.spec)
+        source = await driver.attach(new)
+        before = await driver.get(new.name)
+        with pytest.raises(VolumeNotFound):
+            await change(driver, old, call)
+        assert await driver.get(new.name) == before
+        assert await driver.locate(new) == source
+
+    async def test_device_of_a_volume_created_anew_is_not_taken_for_the_old_ones(
+        self, driver: Driver, make_spec: MakeSpec
+    ) -> None:
+        """A device belongs to a volume id, not to a name."""
+        old = await driver.create(make_spec())
+        await driver.attach(old)
+        await driver.detach(old)
+        await driver.delete(old)
+        await driver.attach(await driver.create(old.spec))
+        assert await driver.locate(old) is None
+
+    async def test_refusals_name_the_volume_and_its_holder(
+        self, driver: Driver, make_spec: MakeSpec, unknown_volume: Volume
+    ) -> None:
+        """Without the id nobody finds a volume in the console of a cloud."""
+        volume = await driver.create(make_spec())
+        with pytest.raises(VolumeExists) as exists:
+            await driver.create(volume.spec)
+        with pytest.raises(VolumeNotFound) as unknown:
+            await driver.attach(unknown_volume)
+        await driver.attach(volume)
+        with pytest.raises(VolumeInUse) as used:
+            await driver.delete(volume)
+        assert volume.volume_id in exists.value.cause
+        assert unknown_volume.volume_id in unknown.value.cause
+        assert used.value.holder == driver.node_id
+        assert not any(error.value.cause.endswith(".") for error in (exists, unknown, used))

@@ -1,0 +1,84 @@
+"""Tags, holders and constants."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from volplug.drivers.base import Driver, Scope
+from volplug.models import HolderState
+from volplug.testing.conformance.calls import TAGS
+from volplug.testing.conformance.clusters import ClusterConformance
+from volplug.testing.conformance.outages import OutageConformance
+from volplug.testing.conformance.shared import SharedDriverConformance
+from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec, NewDriver
+
+
+class FactCases(DriverFixtures):
+    """What a driver says of volumes, nodes and itself."""
+
+    async def test_filesystem_tag_is_kept_with_the_volume(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+    ) -> None:
+        """Every phase reads back as it was written, and after a restart; nothing else changes."""
+        volume = await driver.create(make_spec())
+        for tag in TAGS:
+            tagged = await driver.tag_filesystem(volume, tag)
+            assert tagged == replace(volume, filesystem=tag)
+            assert await driver.get(volume.name) == tagged
+            assert await new_driver().get(volume.name) == tagged
+
+    async def test_filesystem_tag_of_an_attached_volume(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Formats are tagged while the volume is attached, and it stays so."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        tagged = await driver.tag_filesystem(volume, TAGS[0])
+        shown = await driver.get(volume.name)
+        assert shown == tagged
+        assert shown is not None
+        assert (shown.filesystem, shown.holder) == (TAGS[0], driver.node_id)
+        assert await driver.locate(volume) == source
+
+    async def test_filesystem_tag_outlives_calls_with_an_older_description(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+    ) -> None:
+        """Callers hold descriptions from before the tag; what the backend has is newer."""
+        old = await driver.create(make_spec())
+        tagged = await driver.tag_filesystem(old, TAGS[1])
+        await driver.attach(old)
+        await driver.detach(old)
+        assert await new_driver().get(old.name) == tagged
+
+    async def test_nobody_is_declared_dead_by_guess(self, driver: Driver) -> None:
+        """This node is alive; one that the backend has never heard of is not dead for that."""
+        own = await driver.holder_state(driver.node_id)
+        other = await driver.holder_state("node-never-heard-of")
+        assert own.state is HolderState.ALIVE
+        assert other.state is not HolderState.DEAD
+        assert own.evidence
+        assert other.evidence
+
+    async def test_constants_make_sense(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """What the core computes with them works out, and a plain spec is accepted."""
+        info = driver.info
+        assert 0 < info.minimum_size_bytes <= info.default_size_bytes <= info.maximum_size_bytes
+        assert info.default_size_bytes % info.allocation_unit_bytes == 0
+        assert all(name == name.lower() and "_" not in name for name in info.options)
+        driver.check_spec(make_spec())
+
+    async def test_constants_are_constant(self, driver: Driver, new_driver: NewDriver) -> None:
+        """A restart changes neither what the driver is nor who this host is."""
+        again = new_driver()
+        assert again.info == driver.info
+        assert driver.node_id
+        assert again.node_id == driver.node_id
+
+    async def test_capabilities_are_declared(self, driver: Driver) -> None:
+        """What `info` says of the backend decides which further cases the test class has to join."""
+        wanted: set[type] = set()
+        if driver.info.scope is Scope.GLOBAL:
+            wanted |= {SharedDriverConformance, ClusterConformance}
+        if driver.info.remote:
+            wanted.add(OutageConformance)
+        assert {each for each in wanted if not isinstance(self, each)} == set()

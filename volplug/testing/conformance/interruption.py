@@ -1,0 +1,166 @@
+"""Crashes, cancellations and other calls at the same time."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.errors import VolumeExists, VolumeNotFound
+from volplug.models import Volume, VolumeState
+from volplug.testing.conformance.calls import CHANGES, TAGS, by_id, change
+from volplug.testing.driver_fixtures import DriverFixtures, Interrupt, MakeSpec, NewDriver
+
+# How often is looked whether something still goes on. Too few looks miss a fault, they never invent one.
+_LOOKS: Final = 20
+
+
+class InterruptionCases(DriverFixtures):
+    """A volume is whole whatever happened before and happens beside it."""
+
+    async def test_creation_that_was_begun_is_finished(
+        self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
+    ) -> None:
+        """After a crash in `create`, the same call again leads to one volume."""
+        spec = make_spec()
+        await interrupt_create(spec)
+        volume = await driver.create(spec)
+        assert (volume.state, volume.spec) == (VolumeState.AVAILABLE, spec)
+        assert list(await driver.list()) == [volume]
+        assert await driver.locate(volume) is None
+
+    async def test_creation_that_was_begun_is_not_turned_into_another(
+        self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
+    ) -> None:
+        """Another spec under the name is refused, or, if nothing shows of what was begun, made as asked."""
+        spec = make_spec()
+        await interrupt_create(spec)
+        other = replace(spec, fs_type="btrfs")
+        if await driver.get(spec.name) is None:
+            assert (await driver.create(other)).spec == other
+        else:
+            with pytest.raises(VolumeExists):
+                await driver.create(other)
+        assert len(await driver.list()) == 1
+
+    async def test_creation_that_was_begun_can_be_given_up(
+        self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
+    ) -> None:
+        """What a crash in `create` leaves and `get` shows can be deleted."""
+        spec = make_spec()
+        await interrupt_create(spec)
+        begun = await driver.get(spec.name)
+        if begun is not None:
+            await driver.delete(begun)
+        assert (await driver.get(spec.name), list(await driver.list())) == (None, [])
+
+    @pytest.mark.parametrize("turns", [1, 2, 3])
+    async def test_cancelled_creation_leaves_one_volume_or_none(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, turns: int
+    ) -> None:
+        """Once the cancelled call has ended nothing of it goes on, and another one gets through."""
+        spec = make_spec()
+        await _cancel(asyncio.ensure_future(driver.create(spec)), turns)
+        again = new_driver()
+        left = await again.get(spec.name)
+        for _ in range(_LOOKS):
+            await asyncio.sleep(0)
+            assert await again.get(spec.name) == left
+        if left is None or left.state is not VolumeState.AVAILABLE:
+            left = await driver.create(spec)
+        assert left.spec == spec
+        await driver.attach(left)
+        await driver.detach(left)
+        assert list(await again.list()) == [left]
+
+    @pytest.mark.parametrize("turns", [1, 2, 3])
+    @pytest.mark.parametrize("call", CHANGES)
+    async def test_cancelled_change_can_be_made_again(
+        self, driver: Driver, make_spec: MakeSpec, call: str, turns: int
+    ) -> None:
+        """Once the cancelled call has ended nothing of it goes on, and the same call gets through."""
+        volume = await driver.create(make_spec())
+        if call == "detach":
+            await driver.attach(volume)
+        await _cancel(asyncio.ensure_future(change(driver, volume, call)), turns)
+        left = await driver.get(volume.name), await driver.locate(volume)
+        for _ in range(_LOOKS):
+            await asyncio.sleep(0)
+            assert (await driver.get(volume.name), await driver.locate(volume)) == left
+        with suppress(VolumeNotFound):  # a deletion may have ended before it was cancelled
+            await change(driver, volume, call)
+        located, shown = await driver.locate(volume), await driver.get(volume.name)
+        assert (located is not None) == (call == "attach")
+        assert shown == _expected(volume, call, driver.node_id)
+
+    async def test_list_is_whole_while_volumes_come_and_go(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Those that stay are always in it, once; those that come and go neither break it nor look broken."""
+        stay = [await driver.create(make_spec()) for _ in range(3)]
+
+        async def come_and_go() -> None:
+            for _ in range(3):
+                volume = await driver.create(make_spec())
+                await asyncio.sleep(0)
+                await driver.delete(volume)
+
+        async with asyncio.TaskGroup() as others:
+            work = [others.create_task(come_and_go()) for _ in range(3)]
+            while not all(task.done() for task in work):
+                listed = await driver.list()
+                assert [each for each in by_id(listed) if each in stay] == by_id(stay)
+                assert [each.detail for each in listed if each.state is VolumeState.ERROR] == []
+                await asyncio.sleep(0)  # a driver in memory never waits
+        assert by_id(await driver.list()) == by_id(stay)
+
+    async def test_whole_lives_beside_each_other(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """What one volume goes through does not disturb the others."""
+
+        async def live() -> None:
+            volume = await driver.create(make_spec())
+            source = await driver.attach(volume)
+            await driver.tag_filesystem(volume, TAGS[1])
+            assert await driver.locate(volume) == source
+            await driver.detach(volume)
+            assert await driver.get(volume.name) == replace(volume, filesystem=TAGS[1])
+            await driver.delete(volume)
+
+        async with asyncio.TaskGroup() as lives:  # after a failure nothing goes on behind the clean-up
+            for _ in range(5):
+                lives.create_task(live())
+        assert list(await driver.list()) == []
+
+    async def test_whole_life_again_and_again(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Five lives under one name; none leaves anything behind."""
+        spec, ids = make_spec(), set()
+        for _ in range(5):
+            volume = await driver.create(spec)
+            await driver.attach(volume)
+            await driver.detach(volume)
+            await driver.delete(volume)
+            ids.add(volume.volume_id)
+            assert list(await driver.list()) == []
+        assert len(ids) == 5
+
+
+async def _cancel(task: asyncio.Future[object], turns: int) -> None:
+    """Let a call begin, cancel it after some turns of the event loop, and wait until it has ended."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _expected(volume: Volume, call: str, node_id: str) -> Volume | None:
+    """Return what `get` says after a change."""
+    if call == "delete":
+        return None
+    if call == "attach":
+        return replace(volume, state=VolumeState.IN_USE, holder=node_id)
+    return replace(volume, filesystem=TAGS[0]) if call == "tag_filesystem" else volume

@@ -1,0 +1,83 @@
+"""A backend that does not answer."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.errors import BackendUnavailable
+from volplug.models import Volume
+from volplug.testing.conformance.calls import change
+from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec, NewDriver, Outage
+
+_ASKING: Final = ("get", "list", "health", "create", "delete", "attach", "tag_filesystem")
+
+
+class OutageConformance(DriverFixtures):
+    """For drivers whose backend can be away: no answer is neither a yes nor a no."""
+
+    @pytest.mark.parametrize(
+        "call", ["get", "list", "health", "create", "delete", "attach", "tag_filesystem"]
+    )
+    async def test_outage_is_said_and_changes_nothing(
+        self, driver: Driver, make_spec: MakeSpec, outage: Outage, call: str
+    ) -> None:
+        """Never "no such volume", never an empty list; when the backend is back, all is as before."""
+        volume = await driver.create(make_spec())
+        async with outage():
+            with pytest.raises(BackendUnavailable) as away:
+                await _ask(driver, volume, call)
+        assert away.value.cause
+        assert await driver.get(volume.name) == volume
+        assert list(await driver.list()) == [volume]
+
+    async def test_device_is_located_during_an_outage(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, outage: Outage
+    ) -> None:
+        """This host knows what it has attached, also after a restart; unmounts depend on it."""
+        here, not_here = [await driver.create(make_spec()) for _ in range(2)]
+        source = await driver.attach(here)
+        async with outage():
+            assert await driver.locate(here) == source
+            assert await new_driver().locate(here) == source
+            assert await driver.locate(not_here) is None
+
+    async def test_detach_during_an_outage_is_done_or_refused(
+        self, driver: Driver, make_spec: MakeSpec, outage: Outage
+    ) -> None:
+        """Where this host can detach by itself it may; afterwards detaching works in any case."""
+        volume = await driver.create(make_spec())
+        await driver.attach(volume)
+        async with outage():
+            with suppress(BackendUnavailable):
+                await driver.detach(volume)
+        await driver.detach(volume)
+        assert await driver.locate(volume) is None
+        assert await driver.get(volume.name) == volume
+
+    async def test_constants_are_known_during_an_outage(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, outage: Outage
+    ) -> None:
+        """A driver is built, and says what it is, without its backend: volplug starts before the network."""
+        spec = (await driver.create(make_spec())).spec
+        async with outage():
+            again = new_driver()
+            assert (again.info, again.node_id) == (driver.info, driver.node_id)
+            again.check_spec(spec)
+
+
+async def _ask(driver: Driver, volume: Volume, call: str) -> None:
+    if call == "get":
+        await driver.get(volume.name)
+    elif call in ("list", "health"):
+        await getattr(driver, call)()
+    elif call == "create":
+        await driver.create(replace(volume.spec, name=f"{volume.name}-2"))
+    else:
+        await change(driver, volume, call)

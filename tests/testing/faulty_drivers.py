@@ -74,6 +74,16 @@ class CutsNames(MemoryDriver):
         return await super().create(replace(spec, name=spec.name[:64]))
 
 
+class FindsByTheirBeginning(MemoryDriver):
+    def _named(self, name: str) -> Volume | None:
+        return next((volume for volume in self._visible() if volume.name.startswith(name)), None)
+
+
+class IgnoresCase(MemoryDriver):
+    def _named(self, name: str) -> Volume | None:
+        return next((volume for volume in self._visible() if volume.name.lower() == name.lower()), None)
+
+
 class ListsOnePage(MemoryDriver):
     async def list(self) -> Sequence[Volume]:
         return (await super().list())[:10]
@@ -217,6 +227,11 @@ class StaysAttached(MemoryDriver):
 class HasOneDevice(MemoryDriver):
     def _source(self, volume: Volume) -> MountSource:
         return replace(super()._source(volume), device="memory:0")
+
+
+class HasOneSerial(MemoryDriver):
+    def _source(self, volume: Volume) -> MountSource:
+        return replace(super()._source(volume), serial="0000")
 
 
 # Deleting

@@ -41,6 +41,7 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "name_taken_is_refused": faulty.CreatesTwice,
     "volumes_are_created_beside_each_other": faulty.NumbersItsVolumes,
     "longest_name_goes_all_the_way": faulty.CutsNames,
+    "names_that_look_alike_are_different": faulty.IgnoresCase,
     "every_volume_of_many_is_listed": faulty.ListsOnePage,
     "sizes_outside_of_the_limits_are_refused": faulty.TakesAnySize,
     "built_in_profiles_can_be_chosen": faulty.RefusesItsOwnProfile,
@@ -91,6 +92,8 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "deletion_of_one_duplicate_leaves_the_other": backends.DeletesNamesakes,
 }
 ALSO_CAUGHT = [
+    ("names_that_look_alike_are_different", faulty.FindsByTheirBeginning),
+    ("volumes_are_attached_beside_each_other", faulty.HasOneSerial),
     ("cancelled_change_can_be_made_again", faulty.DeletesInTheBackground),
     ("list_is_whole_while_volumes_come_and_go", faulty.BreaksWhileListing),
     ("volume_created_anew_is_not_touched_in_the_name_of_the_old", faulty.DeletesByName),

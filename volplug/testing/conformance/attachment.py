@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from volplug.drivers.base import Driver
 from volplug.models import Volume, VolumeState
+from volplug.testing.conformance.calls import by_id
 from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
@@ -84,8 +85,11 @@ class AttachmentCases(DriverFixtures):
         first, second = [await driver.create(make_spec()) for _ in range(2)]
         sources = await asyncio.gather(driver.attach(first), driver.attach(second))
         assert sources[0].device != sources[1].device
+        assert sources[0].serial != sources[1].serial
         await driver.detach(first)
         assert await driver.locate(second) == sources[1]
+        in_use = replace(second, state=VolumeState.IN_USE, holder=driver.node_id)
+        assert by_id(await driver.list()) == by_id([first, in_use])
 
     async def test_data_survives_detach_and_restart(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, has_devices: bool

@@ -17,6 +17,7 @@ from volplug.models import FilesystemTag, VolumeState
 from volplug.testing.conformance.calls import by_id
 from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec, NewDriver
 
+_ALIKE: Final = ("web.db", "WEB.db", "web_db", "web.d", "web.db1", "web.db.json", "web.db.img")
 _CLOCK_SKEW: Final = timedelta(minutes=5)
 
 
@@ -88,6 +89,14 @@ class CreationCases(DriverFixtures):
         await driver.detach(volume)
         await driver.delete(volume)
         assert await driver.get(name) is None
+
+    async def test_names_that_look_alike_are_different(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """In upper case, as a beginning of another, or with what searches and file names take specially."""
+        first = await driver.create(make_spec(_ALIKE[0]))
+        assert [await driver.get(name) for name in _ALIKE[1:]] == [None] * len(_ALIKE[1:])
+        others = [await driver.create(make_spec(name)) for name in _ALIKE[1:]]
+        await driver.delete(first)
+        assert [await driver.get(name) for name in _ALIKE] == [None, *others]
 
     async def test_every_volume_of_many_is_listed(
         self, driver: Driver, make_spec: MakeSpec, many: int

@@ -70,9 +70,10 @@ async def test_what_cannot_be_taken_away_is_said_and_the_rest_goes() -> None:
     assert list(cloud.volumes) == [first.volume_id]
 
 
-async def test_a_deletion_without_effect_is_said() -> None:
-    watch = Watch()
-    volumes = await made(watch, DeletesNothing(MemoryCloud()))
+async def test_a_deletion_without_effect_is_said_once() -> None:
+    cloud, watch = MemoryCloud(), Watch()
+    watch.watched(DeletesNothing(cloud))
+    volumes = await made(watch, DeletesNothing(cloud))
     assert await watch.end() == [f"{volume.volume_id} is still listed" for volume in volumes]
 
 

@@ -35,7 +35,8 @@ class Watch:
             calls += [("delete", driver.delete) for driver in self._drivers]
             for name, call in calls:
                 problems += await _problem(name, volume, call(volume))
-        return problems + await self._left(list(volumes.values()))
+        problems += await self._left(list(volumes.values()))
+        return list(dict.fromkeys(problems))  # several drivers may say the same
 
     async def _left(self, volumes: list[Volume]) -> list[str]:
         left = []

@@ -12,6 +12,7 @@ from typing import Final
 from volplug.errors import CommandFailed, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host.contents import is_expected, read_contents, read_superblock
 from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
+from volplug.host.journals import replay
 from volplug.host.process import run, search_path
 from volplug.host.superblocks import COPIES, PRIMARY, parse
 from volplug.host.threads import blocking
@@ -84,12 +85,16 @@ async def check_filesystem(device: str, fs_type: str) -> None:
 
     Raises:
         VolumeInUse: If somebody holds the device.
+        MountFailed: If the disk does not take what the journal holds.
         FilesystemMismatch: If errors remain.
         CommandFailed: If the check itself fails or is stopped.
     """
     if fs_type != "ext4":
         return
     await _require_free(device)
+    found = await blocking(read_superblock, device, fs_type)
+    if found is not None and found.needs_replay:
+        await blocking(replay, device)
     argv = ("fsck.ext4", "-p", device)
     finished = await run(argv, ok=range(256), stop_signal=signal.SIGTERM)
     if finished.exit_code in _FSCK_FINE:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 from collections.abc import Sequence
 from typing import Final
+
+from volplug.host.fs_context import FsContext
 
 # sys/mount.h
 _FLAGS: Final = {
@@ -33,15 +32,6 @@ _DEFAULTS: Final = {
     "xfs": ("uuid", "nouuid"),
     "btrfs": ("discard", "nodiscard"),
 }
-
-# The same numbers on every architecture that volplug runs on: asm-generic/unistd.h, linux/mount.h
-_SYS_FSOPEN: Final = 430
-_SYS_FSCONFIG: Final = 431
-_FSOPEN_CLOEXEC: Final = 1
-_FSCONFIG_SET_FLAG: Final = 0
-_FSCONFIG_SET_STRING: Final = 1
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def split_options(fs_type: str, options: Sequence[str]) -> tuple[int, str]:
@@ -72,23 +62,17 @@ def refused_options(fs_type: str, data: str) -> list[str]:
     Returns:
         The kernel's own words, such as `ext4: Unknown parameter 'foo'`; empty if it says nothing.
     """
-    context = int(_libc.syscall(_SYS_FSOPEN, os.fsencode(fs_type), _FSOPEN_CLOEXEC))
-    if context < 0:
-        return []
     try:
+        context = FsContext(fs_type)
+    except OSError:
+        return []
+    with context:
         return [said for option in data.split(",") if option and (said := _refusal(context, option))]
-    finally:
-        os.close(context)
 
 
-def _refusal(context: int, option: str) -> str:
-    key, is_pair, value = option.partition("=")
-    command = _FSCONFIG_SET_STRING if is_pair else _FSCONFIG_SET_FLAG
-    text = os.fsencode(value) if is_pair else None
-    if _libc.syscall(_SYS_FSCONFIG, context, command, os.fsencode(key), text, 0) == 0:
-        return ""
-    said = b""
-    with contextlib.suppress(OSError):  # nothing (more) to read
-        while message := os.read(context, 4096):
-            said = message  # a letter for its kind, a space, the text
-    return said[2:].decode("utf-8", "replace").strip()
+def _refusal(context: FsContext, option: str) -> str:
+    try:
+        context.set(option)
+    except OSError:
+        return context.said()
+    return ""

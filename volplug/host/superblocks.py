@@ -26,6 +26,7 @@ class Superblock:
             keep no such note in the superblock and replay their logs at mount: always True.
         is_unused: True only if it certainly was never mounted. ext4 notes the time of its last mount; xfs and
             btrfs keep no such note: never True.
+        needs_replay: Whether an ext4 journal has yet to be replayed.
     """
 
     fs_type: str
@@ -33,6 +34,7 @@ class Superblock:
     is_finished: bool
     is_clean: bool
     is_unused: bool = False
+    needs_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,15 @@ def _parse_ext4(data: bytes) -> Superblock | None:
     (incompatible,) = struct.unpack_from("<I", block, 0x60)
     if magic != _EXT_MAGIC or incompatible & _EXT_INCOMPAT_JOURNAL_DEV:
         return None
-    is_clean = (
-        bool(state & _EXT_STATE_VALID)
-        and not state & _EXT_STATE_ERROR
-        and not incompatible & _EXT_INCOMPAT_RECOVER
-    )
+    needs_replay = bool(incompatible & _EXT_INCOMPAT_RECOVER)
+    is_sound = bool(state & _EXT_STATE_VALID) and not state & _EXT_STATE_ERROR
     return Superblock(
         "ext4",
         _uuid(block, 0x68),
         is_finished=True,
-        is_clean=is_clean,
-        is_unused=not (mounted_at or mounts or incompatible & _EXT_INCOMPAT_RECOVER),
+        is_clean=is_sound and not needs_replay,
+        is_unused=not (mounted_at or mounts or needs_replay),
+        needs_replay=needs_replay,
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine.records import Writer
 from tests.engine.use import (
     create,
     execute,
@@ -14,6 +13,7 @@ from tests.engine.use import (
     volumes,
     wait_until_released,
 )
+from tests.lab import checker
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
@@ -39,28 +39,23 @@ def _end_and_start(engine: Engine, end: str) -> None:
     engine.start()
 
 
-def _await_running(engine: Engine, name: str) -> None:
-    wait_until(lambda: bool(inspect(engine, "container", name)["State"]["Running"]), 30, f"{name} runs again")
-
-
 @pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_container_that_always_restarts_comes_back_with_its_data(
     engine: Engine, volplug: VolplugProcess, end: str, live_restore: bool
 ) -> None:
     create(engine, "db", "--opt=size=64MiB")
-    writer = Writer(engine, "db", "--restart=always").start()
-    started = inspect(engine, "container", writer.name)["State"]["StartedAt"]
+    records = checker.start(engine, "db", "--restart=always")
+    started = inspect(engine, "container", records.name)["State"]["StartedAt"]
     _end_and_start(engine, end)
-    _await_running(engine, writer.name)
-    is_same_life = inspect(engine, "container", writer.name)["State"]["StartedAt"] == started
+    wait_until(records.is_running, 30, f"{records.name} runs again")
+    is_same_life = inspect(engine, "container", records.name)["State"]["StartedAt"] == started
     assert is_same_life == live_restore
-    writer.goes_on()
-    said = writer.last_said()
-    assert writer.read_by_another() >= said
-    said = writer.remove()
+    records.goes_on()
+    records.verify()
+    records.stop()
     wait_until_released(engine, volplug)
-    assert writer.read_by_another() >= said
+    records.verify()
     engine.docker("volume", "rm", "db")
 
 
@@ -102,16 +97,15 @@ def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
 ) -> None:
     """Docker then unmounts with the container's own ID, and sends no Unmount when the container stops."""
     create(engine, "db", "--opt=size=64MiB")
-    writer = Writer(engine, "db").start()
+    records = checker.start(engine, "db")
     _end_and_start(engine, "stop")
     target = engine.directory / "copied"
-    engine.docker("cp", f"{writer.name}:/data/records", str(target))
+    engine.docker("cp", f"{records.name}:/data/records", str(target))
     assert target.read_text().startswith("1\n2\n3\n")
-    writer.goes_on()
-    said = writer.last_said()
-    assert writer.read_by_another() >= said
-    writer.goes_on()
-    said = writer.remove()
+    records.goes_on()
+    records.verify()
+    records.goes_on()
+    records.stop()
     wait_until_released(engine, volplug)
-    assert writer.read_by_another() >= said
+    records.verify()
     engine.docker("volume", "rm", "db")

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engine.records import Writer
 from tests.engine.use import IMAGE, create, inspect, mounted, refusal, run, start, wait_until_released
+from tests.lab import checker
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
@@ -19,19 +19,18 @@ def test_a_container_goes_on_without_volplug_and_with_it_again(
     empty_engine: Engine, shared_volplug: VolplugProcess, end: str
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
-    writer = Writer(empty_engine, "db").start()
+    records = checker.start(empty_engine, "db")
     getattr(shared_volplug, end)()
-    writer.goes_on()
+    records.goes_on()
     shared_volplug.start()
-    writer.goes_on()
-    said = writer.last_said()
-    assert writer.read_by_another() >= said
+    records.goes_on()
+    records.verify()
     # volplug may find out now whether the writer, which it met in its former life, is still there.
     wait_until(lambda: len(mounted(empty_engine, shared_volplug)) == 1, 20, "the volume is mounted")
-    writer.goes_on()
-    said = writer.remove()
+    records.goes_on()
+    records.stop()
     wait_until_released(empty_engine, shared_volplug)
-    assert writer.read_by_another() >= said
+    records.verify()
     empty_engine.docker("volume", "rm", "db")
 
 

@@ -1,0 +1,107 @@
+"""A container that writes numbered records through whatever happens, to see whether one is ever lost.
+
+    checker = checker.start(engine, "db")
+    ...  # kill, restart, fill, delete
+    checker.goes_on()
+    checker.stop()
+    checker.verify()
+
+A record counts once it is on the disk (fsync); the container acknowledges it then in a file outside of the
+volume, where neither the engine nor the plugin has anything to do with it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab.engine import Engine
+from tests.lab.waiting import wait_until
+
+_PROGRESS_TIMEOUT_S = 30.0
+_RECORDS = 5
+
+# Goes on where the volume says that it stopped, so that a volume that is not the one from before shows.
+_WRITE = (
+    "n=$(wc -l </data/records 2>/dev/null || echo 0);"
+    " while :; do n=$((n+1)); echo $n >>/data/records && sync /data/records || exit 1;"
+    " echo $n >>/acknowledged/numbers; usleep 10000; done"
+)
+
+
+class Checker:
+    """The container; `start` makes one.
+
+    Attributes:
+        name: What Docker calls it.
+        numbers: The file in which it acknowledges.
+    """
+
+    def __init__(self, engine: Engine, volume: str, image: str) -> None:
+        self._engine = engine
+        self._volume = volume
+        self._image = image
+        self.numbers = engine.directory / f"checker-of-{volume}" / "numbers"
+        self.name = f"checker-of-{volume}"
+
+    def acknowledged(self) -> list[int]:
+        """The records that are said to be on the disk, in the order in which that was said."""
+        return [int(line) for line in self.numbers.read_text().split()] if self.numbers.exists() else []
+
+    def is_running(self) -> bool:
+        """Whether Docker shows the container as running."""
+        return bool(self._state()["Running"])
+
+    def goes_on(self) -> None:
+        """Wait until it has written some more; an error if it ends instead."""
+        first = len(self.acknowledged())
+
+        def wrote() -> bool:
+            assert self.is_running(), (self._state(), self._engine.docker("logs", "--tail=5", self.name))
+            return len(self.acknowledged()) >= first + _RECORDS
+
+        wait_until(wrote, _PROGRESS_TIMEOUT_S, f"{self.name} goes on after {first} records")
+
+    def stop(self) -> None:
+        """Stop and remove the container."""
+        self._engine.docker("stop", self.name)
+        self._engine.docker("rm", self.name)
+
+    def verify(self, records: Path | None = None) -> None:
+        """Every acknowledged record is there and in order, without a gap.
+
+        Args:
+            records: The volume's file `records`, where it can be reached; otherwise a new container reads it.
+        """
+        acknowledged = self.acknowledged()  # before the records are read: it may go on writing
+        check_records(acknowledged, [int(line) for line in self._read(records).split()])
+
+    def _read(self, records: Path | None) -> str:
+        if records is not None:
+            return records.read_text()
+        command = ("run", "--rm", "-v", f"{self._volume}:/data", self._image, "cat", "/data/records")
+        return self._engine.docker(*command).stdout
+
+    def _state(self) -> dict[str, object]:
+        shown = json.loads(self._engine.docker("container", "inspect", self.name).stdout)[0]["State"]
+        assert isinstance(shown, dict)
+        return shown
+
+
+def check_records(acknowledged: Sequence[int], found: Sequence[int]) -> None:
+    """Check what was found in a volume; AssertionError if anything that was acknowledged is missing."""
+    assert list(found) == list(range(1, len(found) + 1)), "there is a gap"
+    assert acknowledged, "nothing was ever acknowledged"
+    assert list(acknowledged) == sorted(set(acknowledged)), "it began anew at some time"
+    assert acknowledged[-1] <= len(found), "acknowledged records are missing"
+
+
+def start(engine: Engine, volume: str, *options: str, image: str = "busybox:local") -> Checker:
+    """Start a checker on a volume, with options of `docker run`, and wait until it writes."""
+    checker = Checker(engine, volume, image)
+    checker.numbers.parent.mkdir(exist_ok=True)
+    checker.numbers.unlink(missing_ok=True)  # of an earlier volume of this name
+    mounts = ("-v", f"{volume}:/data", "-v", f"{checker.numbers.parent}:/acknowledged")
+    command = ("run", "--detach", "--stop-timeout=0", f"--name={checker.name}", *mounts, *options, image)
+    engine.docker(*command, "sh", "-c", _WRITE)
+    checker.goes_on()
+    return checker

@@ -170,6 +170,27 @@ async def test_an_image_deleted_by_hand_under_its_mount_lives_until_the_last_unm
     assert await dockerd.ok("List") == {"Volumes": []}
 
 
+@pytest.mark.parametrize("is_replaced", [True, False], ids=["something-else-mounted", "unmounted"])
+async def test_a_mount_that_is_gone_is_made_again_and_what_is_in_its_place_is_not_handed_out(
+    dockerd: Dockerd, volplug: VolplugProcess, is_replaced: bool
+) -> None:
+    records, _ = await _mounted(dockerd)
+    place = mount_of(volplug, "db")
+    subprocess.run(["umount", place], check=True)
+    if is_replaced:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    assert (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]["mountCount"] == 1
+    path = (await dockerd.ok("Mount", Name="db", ID="b"))["Mountpoint"]
+    assert Path(path) == place / "data"
+    records.check()
+    records.write(5)
+    await assert_agreement(dockerd, volplug, {"db": 2})
+    for mount_id in ("a", "b"):
+        await dockerd.ok("Unmount", Name="db", ID=mount_id)
+    await assert_agreement(dockerd, volplug, {})
+    await _mounted_again(dockerd, volplug, records)
+
+
 @pytest.fixture
 def image_disk(machine: LocalMachine) -> Iterator[SmallDisk]:
     """A disk of its own for the images."""

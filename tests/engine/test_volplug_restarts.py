@@ -75,7 +75,7 @@ def test_containers_that_ended_without_volplug_do_not_keep_their_volumes(
     with ThreadPoolExecutor() as together:
         for command in (("stop", "stopped"), ("rm", "-f", "removed"), ("rm", "-f", "used-again")):
             together.submit(empty_engine.docker, *command)
-    shared_volplug.start()
+    shared_volplug.start({"VOLPLUG_SETTLE_S": "1"})  # so soon it doubts what was mounted just before
     empty_engine.docker("volume", "rm", "removed")
     run(empty_engine, "-v", "used-again:/volume")
     empty_engine.docker("start", "stopped")

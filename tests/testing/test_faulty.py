@@ -6,7 +6,13 @@ from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec, VolumeState
 from volplug.sizes import GIB
-from volplug.testing.conformance import DriverConformance, SharedDriverConformance
+from volplug.testing.conformance import (
+    ClusterConformance,
+    DriverConformance,
+    DuplicateConformance,
+    OutageConformance,
+    SharedDriverConformance,
+)
 from volplug.testing.driver_fixtures import NewDriver
 from volplug.testing.faulty import FaultPlan, FaultyDriver
 
@@ -14,7 +20,14 @@ SPEC = VolumeSpec("v", GIB)
 
 
 @pytest.mark.conformance
-class TestFaultyWithoutFaults(DriverConformance, SharedDriverConformance, MemoryFixtures):
+class TestFaultyWithoutFaults(
+    DriverConformance,
+    SharedDriverConformance,
+    ClusterConformance,
+    OutageConformance,
+    DuplicateConformance,
+    MemoryFixtures,
+):
     @pytest.fixture
     def new_driver(self, cloud: MemoryCloud) -> NewDriver:
         return lambda: FaultyDriver(MemoryDriver(cloud), FaultPlan())
@@ -22,6 +35,10 @@ class TestFaultyWithoutFaults(DriverConformance, SharedDriverConformance, Memory
     @pytest.fixture
     def second_node(self, cloud: MemoryCloud) -> Driver:
         return FaultyDriver(MemoryDriver(cloud, "node-b"), FaultPlan())
+
+    @pytest.fixture
+    def other_cluster(self, cloud: MemoryCloud) -> Driver:
+        return FaultyDriver(MemoryDriver(cloud, cluster="other"), FaultPlan())
 
 
 def _faulty(**plan: float) -> tuple[FaultyDriver, MemoryCloud]:

@@ -281,7 +281,6 @@ async def test_a_container_restarted_by_a_new_engine_keeps_the_volume_until_its_
     await world.service.engine_seen(NEXT_ENGINE)
     await world.mount("v", "c1")
     assert (world.entry().counts, world.entry().doubts) == ({"c1": 1}, {"c1": 1})
-    world.clock.now_s += world.limits.settle_s
     await world.service.unmount("v", "c1")
     await world.run_timers()
     assert world.host.mounts == {}

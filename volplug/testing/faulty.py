@@ -109,10 +109,11 @@ class FaultyDriver:
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, some of them as they were before their last change."""
         await self._suffer("list")
-        volumes = {volume.name: volume for volume in await self.driver.list()}
+        volumes = {volume.volume_id: volume for volume in await self.driver.list()}
         for name in sorted(self._before):
             if self._is_stale(name):
-                volumes[name] = self._before[name].volume
+                before = self._before[name].volume
+                volumes[before.volume_id] = before
         return list(volumes.values())
 
     async def attach(self, volume: Volume) -> MountSource:
@@ -151,7 +152,7 @@ class FaultyDriver:
 
     async def _change(self, call: str, name: str, action: Callable[[], Awaitable[_T]]) -> _T:
         await self._suffer(call)
-        before = await self.driver.get(name)
+        before = await self.driver.get(name) if self.plan.stale_looks else None
         result = await action()
         self._before.pop(name, None)
         if before is not None and call in self.plan.stale_after & HEARD_LATE:

@@ -107,15 +107,13 @@ class Recovery:
             await site.host.unmount(site.target(name))  # removes the bare directory of a mount never made
         if is_mounted and entry.desired is Desired.NONE and not (entry.counts or entry.doubts):
             _LOG.warning("mounted, but nothing says for whom", volume=name)
-            await site.ledger.put(replace(entry, holders_unknown=True, mounted_at_s=site.boot_clock()))
+            await site.ledger.put(replace(entry, holders_unknown=True))
             await site.identify(name)
             self._releases.schedule_trial(name, site.limits.settle_s)
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
             # An Unmount that was sent while nobody listened is lost for ever.
-            now = site.ledger.get(name) or entry  # an Unmount may have come in meanwhile
-            await site.ledger.put(now.with_all_doubted())
-            self._releases.schedule_trial(name, site.limits.settle_s)
+            await self._releases.doubt(name, may_begin=True)
             return
         if entry.is_claimed or entry.desired is not Desired.NONE:
             await site.ledger.put(replace(entry.without_claims(), desired=Desired.DETACHED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -26,6 +27,7 @@ class Releases:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._doubted_mount_s: dict[str, float] = {}
 
     def schedule(self, name: str, delay_s: float) -> None:
         """Detach the volume after the delay unless it is in use again by then; retried until it works."""
@@ -37,6 +39,20 @@ class Releases:
         """Doubt the counts of a volume after the delay: its engine may have forgotten them."""
         slot = self._site.slots.of(name)
         self._site.timers.schedule(name, delay_s, partial(self._try_to_settle, slot))
+
+    async def doubt(self, name: str, *, may_begin: bool) -> None:
+        """Put all counts of a volume in doubt, and try them once they have had time to be used.
+
+        Args:
+            name: The volume's.
+            may_begin: Whether the container of a recent Mount may be about to begin: the engine lives on.
+        """
+        entry = self._site.ledger.get(name)
+        if entry is not None:
+            if may_begin:
+                self._doubted_mount_s[name] = entry.mounted_at_s
+            await self._site.ledger.put(entry.with_all_doubted())
+        self.schedule_trial(name, self._site.limits.settle_s)
 
     async def trial_release(self, entry: Entry, patience_s: float) -> Entry:
         """Find out whether anybody really uses a volume that is counted as used; the caller holds its lock.
@@ -106,9 +122,10 @@ class Releases:
     async def is_released_by_trial(self, entry: Entry) -> bool:
         """Try a trial release that nobody waits for; tell whether it passed. If not, it is tried again later.
 
-        Here a recent Mount protects doubtful counts as well: its container may be about to use the volume.
+        Here even a Mount in doubt is left alone while it is recent: its container may be about to begin.
         """
-        settles_in_s = self._site.limits.settle_s - self._age_s(entry)
+        doubted_for_s = self._site.boot_clock() - self._doubted_mount_s.get(entry.name, -math.inf)
+        settles_in_s = self._site.limits.settle_s - doubted_for_s
         if settles_in_s > 0:
             self.schedule_trial(entry.name, settles_in_s)
             return False
@@ -122,12 +139,9 @@ class Releases:
             return False
         return True
 
-    def _age_s(self, entry: Entry) -> float:
-        return self._site.boot_clock() - entry.mounted_at_s
-
     def _refuse_if_recent(self, entry: Entry) -> None:
         site = self._site
-        age_s = self._age_s(entry)
+        age_s = site.boot_clock() - entry.mounted_at_s
         if site.slots.of(entry.name).pending:
             raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
         if entry.counts and age_s < site.limits.settle_s:

@@ -15,7 +15,6 @@ from volplug.errors import (
     DuplicateVolumes,
     ErrorContext,
     FilesystemMismatch,
-    MountFailed,
     OperationTimeout,
     UnexpectedState,
     VolplugError,
@@ -292,15 +291,9 @@ class Run:
         )
         self._mount = None
         self._is_located = False  # before it is answered, the device is identified once more
-        is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
-        try:
-            await self._host.mount(request)
-        except MountFailed as error:
-            if is_complete:
-                raise
-            remedy = "Its format may have been cut short: if it never held data, remove it and create it anew"
-            raise MountFailed(error.cause, remedy) from error
+        await self._host.mount(request)
         self._forget_readings()
+        is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
         if is_complete and not await self._host.has_data_directory(target, volume.subpath):
             await self._host.unmount(target)
             raise FilesystemMismatch(

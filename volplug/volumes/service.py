@@ -89,13 +89,7 @@ class VolumeService:
             claimed = [entry.name for entry in site.ledger.entries() if entry.is_claimed]
             _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
             for name in claimed:
-                await self._work.behind(self._doubt(name))
-                self._releases.schedule_trial(name, site.limits.settle_s)
-
-    async def _doubt(self, name: str) -> None:
-        entry = self._site.ledger.get(name)
-        if entry is not None:
-            await self._site.ledger.put(entry.with_all_doubted())
+                await self._work.behind(self._releases.doubt(name, may_begin=False))
 
     # Docker's verbs
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from tests.lab import leftovers, loops
@@ -35,15 +36,23 @@ class SmallDisk:
     def fill(self, *, but_bytes: int = 0) -> None:
         """Write until nothing fits any more, then free some bytes."""
         with (self.directory / "filler").open("wb", buffering=0) as file:
-            for size in (2**20, _BLOCK, 1):
-                try:
-                    while True:
-                        file.write(bytes(size))
-                except OSError:
-                    continue
-            os.fsync(file.fileno())
+            while self._filled(file):
+                # What was deleted before is free only after the journal's next commit.
+                subprocess.run(["sync", "--file-system", self.directory], check=True)
             file.truncate(file.tell() // _BLOCK * _BLOCK - but_bytes)
             os.fsync(file.fileno())
+
+    @staticmethod
+    def _filled(file: FileIO) -> bool:
+        """Write until nothing fits any more; tell whether anything did."""
+        before = file.tell()
+        for size in (2**20, _BLOCK, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+        return file.tell() > before
 
     def make_room(self) -> None:
         (self.directory / "filler").unlink()

@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt packages
+.PHONY: help setup demo test check fmt bench packages
 
 help: ## show this menu
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -17,6 +17,10 @@ demo: setup ## the main job on a private Docker Engine (ENGINE=host: on the mach
 
 test: setup ## run every test, real Docker Engines included (ARGS="-k loop -x": for pytest)
 	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS=--quick, ARGS=--docs)
+	@scripts/system-packages bench
+	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 
 check: $(READY) ## formatting, lint, types, and which part may import which
 	@$(VENV)/bin/ruff format --check .

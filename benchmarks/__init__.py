@@ -1,0 +1,1 @@
+"""`make bench`: volplug side by side with its peers, in one run."""

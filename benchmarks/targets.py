@@ -1,0 +1,135 @@
+"""What volplug has to reach: a table of limits, most of them ratios to a peer in the same run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks import measures as m
+from benchmarks.measures import Measure, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A smaller thing that the measured one contains: what lies between two of them is explained."""
+
+    label: str
+    measure: Measure
+    peer: str = m.VOLPLUG
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A limit of a median.
+
+    Attributes:
+        measure: What is limited.
+        limit: In the measure's unit, or a factor if ``of`` is given.
+        of: The measure and the peer whose median the factor applies to.
+        parts: From the smallest up; the last, which is the measured thing itself, is ``rest``.
+        rest: What the measured thing does beyond its largest part.
+    """
+
+    measure: Measure
+    limit: float
+    of: tuple[Measure, str] | None = None
+    parts: tuple[Part, ...] = ()
+    rest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A target and what was measured. ``is_met`` is None if a figure is lacking; ``why`` says which."""
+
+    target: Target
+    value: float | None
+    limit: float | None
+    is_met: bool | None
+    why: str = ""
+
+
+_SOCKET = Part("client, socket and two switches between processes", m.CONSTANT, m.ECHO)
+_HTTP = Part("reading and answering HTTP", m.CONSTANT)
+_SYSCALLS = Part("the bare system calls", m.COLD_GONE, m.BARE)
+
+TARGETS: Sequence[Target] = (
+    Target(
+        m.START,
+        600,
+        parts=(Part("the interpreter", m.INTERPRETER), Part("imports", m.IMPORTS)),
+        rest="settings, state file, socket, first answer",
+    ),
+    Target(m.RSS_WORK, 75, parts=(Part("after the start", m.RSS_START),), rest="after all calls"),
+    Target(
+        m.GET_MOUNTED,
+        1.8,
+        (m.GET_MOUNTED, m.RCLONE),
+        (_SOCKET, _HTTP),
+        "reading the request, the ledger, JSON",
+    ),
+    Target(
+        m.GET_DETACHED,
+        1.8,
+        (m.GET_DETACHED, m.RCLONE),
+        (_SOCKET, _HTTP, Part("reading the request, the ledger, JSON", m.GET_MOUNTED)),
+        "asking the driver: a task, a thread, record, image and loop devices",
+    ),
+    Target(
+        m.LIST_1000,
+        0.3,
+        (m.LIST_1000, m.RCLONE),
+        (Part("client, socket and as many bytes", m.LIST_1000, m.ECHO),),
+        "reading records, images and loop devices, JSON",
+    ),
+    Target(
+        m.LIST_10000,
+        1,
+        parts=(Part("client, socket and as many bytes", m.LIST_10000, m.ECHO),),
+        rest="reading records, images and loop devices, JSON",
+    ),
+    Target(
+        m.COLD,
+        0.6,
+        (m.COLD_GONE, m.SHELL),
+        (_SYSCALLS,),
+        "HTTP, ledger writes, identification, release test (the detach goes on behind the answer)",
+    ),
+    Target(
+        m.COLD_GONE,
+        0.6,
+        (m.COLD_GONE, m.SHELL),
+        (_SYSCALLS, Part("HTTP, ledger writes, identification, release test", m.COLD)),
+        "the detach behind the answer, its ledger writes",
+    ),
+    Target(m.RUN_OVER_LOCAL, 15, parts=(Part("Mount and Unmount", m.COLD),), rest="other calls, noise"),
+    Target(m.IDLE_CPU, 5),
+    Target(m.IDLE_CALLS, 0),
+)  # fmt: skip
+
+
+def judge(target: Target, results: Results) -> Verdict:
+    """Compare what was measured with its limit."""
+    value = results.p50(target.measure)
+    if value is None:
+        return Verdict(target, None, None, None, _reason(results, target.measure, m.VOLPLUG))
+    limit = target.limit
+    if target.of is not None:
+        base = results.p50(*target.of)
+        if base is None:
+            return Verdict(target, value, None, None, _reason(results, *target.of))
+        limit *= base
+    return Verdict(target, value, limit, value <= limit)
+
+
+def _reason(results: Results, measure: Measure, peer: str) -> str:
+    return f"{peer} not measured: {results.lacking.get((measure.key, peer), 'not part of this run')}"
+
+
+def breakdown(target: Target, results: Results) -> list[tuple[str, float]]:
+    """Where the time goes: each part less the one before, from the same run."""
+    steps: list[tuple[str, float]] = []
+    before = 0.0
+    for part in (*target.parts, Part(target.rest, target.measure)):
+        value = results.p50(part.measure, part.peer)
+        if value is not None:
+            steps.append((part.label, value - before))
+            before = value
+    return steps

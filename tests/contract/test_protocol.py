@@ -1,6 +1,8 @@
 """The protocol, byte for byte as dockerd sends it and reads it."""
 
+import asyncio
 import json
+import os
 from datetime import datetime
 
 import pytest
@@ -8,13 +10,14 @@ import pytest
 from tests.contract.conftest import World
 from tests.dockerd import ENGINE_20_10, ENGINE_26, Dockerd
 from volplug.errors import BackendUnavailable
+from volplug.handlers.answers import ready_bytes
 
 pytestmark = pytest.mark.contract
 
 ANSWERED_WITHOUT_BODY = [
-    ("/Plugin.Activate", b'{"Implements": ["VolumeDriver"]}'),
-    ("/VolumeDriver.Capabilities", b'{"Capabilities": {"Scope": "global"}}'),
-    ("/VolumeDriver.List", b'{"Volumes": []}'),
+    ("/Plugin.Activate", b'{"Implements":["VolumeDriver"]}'),
+    ("/VolumeDriver.Capabilities", b'{"Capabilities":{"Scope":"global"}}'),
+    ("/VolumeDriver.List", b'{"Volumes":[]}'),
 ]
 NEEDS_BODY = ["Create", "Remove", "Mount", "Unmount", "Path", "Get"]
 
@@ -54,14 +57,14 @@ async def test_the_life_of_a_volume_has_exactly_these_answers(dockerd: Dockerd) 
         "mountCount": 0,
     }
     mounted = await dockerd.call("Mount", Name="db", ID="a" * 64)
-    assert mounted.body == b'{"Mountpoint": "/mounts/db/data"}'
-    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint": "/mounts/db/data"}'
+    assert mounted.body == b'{"Mountpoint":"/mounts/db/data"}'
+    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint":"/mounts/db/data"}'
     (listed,) = (await dockerd.ok("List"))["Volumes"]
     assert (listed["Name"], listed["Mountpoint"]) == ("db", "/mounts/db/data")
     assert (await dockerd.call("Unmount", Name="db", ID="a" * 64)).body == b"{}"
-    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint": ""}'
+    assert (await dockerd.call("Path", Name="db")).body == b'{"Mountpoint":""}'
     assert (await dockerd.call("Remove", Name="db")).body == b"{}"
-    assert (await dockerd.call("List")).body == b'{"Volumes": []}'
+    assert (await dockerd.call("List")).body == b'{"Volumes":[]}'
 
 
 async def test_get_of_an_unknown_volume_is_answered_because_nobody_has_it(dockerd: Dockerd) -> None:
@@ -108,6 +111,48 @@ async def test_unknown_calls_are_404_in_json(dockerd: Dockerd, path: str) -> Non
     reply = await dockerd.raw(path, b"{}")
     assert reply is not None
     assert (reply.status, reply.error) == (404, f"unknown call {path.partition('?')[0]!r}")
+
+
+@pytest.mark.parametrize(
+    ("version", "header", "stays_open"),
+    [
+        ("1.1", "", True),
+        ("1.1", "Connection: close\r\n", False),
+        ("1.0", "", False),
+        ("1.0", "Connection: keep-alive\r\n", True),
+    ],
+)
+async def test_the_connection_stays_open_as_the_client_wants_it(
+    dockerd: Dockerd, world: World, version: str, header: str, stays_open: bool
+) -> None:
+    await dockerd.ok("List")
+    reader, writer = await asyncio.open_unix_connection(str(world.socket))
+    for _ in range(2 if stays_open else 1):
+        head = f"POST /VolumeDriver.List HTTP/{version}\r\nHost: x\r\n{header}Content-Length: 2\r\n\r\n"
+        writer.write(head.encode() + b"{}")
+        answered = await reader.readuntil(b"]}")
+        assert answered.startswith(b"HTTP/1.1 200 OK\r\n")
+    if not stays_open:
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+def test_a_text_that_is_not_unicode_is_answered_all_the_same() -> None:
+    answer = {"Err": f"the image {os.fsdecode(b'/srv/' + bytes([255]))} is missing"}
+    head, _, body = ready_bytes(answer).partition(b"\r\n\r\n")
+    assert json.loads(body) == answer
+    assert f"Content-Length: {len(body)}".encode() in head
+
+
+async def test_list_tells_what_docker_reads_of_it_and_no_more(dockerd: Dockerd) -> None:
+    for name in ("db", "cache"):
+        await dockerd.ok("Create", Name=name)
+    await dockerd.ok("Mount", Name="db", ID="a")
+    assert await dockerd.ok("List") == {
+        "Volumes": [{"Name": "cache", "Mountpoint": ""}, {"Name": "db", "Mountpoint": "/mounts/db/data"}]
+    }
+    await dockerd.ok("Unmount", Name="db", ID="a")
 
 
 async def test_other_methods_are_405_in_json(dockerd: Dockerd) -> None:

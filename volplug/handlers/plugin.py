@@ -23,14 +23,14 @@ import structlog
 from aiohttp import web
 
 from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound
+from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
 from volplug.volumes.ledger import EngineIdentity
 from volplug.volumes.service import Client
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)
-_CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.2+json"
 _VERB: Final = "/VolumeDriver."
-_ACTIVATED: Final = json.dumps({"Implements": ["VolumeDriver"]}).encode()
+_ACTIVATED: Final = ready_bytes({"Implements": ["VolumeDriver"]})
 
 Answer = dict[str, Any]
 
@@ -114,7 +114,7 @@ class PluginHandler:
         self._identify_engine = identify_engine
         self._constants = {
             "/Plugin.Activate": _ACTIVATED,
-            f"{_VERB}Capabilities": json.dumps({"Capabilities": {"Scope": scope}}).encode(),
+            f"{_VERB}Capabilities": ready_bytes({"Capabilities": {"Scope": scope}}),
         }
         self._verbs: dict[str, Callable[[_Call], Awaitable[Answer]]] = {
             f"{_VERB}Create": self._create,
@@ -129,20 +129,18 @@ class PluginHandler:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises."""
         if request.method != "POST":
-            return _response(
-                {"Err": f"method {request.method[:16]} is not POST"}, HTTPStatus.METHOD_NOT_ALLOWED
-            )
+            return _refusal(f"method {request.method[:16]} is not POST", HTTPStatus.METHOD_NOT_ALLOWED)
         if (constant := self._constants.get(request.path)) is not None:
-            return web.Response(body=constant, content_type=_CONTENT_TYPE)
+            return WholeAnswer(constant)
         verb = self._verbs.get(request.path)
         if verb is None:
-            return _response({"Err": f"unknown call {request.path[:80]!r}"}, HTTPStatus.NOT_FOUND)
+            return _refusal(f"unknown call {request.path[:80]!r}", HTTPStatus.NOT_FOUND)
         try:
-            return _response(await self._answer(verb, request))
+            return WholeAnswer(ready_bytes(await self._answer(verb, request)))
         except _NoAnswerError:
             if request.transport is not None:
                 request.transport.close()
-            return _response({})
+            return WholeAnswer(b"")
 
     async def _answer(self, verb: Callable[[_Call], Awaitable[Answer]], request: web.BaseRequest) -> Answer:
         tells_existence = verb in (self._get, self._list)
@@ -190,7 +188,9 @@ class PluginHandler:
         return {"Volume": _shown(await self._volumes.get(call.text("Name", default="")))}
 
     async def _list(self, call: _Call) -> Answer:
-        return {"Volumes": [_shown(view) for view in await self._volumes.list()]}
+        views = await self._volumes.list()
+        # All that dockerd reads of a list; thousands of volumes make the rest cost more than it tells.
+        return {"Volumes": [{"Name": view.name, "Mountpoint": view.mountpoint} for view in views]}
 
 
 async def _read_body(request: web.BaseRequest, path: str) -> dict[str, Any]:
@@ -222,8 +222,8 @@ def _unreadable(path: str, cause: str) -> Exception:
     return _NoAnswerError() if path == f"{_VERB}Get" else InvalidRequest(cause)
 
 
-def _response(answer: Answer, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=json.dumps(answer).encode(), status=status, content_type=_CONTENT_TYPE)
+def _refusal(text: str, status: HTTPStatus) -> web.Response:
+    return web.Response(body=json.dumps({"Err": text}).encode(), status=status, content_type=CONTENT_TYPE)
 
 
 def _shown(view: VolumeView) -> Answer:

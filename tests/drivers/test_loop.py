@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,6 +57,42 @@ async def test_what_is_not_a_record_is_no_volume(images: Path) -> None:
     (images / ".w.new").write_text("half a record")
     (images / "notes.txt").write_text("nothing of ours")
     assert list(await driver_of(images).list()) == [volume]
+
+
+async def test_a_record_changed_by_hand_shows_at_once(images: Path) -> None:
+    await created(images)
+    driver, record = driver_of(images), record_of(images)
+    for profile in ("golden", "silver"):  # as long as each other, and within one tick of the clock
+        text = record.read_text()
+        record.write_text(re.sub(r'"profile": ".*?"', f'"profile": "{profile}"', text))
+        shown = await driver.get("v")
+        assert shown is not None
+        assert shown.spec.profile == profile
+
+
+async def test_a_record_is_read_again_when_its_file_is_another_one(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volplug.drivers.loop.records._SETTLED_NS", -1)  # as if it were written long ago
+    volume, driver = await created(images), driver_of(images)
+    reads: list[str] = []
+
+    def read(text: str) -> Volume:
+        reads.append(text)
+        return volume
+
+    monkeypatch.setattr("volplug.drivers.loop.records.volume_from_json", read)
+    for _ in range(3):
+        assert await driver.get("v") == volume
+        assert list(await driver.list()) == [volume]
+    assert len(reads) == 1
+    copy = images / "copy"
+    copy.write_bytes(record_of(images).read_bytes())
+    copy.rename(record_of(images))
+    assert await driver.get("v") == volume
+    assert len(reads) == 2
+    record_of(images).unlink()
+    assert (await driver.get("v"), list(await driver.list())) == (None, [])
 
 
 # Damage

@@ -43,9 +43,10 @@ _CONFIG: Final = struct.Struct(f"=2I{_INFO.size}s64x")
 _LABEL_BYTES: Final = 63
 _FLAGS_FIELD: Final = 8
 
-_LOOP_LINE: Final = re.compile(r"\s*\d+\s+\d+\s+\d+ loop\d+$")  # not loop0p1, a partition
+_LOOP_LINE: Final = re.compile(rb"^ *\d+ +\d+ +\d+ (loop\d+)$", re.MULTILINE)  # not loop0p1, a partition
 _CONTROL: Final = "/dev/loop-control"
 _SYS_BLOCK: Final = "/sys/block"
+_READ_BYTES: Final = 65_536
 _ATTACH_TRIES: Final = 200
 _LOCK_TRIES: Final = 6
 _DETACH_TIMEOUT_S: Final = 5.0
@@ -127,22 +128,30 @@ def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevi
         HostError: If they cannot be listed.
     """
     try:
-        # One read, however many free loop devices there are: it lists only devices that have a size.
-        with open("/proc/partitions", encoding="ascii") as file:
-            names = [line.split()[3] for line in file if _LOOP_LINE.match(line)]
-        paths = [_with_node(name) for name in names]
+        # One file, however many free loop devices there are: it lists only devices that have a size.
+        names = [name.decode() for name in _LOOP_LINE.findall(_read_whole("/proc/partitions"))]
+        paths = [_with_node(name) for name in names if is_wanted(_image_name(name))]
     except OSError as exc:
         raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
-    return [device for path in paths if is_wanted(_image_name(path)) and (device := status(path)) is not None]
+    return [device for path in paths if (device := status(path)) is not None]
 
 
-def _image_name(path: str) -> str:
+def _image_name(name: str) -> str:
     """Return the name of a device's image as the kernel remembers it, without looking at the image."""
     try:
-        with open(f"{_SYS_BLOCK}/{os.path.basename(path)}/loop/backing_file", encoding="utf-8") as file:
-            return os.path.basename(file.read().rstrip("\n").removesuffix(" (deleted)"))
+        image = _read_whole(f"{_SYS_BLOCK}/{name}/loop/backing_file").decode()
     except (OSError, UnicodeDecodeError):
         return ""
+    return os.path.basename(image.rstrip("\n").removesuffix(" (deleted)"))
+
+
+def _read_whole(path: str) -> bytes:
+    """Read a file of the kernel; a file object would take several times as long, for each loop device."""
+    with opened(path, os.O_RDONLY) as descriptor:
+        parts = []
+        while part := os.read(descriptor, _READ_BYTES):
+            parts.append(part)
+        return b"".join(parts)
 
 
 def find(backing_dev: int, backing_inode: int, image_name: str) -> LoopDevice | None:

@@ -262,7 +262,9 @@ class LoopDriver:
     def _get(self, name: str) -> Volume | None:
         self._check_identity()
         record = self._records.read(name)
-        return None if record is None else self._observed(record, self._device(record))
+        if record is None:
+            return None
+        return self._observed(record, self._images.stat(name), self._device(record))
 
     def _list(self) -> Sequence[Volume]:
         self._check_identity()
@@ -279,33 +281,35 @@ class LoopDriver:
             if record is not None:
                 image = self._images.stat(name)
                 device = attached.get((image.st_dev, image.st_ino)) if image else None
-                volumes.append(self._observed(record, device))
+                volumes.append(self._observed(record, image, device))
         return volumes
 
-    def _observed(self, record: Volume, device: loopdev.LoopDevice | None) -> Volume:
+    def _observed(
+        self, record: Volume, image: os.stat_result | None, device: loopdev.LoopDevice | None
+    ) -> Volume:
         """Complete a record by what the disk and the kernel show."""
-        shown = replace(record, backend=self._backend)
+        shown = record if record.backend == self._backend else replace(record, backend=self._backend)
         if record.state is not VolumeState.AVAILABLE:
             return shown
-        if detail := self._damage(record):
+        if detail := self._damage(record, image):
             now = self._records.read(record.name)
             if now is None:
                 return replace(shown, state=VolumeState.DELETING)  # it went while we looked
             if now != record:
-                return self._observed(now, device)
+                return self._observed(now, self._images.stat(record.name), device)
             return replace(shown, state=VolumeState.ERROR, detail=detail)
         if device is not None:
             return replace(shown, state=VolumeState.IN_USE, holder=self._node_id)
         return shown
 
-    def _damage(self, record: Volume) -> str:
-        path, image = self._images.path(record.name), self._images.stat(record.name)
+    def _damage(self, record: Volume, image: os.stat_result | None) -> str:
+        if image is not None and image.st_size == record.size_bytes:
+            return ""
+        path = self._images.path(record.name)
         if image is None:
             return f"its image {path} is missing"
-        if image.st_size != record.size_bytes:
-            actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
-            return f"its image {path} has {actual}, its record says {wanted}"
-        return ""
+        actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
+        return f"its image {path} has {actual}, its record says {wanted}"
 
     def _recorded(self, volume: Volume) -> Volume:
         self._check_identity()
@@ -316,7 +320,7 @@ class LoopDriver:
 
     def _attach(self, volume: Volume) -> MountSource:
         record = self._recorded(volume)
-        if detail := self._damage(record):
+        if detail := self._damage(record, self._images.stat(record.name)):
             raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
         is_sparse = _is_sparse(record.spec)
         try:

@@ -48,7 +48,7 @@ class Images:
             BackendUnavailable: If the disk does not say.
         """
         try:
-            return self.path(name).stat()
+            return os.stat(f"{self._directory}/{name}{_SUFFIX}")
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,13 +19,18 @@ from volplug.volume_json import volume_from_json, volume_to_json
 
 _FORMAT: Final = 1
 _SUFFIX: Final = ".json"
+_SETTLED_NS: Final = 1_000_000_000
+
+
+_Signature = tuple[int, int, int]
 
 
 class Records:
-    """The records in one directory."""
+    """The records in one directory. What was read is kept, and read again when the file is another one."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._kept: dict[str, tuple[_Signature, Volume]] = {}
 
     def read(self, name: str) -> Volume | None:
         """Return the record of a volume, or None if there is none.
@@ -33,20 +39,24 @@ class Records:
             UnexpectedState: If it is there and is not a record.
             BackendUnavailable: If the disk does not say.
         """
-        path = self._path(name)
+        path = f"{self._directory}/{name}{_SUFFIX}"
+        kept = self._kept.get(name)
         try:
-            text = path.read_bytes()
+            status = os.stat(path)
+            if kept is not None and kept[0] == _signature(status):
+                return kept[1]
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                text = file.read()
         except FileNotFoundError:
+            self._kept.pop(name, None)
             return None
         except OSError as error:
             raise BackendUnavailable(f"{path} cannot be read: {error.strerror}") from error
-        try:
-            content = json.loads(text)
-            if content["format"] != _FORMAT:
-                raise UnexpectedState(f"{path} has format {content['format']!r}, not {_FORMAT}")
-            return volume_from_json(json.dumps(content["volume"]))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UnexpectedState(f"{path} is not a record", "Restore it from a backup") from error
+        volume = _parsed(text, path)
+        if _is_settled(status):
+            self._kept[name] = _signature(status), volume
+        return volume
 
     def names(self) -> Iterator[str]:
         """Return the names of all volumes that have a record."""
@@ -61,6 +71,7 @@ class Records:
             HostError: If the disk refuses; the record is then what it was.
         """
         path = self._path(volume.name)
+        self._kept.pop(volume.name, None)
         temporary = self._directory / f".{volume.name}.new"
         text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
         try:
@@ -80,11 +91,32 @@ class Records:
 
     def remove(self, name: str) -> None:
         """Remove a record durably; none there is fine."""
+        self._kept.pop(name, None)
         self._path(name).unlink(missing_ok=True)
         sync_directory(self._directory)
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{_SUFFIX}"
+
+
+def _parsed(text: bytes, path: str) -> Volume:
+    try:
+        content = json.loads(text)
+        if content["format"] != _FORMAT:
+            raise UnexpectedState(f"{path} has format {content['format']!r}, not {_FORMAT}")
+        return volume_from_json(json.dumps(content["volume"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnexpectedState(f"{path} is not a record", "Restore it from a backup") from error
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    """Return what changes with every change of a file: nobody can set st_ctime."""
+    return status.st_ino, status.st_size, status.st_ctime_ns
+
+
+def _is_settled(status: os.stat_result) -> bool:
+    """Tell whether a later change will show: file times move in steps of some milliseconds."""
+    return time.time_ns() - status.st_ctime_ns > _SETTLED_NS
 
 
 def sync_directory(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -49,11 +50,16 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
 
 
 def _serve(arguments: Sequence[str]) -> int:
+    gc.disable()  # hardly anything is garbage yet, and looking for it takes a good part of the start
+    # Where it is installed, structlog loads it for coloured consoles, which a plugin does not have.
+    sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that there is none
     from volplug.app import run
     from volplug.errors import VolplugError
 
     try:
-        run(serving_settings(arguments))
+        settings = serving_settings(arguments)
+        gc.enable()
+        run(settings)
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
         return 1

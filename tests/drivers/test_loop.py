@@ -19,6 +19,8 @@ from tests.drivers.loop_volumes import (
     spec_of,
 )
 from tests.lab import loops
+from tests.lab.waiting import wait_until
+from volplug.drivers.loop.records import is_settled
 from volplug.errors import DeviceMismatch, UnexpectedState, VolumeExists, VolumeInUse
 from volplug.host import loopdev
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
@@ -93,6 +95,43 @@ async def test_a_record_is_read_again_when_its_file_is_another_one(
     assert len(reads) == 2
     record_of(images).unlink()
     assert (await driver.get("v"), list(await driver.list())) == (None, [])
+
+
+def settle(images: Path) -> None:
+    """Wait until the next change of the directory will show in its times for certain."""
+    wait_until(lambda: is_settled(images.stat()), 20, f"{images} has not changed for a while")
+
+
+async def test_a_list_is_kept_until_something_comes_goes_or_is_attached(images: Path) -> None:
+    driver, volume = driver_of(images), await created(images)
+    other = await created(images, "other")
+    settle(images)
+    listed = await driver.list()
+    assert sorted(listed, key=lambda each: each.name) == [other, volume]
+    assert await driver.list() is listed
+    source = await driver.attach(volume)
+    states = {each.name: each.state for each in await driver.list()}
+    assert states == {"v": VolumeState.IN_USE, "other": VolumeState.AVAILABLE}
+    await driver.detach(volume)
+    assert loopdev.status(source.device) is None
+    assert sorted(await driver.list(), key=lambda each: each.name) == [other, volume]
+    image_of(images).unlink()
+    assert {each.name: each.state for each in await driver.list()}["v"] is VolumeState.ERROR
+    record_of(images).unlink()
+    assert list(await driver.list()) == [other]
+
+
+async def test_a_file_changed_in_place_shows_in_the_list_after_some_seconds(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = driver_of(images)
+    await created(images)
+    settle(images)
+    monkeypatch.setattr("volplug.drivers.loop.listing.FRESH_S", 0)
+    await driver.list()
+    os.truncate(image_of(images), 1)
+    (shown,) = await driver.list()
+    assert shown.state is VolumeState.ERROR
 
 
 # Damage

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.loop.images import Images, is_image_name
+from volplug.drivers.loop.listing import Listing
 from volplug.drivers.loop.records import Records
 from volplug.errors import (
     BackendUnavailable,
@@ -106,6 +107,7 @@ class LoopDriver:
         self._directory = directory
         self._records = Records(directory)
         self._images = Images(directory, overcommit)
+        self._listing = Listing(directory)
         self._last_devices: dict[str, str] = {}
 
     @property
@@ -271,6 +273,9 @@ class LoopDriver:
         if not self._directory.exists():
             return []
         of_ours = loopdev.attached(is_image_name)
+        return self._listing.volumes(of_ours, partial(self._read_all, of_ours))
+
+    def _read_all(self, of_ours: Sequence[loopdev.LoopDevice]) -> Sequence[Volume]:
         attached = {(each.backing_dev, each.backing_inode): each for each in of_ours}
         volumes = []
         for name in self._records.names():

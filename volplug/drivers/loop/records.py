@@ -54,7 +54,7 @@ class Records:
         except OSError as error:
             raise BackendUnavailable(f"{path} cannot be read: {error.strerror}") from error
         volume = _parsed(text, path)
-        if _is_settled(status):
+        if is_settled(status):
             self._kept[name] = _signature(status), volume
         return volume
 
@@ -114,7 +114,7 @@ def _signature(status: os.stat_result) -> _Signature:
     return status.st_ino, status.st_size, status.st_ctime_ns
 
 
-def _is_settled(status: os.stat_result) -> bool:
+def is_settled(status: os.stat_result) -> bool:
     """Tell whether a later change will show: file times move in steps of some milliseconds."""
     return time.time_ns() - status.st_ctime_ns > _SETTLED_NS
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from benchmarks.plan import Plan
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _SPARSE_BYTES = 1 << 30
+_SETTLED_S = 1.5  # volplug keeps no list of a directory that was changed within the last second
 
 
 @contextmanager
@@ -84,6 +86,7 @@ def measure_list(
                 clients[m.RCLONE] = stack.enter_context(rclone.connect()).with_room()
             except WaitTimeoutError as error:
                 results.lack(measure, m.RCLONE, str(error))
+        time.sleep(_SETTLED_S)
         ready = request("List", {})
         for peer, client in clients.items():
             client.send(ready)

@@ -77,13 +77,13 @@ TARGETS: Sequence[Target] = (
         0.3,
         (m.LIST_1000, m.RCLONE),
         (Part("client, socket and as many bytes", m.LIST_1000, m.ECHO),),
-        "reading records, images and loop devices, JSON",
+        "asking the driver for its list, a view of each volume, JSON",
     ),
     Target(
         m.LIST_10000,
         1,
         parts=(Part("client, socket and as many bytes", m.LIST_10000, m.ECHO),),
-        rest="reading records, images and loop devices, JSON",
+        rest="asking the driver for its list, a view of each volume, JSON",
     ),
     Target(
         m.COLD,

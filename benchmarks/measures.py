@@ -47,8 +47,10 @@ COLD = Measure("pair.cold", "Mount + Unmount of a detached volume")
 COLD_GONE = Measure("pair.cold.gone", "The same until the device is detached")
 WARM = Measure("pair.warm", "Mount + Unmount of an attached volume")
 PARALLEL = Measure("mount.parallel", "50 Mounts of 50 volumes at once, until the last answer")
-RUN = Measure("run", "`docker run --rm` with a volume")
-RUN_OVER_LOCAL = Measure("run.over-local", "The same over `local`, pair by pair")
+RUN = Measure("run", "`docker run --rm`, volume at a path of its own")
+RUN_OVER_LOCAL = Measure("run.over-local", "The same over `local`, run by run")
+RUN_TWICE = Measure("run.twice", "`docker run --rm`, volume at a path that the image has")
+RUN_TWICE_OVER_LOCAL = Measure("run.twice.over-local", "The same with two mounts over `local`, run by run")
 IDLE_CPU = Measure("idle.cpu", "Idle: processor time")
 IDLE_SWITCHES = Measure("idle.switches", "Idle: voluntary context switches", "")
 IDLE_CALLS = Measure("idle.calls", "Idle: reads and writes, programs started, ledger writes", "")
@@ -56,7 +58,7 @@ IDLE_CALLS = Measure("idle.calls", "Idle: reads and writes, programs started, le
 MEASURES: Sequence[Measure] = (
     START, INTERPRETER, IMPORTS, RSS_START, RSS_WORK, CONSTANT, GET_MOUNTED, GET_DETACHED, PATH, LIST_10,
     LIST_1000, LIST_10000, FIRST, MOUNT_COLD, UNMOUNT_COLD, COLD, COLD_GONE, WARM, PARALLEL, RUN,
-    RUN_OVER_LOCAL, IDLE_CPU, IDLE_SWITCHES, IDLE_CALLS,
+    RUN_OVER_LOCAL, RUN_TWICE, RUN_TWICE_OVER_LOCAL, IDLE_CPU, IDLE_SWITCHES, IDLE_CALLS,
 )  # fmt: skip
 
 

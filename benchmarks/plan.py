@@ -50,7 +50,7 @@ FULL = Plan(
     pairs=8,
     volumes=50,
     parallel_rounds=5,
-    runs=20,
+    runs=15,
     idle_s=60,
 )
 QUICK = Plan(

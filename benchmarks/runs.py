@@ -1,5 +1,6 @@
 """`docker run --rm` on a private engine, with a volume of each driver."""
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import measures as m
 from benchmarks.client import CallError
-from benchmarks.measures import Results, interleaved
+from benchmarks.measures import Measure, Results, interleaved
 from benchmarks.peers import VOLUME_SIZE, Rclone
 from benchmarks.plan import Plan
 from tests.lab.engine import Engine
@@ -34,29 +35,38 @@ def measure_runs(results: Results, plan: Plan, with_rclone: bool) -> str:
             options = [f"--opt={key}={value}" for key, value in rclone.options(m.RCLONE).items()]
             create("-d", m.RCLONE, *options, m.RCLONE)
             peers.append(m.RCLONE)
-        actions: dict[str, Callable[[], Sequence[float]]] = {
-            peer: partial(_run, engine, peer) for peer in peers
-        }
-        interleaved(1, actions)  # formats, and fills Docker's caches
-        samples, failures = interleaved(plan.runs, actions)
-        _keep(results, samples, failures)
+        for run, over_local, path in (
+            (m.RUN, m.RUN_OVER_LOCAL, "/of-its-own"),
+            (m.RUN_TWICE, m.RUN_TWICE_OVER_LOCAL, "/data"),
+        ):
+            actions: dict[str, Callable[[], Sequence[float]]] = {
+                peer: partial(_run, engine, peer, path) for peer in peers
+            }
+            interleaved(1, actions)  # formats, and fills Docker's caches
+            _keep(results, run, over_local, *interleaved(plan.runs, actions))
         return engine.docker("version", "--format", "{{.Server.Version}}").stdout.strip()
 
 
-def _run(engine: Engine, volume: str) -> Sequence[float]:
+def _run(engine: Engine, volume: str, path: str) -> Sequence[float]:
     begun = time.perf_counter_ns()
     try:
-        engine.docker("run", "--rm", "-v", f"{volume}:/data", _IMAGE, "true", timeout_s=_RUN_TIMEOUT_S)
-    except CommandError as error:
+        engine.docker("run", "--rm", "-v", f"{volume}:{path}", _IMAGE, "true", timeout_s=_RUN_TIMEOUT_S)
+    except (CommandError, subprocess.TimeoutExpired) as error:
         raise CallError(str(error)) from error
     return [(time.perf_counter_ns() - begun) / 1e6]
 
 
-def _keep(results: Results, samples: dict[str, list[float]], failures: dict[str, str]) -> None:
+def _keep(
+    results: Results,
+    run: Measure,
+    over_local: Measure,
+    samples: dict[str, list[float]],
+    failures: dict[str, str],
+) -> None:
     for peer, taken in samples.items():
-        results.add(m.RUN, peer, taken)
+        results.add(run, peer, taken)
         if peer in failures:
-            results.lack(m.RUN, peer, failures[peer])
+            results.lack(run, peer, failures[peer])
         if peer != m.LOCAL:
             pairs = zip(taken, samples[m.LOCAL], strict=False)
-            results.add(m.RUN_OVER_LOCAL, peer, [one - local for one, local in pairs])
+            results.add(over_local, peer, [one - local for one, local in pairs])

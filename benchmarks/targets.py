@@ -99,7 +99,18 @@ TARGETS: Sequence[Target] = (
         (_SYSCALLS, Part("HTTP, ledger writes, identification, release test", m.COLD)),
         "the detach behind the answer, its ledger writes",
     ),
-    Target(m.RUN_OVER_LOCAL, 15, parts=(Part("Mount and Unmount", m.COLD),), rest="other calls, noise"),
+    Target(
+        m.RUN_OVER_LOCAL,
+        15,
+        parts=(Part("Mount and Unmount of an idle volume", m.COLD),),
+        rest="other calls, and a filesystem that was used",
+    ),
+    Target(
+        m.RUN_TWICE_OVER_LOCAL,
+        15,
+        parts=(Part("one Mount and Unmount, and the other calls", m.RUN_OVER_LOCAL),),
+        rest="the second Mount and Unmount",
+    ),
     Target(m.IDLE_CPU, 5),
     Target(m.IDLE_CALLS, 0),
 )  # fmt: skip

@@ -46,7 +46,8 @@ async def assert_agreement(
         is_written: False while the ledger cannot be written.
     """
     listed = (await dockerd.ok("List"))["Volumes"]
-    said = {each["Name"]: each["Status"]["mountCount"] for each in listed}
+    shown = [(await dockerd.ok("Get", Name=each["Name"]))["Volume"] for each in listed]
+    said = {each["Name"]: each["Status"]["mountCount"] for each in shown}
     assert {name: number for name, number in said.items() if number} == counts
     assert {each["Name"] for each in listed if each["Mountpoint"]} == counts.keys()
     if is_written:

@@ -174,7 +174,8 @@ class Driver(Protocol):
     async def list(self) -> Sequence[Volume]:
         """Return all volumes of the cluster, in any order.
 
-        A volume that comes or goes meanwhile may be in it or not; every other one is.
+        A volume that comes or goes meanwhile may be in it or not; every other one is. A driver that returns
+        the very tuple of the call before says that nothing has changed, which spares the core some work.
 
         Raises:
             BackendUnavailable: If the backend cannot say.

@@ -14,7 +14,7 @@ The requests have no Content-Type, may have an empty Host, and Opts may be null.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -32,7 +32,7 @@ _LOG = structlog.get_logger(__name__)
 _VERB: Final = "/VolumeDriver."
 _ACTIVATED: Final = ready_bytes({"Implements": ["VolumeDriver"]})
 
-Answer = dict[str, Any]
+Answer = dict[str, Any] | bytes  # bytes: a whole answer, made before
 
 
 class Volumes(Protocol):
@@ -62,7 +62,7 @@ class Volumes(Protocol):
         """Describe a volume."""
         ...
 
-    async def list(self) -> list[VolumeView]:
+    async def list(self) -> Sequence[VolumeView]:
         """Describe all volumes."""
         ...
 
@@ -112,6 +112,7 @@ class PluginHandler:
     ) -> None:
         self._volumes = volumes
         self._identify_engine = identify_engine
+        self._last_list: tuple[Sequence[VolumeView], bytes] = ((), ready_bytes({"Volumes": []}))
         self._constants = {
             "/Plugin.Activate": _ACTIVATED,
             f"{_VERB}Capabilities": ready_bytes({"Capabilities": {"Scope": scope}}),
@@ -136,7 +137,8 @@ class PluginHandler:
         if verb is None:
             return _refusal(f"unknown call {request.path[:80]!r}", HTTPStatus.NOT_FOUND)
         try:
-            return WholeAnswer(ready_bytes(await self._answer(verb, request)))
+            answer = await self._answer(verb, request)
+            return WholeAnswer(answer if isinstance(answer, bytes) else ready_bytes(answer))
         except _NoAnswerError:
             if request.transport is not None:
                 request.transport.close()
@@ -189,8 +191,13 @@ class PluginHandler:
 
     async def _list(self, call: _Call) -> Answer:
         views = await self._volumes.list()
-        # All that dockerd reads of a list; thousands of volumes make the rest cost more than it tells.
-        return {"Volumes": [{"Name": view.name, "Mountpoint": view.mountpoint} for view in views]}
+        listed, ready = self._last_list
+        if listed is not views:
+            # All that dockerd reads of a list; thousands of volumes make the rest cost more than it tells.
+            shown = [{"Name": view.name, "Mountpoint": view.mountpoint} for view in views]
+            ready = ready_bytes({"Volumes": shown})
+            self._last_list = views, ready
+        return ready
 
 
 async def _read_body(request: web.BaseRequest, path: str) -> dict[str, Any]:
@@ -226,8 +233,8 @@ def _refusal(text: str, status: HTTPStatus) -> web.Response:
     return web.Response(body=json.dumps({"Err": text}).encode(), status=status, content_type=CONTENT_TYPE)
 
 
-def _shown(view: VolumeView) -> Answer:
-    shown: Answer = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": view.status}
+def _shown(view: VolumeView) -> dict[str, Any]:
+    shown: dict[str, Any] = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": view.status}
     if view.created_at is not None:
         shown["CreatedAt"] = view.created_at.isoformat()
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from volplug.errors import VolplugError
@@ -43,7 +44,7 @@ class RefusingVolumes:
         """Refuse; the handler closes the connection, so that Docker forgets nothing."""
         self._refuse()
 
-    async def list(self) -> list[VolumeView]:
+    async def list(self) -> Sequence[VolumeView]:
         """Refuse; the handler closes the connection."""
         self._refuse()
 

@@ -79,6 +79,11 @@ class Entry:
         """Tell whether it is claimed, but by nobody who certainly still uses it."""
         return self.is_claimed and not self.counts
 
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether this host has, or may have, the volume attached."""
+        return self.is_claimed or self.desired in {Desired.MOUNTED, Desired.DETACHED}
+
     def with_mount(self, mount_id: str, now_s: float) -> Entry:
         """Count one mount, in doubt until its answer is out."""
         return replace(self, doubts=_more(self.doubts, mount_id), mounted_at_s=now_s)
@@ -154,6 +159,12 @@ class Ledger:
         self._entries = {entry.name: entry for entry in entries}
         self._engine = engine
         self._unsaved: set[str] = set()
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Return how often any entry has changed: what was made of equal numbers of changes still holds."""
+        return self._changes
 
     def get(self, name: str) -> Entry | None:
         """Return the entry of a volume, if there is one."""
@@ -172,6 +183,7 @@ class Ledger:
         if before == entry and not is_unsaved:
             return
         self._entries[entry.name] = entry
+        self._changes += 1
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
         is_durable = is_unsaved or (changes_desire and entry.desired is not Desired.NONE)
         await self._save(entry, durable=is_durable)
@@ -206,6 +218,7 @@ class Ledger:
         """Drop an entry; a name without one is fine."""
         self._unsaved.discard(name)
         if self._entries.pop(name, None) is not None:
+            self._changes += 1
             try:
                 await self._store.forget(name)
             except HostError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from volplug.drivers.base import Driver
@@ -13,6 +13,9 @@ from volplug.models import Volume
 from volplug.volumes.names import is_anonymous
 
 _FRESH_S: Final = 5.0
+_FRESH_HERE_S: Final = 1.0  # what is changed on this host by hand should show soon
+
+Answers = dict[str, Sequence[Volume] | BaseException]
 
 
 class Lookups:
@@ -22,8 +25,8 @@ class Lookups:
         self._backends = backends
         self._timeout_s = timeout_s
         self._running: dict[tuple[str, str], asyncio.Task[Volume | None]] = {}
-        self._listing: dict[str, asyncio.Task[list[Volume]]] = {}
-        self._cached: dict[tuple[str, str], tuple[float, Volume | None]] = {}
+        self._listing: dict[str, asyncio.Task[Sequence[Volume]]] = {}
+        self._cached: dict[tuple[str, str], tuple[float, Volume]] = {}
 
     def forget(self, name: str) -> None:
         """Drop what is kept of a name; called after everything that changes a volume."""
@@ -90,30 +93,33 @@ class Lookups:
             task.exception()
 
     async def _ask(self, backend: str, name: str) -> Volume | None:
-        driver, key = self._backends[backend], (backend, name)
-        cached = self._cached.get(key)
-        if cached and time.monotonic() - cached[0] < _FRESH_S:
-            return cached[1]
-        volume = await driver.get(name)
+        if (kept := self.kept(name, backend)) is not None:
+            return kept
+        volume, key = await self._backends[backend].get(name), (backend, name)
         is_current = self._running.get(key) is asyncio.current_task()
-        if driver.info.remote and volume is not None and is_current:
+        if volume is not None and is_current:
             self._cached[key] = (time.monotonic(), volume)
         return volume
 
-    async def find_all(self) -> tuple[dict[str, Volume], dict[str, BaseException]]:
-        """Return all volumes by name, and the failure of each backend that could not be asked."""
+    def kept(self, name: str, backend: str) -> Volume | None:
+        """Return a backend's answer of the last seconds, if there is one; asks nobody."""
+        cached = self._cached.get((backend, name))
+        if cached is None:
+            return None
+        fresh_s = _FRESH_S if self._backends[backend].info.remote else _FRESH_HERE_S
+        return cached[1] if time.monotonic() - cached[0] < fresh_s else None
+
+    async def find_all(self) -> Answers:
+        """Return what each backend lists, or why it could not be asked.
+
+        A list is the very object that the driver returned: one that keeps its list tells thereby that nothing
+        has changed.
+        """
         backends = list(self._backends)
         answers = await asyncio.gather(*(self._listed(each) for each in backends), return_exceptions=True)
-        volumes: dict[str, Volume] = {}
-        failures: dict[str, BaseException] = {}
-        for backend, answer in zip(backends, answers, strict=True):
-            if isinstance(answer, BaseException):
-                failures[backend] = answer
-                continue
-            volumes = {volume.name: volume for volume in answer} | volumes
-        return volumes, failures
+        return dict(zip(backends, answers, strict=True))
 
-    async def _listed(self, backend: str) -> list[Volume]:
+    async def _listed(self, backend: str) -> Sequence[Volume]:
         """List one backend; a question that is still open is shared, however long it hangs."""
         task = self._listing.get(backend)
         if task is None:
@@ -124,10 +130,10 @@ class Lookups:
             raise BackendUnavailable(f"backend {backend} did not answer within {self._timeout_s:.0f} s")
         return task.result()
 
-    async def _ask_for_all(self, backend: str) -> list[Volume]:
-        return list(await self._backends[backend].list())
+    async def _ask_for_all(self, backend: str) -> Sequence[Volume]:
+        return await self._backends[backend].list()
 
-    def _end_listing(self, backend: str, task: asyncio.Task[list[Volume]]) -> None:
+    def _end_listing(self, backend: str, task: asyncio.Task[Sequence[Volume]]) -> None:
         self._listing.pop(backend, None)
         if not task.cancelled():
             task.exception()

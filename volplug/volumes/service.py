@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from volplug.models import Volume, VolumeState
 from volplug.volumes.convergence import Goal
 from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.lists import Lists
 from volplug.volumes.lookups import Lookups
 from volplug.volumes.names import check_name
 from volplug.volumes.options import Defaults, Request, check_same, chosen_backend, read_options
@@ -62,6 +63,7 @@ class VolumeService:
         self._recovery = Recovery(site, self._releases)
         self._lookups = Lookups(site.backends, site.limits.lookup_s)
         self._usage = UsageSampler(site.host)
+        self._lists = Lists(site.ledger, self._view)
         self._work = Work()
 
     # Life
@@ -144,19 +146,24 @@ class VolumeService:
         except InvalidName as error:
             raise VolumeNotFound("no such volume").in_context(context) from error
         entry = self._site.ledger.get(name)
-        if entry is not None and entry.record is not None and _is_busy(entry):
-            return self._view(entry.record, entry)
+        if entry is not None and entry.record is not None:
+            if entry.is_busy:
+                return self._view(entry.record, entry)
+            if (kept := self._lookups.kept(name, entry.backend)) is not None:
+                return self._view(kept, entry)
         return self._view(await self._look_up(name, entry, context), self._site.ledger.get(name))
 
-    async def list(self) -> list[VolumeView]:
-        """Describe all volumes; those of a backend that does not answer as they were last known."""
-        volumes, failures = await self._lookups.find_all()
-        for backend, error in failures.items():
-            _LOG.warning("listed from memory", backend=backend, error=str(error))
-        for entry in self._site.ledger.entries():
-            if entry.record is not None and (entry.backend in failures or _is_busy(entry)):
-                volumes.setdefault(entry.name, entry.record)
-        return [self._view(volume, self._site.ledger.get(name)) for name, volume in sorted(volumes.items())]
+    async def list(self) -> Sequence[VolumeView]:
+        """Describe all volumes; those of a backend that does not answer as they were last known.
+
+        Returns:
+            The same object as before if nothing has changed since.
+        """
+        answers = await self._lookups.find_all()
+        for backend, answer in answers.items():
+            if isinstance(answer, BaseException):
+                _LOG.warning("listed from memory", backend=backend, error=str(answer))
+        return self._lists.views(answers)
 
     # How
 
@@ -306,7 +313,7 @@ class VolumeService:
         """Return the backend that has the volume, or the default one if none is known to."""
         entry, site = self._site.ledger.get(name), self._site
         is_known = entry is not None and entry.record is not None
-        if entry is not None and is_known and (_is_busy(entry) or len(site.backends) == 1):
+        if entry is not None and is_known and (entry.is_busy or len(site.backends) == 1):
             return entry.backend
         if len(site.backends) == 1:
             return site.default_backend
@@ -331,7 +338,7 @@ class VolumeService:
         """Weigh a backend's answer against what this host does with the volume meanwhile; that is newer."""
         ledger = self._site.ledger
         now = ledger.get(name)
-        if now is not None and now.record is not None and _is_busy(now):
+        if now is not None and now.record is not None and now.is_busy:
             return now.record
         if volume is not None:
             await self._work.behind(ledger.remember(volume))
@@ -357,8 +364,3 @@ def check_name_for(operation: str, name: str) -> str:
         return check_name(name)
     except InvalidName as error:
         raise error.in_context(ErrorContext(operation)) from None
-
-
-def _is_busy(entry: Entry) -> bool:
-    """Tell whether this host has, or may have, the volume attached."""
-    return entry.is_claimed or entry.desired in {Desired.MOUNTED, Desired.DETACHED}

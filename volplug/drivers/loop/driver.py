@@ -356,7 +356,7 @@ class LoopDriver:
     def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
         record = replace(self._recorded(volume), filesystem=tag)
         self._records.write(record)
-        return self._observed(record, self._device(record))
+        return self._observed(record, self._images.stat(record.name), self._device(record))
 
     def _source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
         return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))

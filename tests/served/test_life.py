@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -250,20 +251,20 @@ async def test_a_damaged_state_file_is_set_aside_and_mounts_are_kept(
 
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed")
 async def test_a_socket_from_systemd_is_served_and_left_in_place(machine: LocalMachine) -> None:
-    socket = machine.directory / "p.sock"
+    path = machine.directory / "p.sock"
     serve = [sys.executable, "-m", "volplug", "serve"]
     keep = [f"--setenv={name}" for name in ("VOLPLUG_STATE_DIR", "PYTHONPATH", "PATH") if name in os.environ]
     state_dir = f"--setenv=VOLPLUG_STATE_DIR={machine.directory / 'state'}"
-    argv = ["systemd-socket-activate", "--listen", str(socket), *keep, state_dir, *serve]
+    argv = ["systemd-socket-activate", "--listen", str(path), *keep, state_dir, *serve]
     process = machine.spawn(argv)
     try:
-        wait_until(socket.exists, 10, "systemd-socket-activate listens")
+        wait_until(lambda: _listens(path), 10, "systemd-socket-activate listens")
         async with _client(machine) as dockerd:
             await dockerd.ok("Create", Name="db", Opts=SMALL)
             await dockerd.ok("Remove", Name="db")
         process.send_signal(signal.SIGTERM)
         assert settled(process, 15) == 0
-        assert socket.exists()
+        assert path.exists()
     finally:
         process.kill()
 
@@ -320,3 +321,9 @@ async def test_as_the_first_process_of_a_container_it_reaps_orphans_and_obeys_si
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _listens(path: Path) -> bool:
+    """Tell whether somebody listens; the file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(str(path)) == 0

@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench packages
+.PHONY: help setup demo test check fmt bench packages plugin
 
 help: ## show this menu
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -31,6 +31,9 @@ check: $(READY) ## formatting, lint, types, and which part may import which
 fmt: $(READY) ## format the code and fix what can be fixed
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+
+plugin: ## build the managed plugin and create it in Docker (PLUGIN=NAME:TAG, PLATFORM=linux/arm64)
+	@scripts/make-plugin $(PLUGIN)
 
 packages:
 	@scripts/system-packages

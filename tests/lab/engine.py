@@ -51,6 +51,7 @@ class Engine:
         live_restore: bool = False,
         root: Path | None = None,
         base: Path = _BASE,
+        own_network: bool = True,
     ) -> None:
         """Describe an engine; nothing runs before ``start`` or ``with``.
 
@@ -60,10 +61,13 @@ class Engine:
             root: a system tree (as debootstrap makes it) whose dockerd is used instead of this
                 machine's; programs started with ``spawn`` still come from this machine.
             base: where the engine's directory is made.
+            own_network: without it, programs inside, such as the steps of an image's build, see this
+                machine's network.
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
         self._root = root
         self._base = base
+        self._own_network = own_network
         self._namespaces: Namespaces | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
         self._storage_driver = ""
@@ -142,7 +146,7 @@ class Engine:
         self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=self._base))
         (self.directory / "daemon.json").write_text("{}")
         (self.directory / "cli").mkdir()
-        self._namespaces = Namespaces(self.directory, self._root)
+        self._namespaces = Namespaces(self.directory, self._root, own_network=self._own_network)
         self._storage_driver = "overlay2" if self._overlay_works() else "vfs"
 
     def _overlay_works(self) -> bool:

@@ -32,12 +32,13 @@ class Namespaces:
         root: another system tree that programs may be started in, or None.
     """
 
-    def __init__(self, directory: Path, root: Path | None = None) -> None:
+    def __init__(self, directory: Path, root: Path | None = None, *, own_network: bool = True) -> None:
         self.directory = directory
         self.root = root
         self._started: list[subprocess.Popen[bytes]] = []
         script = ["sh", str(_FIRST_PROCESS), str(directory), str(root or "")]
-        unshare = ["unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--propagation", "private"]
+        unshare = ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
+        unshare += ["-n"] if own_network else []
         # cwd: a mount over a directory is not seen by who stands in it already.
         self._holder = subprocess.Popen(
             [*unshare, *script],

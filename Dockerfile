@@ -1,0 +1,25 @@
+# The root file system of the managed plugin. `make plugin` builds it; see docs/install.md.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils python3-pip python3-venv
+# Where Python packages come from, if not from pypi.org.
+ARG PIP_INDEX_URL
+# Not an option of pip: that would not hold for what builds our own package.
+ENV PIP_CONSTRAINT=/source/constraints.txt
+WORKDIR /source
+COPY constraints.txt pyproject.toml README.md ./
+COPY volplug volplug
+RUN python3 -m venv --without-pip /opt/volplug \
+    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir . \
+    && find /opt/volplug -name '*.so' -exec strip --strip-unneeded {} +
+
+FROM ${BASE}
+# xfs_scrub, which nobody calls here, is all that needs the 36 MB of ICU.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        btrfs-progs e2fsprogs libudev1 mount python3 util-linux xfsprogs \
+    && rm -rf /usr/sbin/xfs_scrub* /usr/lib/*/libicu*.so.* \
+    && rm -rf /usr/share/doc/* /usr/share/man/* /var/cache/* /var/lib/apt/lists/* /var/log/* \
+    && mkdir -p /run/docker/plugins /mnt/volplug
+COPY --from=build /opt/volplug /opt/volplug

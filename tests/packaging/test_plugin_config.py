@@ -1,0 +1,85 @@
+"""config.json of the managed plugin fits the program that it starts, and asks for no more than that needs."""
+
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+
+from volplug.__main__ import serving_settings
+from volplug.config import Settings
+
+CONFIG: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config.json").read_text())
+_PROGRAM, *_ARGUMENTS = CONFIG["entrypoint"]
+_TABLES = {"backends", "profiles"}
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What the plugin reads at its start, before anybody has set anything."""
+    for variable in CONFIG["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    return serving_settings(_ARGUMENTS[1:])
+
+
+def test_every_setting_is_either_a_settable_variable_or_fixed_by_a_flag() -> None:
+    fixed = [flag.partition("=")[0].removeprefix("--").replace("-", "_") for flag in _ARGUMENTS[1:]]
+    settable = [variable["name"].removeprefix("VOLPLUG_").lower() for variable in CONFIG["env"]]
+    assert sorted([*fixed, *settable]) == sorted({*Settings.model_fields, "config"} - _TABLES)
+    assert all(variable["settable"] == ["value"] for variable in CONFIG["env"])
+
+
+def test_defaults_stand_in_the_program_because_an_upgrade_keeps_old_variables(served: Settings) -> None:
+    assert {variable["value"] for variable in CONFIG["env"]} == {""}
+    # What flags fix comes with the new version.
+    changed = {name for name in Settings.model_fields if getattr(served, name) != getattr(Settings(), name)}
+    assert changed == {"mount_root", "state_marker"}
+
+
+def test_the_program_listens_where_docker_looks(served: Settings) -> None:
+    assert _ARGUMENTS[0] == "serve"
+    assert PurePath(_PROGRAM).is_absolute()
+    assert served.socket == Path("/run/docker/plugins") / CONFIG["interface"]["socket"]
+    # Docker puts it below /run/docker/plugins/<64 digits>/, and a socket's path has 107 characters at most.
+    assert len(served.socket.name) <= 22
+    assert CONFIG["interface"]["types"] == ["docker.volumedriver/1.0"]
+
+
+def test_volumes_are_mounted_where_containers_get_them_from(served: Settings) -> None:
+    assert served.resolved_mount_root.is_relative_to(CONFIG["propagatedMount"])
+
+
+def test_the_state_is_the_hosts_and_its_marker_ends_with_the_plugin(served: Settings) -> None:
+    state = _mount("state")
+    assert served.state_dir.is_relative_to(state["destination"])
+    assert state["settable"] == ["source"]
+    # A directory of every host, so that nobody has to make one first.
+    assert state["source"] == "/var/lib"
+    # Not recursive: the engine's mounts below it stay out.
+    assert state["options"] == ["bind"]
+    assert served.resolved_state_marker is not None
+    assert served.resolved_state_marker.is_relative_to(CONFIG["propagatedMount"])
+    assert not served.resolved_state_marker.is_relative_to(served.resolved_mount_root)
+
+
+def test_no_bind_overlaps_what_is_propagated() -> None:
+    propagated = PurePath(CONFIG["propagatedMount"])
+    places = [PurePath(mount["destination"]) for mount in CONFIG["mounts"]]
+    assert [p for p in places if p.is_relative_to(propagated) or propagated.is_relative_to(p)] == []
+
+
+def test_the_plugin_asks_for_exactly_what_it_needs() -> None:
+    assert CONFIG["linux"] == {
+        "capabilities": ["CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"],  # mount and attach; grow ext4 while mounted
+        "allowAllDevices": True,
+    }
+    assert CONFIG["network"] == {"type": "host"}
+    assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib"]
+    assert _mount("dev")["options"] == ["rbind"]
+    assert not {"pidhost", "ipchost", "PidHost", "IpcHost"} & CONFIG.keys()
+
+
+def _mount(name: str) -> dict[str, Any]:
+    (found,) = [mount for mount in CONFIG["mounts"] if mount["name"] == name]
+    assert isinstance(found, dict)
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import trees
+from tests.lab.kept import cache
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -16,7 +17,7 @@ _DEBOOTSTRAP = """\
 # Stands for debootstrap: --variant=minbase [--include=...] SUITE TARGET MIRROR
 echo "$@" >>"$(dirname "$0")/calls"
 while [ "${1#--}" != "$1" ]; do shift; done
-mkdir "$2"
+mkdir -p "$2"
 [ "$1" != broken ] || { echo "E: no such suite"; exit 1; }
 echo "$1" >"$2/suite"
 """
@@ -37,7 +38,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _kept() -> list[str]:
-    return sorted(path.name for path in trees.cache().iterdir() if path.is_dir())
+    return sorted(path.name for path in cache().iterdir() if path.is_dir())
 
 
 def test_a_tree_is_made_once_for_all_who_want_the_same(calls: Path) -> None:
@@ -58,9 +59,9 @@ def test_a_tree_that_cannot_be_made_says_why_and_leaves_nothing(calls: Path) -> 
 
 def test_old_and_unfinished_trees_are_made_anew(calls: Path) -> None:
     key = trees.tree("bookworm").name.rpartition("-")[0]
-    for path in trees.cache().glob(f"{key}-*/"):
+    for path in cache().glob(f"{key}-*/"):
         path.rename(path.with_name(f"{key}-{int(time.time()) - 15 * 24 * 3600}"))
-    (trees.cache() / f"unfinished-{key}-1").mkdir()
+    (cache() / f"unfinished-{key}-1").mkdir()
     fresh = trees.tree("bookworm")
     assert (fresh / "suite").is_file()
     assert len(calls.read_text().splitlines()) == 2

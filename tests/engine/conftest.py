@@ -15,6 +15,7 @@ from tests.engine.recorder import Recorder
 from tests.engine.use import everything_left, remove_everything
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
+from tests.lab.managed import Installation, Volplug
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import tail
 
@@ -53,18 +54,25 @@ def clean_machine_after_module() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shared_engine(clean_machine_after_module: None) -> Iterator[Engine]:
-    """One engine for the module, with the image ``busybox:local``."""
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """How volplug is installed: beside the engine, and as what else the module is marked with."""
+    installation: Installation = getattr(request, "param", VolplugProcess)
+    return installation
+
+
+@pytest.fixture(scope="module")
+def shared_engine(clean_machine_after_module: None, installation: Installation) -> Iterator[Engine]:
+    """One engine for the module and each installation, with the image ``busybox:local``."""
     with Engine() as engine:
         engine.import_busybox()
         yield engine
 
 
 @pytest.fixture(scope="module")
-def shared_volplug(shared_engine: Engine) -> Iterator[VolplugProcess]:
-    """``volplug serve`` for the module, where Docker finds it."""
-    with VolplugProcess(shared_engine) as process:
-        yield process
+def shared_volplug(shared_engine: Engine, installation: Installation) -> Iterator[Volplug]:
+    """Volplug for the module, where Docker finds it."""
+    with installation(shared_engine) as volplug:
+        yield volplug
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +94,12 @@ def recorder(shared_engine: Engine, recorded_volplug: VolplugProcess) -> Iterato
 def empty_engine(shared_engine: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """The module's engine, empty before and after each test: containers, volumes, mounts, loop devices."""
     plugin = "recorded_volplug" if "recorder" in request.fixturenames else "shared_volplug"
-    process: VolplugProcess = request.getfixturevalue(plugin)
+    volplug: Volplug = request.getfixturevalue(plugin)
     yield shared_engine
     _show_dockerd(shared_engine)
-    _show_volplug(process)
-    if not process.running:  # without it, Docker waits in vain for 15 s again and again
-        process.start()
+    _show_volplug(volplug)
+    if not volplug.running:  # without it, Docker waits in vain for 15 s again and again
+        volplug.start()
     left = everything_left(shared_engine)
     if left:
         remove_everything(shared_engine)
@@ -102,8 +110,8 @@ def _show_dockerd(engine: Engine) -> None:
     _show("dockerd warned last", tail(engine.log, without="level=info"))
 
 
-def _show_volplug(process: VolplugProcess) -> None:
-    _show("volplug said last", tail(process.log))
+def _show_volplug(volplug: Volplug) -> None:
+    _show("volplug said last", volplug.log_tail())
 
 
 def _show(what: str, text: str) -> None:

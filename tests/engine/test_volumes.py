@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.engine.installations import EACH_INSTALLATION
 from tests.engine.use import (
     IMAGE,
     SMALL,
@@ -20,10 +21,10 @@ from tests.engine.use import (
     wait_until_released,
 )
 from tests.lab.engine import Engine
-from tests.lab.plugin import VolplugProcess
+from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
-pytestmark = ENGINE
+pytestmark = [*ENGINE, EACH_INSTALLATION]
 
 _CACHE = "/data/nginx/cache"
 
@@ -36,7 +37,7 @@ def test_what_one_container_writes_the_next_one_reads(empty_engine: Engine) -> N
 
 
 def test_two_containers_share_a_volume_until_the_last_one_stops(
-    empty_engine: Engine, shared_volplug: VolplugProcess
+    empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
     create(empty_engine, "shared")
     for name in ("one", "two"):
@@ -53,7 +54,7 @@ def test_two_containers_share_a_volume_until_the_last_one_stops(
 
 
 def test_containers_that_start_together_use_one_new_volume(
-    empty_engine: Engine, shared_volplug: VolplugProcess
+    empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
     def note(number: int) -> None:
         mount = ("--volume-driver=volplug", "-v", "fresh:/volume")
@@ -83,7 +84,7 @@ def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
 
 
 async def test_an_engine_finds_the_volumes_that_it_did_not_make(
-    empty_engine: Engine, shared_volplug: VolplugProcess
+    empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
     """As an engine does whose own data were lost, or that is new on this machine."""
     async with Dockerd(empty_engine.path(shared_volplug.socket)) as client:
@@ -91,11 +92,11 @@ async def test_an_engine_finds_the_volumes_that_it_did_not_make(
     assert volumes(empty_engine) == ["found"]
     run(empty_engine, "-v", "found:/volume", script="echo kept >/volume/file")
     assert run(empty_engine, "-v", "found:/volume", script="cat /volume/file") == "kept\n"
-    assert inspect(empty_engine, "volume", "found")["Driver"] == "volplug"
+    assert inspect(empty_engine, "volume", "found")["Driver"] == shared_volplug.driver
     empty_engine.docker("volume", "rm", "found")
 
 
-def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_volplug: VolplugProcess) -> None:
+def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
     run(empty_engine, "--volume-driver=volplug", "-v", "/data", script="echo scratch >/data/file")
     assert volumes(empty_engine) == []
     assert [path.name for path in (shared_volplug.state_dir / "backends" / "loop").iterdir()] == [
@@ -156,7 +157,7 @@ def test_a_volume_with_nocopy_stays_empty(empty_engine: Engine, site_image: str)
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_docker_cp_into_and_out_of_a_container(
-    empty_engine: Engine, shared_volplug: VolplugProcess, state: str
+    empty_engine: Engine, shared_volplug: Volplug, state: str
 ) -> None:
     create(empty_engine, "copied")
     start(empty_engine, "user", "-v", "copied:/data")
@@ -198,7 +199,7 @@ def test_every_filesystem_shows_an_empty_directory_with_the_owner_and_mode_asked
 
 
 def test_a_volume_is_removed_once_no_container_refers_to_it(
-    empty_engine: Engine, shared_volplug: VolplugProcess
+    empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
     create(empty_engine, "used")
     start(empty_engine, "user", "-v", "used:/data")
@@ -213,16 +214,17 @@ def test_a_volume_is_removed_once_no_container_refers_to_it(
     assert volumes(empty_engine) == []
 
 
-def test_what_ls_and_inspect_show(empty_engine: Engine) -> None:
+def test_what_ls_and_inspect_show(empty_engine: Engine, shared_volplug: Volplug) -> None:
     label = "--label=team=web"
     empty_engine.docker("volume", "create", "--driver=volplug", *SMALL, label, "shown")
-    listed = empty_engine.docker("volume", "ls", "--format={{json .}}", "--filter=driver=volplug").stdout
+    of_ours = f"--filter=driver={shared_volplug.driver}"
+    listed = empty_engine.docker("volume", "ls", "--format={{json .}}", of_ours).stdout
     (line,) = [json.loads(text) for text in listed.splitlines()]
-    assert (line["Name"], line["Driver"], line["Scope"]) == ("shown", "volplug", "local")
+    assert (line["Name"], line["Driver"], line["Scope"]) == ("shown", shared_volplug.driver, "local")
     described = inspect(empty_engine, "volume", "shown")
     status, created_at = described.pop("Status"), described.pop("CreatedAt")
     assert described == {
-        "Driver": "volplug",
+        "Driver": shared_volplug.driver,
         "Labels": {"team": "web"},
         "Mountpoint": "",
         "Name": "shown",
@@ -243,7 +245,7 @@ def test_what_ls_and_inspect_show(empty_engine: Engine) -> None:
     empty_engine.docker("volume", "rm", "shown")
 
 
-def test_creating_a_volume_again_changes_nothing(empty_engine: Engine) -> None:
+def test_creating_a_volume_again_changes_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
     """Docker does not ask: it knows the volume, and does not compare options."""
     create(empty_engine, "twice")
     run(empty_engine, "-v", "twice:/data", script="echo kept >/data/file")
@@ -251,5 +253,6 @@ def test_creating_a_volume_again_changes_nothing(empty_engine: Engine) -> None:
     assert inspect(empty_engine, "volume", "twice")["Status"]["size"] == "16MiB"
     assert run(empty_engine, "-v", "twice:/data", script="cat /data/file") == "kept\n"
     taken = refusal(empty_engine, "volume", "create", "--driver=local", "twice")
-    assert taken == "create twice: driver 'volplug' already has volume 'twice': volume name must be unique"
+    owner = f"driver '{shared_volplug.driver}' already has volume 'twice'"
+    assert taken == f"create twice: {owner}: volume name must be unique"
     empty_engine.docker("volume", "rm", "twice")

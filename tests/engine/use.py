@@ -1,11 +1,12 @@
 """How engine tests use Docker, and what they look at."""
 
 import json
+from pathlib import PurePath
 from typing import Any
 
 from tests.lab import leftovers, loops
 from tests.lab.engine import Engine
-from tests.lab.plugin import VolplugProcess
+from tests.lab.managed import Volplug
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 IMAGE = "busybox:local"
@@ -63,12 +64,14 @@ def volumes(engine: Engine) -> list[str]:
     return engine.docker("volume", "ls", "--quiet").stdout.split()
 
 
-def mounted(engine: Engine, volplug: VolplugProcess) -> list[str]:
+def mounted(engine: Engine, volplug: Volplug) -> list[str]:
     """What volplug has mounted."""
-    return leftovers.mounted_below(volplug.state_dir, engine.path("/proc/1/mountinfo"))
+    places = leftovers.mounted_below(volplug.mount_root, engine.path("/proc/1/mountinfo"))
+    # A managed plugin's show twice: below a mount of the engine's own there is another of the same directory.
+    return list(dict.fromkeys(places))
 
 
-def wait_until_released(engine: Engine, volplug: VolplugProcess) -> None:
+def wait_until_released(engine: Engine, volplug: Volplug) -> None:
     """Wait until volplug has nothing mounted or attached any more."""
 
     def is_released() -> bool:
@@ -103,8 +106,9 @@ def remove_everything(engine: Engine) -> None:
 
 
 def _held_now(engine: Engine) -> list[str]:
-    own = str(engine.directory / "data")  # dockerd binds its directory onto itself
     places = leftovers.mounted_below(engine.directory, engine.path("/proc/1/mountinfo"))
-    return [f"mount {place}" for place in places if place != own] + [
+    # dockerd binds its own directory and those of managed plugins onto themselves.
+    held = [place for place in places if PurePath(place).name not in ("data", "propagated-mount")]
+    return [f"mount {place}" for place in held] + [
         f"loop device {each.name} of {each.image}" for each in loops.attached_below(engine.directory)
     ]

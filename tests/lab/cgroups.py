@@ -1,6 +1,7 @@
 """The lab's control groups: the one thing of a container that no namespace takes away with it."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.lab.waiting import wait_until
@@ -29,6 +30,23 @@ def lab_groups() -> set[str]:
 def remove(name: str, timeout_s: float = 10.0) -> None:
     """Remove the control groups of the lab ``name``, whose processes were ended."""
     wait_until(lambda: _removed(name), timeout_s, f"the control groups {PARENT}/{name} are empty")
+
+
+def remove_of_plugins(names: Collection[str], timeout_s: float = 10.0) -> None:
+    """Remove the control groups of managed plugins, which dockerd puts elsewhere and names by their ids."""
+    for hierarchy in hierarchies() if names else []:
+        for directory, below, _ in os.walk(hierarchy):
+            for name in set(names) & set(below):
+                _remove_tree(Path(directory) / name, timeout_s)
+
+
+def _remove_tree(group: Path, timeout_s: float) -> None:
+    def is_removed() -> bool:
+        for directory, _, _ in os.walk(group, topdown=False):
+            _remove_if_empty(Path(directory))
+        return not group.exists()
+
+    wait_until(is_removed, timeout_s, f"the control group {group} is empty")
 
 
 def _removed(name: str) -> bool:

@@ -31,6 +31,7 @@ _PIDFILE = "/run/docker.pid"
 _CONTAINERD_PIDFILE = "/run/docker/containerd/containerd.pid"
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
+_ID_LENGTH = 64
 _NO_NETWORK = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
 
 
@@ -139,6 +140,7 @@ class Engine:
             if directory is not None:
                 self.reclaimed += loops.detach_below(directory)
                 cgroups.remove(directory.name)
+                cgroups.remove_of_plugins(_plugin_ids(directory / "data"))
                 shutil.rmtree(directory)
 
     def _prepare(self) -> None:
@@ -272,3 +274,9 @@ class Engine:
     def import_image(self, name: str, files: Mapping[str, bytes], *changes: str) -> str:
         """Make an image of busybox and ``files`` (path to content), with Dockerfile lines as ``changes``."""
         return images.import_image(self.docker, name, files, *changes)
+
+
+def _plugin_ids(data_root: Path) -> list[str]:
+    """The managed plugins that an engine had, with and without --userns-remap."""
+    places = [*data_root.glob("plugins/*/"), *data_root.glob("*.*/plugins/*/")]
+    return [place.name for place in places if len(place.name) == _ID_LENGTH]

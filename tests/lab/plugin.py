@@ -44,6 +44,7 @@ class VolplugProcess:
 
     Attributes:
         name: the name Docker knows the plugin by, which is the name of its socket.
+        driver: what Docker shows as the driver of its volumes: the same.
         socket: the plugin socket as seen inside; ``engine.path(plugin.socket)`` reaches it from outside.
         state_dir: the state directory; kept until the engine's end, so a new start finds it.
         log: the file with the output of all starts.
@@ -68,7 +69,7 @@ class VolplugProcess:
         self._machine = machine
         self._argv = argv
         self._process: subprocess.Popen[bytes] | None = None
-        self.name = name
+        self.name = self.driver = name
         self.socket = socket or Path(f"/run/docker/plugins/{name}.sock")
         self.state_dir = state_dir or machine.directory / name
         self.log = machine.directory / f"{name}.log"
@@ -117,6 +118,15 @@ class VolplugProcess:
         """Stop it and start it again on the same state."""
         self.stop()
         return self.start()
+
+    @property
+    def mount_root(self) -> Path:
+        """Below it are the mounts of volumes."""
+        return self.state_dir / "mounts"
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines that it said."""
+        return tail(self.log, lines)
 
     @property
     def running(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the tests with real engines need, as pytest marks: ``pytestmark = ENGINE``."""
+"""What tests with real engines need, as pytest marks: ``pytestmark = ENGINE``, or ``PLUGIN``."""
 
 import os
 import shutil
@@ -22,4 +22,21 @@ def missing_for_engine() -> str:
 ENGINE = [
     pytest.mark.engine,
     pytest.mark.skipif(bool(missing_for_engine()), reason=missing_for_engine() or "-"),
+]
+
+
+def _missing_for_plugin() -> str:
+    """Why no managed plugin can be built and run here, in one line; empty if one can."""
+    if missing_for_engine():
+        return missing_for_engine()
+    debootstrap = shutil.which("debootstrap", path=clean_environment()["PATH"])
+    return "" if debootstrap else "not installed: debootstrap (make setup as root)"
+
+
+PLUGIN = [
+    pytest.mark.engine,
+    pytest.mark.plugin,
+    pytest.mark.skipif(bool(_missing_for_plugin()), reason=_missing_for_plugin() or "-"),
+    # The first one builds it.
+    pytest.mark.timeout(1800),
 ]

@@ -1,0 +1,219 @@
+"""volplug as a managed plugin of a Docker Engine, to be enabled, disabled, killed and removed at will."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.lab.built import built_plugin
+from tests.lab.engine import Engine
+from tests.lab.plugin import VolplugProcess
+from tests.lab.waiting import wait_until
+
+_READY_TIMEOUT_S = 30.0
+# Where the processes of this machine's root may not have it, no container gets it either.
+_NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
+
+
+class ManagedVolplug:
+    """The plugin that `make plugin` builds, in an engine; with the surface of ``VolplugProcess``.
+
+    It is created as it is shipped but for CAP_SYS_RESOURCE, which only growing ext4 needs. Its state lies in
+    the engine's directory.
+
+    Attributes:
+        name: what `docker plugin` commands call it.
+        driver: what Docker shows as the driver of its volumes.
+        host_dir: what its mount `state` is set to.
+        state_dir: the state directory, as seen from here.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str = "volplug",
+        host_dir: Path | None = None,
+        source: Path | None = None,
+    ) -> None:
+        """Describe a plugin; nothing happens before ``install`` or ``with``.
+
+        Args:
+            engine: where it is installed.
+            name: its name, with or without a tag.
+            host_dir: the directory that gets its state.
+            source: another directory for `docker plugin create` than the one that was built.
+        """
+        self._engine = engine
+        self._source = source
+        self.name = name
+        self.driver = name if ":" in name else f"{name}:latest"
+        self.host_dir = host_dir or engine.directory / f"{name}-host"
+        self.state_dir = self.host_dir / "volplug"
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            sys.stderr.write(f"--- {self.name} said last:\n{self.log_tail()}\n")
+        self.remove()
+
+    # Life
+
+    def install(self) -> Self:
+        """Create it, not enabled."""
+        self.host_dir.mkdir(exist_ok=True)
+        create_plugin(self._engine, self.name, self._source or built_plugin().directory)
+        self.set(f"state.source={self.host_dir}")
+        return self
+
+    def set(self, *settings: str) -> None:
+        """Change settings; the plugin has to be disabled."""
+        self._engine.docker("plugin", "set", self.name, *settings)
+
+    def start(self, env: Mapping[str, str] | None = None) -> Self:
+        """Enable it, unless the engine has done so by itself, and wait until its socket accepts."""
+        if env:
+            self.set(*(f"{key}={value}" for key, value in env.items()))
+        if not self.running:
+            self._engine.docker("plugin", "enable", self.name)
+        wait_until(self.accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
+        return self
+
+    def stop(self) -> None:
+        """Disable it, whatever uses it."""
+        self._engine.docker("plugin", "disable", "--force", self.name)
+
+    def kill(self) -> int:
+        """SIGKILL its first process and wait until that is gone; the engine starts it again by itself.
+
+        Returns:
+            The process that was killed.
+        """
+        (killed,) = self.pids()
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: killed not in self.pids(), _READY_TIMEOUT_S, f"process {killed} has ended")
+        return killed
+
+    def restart(self) -> Self:
+        """Disable it and enable it again."""
+        self.stop()
+        return self.start()
+
+    def remove(self) -> None:
+        """Disable and remove it, if it is there."""
+        if self._engine.docker("plugin", "inspect", self.name, check=False).returncode == 0:
+            if self.running:
+                self.stop()
+            self._engine.docker("plugin", "rm", self.name)
+
+    # Looks
+
+    @property
+    def running(self) -> bool:
+        """Whether it is enabled."""
+        return bool(self.inspect()["Enabled"])
+
+    @property
+    def id(self) -> str:
+        """The id that Docker gave it; the same after an upgrade."""
+        return str(self.inspect()["Id"])
+
+    @property
+    def pid(self) -> int:
+        """Its first process, as seen from here."""
+        (pid,) = self.pids()
+        return pid
+
+    @property
+    def socket(self) -> Path:
+        """The plugin socket, as seen inside the engine's namespaces; short, as connect() needs it."""
+        short = Path("/run") / f"{self.id[:12]}.sock"
+        if not self._engine.path(short).is_symlink():
+            self._engine.path(short).symlink_to(f"docker/plugins/{self.id}/volplug.sock")
+        return short
+
+    @property
+    def plugin_dir(self) -> Path:
+        """What the engine keeps of it: ``rootfs`` and ``propagated-mount``."""
+        data_root = self._engine.docker("info", "--format={{.DockerRootDir}}").stdout.strip()
+        return Path(data_root) / "plugins" / self.id
+
+    @property
+    def mount_root(self) -> Path:
+        """Below it are the mounts of volumes."""
+        return self.plugin_dir / "propagated-mount" / "volumes"
+
+    @property
+    def log_text(self) -> str:
+        """What it has said until now, as dockerd writes that down."""
+        mark = f"plugin={self.id}"
+        return "".join(line for line in self._engine.log_text.splitlines(keepends=True) if mark in line)
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines that it said."""
+        return "\n".join(self.log_text.splitlines()[-lines:])
+
+    def inspect(self) -> dict[str, Any]:
+        """What `docker plugin inspect` shows of it."""
+        shown = json.loads(self._engine.docker("plugin", "inspect", self.name).stdout)[0]
+        assert isinstance(shown, dict)
+        return shown
+
+    def pids(self) -> list[int]:
+        """Its first process in all containers that the engine has of it: none or one, but for moments."""
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_first_of(entry, self.id)]
+
+    def accepts(self) -> bool:
+        """Whether somebody listens at its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(str(self._engine.path(self.socket)))
+            except OSError:
+                return False
+        return True
+
+
+Volplug = VolplugProcess | ManagedVolplug
+Installation = Callable[[Engine], Volplug]
+
+
+def grantable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plugin's config without the one capability that cannot be had everywhere."""
+    linux = dict(config["linux"])
+    linux["capabilities"] = [name for name in linux["capabilities"] if name != _NOT_GRANTED_EVERYWHERE]
+    return {**config, "linux": linux}
+
+
+def create_plugin(engine: Engine, name: str, source: Path) -> None:
+    """`docker plugin create` from ``source``, but for CAP_SYS_RESOURCE."""
+    directory = engine.directory / "plugin"
+    (directory / "rootfs").mkdir(parents=True, exist_ok=True)
+    config = grantable(json.loads((source / "config.json").read_text()))
+    (directory / "config.json").write_text(json.dumps(config))
+    rootfs = str(directory / "rootfs")
+    engine.run(["mount", "--bind", str(source / "rootfs"), rootfs], check=True)
+    try:
+        engine.docker("plugin", "create", name, str(directory), timeout_s=300)
+    finally:
+        engine.run(["umount", rootfs], check=True)
+
+
+def _is_first_of(process: Path, plugin_id: str) -> bool:
+    try:
+        if plugin_id not in (process / "cgroup").read_text():
+            return False
+        status = (process / "status").read_text()
+    except OSError:
+        return False
+    numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
+    return numbers[-1] == "1" and "\nState:\tZ" not in status

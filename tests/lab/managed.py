@@ -13,8 +13,10 @@ from typing import Any, Self
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import checked
 from tests.lab.waiting import wait_until
 
+_DEFAULT_HOST_DIR = Path("/var/lib")
 _READY_TIMEOUT_S = 30.0
 # Where the processes of this machine's root may not have it, no container gets it either.
 _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
@@ -39,22 +41,22 @@ class ManagedVolplug:
         *,
         name: str = "volplug",
         host_dir: Path | None = None,
-        source: Path | None = None,
+        reference: str = "",
     ) -> None:
         """Describe a plugin; nothing happens before ``install`` or ``with``.
 
         Args:
             engine: where it is installed.
             name: its name, with or without a tag.
-            host_dir: the directory that gets its state.
-            source: another directory for `docker plugin create` than the one that was built.
+            host_dir: the directory that gets its state, by default one of the engine's.
+            reference: where a registry has it; without one, it is created from what was built.
         """
         self._engine = engine
-        self._source = source
+        self._reference = reference
         self.name = name
         self.driver = name if ":" in name else f"{name}:latest"
         self.host_dir = host_dir or engine.directory / f"{name}-host"
-        self.state_dir = self.host_dir / "volplug"
+        self.state_dir = engine.path(self.host_dir / "volplug")
 
     def __enter__(self) -> Self:
         self.install()
@@ -71,10 +73,28 @@ class ManagedVolplug:
 
     def install(self) -> Self:
         """Create it, not enabled."""
-        self.host_dir.mkdir(exist_ok=True)
-        create_plugin(self._engine, self.name, self._source or built_plugin().directory)
-        self.set(f"state.source={self.host_dir}")
+        if self._reference:
+            install = [
+                "install",
+                "--disable",
+                "--grant-all-permissions",
+                "--alias",
+                self.name,
+                self._reference,
+            ]
+            self._engine.docker("plugin", *install)
+        else:
+            create_plugin(self._engine, self.name, built_plugin().directory)
+        if self.host_dir != _DEFAULT_HOST_DIR:
+            self.host_dir.mkdir(exist_ok=True)
+            self.set(f"state.source={self.host_dir}")
         return self
+
+    def upgrade(self, reference: str) -> None:
+        """Replace it by another version from a registry, as the documentation says; it stays disabled."""
+        self.stop()
+        options = ["--grant-all-permissions", "--skip-remote-check"]
+        self._engine.docker("plugin", "upgrade", *options, self.name, reference)
 
     def set(self, *settings: str) -> None:
         """Change settings; the plugin has to be disabled."""
@@ -84,10 +104,17 @@ class ManagedVolplug:
         """Enable it, unless the engine has done so by itself, and wait until its socket accepts."""
         if env:
             self.set(*(f"{key}={value}" for key, value in env.items()))
-        if not self.running:
-            self._engine.docker("plugin", "enable", self.name)
-        wait_until(self.accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
+        wait_until(self._is_up, _READY_TIMEOUT_S, f"{self.name} accepts connections")
         return self
+
+    def _is_up(self) -> bool:
+        # The engine gives up on a plugin that ends again and again, some time after it was enabled; and for a
+        # moment after an enable that failed, the next one fails with "id already in use".
+        if not self.running:
+            enabled = self._engine.docker("plugin", "enable", self.name, check=False)
+            if "already" not in enabled.stderr:
+                checked(enabled)
+        return self.accepts()
 
     def stop(self) -> None:
         """Disable it, whatever uses it."""
@@ -114,7 +141,8 @@ class ManagedVolplug:
         if self._engine.docker("plugin", "inspect", self.name, check=False).returncode == 0:
             if self.running:
                 self.stop()
-            self._engine.docker("plugin", "rm", self.name)
+            # By force: Docker remembers volumes of it.
+            self._engine.docker("plugin", "rm", "--force", self.name)
 
     # Looks
 

@@ -1,0 +1,137 @@
+"""`docker plugin upgrade` from a previous build, from a registry, under running containers."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import volplug
+from tests.engine.records import Writer
+from tests.engine.use import create, inspect, refusal, run, volumes, wait_until_released
+from tests.lab import loops
+from tests.lab.built import built_plugin
+from tests.lab.engine import Engine
+from tests.lab.managed import ManagedVolplug, create_plugin
+from tests.lab.registry import Registry
+from tests.lab.requirements import PLUGIN
+
+pytestmark = PLUGIN
+
+_PREVIOUS = "0.0.9"
+# What the previous version did not know yet.
+_NEW_SETTING = "VOLPLUG_SETTLE_S"
+
+
+@pytest.fixture(scope="module")
+def registry_engine(clean_machine_after_module: None) -> Iterator[Engine]:
+    """An engine that reaches both versions in a registry, and whose /var/lib is its own."""
+    with Engine() as engine:
+        engine.import_busybox()
+        host_dir = engine.directory / "var-lib"
+        host_dir.mkdir()
+        engine.run(["mount", "--bind", str(host_dir), "/var/lib"], check=True)
+        with Registry(engine) as registry:
+            for version, source in (
+                (_PREVIOUS, _previous(engine)),
+                (volplug.__version__, built_plugin().directory),
+            ):
+                reference = f"{registry.address}/volplug:{version}"
+                create_plugin(engine, reference, source)
+                engine.docker("plugin", "push", reference)
+                engine.docker("plugin", "rm", reference)
+            yield engine
+
+
+def _reference(version: str) -> str:
+    return f"{Registry.address}/volplug:{version}"
+
+
+def _previous(engine: Engine) -> Path:
+    """The plugin of the code as it is, but for its version and one setting less."""
+    target = engine.directory / "previous"
+    target.mkdir()
+    subprocess.run(["cp", "-a", str(built_plugin().directory / "rootfs"), str(target)], check=True)
+    (module,) = target.glob("rootfs/opt/volplug/lib/python3*/site-packages/volplug/__init__.py")
+    changed = module.read_text().replace(volplug.__version__, _PREVIOUS)
+    assert changed != module.read_text()
+    module.write_text(changed)
+    config = json.loads((built_plugin().directory / "config.json").read_text())
+    config["env"] = [variable for variable in config["env"] if variable["name"] != _NEW_SETTING]
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def _versions(plugin: ManagedVolplug) -> list[str]:
+    """The versions that have served, in order."""
+    return re.findall(r"event=ready version=(\S+)", plugin.log_text)
+
+
+def _state_source(plugin: ManagedVolplug) -> str:
+    # What counts; the settings go on showing the old source.
+    mounts: list[dict[str, Any]] = plugin.inspect()["Config"]["Mounts"]
+    return next(str(mount["Source"]) for mount in mounts if mount["Name"] == "state")
+
+
+def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
+    engine = registry_engine
+    with ManagedVolplug(engine, host_dir=Path("/var/lib"), reference=_reference(_PREVIOUS)) as plugin:
+        create(engine, "db", "--opt=size=64MiB")
+        create(engine, "idle")
+        run(engine, "-v", "idle:/data", script="echo kept >/data/file")
+        known = {name: inspect(engine, "volume", name)["Status"]["id"] for name in volumes(engine)}
+        writer = Writer(engine, "db").start()
+        attached = [device.name for device in loops.attached_below(plugin.state_dir)]
+
+        plugin.upgrade(_reference(volplug.__version__))
+        writer.goes_on()
+        plugin.start()
+        assert _versions(plugin) == [_PREVIOUS, volplug.__version__]
+        writer.goes_on()
+        said = writer.last_said()
+        assert writer.read_by_another() >= said
+        assert [device.name for device in loops.attached_below(plugin.state_dir)] == attached
+        assert "volume is in use" in refusal(engine, "volume", "rm", "db")
+        assert run(engine, "-v", "idle:/data", script="cat /data/file") == "kept\n"
+        assert {name: inspect(engine, "volume", name)["Status"]["id"] for name in volumes(engine)} == known
+        create(engine, "new")
+        run(engine, "-v", "new:/data", script="echo new >/data/file")
+
+        said = writer.remove()
+        wait_until_released(engine, plugin)
+        assert writer.read_by_another() >= said
+        engine.docker("volume", "rm", "db", "idle", "new")
+
+
+def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_engine: Engine) -> None:
+    engine = registry_engine
+    with ManagedVolplug(
+        engine, host_dir=engine.directory / "disk", reference=_reference(_PREVIOUS)
+    ) as plugin:
+        plugin.stop()
+        plugin.start({"VOLPLUG_DEFAULT_SIZE": "32MiB"})
+        create(engine, "db", "--opt=size=64MiB")
+        writer = Writer(engine, "db").start()
+
+        plugin.upgrade(_reference(volplug.__version__))
+        variables = plugin.inspect()["Settings"]["Env"]
+        assert "VOLPLUG_DEFAULT_SIZE=32MiB" in variables
+        assert not any(variable.startswith(_NEW_SETTING) for variable in variables)
+        assert _state_source(plugin) == "/var/lib"
+        plugin.start()
+        error = refusal(engine, "volume", "create", "--driver=volplug", "new")
+        assert "state directory /var/lib/volplug is not the one used before" in error
+        writer.goes_on()
+
+        plugin.stop()
+        plugin.set(f"state.source={plugin.host_dir}")
+        plugin.start()
+        writer.goes_on()
+        said = writer.last_said()
+        assert writer.read_by_another() >= said
+        writer.remove()
+        wait_until_released(engine, plugin)
+        engine.docker("volume", "rm", "db")

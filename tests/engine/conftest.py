@@ -38,11 +38,11 @@ def engine(clean_machine: None) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def volplug(engine: Engine) -> Iterator[VolplugProcess]:
-    """``volplug serve``, without any configuration, beside that engine."""
-    with VolplugProcess(engine) as process:
-        yield process
-        _show_volplug(process)
+def volplug(engine: Engine, installation: Installation) -> Iterator[Volplug]:
+    """volplug, without any configuration, beside that engine or in it."""
+    with installation(engine) as volplug:
+        yield volplug
+        _show_volplug(volplug)
 
 
 @pytest.fixture(scope="module")

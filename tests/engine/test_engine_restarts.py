@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engine.installations import EACH_INSTALLATION
 from tests.engine.use import (
     create,
     execute,
@@ -15,11 +16,11 @@ from tests.engine.use import (
 )
 from tests.lab import checker
 from tests.lab.engine import Engine
-from tests.lab.plugin import VolplugProcess
+from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = ENGINE
+pytestmark = [*ENGINE, EACH_INSTALLATION]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def _end_and_start(engine: Engine, end: str) -> None:
 @pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_container_that_always_restarts_comes_back_with_its_data(
-    engine: Engine, volplug: VolplugProcess, end: str, live_restore: bool
+    engine: Engine, volplug: Volplug, end: str, live_restore: bool
 ) -> None:
     create(engine, "db", "--opt=size=64MiB")
     records = checker.start(engine, "db", "--restart=always")
@@ -60,9 +61,7 @@ def test_a_container_that_always_restarts_comes_back_with_its_data(
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_volume_is_known_and_usable_after_a_restart(
-    engine: Engine, volplug: VolplugProcess, end: str
-) -> None:
+def test_a_volume_is_known_and_usable_after_a_restart(engine: Engine, volplug: Volplug, end: str) -> None:
     create(engine, "db", "--label=team=web")
     run(engine, "-v", "db:/volume", script="echo kept >/volume/file")
     _end_and_start(engine, end)
@@ -73,7 +72,7 @@ def test_a_volume_is_known_and_usable_after_a_restart(
 
 
 def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
-    engine: Engine, volplug: VolplugProcess
+    engine: Engine, volplug: Volplug
 ) -> None:
     """The engine that starts again ends what its predecessor left, and sends no Unmount for it."""
     for name in ("again", "removed"):
@@ -93,7 +92,7 @@ def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
 
 @pytest.mark.parametrize("live_restore", [True], ids=["live-restore"])
 def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
-    engine: Engine, volplug: VolplugProcess
+    engine: Engine, volplug: Volplug
 ) -> None:
     """Docker then unmounts with the container's own ID, and sends no Unmount when the container stops."""
     create(engine, "db", "--opt=size=64MiB")

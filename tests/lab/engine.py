@@ -53,6 +53,7 @@ class Engine:
         root: Path | None = None,
         base: Path = _BASE,
         own_network: bool = True,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         """Describe an engine; nothing runs before ``start`` or ``with``.
 
@@ -64,11 +65,13 @@ class Engine:
             base: where the engine's directory is made.
             own_network: without it, programs inside, such as the steps of an image's build, see this
                 machine's network.
+            files: what files of this machine hold inside (path to text).
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
         self._root = root
         self._base = base
         self._own_network = own_network
+        self._files = dict(files or {})
         self._namespaces: Namespaces | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
         self._storage_driver = ""
@@ -146,9 +149,14 @@ class Engine:
     def _prepare(self) -> None:
         # The name tells whose it is, so that runs side by side do not take each other's for leftovers.
         self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=self._base))
+        # dockerd with --userns-remap lets others through to its data.
+        self.directory.chmod(0o711)
         (self.directory / "daemon.json").write_text("{}")
         (self.directory / "cli").mkdir()
         self._namespaces = Namespaces(self.directory, self._root, own_network=self._own_network)
+        for place, text in self._files.items():
+            (self.directory / Path(place).name).write_text(text)
+            self.run(["mount", "--bind", str(self.directory / Path(place).name), place], check=True)
         self._storage_driver = "overlay2" if self._overlay_works() else "vfs"
 
     def _overlay_works(self) -> bool:

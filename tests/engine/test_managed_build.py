@@ -1,0 +1,70 @@
+"""What `make plugin` makes is what config.json and Dockerfile say, and small."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import volplug
+from tests.lab.built import BuiltPlugin, built_plugin
+from tests.lab.managed import grantable
+from tests.lab.requirements import PLUGIN
+
+pytestmark = PLUGIN
+
+_CONFIG: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config.json").read_text())
+_MAX_IMAGE_BYTES = 150 * 2**20
+
+
+@pytest.fixture(scope="module")
+def built() -> BuiltPlugin:
+    return built_plugin()
+
+
+def _without_empty(shown: Any) -> Any:  # noqa: ANN401 - any JSON
+    """As config.json writes it: lower-case keys, and nothing that is empty."""
+    if isinstance(shown, dict):
+        kept = {key.lower(): _without_empty(value) for key, value in shown.items()}
+        return {key: value for key, value in kept.items() if value not in (None, "", [], {}, False)}
+    return [_without_empty(value) for value in shown] if isinstance(shown, list) else shown
+
+
+def test_docker_knows_the_plugin_as_config_json_describes_it(built: BuiltPlugin) -> None:
+    shown = _without_empty(built.plugin["Config"])
+    for made_by_docker in ("dockerversion", "rootfs"):
+        shown.pop(made_by_docker)
+    assert shown == _without_empty(_CONFIG)
+    assert built.plugin["Enabled"] is False
+
+
+def test_tests_enable_the_shipped_config_without_exactly_one_capability() -> None:
+    enabled = grantable(_CONFIG)
+    assert {key for key in _CONFIG if enabled[key] != _CONFIG[key]} == {"linux"}
+    shipped, ours = _CONFIG["linux"], enabled["linux"]
+    assert {key for key in shipped if ours[key] != shipped[key]} == {"capabilities"}
+    assert [*ours["capabilities"], "CAP_SYS_RESOURCE"] == shipped["capabilities"]
+
+
+def test_the_image_is_small_and_has_what_runs_but_not_what_built_it(built: BuiltPlugin) -> None:
+    assert built.image["Size"] <= _MAX_IMAGE_BYTES
+    rootfs = built.directory / "rootfs"
+    programs = [f"usr/sbin/{name}" for name in ("mkfs.ext4", "mkfs.xfs", "e2fsck", "xfs_repair", "blkid")]
+    programs += [f"usr/bin/{name}" for name in ("mount", "btrfs", "python3")]
+    found = [name for name in programs if (rootfs / name).is_symlink() or (rootfs / name).is_file()]
+    assert found == programs
+    assert list(rootfs.glob("usr/lib/*/libudev.so.1"))
+    assert [name for name in ("gcc", "pip", "pip3", "git") if (rootfs / "usr/bin" / name).exists()] == []
+    for cache in ("var/lib/apt/lists", "var/cache", "root/.cache"):
+        assert list((rootfs / cache).glob("*")) == []
+
+
+def test_dependencies_are_the_pinned_ones(built: BuiltPlugin) -> None:
+    pinned = set((Path(__file__).parents[2] / "constraints.txt").read_text().splitlines())
+    (packages,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages")
+    installed = {path.stem.replace("-", "==", 1) for path in packages.glob("*.dist-info")}
+    assert f"volplug=={volplug.__version__}" in installed
+    names = {line.lower().replace("-", "_") for line in pinned}
+    others = {line.lower().replace("-", "_") for line in installed} - {f"volplug=={volplug.__version__}"}
+    assert len(others) >= 5
+    assert others <= names

@@ -1,0 +1,77 @@
+"""The managed plugin in engines that are set up in other ways, and within the limits that engines set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.use import create, execute, mounted, refusal, run, start, wait_until_released
+from tests.lab.engine import Engine
+from tests.lab.managed import ManagedVolplug
+from tests.lab.requirements import PLUGIN
+from tests.lab.waiting import wait_until
+
+pytestmark = PLUGIN
+
+_FIRST_ID = 100000
+_RANGE = dict.fromkeys(("/etc/subuid", "/etc/subgid"), f"nobody:{_FIRST_ID}:65536\n")
+
+# Waits for a file of the host before it formats, as a slow disk would make it wait.
+_SLOW_MKFS = """\
+#!/bin/sh
+echo "$$" >>/var/lib/formats
+while [ ! -e /var/lib/go-on ]; do sleep 0.05; done
+exec mke2fs -t ext4 "$@"
+"""
+
+
+@pytest.fixture
+def remapping_engine(clean_machine: None) -> Iterator[Engine]:
+    """An engine whose containers have user namespaces, so that their root is nobody special outside."""
+    with Engine(extra_args=["--userns-remap=nobody:nogroup"], files=_RANGE) as engine:
+        engine.import_busybox()
+        yield engine
+
+
+def test_volumes_in_containers_with_user_namespaces(remapping_engine: Engine) -> None:
+    engine = remapping_engine
+    owner = (f"--opt=uid={_FIRST_ID}", f"--opt=gid={_FIRST_ID}")
+    with ManagedVolplug(engine) as plugin:
+        assert plugin.plugin_dir.parent == engine.directory / "data" / f"{_FIRST_ID}.{_FIRST_ID}" / "plugins"
+        create(engine, "db")
+        create(engine, "owned", *owner)
+        # Docker gives a fresh volume the owner of the directory that the image has there.
+        places = ("-v", "db:/data", "-v", "owned:/not-in-the-image")
+        start(engine, "user", *places)
+        for place in ("/data", "/not-in-the-image"):
+            execute(engine, "user", f"echo kept >{place}/file")
+            assert execute(engine, "user", f"stat -c %u:%g {place} {place}/file") == "0:0\n0:0\n"
+        assert run(engine, *places, script="cat /data/file /not-in-the-image/file") == "kept\nkept\n"
+        engine.docker("rm", "-f", "user")
+        wait_until_released(engine, plugin)
+        engine.docker("volume", "rm", "db", "owned")
+
+
+def test_a_mount_that_takes_longer_than_the_default_limit_is_joined_by_the_retry(
+    engine: Engine,
+) -> None:
+    """`docker plugin enable` without --timeout makes Docker give up each call after 30 s."""
+    with ManagedVolplug(engine) as plugin:
+        formats = _slow_down(plugin)
+        create(engine, "db")
+        error = refusal(engine, "run", "--rm", "-v", "db:/data", "busybox:local", "true")
+        assert "Client.Timeout exceeded" in error or "context deadline exceeded" in error
+        (plugin.host_dir / "go-on").touch()
+        assert run(engine, "-v", "db:/data", script="echo kept >/data/file && cat /data/file") == "kept\n"
+        assert len(formats.read_text().split()) == 1
+        wait_until(lambda: not mounted(engine, plugin), 90, "the volume is let go of")
+        engine.docker("volume", "rm", "db")
+
+
+def _slow_down(plugin: ManagedVolplug) -> Path:
+    """Make each format wait for ``go-on`` in the host directory; returns the file with a line for each."""
+    program = plugin.plugin_dir / "rootfs" / "usr" / "sbin" / "mkfs.ext4"
+    program.unlink()  # a link to mke2fs
+    program.write_text(_SLOW_MKFS)
+    program.chmod(0o755)
+    return plugin.host_dir / "formats"

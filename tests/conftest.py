@@ -22,7 +22,7 @@ def blockbuster() -> Iterator[BlockBuster]:
         active.functions["threading.Lock.acquire"].deactivate()
         # Reading /proc/PID/stat never waits for anything.
         for read in ("io.TextIOWrapper.read", "io.BufferedReader.read"):
-            active.functions[read].can_block_in("volplug/engine_peer.py", "identify_engine")
+            active.functions[read].can_block_in("volplug/engine_peer.py", "identify")
         # A traceback in the log shows source lines.
         for call in ("os.stat", "io.TextIOWrapper.read", "io.BufferedReader.read"):
             active.functions[call].can_block_in("linecache.py", {"updatecache", "checkcache"})

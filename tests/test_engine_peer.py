@@ -1,17 +1,36 @@
 """Who is at the other end: a real process at the other end of a real socket."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from volplug.engine_peer import identify_engine
+from volplug.engine_peer import EngineProcesses
 from volplug.volumes.ledger import EngineIdentity
+
+# In a pid namespace of its own, as a managed plugin is, says of each connection whose it is, and whether the
+# process of the first one is alive.
+SERVE = """
+import socket, sys
+from volplug.engine_peer import EngineProcesses
+engines, first = EngineProcesses(), None
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(sys.argv[1])
+    server.listen()
+    print("listening", flush=True)
+    while True:
+        connection, _ = server.accept()
+        engine = engines.identify(connection)
+        first = first or engine
+        print(engine.pid, engine.started, engines.is_alive(first), flush=True)
+"""
 
 CONNECT = """
 import socket, sys
@@ -50,24 +69,59 @@ def start_time(pid: int) -> int:
 
 def test_an_engine_is_known_by_its_process_and_its_start(listening: socket.socket) -> None:
     with peer_called("dockerd", listening) as (connection, process):
-        assert identify_engine(connection) == EngineIdentity(process.pid, start_time(process.pid))
-        assert identify_engine(connection) == identify_engine(connection)
+        assert EngineProcesses().identify(connection) == EngineIdentity(process.pid, start_time(process.pid))
+        assert EngineProcesses().identify(connection) == EngineProcesses().identify(connection)
 
 
 @pytest.mark.parametrize("name", ["curl", "dockerd-x", "docker", "a) S dockerd", "(dockerd)"])
 def test_other_clients_are_no_engine(listening: socket.socket, name: str) -> None:
     with peer_called(name, listening) as (connection, _):
-        assert identify_engine(connection) is None
+        assert EngineProcesses().identify(connection) is None
 
 
 def test_an_engine_that_has_ended_is_not_known(listening: socket.socket) -> None:
     with peer_called("dockerd", listening) as (connection, process):
         process.kill()
         process.wait()
-        assert identify_engine(connection) is None
+        assert EngineProcesses().identify(connection) is None
 
 
 def test_a_socket_without_a_peer_is_no_engine() -> None:
     with socket.socket(socket.AF_UNIX) as alone:
-        assert identify_engine(alone) is None
-    assert identify_engine(alone) is None
+        assert EngineProcesses().identify(alone) is None
+    assert EngineProcesses().identify(alone) is None
+
+
+@pytest.fixture
+def serving_elsewhere(tmp_path: Path) -> Iterator[tuple[str, IO[str]]]:
+    """A socket served from another pid namespace, and what the server says."""
+    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", SERVE, str(tmp_path / "s")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield str(tmp_path / "s"), process.stdout
+        process.kill()
+
+
+def told_about(name: str, path: str, said: IO[str]) -> tuple[str, str, subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", CONNECT, path, name], stdin=subprocess.PIPE)
+    pid, started, is_first_alive = said.readline().split()
+    assert pid == "0"
+    return started, is_first_alive, process
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_engine_in_another_pid_namespace_is_told_from_its_successor(
+    serving_elsewhere: tuple[str, IO[str]],
+) -> None:
+    started, is_first_alive, first = told_about("dockerd", *serving_elsewhere)
+    assert is_first_alive == "True"
+    other, is_first_alive, second = told_about("dockerd", *serving_elsewhere)
+    assert other != started
+    assert is_first_alive == "True", "two engines may share a plugin"
+    for process in (first, second):
+        process.communicate()
+    successor, is_first_alive, third = told_about("dockerd", *serving_elsewhere)
+    third.communicate()
+    assert successor not in (started, other)
+    assert is_first_alive == "False"

@@ -16,7 +16,7 @@ from volplug import __version__
 from volplug.config import Settings
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
-from volplug.engine_peer import is_engine_alive
+from volplug.engine_peer import EngineProcesses
 from volplug.errors import HostError
 from volplug.handlers.plugin import PluginHandler, Volumes
 from volplug.handlers.refusing import RefusingVolumes
@@ -68,18 +68,19 @@ async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnSte
     stop_on_signals(stop)
     reaping = asyncio.create_task(_reap_orphans()) if os.getpid() == 1 else None
     drivers = build_drivers(settings, on_step)
+    engines = EngineProcesses()
     volumes: Volumes
     service: VolumeService | None = None
     store: SqliteStore | None = None
     try:
         check_state_id(settings.state_dir, settings.resolved_state_marker)
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
-        volumes = service = await _build_service(settings, drivers, store, on_step)
+        volumes = service = await _build_service(settings, drivers, store, engines, on_step)
         await service.start()
     except HostError as error:
         _LOG.error("serving nothing until restarted", error=str(error))
         volumes = RefusingVolumes(error)
-    server = PluginServer(PluginHandler(volumes, _scope(drivers), EnginePeers().identify))
+    server = PluginServer(PluginHandler(volumes, _scope(drivers), EnginePeers(engines).identify))
     await server.start(plugin_socket)
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     await stop.wait()
@@ -121,7 +122,11 @@ def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str
 
 
 async def _build_service(
-    settings: Settings, drivers: dict[str, Driver], store: SqliteStore, on_step: OnStep
+    settings: Settings,
+    drivers: dict[str, Driver],
+    store: SqliteStore,
+    engines: EngineProcesses,
+    on_step: OnStep,
 ) -> VolumeService:
     loaded = await store.load()
     if loaded.set_aside is not None:
@@ -140,7 +145,7 @@ async def _build_service(
             settle_s=settings.settle_s,
         ),
         on_step=on_step,
-        is_engine_alive=is_engine_alive,
+        is_engine_alive=engines.is_alive,
     )
     defaults = Defaults(
         fs_type=settings.default_fs,

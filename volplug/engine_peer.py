@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import struct
 from pathlib import Path
@@ -10,22 +12,57 @@ from typing import Final
 from volplug.volumes.ledger import EngineIdentity
 
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid; see unix(7)
+_DESCRIPTOR: Final = struct.Struct("i")
+_SO_PEERPIDFD: Final = 77  # asm-generic/socket.h, since Linux 6.5
 _START_TIME_FIELD: Final = 19  # of /proc/PID/stat after the name, see proc(5)
 _ENGINE: Final = "dockerd"
+_OUTSIDE: Final = 0  # the pid of a process of another pid namespace, see unix(7)
 
 
-def identify_engine(peer: socket.socket) -> EngineIdentity | None:
-    """Return the engine's process and its start time; None for other clients and across pid namespaces."""
-    try:
-        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    except OSError:
-        return None
-    return _engine_process(_CREDENTIALS.unpack(raw)[0])
+class EngineProcesses:
+    """Tells runs of the engine apart.
+
+    Beside a host's engine, one is known by its pid and start. In a managed plugin the engine has no pid, for
+    it is in another pid namespace. There it is known by the inode of a pidfd, another one for each process
+    since Linux 6.9; before, no restart is seen. Nobody but the engine reaches such a plugin's socket.
+    """
+
+    def __init__(self) -> None:
+        self._outside: dict[EngineIdentity, int] = {}
+
+    def identify(self, peer: socket.socket) -> EngineIdentity | None:
+        """Return the engine's process; None for other clients, and where it cannot be seen."""
+        try:
+            raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            pid = _CREDENTIALS.unpack(raw)[0]
+            return self._process_outside(peer) if pid == _OUTSIDE else _engine_process(pid)
+        except OSError:
+            return None
+
+    def is_alive(self, engine: EngineIdentity) -> bool:
+        """Tell whether this run of the engine still exists: several engines may share one plugin."""
+        if engine.pid != _OUTSIDE:
+            return _engine_process(engine.pid) == engine
+        pidfd = self._outside.get(engine)
+        return pidfd is not None and not _has_ended(pidfd)
+
+    def _process_outside(self, peer: socket.socket) -> EngineIdentity:
+        raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _DESCRIPTOR.size)
+        pidfd: int = _DESCRIPTOR.unpack(raw)[0]
+        engine = EngineIdentity(_OUTSIDE, os.fstat(pidfd).st_ino)
+        if engine in self._outside:
+            os.close(pidfd)
+            return engine
+        for other in [known for known, descriptor in self._outside.items() if _has_ended(descriptor)]:
+            os.close(self._outside.pop(other))
+        self._outside[engine] = pidfd
+        return engine
 
 
-def is_engine_alive(engine: EngineIdentity) -> bool:
-    """Tell whether this run of the engine still exists: several engines may share one plugin."""
-    return _engine_process(engine.pid) == engine
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _engine_process(pid: int) -> EngineIdentity | None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from volplug.engine_peer import identify_engine
+from volplug.engine_peer import EngineProcesses
 from volplug.errors import AlreadyRunning, ConfigurationError, HostError
 from volplug.volumes.ledger import EngineIdentity
 
@@ -103,7 +103,8 @@ def _refuse_if_served(path: Path) -> None:
 class EnginePeers:
     """Looks once per connection at who is at its other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: EngineProcesses) -> None:
+        self._processes = processes
         self._seen: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     def identify(self, request: web.BaseRequest) -> EngineIdentity | None:
@@ -113,7 +114,7 @@ class EnginePeers:
             return None
         self._seen.add(transport)
         peer = transport.get_extra_info("socket")
-        return identify_engine(peer) if peer is not None else None
+        return self._processes.identify(peer) if peer is not None else None
 
 
 class _MalformedRequestFilter(logging.Filter):

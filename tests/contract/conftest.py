@@ -9,6 +9,7 @@ import pytest
 
 from tests.dockerd import Dockerd
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
 from volplug.server import EnginePeers, PluginServer, PluginSocket
 from volplug.store.sqlite import SqliteStore
@@ -69,7 +70,7 @@ def plugin_socket(world: World) -> Iterator[PluginSocket]:
 async def dockerd(
     world: World, service: VolumeService, plugin_socket: PluginSocket
 ) -> AsyncIterator[Dockerd]:
-    server = PluginServer(PluginHandler(service, "global", EnginePeers().identify))
+    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
     await server.start(plugin_socket)
     async with Dockerd(world.socket) as client:
         yield client

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from volplug import __version__
 
 if TYPE_CHECKING:
     from volplug.config import Settings
+
+_FIRST_PROCESS: Final = 1  # of a managed plugin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +56,19 @@ def _serve(arguments: Sequence[str]) -> int:
     gc.disable()  # hardly anything is garbage yet, and looking for it takes a good part of the start
     # Where it is installed, structlog loads it for coloured consoles, which a plugin does not have.
     sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that there is none
-    from volplug.app import run
+    from volplug.errors import VolplugError
+
+    try:
+        _serve_or_refuse(arguments)
+    except VolplugError as error:
+        _complain(error)
+        return 1
+    return 0
+
+
+def _serve_or_refuse(arguments: Sequence[str]) -> None:
+    from volplug.app import refuse, run
+    from volplug.config import Settings
     from volplug.errors import VolplugError
 
     try:
@@ -61,9 +76,16 @@ def _serve(arguments: Sequence[str]) -> int:
         gc.enable()
         run(settings)
     except VolplugError as error:
-        sys.stderr.write(f"volplug: {error}\n")
-        return 1
-    return 0
+        if os.getpid() != _FIRST_PROCESS:
+            raise
+        _complain(error)
+        # A managed plugin that ends says nothing to anybody but dockerd's log.
+        refuse(error, Settings.model_fields["socket"].default)
+
+
+def _complain(error: Exception) -> None:
+    sys.stderr.write(f"volplug: {error}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

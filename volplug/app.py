@@ -17,7 +17,7 @@ from volplug.config import Settings
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
-from volplug.errors import HostError
+from volplug.errors import HostError, VolplugError
 from volplug.handlers.plugin import PluginHandler, Volumes
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
@@ -61,6 +61,31 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     sys.stdout.flush()
     os.close(lock)
     os._exit(0)
+
+
+def refuse(error: VolplugError, socket: Path) -> None:
+    """Answer every call with an error until SIGTERM, for a process whose end would say nothing to anybody.
+
+    Raises:
+        VolplugError: If not even that can be done.
+    """
+    plugin_socket = PluginSocket.open(socket)
+    try:
+        uvloop.run(_refuse(error, plugin_socket))
+    finally:
+        plugin_socket.close()
+
+
+async def _refuse(error: VolplugError, plugin_socket: PluginSocket) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    handler = PluginHandler(
+        RefusingVolumes(error), Scope.LOCAL.value, EnginePeers(EngineProcesses()).identify
+    )
+    server = PluginServer(handler)
+    await server.start(plugin_socket)
+    await stop.wait()
+    await server.stop()
 
 
 async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnStep) -> None:

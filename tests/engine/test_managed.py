@@ -147,15 +147,21 @@ def test_settings_hold_from_the_next_start_on(empty_engine: Engine, plugin: Mana
     plugin.start({"VOLPLUG_DEFAULT_SIZE": "", "VOLPLUG_CONFIG": ""})
 
 
-def test_a_setting_that_cannot_be_is_told_in_dockers_log(
+def test_a_setting_that_cannot_be_is_told_by_every_command(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
+    create(empty_engine, "db", "--label=team=web")
+    run(empty_engine, "-v", "db:/data", script="echo kept >/data/file")
     plugin.stop()
-    plugin.set("VOLPLUG_DEFAULT_FS=ntfs")
-    empty_engine.docker("plugin", "enable", plugin.name, check=False)
-    assert "setting default_fs: is one of btrfs, ext4, xfs" in plugin.log_text
-    assert not plugin.running
+    plugin.start({"VOLPLUG_DEFAULT_FS": "ntfs"})
+    reason = "setting default_fs: is one of btrfs, ext4, xfs."
+    assert reason in refusal(empty_engine, "volume", "create", "--driver=volplug", "new")
+    assert f"volplug: {reason}" in plugin.log_text
+    plugin.stop()
     plugin.start({"VOLPLUG_DEFAULT_FS": ""})
+    assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
+    assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
+    empty_engine.docker("volume", "rm", "db")
 
 
 def test_another_state_directory_makes_docker_forget_nothing(

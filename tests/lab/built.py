@@ -4,6 +4,7 @@ There is no registry to pull the Dockerfile's base image from. A debootstrap tre
 of Debian leave out stands in for it, under the same name.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -62,8 +63,9 @@ class BuiltPlugin:
     plugin: Mapping[str, Any]
 
 
+@functools.cache
 def built_plugin() -> BuiltPlugin:
-    """The plugin of the code as it is, built once for each state of the code; that takes a minute."""
+    """The plugin of the code as this process finds it first, built once for each; that takes a minute."""
     base = tree(_base_name().partition(":")[2].removesuffix("-slim"))
     key = hashlib.sha256(base.name.encode())
     for path in _source_files():

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.lab import cgroups
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
@@ -141,8 +142,11 @@ class ManagedVolplug:
         if self._engine.docker("plugin", "inspect", self.name, check=False).returncode == 0:
             if self.running:
                 self.stop()
+            number = self.id
             # By force: Docker remembers volumes of it.
             self._engine.docker("plugin", "rm", "--force", self.name)
+            # The engine forgets those of a start that failed.
+            cgroups.remove_of_plugins([number])
 
     # Looks
 

@@ -1,6 +1,7 @@
 """config.json of the managed plugin fits the program that it starts, and asks for no more than that needs."""
 
 import json
+import re
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from volplug.__main__ import serving_settings
 from volplug.config import Settings
 
-CONFIG: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config.json").read_text())
+_ROOT = Path(__file__).parents[2]
+CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())
 _PROGRAM, *_ARGUMENTS = CONFIG["entrypoint"]
 _TABLES = {"backends", "profiles"}
 
@@ -77,6 +79,14 @@ def test_the_plugin_asks_for_exactly_what_it_needs() -> None:
     assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib"]
     assert _mount("dev")["options"] == ["rbind"]
     assert not {"pidhost", "ipchost", "PidHost", "IpcHost"} & CONFIG.keys()
+
+
+def test_the_installation_page_sets_only_what_can_be_set() -> None:
+    page = (_ROOT / "docs" / "install.md").read_text()
+    given = [line.split() for line in re.findall(r"^    docker plugin set volplug (.+)$", page, re.MULTILINE)]
+    named = {word.partition("=")[0] for words in given for word in words}
+    assert len(named) >= 4
+    assert named <= {*(variable["name"] for variable in CONFIG["env"]), "state.source"}
 
 
 def _mount(name: str) -> dict[str, Any]:

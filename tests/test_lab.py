@@ -30,6 +30,19 @@ def test_nothing_stays_of_an_engine_with_a_running_container_and_an_attached_ima
     assert settled_difference(before) == []
 
 
+def test_a_loop_device_is_told_by_whose_image_it_has_not_by_a_path_of_another_namespace() -> None:
+    before = snapshot()
+    with Engine() as engine:
+        image = engine.directory / "host" / "image"
+        engine.run(["mkdir", str(image.parent)], check=True)
+        engine.run(["truncate", "--size=16M", str(image)], check=True)
+        engine.run(["mount", "--bind", str(image.parent), "/var/lib"], check=True)
+        engine.run(["losetup", "--find", "/var/lib/image"], check=True)
+        left = [line for line in difference(before, snapshot()) if line.startswith("loop device left")]
+        assert [line.partition(" of ")[2] for line in left] == [str(image)]
+    assert settled_difference(before) == []
+
+
 def test_nothing_stays_of_an_engine_that_does_not_start() -> None:
     before = snapshot()
     with (

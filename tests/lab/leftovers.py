@@ -9,6 +9,7 @@ demonstrably belongs to them (a program started by one that was there before, a 
 that still runs or of another test run) is not counted.
 """
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -22,6 +23,7 @@ from tests.lab.waiting import WaitTimeoutError, wait_until
 _PLUGINS = Path("/run/docker/plugins")
 _NAMED_NAMESPACES = (Path("/run/netns"), Path("/run/docker/netns"))
 _LAB_DIRECTORIES = Path("/var/tmp")  # noqa: S108 - looked at, nothing is made there
+_NO_IMAGES = {"data", "plugin", "previous"}  # of the engine and of managed plugins: large, and none of ours
 _OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc")
 _PYTEST_DIRECTORY = re.compile(r"/\S*/pytest-of-\w+/pytest-\d+")
 _LAB_NAME = re.compile(r"volplug-lab-(\d+)-\w+")
@@ -53,7 +55,7 @@ def snapshot() -> Snapshot:
     processes = _processes()
     return Snapshot(
         mounts=_mounts(),
-        loop_devices=frozenset(f"{device.name} of {device.image}" for device in loops.attached()),
+        loop_devices=frozenset(f"{device.name} of {_image(device)}" for device in loops.attached()),
         namespaces=_namespaces(processes),
         named_namespaces=frozenset(_entries(_NAMED_NAMESPACES)),
         plugins=frozenset(_entries([_PLUGINS])),
@@ -175,6 +177,25 @@ def _mount(line: str) -> str:
     root, target = place.split()[3:5]
     filesystem, source = kind.split()[:2]
     return f"{target} ({filesystem}, {source}{'' if root == '/' else root})"
+
+
+def _image(device: loops.LoopDevice) -> str:
+    """The image's path; that of a managed plugin's is one in its own namespace, and tells not whose it is."""
+    try:
+        status = os.stat(device.image)
+        if (status.st_dev, status.st_ino) == device.file:
+            return device.image
+    except OSError:
+        pass  # no such path here
+    for lab in _LAB_DIRECTORIES.glob("volplug-lab-*"):
+        for parent, below, names in os.walk(lab):
+            below[:] = [name for name in below if name not in _NO_IMAGES]
+            for name in names:
+                with contextlib.suppress(OSError):
+                    status = os.lstat(f"{parent}/{name}")
+                    if (status.st_dev, status.st_ino) == device.file:
+                        return f"{parent}/{name}"
+    return device.image
 
 
 def _processes() -> dict[int, Process]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.engine.installations import MANAGED
-from tests.engine.records import Writer
 from tests.engine.use import (
     create,
     inspect,
@@ -20,7 +19,7 @@ from tests.engine.use import (
     volumes,
     wait_until_released,
 )
-from tests.lab import loops
+from tests.lab import checker, loops
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
 from tests.lab.waiting import wait_until
@@ -53,18 +52,17 @@ def test_a_container_goes_on_without_the_plugin_and_with_it_again(
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
     made = inspect(empty_engine, "volume", "db")["Status"]["id"]
-    writer = Writer(empty_engine, "db").start()
+    records = checker.start(empty_engine, "db")
     end(plugin)
-    writer.goes_on()
+    records.goes_on()
     plugin.start()
-    writer.goes_on()
-    said = writer.last_said()
-    assert writer.read_by_another() >= said
+    records.goes_on()
+    records.verify()
     assert "volume is in use" in refusal(empty_engine, "volume", "rm", "db")
-    writer.goes_on()
-    said = writer.remove()
+    records.goes_on()
+    records.stop()
     wait_until_released(empty_engine, plugin)
-    assert writer.read_by_another() >= said
+    records.verify()
     assert inspect(empty_engine, "volume", "db")["Status"]["id"] == made
     empty_engine.docker("volume", "rm", "db")
 
@@ -74,17 +72,17 @@ def test_after_disable_a_container_holds_what_only_the_next_mount_shows(
 ) -> None:
     """Docker unmounts what the plugin had mounted; the container's own mount stays."""
     create(empty_engine, "db", "--opt=size=64MiB")
-    writer = Writer(empty_engine, "db").start()
+    records = checker.start(empty_engine, "db")
     device = loops.attached_below(plugin.state_dir)
     plugin.restart()
     assert mounted(empty_engine, plugin) == []
     start(empty_engine, "second", "-v", "db:/data")
     assert len(mounted(empty_engine, plugin)) == 1
     assert [each.name for each in loops.attached_below(plugin.state_dir)] == [each.name for each in device]
-    writer.goes_on()
+    records.goes_on()
     empty_engine.docker("rm", "-f", "second")
-    writer.goes_on()
-    writer.remove()
+    records.goes_on()
+    records.stop()
     wait_until_released(empty_engine, plugin)
     empty_engine.docker("volume", "rm", "db")
 
@@ -105,7 +103,7 @@ def test_told_to_end_the_first_process_does_so_in_time_and_unmounts_nothing(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
-    writer = Writer(empty_engine, "db").start()
+    records = checker.start(empty_engine, "db")
     before = _mount_lines(empty_engine, plugin)
     pid = plugin.pid
     os.kill(pid, signal.SIGTERM)
@@ -113,8 +111,8 @@ def test_told_to_end_the_first_process_does_so_in_time_and_unmounts_nothing(
     assert _mount_lines(empty_engine, plugin) == before
     plugin.start()
     assert plugin.pid != pid
-    writer.goes_on()
-    writer.remove()
+    records.goes_on()
+    records.stop()
     wait_until_released(empty_engine, plugin)
     empty_engine.docker("volume", "rm", "db")
 
@@ -130,7 +128,7 @@ def test_the_first_process_reaps_orphans(empty_engine: Engine, plugin: ManagedVo
 
 def test_settings_hold_from_the_next_start_on(empty_engine: Engine, plugin: ManagedVolplug) -> None:
     create(empty_engine, "old", "--opt=size=64MiB")
-    writer = Writer(empty_engine, "old").start()
+    records = checker.start(empty_engine, "old")
     plugin.stop()
     settings = plugin.state_dir / "config.toml"
     settings.write_text('[profiles.tiny]\nsize = "24MiB"\n')
@@ -139,8 +137,8 @@ def test_settings_hold_from_the_next_start_on(empty_engine: Engine, plugin: Mana
         empty_engine.docker("volume", "create", "--driver=volplug", f"--opt={option}", name)
     sizes = {name: inspect(empty_engine, "volume", name)["Status"]["size"] for name in volumes(empty_engine)}
     assert sizes == {"old": "64MiB", "new": "32MiB", "tiny": "24MiB"}
-    writer.goes_on()
-    writer.remove()
+    records.goes_on()
+    records.stop()
     empty_engine.docker("volume", "rm", "old", "new", "tiny")
     plugin.stop()
     settings.unlink()
@@ -186,18 +184,17 @@ def test_another_state_directory_makes_docker_forget_nothing(
 def test_volumes_outlive_the_plugin(empty_engine: Engine, plugin: ManagedVolplug) -> None:
     devices = sorted(entry.name for entry in Path("/dev").iterdir())
     create(empty_engine, "db", "--opt=size=64MiB")
-    writer = Writer(empty_engine, "db").start()
+    records = checker.start(empty_engine, "db")
     plugin.remove()
     assert sorted(entry.name for entry in Path("/dev").iterdir()) == devices
-    writer.goes_on()
+    records.goes_on()
     plugin.install().start()
-    writer.goes_on()
+    records.goes_on()
     assert volumes(empty_engine) == ["db"]
-    said = writer.last_said()
-    assert writer.read_by_another() >= said
-    said = writer.remove()
+    records.verify()
+    records.stop()
     wait_until_released(empty_engine, plugin)
-    assert writer.read_by_another() >= said
+    records.verify()
     empty_engine.docker("volume", "rm", "db")
 
 

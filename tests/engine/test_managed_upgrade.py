@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import volplug
-from tests.engine.records import Writer
 from tests.engine.use import create, inspect, refusal, run, volumes, wait_until_released
-from tests.lab import loops
+from tests.lab import checker, loops
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug, create_plugin
@@ -83,16 +82,15 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         create(engine, "idle")
         run(engine, "-v", "idle:/data", script="echo kept >/data/file")
         known = {name: inspect(engine, "volume", name)["Status"]["id"] for name in volumes(engine)}
-        writer = Writer(engine, "db").start()
+        records = checker.start(engine, "db")
         attached = [device.name for device in loops.attached_below(plugin.state_dir)]
 
         plugin.upgrade(_reference(volplug.__version__))
-        writer.goes_on()
+        records.goes_on()
         plugin.start()
         assert _versions(plugin) == [_PREVIOUS, volplug.__version__]
-        writer.goes_on()
-        said = writer.last_said()
-        assert writer.read_by_another() >= said
+        records.goes_on()
+        records.verify()
         assert [device.name for device in loops.attached_below(plugin.state_dir)] == attached
         assert "volume is in use" in refusal(engine, "volume", "rm", "db")
         assert run(engine, "-v", "idle:/data", script="cat /data/file") == "kept\n"
@@ -100,9 +98,9 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         create(engine, "new")
         run(engine, "-v", "new:/data", script="echo new >/data/file")
 
-        said = writer.remove()
+        records.stop()
         wait_until_released(engine, plugin)
-        assert writer.read_by_another() >= said
+        records.verify()
         engine.docker("volume", "rm", "db", "idle", "new")
 
 
@@ -114,7 +112,7 @@ def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_en
         plugin.stop()
         plugin.start({"VOLPLUG_DEFAULT_SIZE": "32MiB"})
         create(engine, "db", "--opt=size=64MiB")
-        writer = Writer(engine, "db").start()
+        records = checker.start(engine, "db")
 
         plugin.upgrade(_reference(volplug.__version__))
         variables = plugin.inspect()["Settings"]["Env"]
@@ -124,14 +122,13 @@ def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_en
         plugin.start()
         error = refusal(engine, "volume", "create", "--driver=volplug", "new")
         assert "state directory /var/lib/volplug is not the one used before" in error
-        writer.goes_on()
+        records.goes_on()
 
         plugin.stop()
         plugin.set(f"state.source={plugin.host_dir}")
         plugin.start()
-        writer.goes_on()
-        said = writer.last_said()
-        assert writer.read_by_another() >= said
-        writer.remove()
+        records.goes_on()
+        records.verify()
+        records.stop()
         wait_until_released(engine, plugin)
         engine.docker("volume", "rm", "db")

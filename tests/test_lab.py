@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.lab.leftovers import difference, settled_difference, snapshot
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import CommandError
 from tests.lab.requirements import ENGINE
+from tests.lab.systems import system
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 pytestmark = ENGINE
@@ -88,6 +90,21 @@ def test_engines_side_by_side_do_not_see_each_other() -> None:
         one.docker("volume", "create", "here")
         assert one.docker("volume", "ls", "-q").stdout == "here\n"
         assert other.docker("volume", "ls", "-q").stdout == ""
+
+
+@pytest.mark.prepare(by=partial(system, "trixie"))
+def test_another_system_is_one_as_a_whole_and_stays_as_it_was() -> None:
+    before = snapshot()
+    other = system("trixie")
+    with Engine(system=other) as engine:
+        assert "VERSION_CODENAME=trixie\n" in engine.run(["cat", "/etc/os-release"]).stdout
+        engine.run(["touch", "/etc/changed"], check=True)
+        engine.import_busybox()
+        engine.docker("run", "-d", "--name=job", "busybox:local", "sleep", "1000")
+        # Docker enters the container by its mount namespace, whose root has to be the container's.
+        assert engine.docker("exec", "job", "ls", "/etc/os-release", check=False).returncode == 1
+    assert not (other.root / "etc/changed").exists()
+    assert settled_difference(before) == []
 
 
 def test_an_image_brings_its_files() -> None:

@@ -2,7 +2,8 @@
 
 Scenarios that do not disturb each other share one engine per module (`shared_engine`, with
 `shared_volplug` or, to see what Docker asks of it, `recorder`); each of them has to leave that engine
-empty. The others get an engine of their own (`engine`, `volplug`).
+empty. The others get an engine of their own (`engine`, `volplug`). All of them run on each version of
+Docker Engine (`engine_version`).
 """
 
 import sys
@@ -13,11 +14,19 @@ import pytest
 
 from tests.engine.recorder import Recorder
 from tests.engine.use import everything_left, remove_everything
+from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion, on
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.managed import Installation, Volplug
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import tail
+
+
+@pytest.fixture(scope="module", params=on(DOCKER_20, DOCKER_26))
+def engine_version(request: pytest.FixtureRequest) -> EngineVersion:
+    """The Docker Engine that a test runs on."""
+    version: EngineVersion = request.param
+    return version
 
 
 @pytest.fixture
@@ -29,9 +38,9 @@ def clean_machine() -> Iterator[None]:
 
 
 @pytest.fixture
-def engine(clean_machine: None) -> Iterator[Engine]:
+def engine(clean_machine: None, engine_version: EngineVersion) -> Iterator[Engine]:
     """A private engine with the image ``busybox:local``."""
-    with Engine() as engine:
+    with Engine(system=engine_version.system()) as engine:
         engine.import_busybox()
         yield engine
         _show_dockerd(engine)
@@ -46,7 +55,7 @@ def volplug(engine: Engine, installation: Installation) -> Iterator[Volplug]:
 
 
 @pytest.fixture(scope="module")
-def clean_machine_after_module() -> Iterator[None]:
+def clean_machine_after_module(engine_version: EngineVersion) -> Iterator[None]:
     """Fails the module if it leaves anything behind."""
     before = snapshot()
     yield
@@ -61,9 +70,11 @@ def installation(request: pytest.FixtureRequest) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def shared_engine(clean_machine_after_module: None, installation: Installation) -> Iterator[Engine]:
+def shared_engine(
+    clean_machine_after_module: None, engine_version: EngineVersion, installation: Installation
+) -> Iterator[Engine]:
     """One engine for the module and each installation, with the image ``busybox:local``."""
-    with Engine() as engine:
+    with Engine(system=engine_version.system()) as engine:
         engine.import_busybox()
         yield engine
 

@@ -14,6 +14,7 @@ from tests.engine.use import (
     volumes,
     wait_until_released,
 )
+from tests.engine.versions import EngineVersion
 from tests.lab import checker
 from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
@@ -29,8 +30,8 @@ def live_restore() -> bool:
 
 
 @pytest.fixture
-def engine(clean_machine: None, live_restore: bool) -> Iterator[Engine]:
-    with Engine(live_restore=live_restore) as engine:
+def engine(clean_machine: None, engine_version: EngineVersion, live_restore: bool) -> Iterator[Engine]:
+    with Engine(system=engine_version.system(), live_restore=live_restore) as engine:
         engine.import_busybox()
         yield engine
 

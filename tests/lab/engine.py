@@ -22,6 +22,7 @@ from typing import Self
 from tests.lab import cgroups, images, loops
 from tests.lab.namespaces import Namespaces
 from tests.lab.programs import checked, clean_environment, find_program, settled, tail
+from tests.lab.systems import System
 from tests.lab.waiting import wait_until
 
 # Not /tmp: that is often a tmpfs, and images of volumes should lie on a real disk.
@@ -50,7 +51,7 @@ class Engine:
         *,
         extra_args: Sequence[str] = (),
         live_restore: bool = False,
-        root: Path | None = None,
+        system: System | None = None,
         base: Path = _BASE,
         own_network: bool = True,
         files: Mapping[str, str] | None = None,
@@ -60,15 +61,15 @@ class Engine:
         Args:
             extra_args: further arguments of dockerd.
             live_restore: containers survive the end of dockerd.
-            root: a system tree (as debootstrap makes it) whose dockerd is used instead of this
-                machine's; programs started with ``spawn`` still come from this machine.
+            system: another system, in which dockerd and all other programs run instead of in this
+                machine's.
             base: where the engine's directory is made.
             own_network: without it, programs inside, such as the steps of an image's build, see this
                 machine's network.
             files: what files of this machine hold inside (path to text).
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
-        self._root = root
+        self._system = system
         self._base = base
         self._own_network = own_network
         self._files = dict(files or {})
@@ -102,7 +103,7 @@ class Engine:
         assert self._namespaces is not None
         with self.log.open("ab") as log:
             self._dockerd = self._namespaces.popen(
-                self._dockerd_command(), env=clean_environment(), stdout=log, stderr=log, in_root=True
+                self._dockerd_command(), env=clean_environment(), stdout=log, stderr=log
             )
         wait_until(self._answers, _READY_TIMEOUT_S, "dockerd answers")
 
@@ -153,7 +154,7 @@ class Engine:
         self.directory.chmod(0o711)
         (self.directory / "daemon.json").write_text("{}")
         (self.directory / "cli").mkdir()
-        self._namespaces = Namespaces(self.directory, self._root, own_network=self._own_network)
+        self._namespaces = Namespaces(self.directory, self._system, own_network=self._own_network)
         for place, text in self._files.items():
             (self.directory / Path(place).name).write_text(text)
             self.run(["mount", "--bind", str(self.directory / Path(place).name), place], check=True)
@@ -182,7 +183,7 @@ class Engine:
         return [self._program("dockerd"), *own, *_NO_NETWORK, *self._extra_args]
 
     def _program(self, name: str) -> str:
-        return name if self._root else find_program(name)
+        return name if self._system else find_program(name)
 
     def _answers(self) -> bool:
         if self._dockerd is None or self._dockerd.poll() is not None:
@@ -247,14 +248,13 @@ class Engine:
             env=clean_environment(DOCKER_CONFIG=str(self.directory / "cli")),
             input_bytes=input,
             timeout_s=timeout_s,
-            in_root=True,
         )
         return checked(result) if check else result
 
     def run(
         self, argv: Sequence[str], *, check: bool = False, timeout_s: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of this machine inside to its end."""
+        """Run a program inside to its end."""
         assert self._namespaces is not None, "the engine was not started"
         result = self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
         return checked(result) if check else result
@@ -262,7 +262,7 @@ class Engine:
     def spawn(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a program of this machine inside and return at once.
+        """Start a program inside and return at once.
 
         Args:
             argv: the program and its arguments; it starts in ``/``.

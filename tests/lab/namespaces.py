@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from tests.lab.systems import System
+
 Output = int | IO[bytes] | None
 
 _CLONE_NEWPID = 0x20000000
@@ -29,14 +31,21 @@ class Namespaces:
     Attributes:
         pid: the first process, as seen from here; /proc/PID/root leads into the private mounts.
         directory: the lab's directory on disk; the same path inside and outside.
-        root: another system tree that programs may be started in, or None.
     """
 
-    def __init__(self, directory: Path, root: Path | None = None, *, own_network: bool = True) -> None:
+    def __init__(self, directory: Path, system: System | None = None, *, own_network: bool = True) -> None:
+        """Make them.
+
+        Args:
+            directory: the lab's directory.
+            system: a system that takes the place of this machine's, or None.
+            own_network: without it, programs inside see this machine's network.
+        """
         self.directory = directory
-        self.root = root
         self._started: list[subprocess.Popen[bytes]] = []
-        script = ["sh", str(_FIRST_PROCESS), str(directory), str(root or "")]
+        script = ["sh", str(_FIRST_PROCESS), str(directory)]
+        if system is not None:
+            script += [str(system.root), *(str(path) for bind in system.binds.items() for path in bind)]
         unshare = ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
         unshare += ["-n"] if own_network else []
         # cwd: a mount over a directory is not seen by who stands in it already.
@@ -75,23 +84,16 @@ class Namespaces:
         stdin: Output = subprocess.DEVNULL,
         stdout: Output = None,
         stderr: Output = None,
-        in_root: bool = False,
     ) -> subprocess.Popen[bytes]:
-        """Start a program inside; it is our own child, so pid, signals and wait work as always.
-
-        It starts in ``/``, and in the other system tree if ``in_root`` is true.
-        """
+        """Start a program inside, in ``/``; it is our own child: pid, signals and wait work as always."""
         first = f"/proc/{self.pid}"
         nsenter = ["nsenter", f"--mount={first}/ns/mnt", f"--net={first}/ns/net"]
         # Into a mount namespace one comes at its root, which is not ours where we run in a chroot.
         nsenter += [f"--root={first}/root", f"--wd={first}/root", "--"]
-        chroot = ["chroot", str(self.root)] if in_root and self.root else []
 
         def start() -> subprocess.Popen[bytes]:
             self._children_of_this_thread_go_inside()
-            return subprocess.Popen(
-                [*nsenter, *chroot, *argv], env=env, stdin=stdin, stdout=stdout, stderr=stderr
-            )
+            return subprocess.Popen([*nsenter, *argv], env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
         # A thread of its own, which ends at once: what setns() does to a thread stays.
         with ThreadPoolExecutor(max_workers=1) as thread:
@@ -117,13 +119,10 @@ class Namespaces:
         env: Mapping[str, str] | None = None,
         input_bytes: bytes | None = None,
         timeout_s: float = 60.0,
-        in_root: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside to its end; on a timeout it is killed and TimeoutExpired raised."""
         stdin = subprocess.DEVNULL if input_bytes is None else subprocess.PIPE
-        process = self.popen(
-            argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, in_root=in_root
-        )
+        process = self.popen(argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with process:
             try:
                 out, err = process.communicate(input_bytes, timeout=timeout_s)

@@ -1,0 +1,51 @@
+"""The engines are those that they stand for, and what only some of them can do."""
+
+import pytest
+
+from tests.engine.use import IMAGE, create, execute, inspect, refusal, run, start, wait_until_released
+from tests.engine.versions import DOCKER_26, EngineVersion, on
+from tests.lab.engine import Engine
+from tests.lab.plugin import VolplugProcess
+from tests.lab.requirements import ENGINE
+
+pytestmark = ENGINE
+
+
+def test_the_engine_is_of_its_version(shared_engine: Engine, engine_version: EngineVersion) -> None:
+    said = shared_engine.docker("version", "--format={{.Server.Version}}").stdout
+    assert said.startswith(f"{engine_version.number}.")
+
+
+@pytest.mark.parametrize("engine_version", on(DOCKER_26), indirect=True)
+def test_containers_have_directories_of_one_volume(
+    empty_engine: Engine, shared_volplug: VolplugProcess
+) -> None:
+    create(empty_engine, "shelf")
+    run(empty_engine, "-v", "shelf:/shelf", script="mkdir -p /shelf/red/deep /shelf/blue")
+    for colour in ("red", "blue"):
+        mount = f"--mount=type=volume,source=shelf,target=/data,volume-subpath={colour}"
+        start(empty_engine, colour, mount)
+        execute(empty_engine, colour, f"echo {colour} >/data/colour")
+    assert execute(empty_engine, "red", "ls /data && cat /data/colour") == "colour\ndeep\nred\n"
+    assert inspect(empty_engine, "volume", "shelf")["Status"]["mountCount"] == 2
+    empty_engine.docker("rm", "-f", "red", "blue")
+    wait_until_released(empty_engine, shared_volplug)
+    shown = run(empty_engine, "-v", "shelf:/shelf", script="cat /shelf/red/colour /shelf/blue/colour")
+    assert shown == "red\nblue\n"
+    empty_engine.docker("volume", "rm", "shelf")
+
+
+@pytest.mark.parametrize("engine_version", on(DOCKER_26), indirect=True)
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [("nowhere", "no such file or directory"), ("out", "path concatenation escapes the base directory")],
+)
+def test_a_directory_that_is_not_in_the_volume_is_refused_and_keeps_nothing(
+    empty_engine: Engine, shared_volplug: VolplugProcess, path: str, cause: str
+) -> None:
+    create(empty_engine, "shelf")
+    run(empty_engine, "-v", "shelf:/shelf", script="ln -s /etc /shelf/out")
+    mount = f"--mount=type=volume,source=shelf,target=/data,volume-subpath={path}"
+    assert cause in refusal(empty_engine, "run", "--rm", mount, IMAGE, "true")
+    wait_until_released(empty_engine, shared_volplug)
+    empty_engine.docker("volume", "rm", "shelf")

@@ -1,0 +1,40 @@
+"""The Docker Engines that the engine tests run on."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.programs import find_program
+from tests.lab.systems import System, system
+
+
+@dataclass(frozen=True)
+class EngineVersion:
+    """A version of Docker Engine, and the Debian release that has it."""
+
+    number: str
+    suite: str
+
+    def system(self) -> System | None:
+        """Where it runs: None for this machine itself, if its engine is of this version."""
+        return None if _own_version().startswith(f"{self.number}.") else system(self.suite)
+
+
+def _own_version() -> str:
+    said = subprocess.run([find_program("dockerd"), "--version"], check=True, capture_output=True, text=True)
+    found = re.match(r"Docker version (\S+?),?\s", said.stdout)
+    return found[1] if found else ""
+
+
+DOCKER_20 = EngineVersion("20.10", "bookworm")
+DOCKER_26 = EngineVersion("26.1", "trixie")
+
+
+def on(*versions: EngineVersion) -> list[object]:
+    """Parameters for ``engine_version``; what the versions need is made before the first test runs."""
+    return [
+        pytest.param(each, id=f"docker-{each.number}", marks=pytest.mark.prepare(by=each.system))
+        for each in versions
+    ]

@@ -1,0 +1,75 @@
+"""Other Debian systems, in which an engine and volplug run as on a machine of their own.
+
+    with Engine(system=system("trixie")) as engine:
+        ...
+
+Everything inside is that system's: dockerd, the docker command, Python, mkfs and mount. Of this machine
+it sees the kernel, the lab's directory, this repository and the cache of trees.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import trees
+from tests.lab.kept import cache, kept
+from tests.lab.programs import checked
+
+_MAX_AGE_S = 14 * 24 * 3600.0
+_REPOSITORY = Path(__file__).parents[2]
+_ENGINE = {
+    "bookworm": ["docker.io"],
+    "trixie": ["docker.io", "docker-cli", "docker-compose", "curl"],  # the last two for compose.py
+}
+_VOLPLUG = ["btrfs-progs", "e2fsprogs", "iproute2", "libudev1", "mount", "python3", "xfsprogs"]
+
+
+@dataclass(frozen=True)
+class System:
+    """A system tree, and what of this machine appears in it (path here to path there)."""
+
+    root: Path
+    binds: Mapping[Path, Path]
+
+
+def system(suite: str) -> System:
+    """The Debian release ``suite`` with its Docker Engine and what volplug needs; kept between runs.
+
+    This test run's interpreter is called by the same path there, and is that system's own.
+    """
+    if sys.prefix == sys.base_prefix:
+        raise RuntimeError("another system needs a virtual environment to put its own in place of")
+    root = trees.tree(suite, [*_ENGINE[suite], "ca-certificates", "iptables", *_VOLPLUG])
+    same = {path: path for path in (_REPOSITORY, cache())}
+    return System(root, {**same, _environment(root): Path(sys.prefix)})
+
+
+def _environment(root: Path) -> Path:
+    """A virtual environment for the tree's Python with what volplug needs, and volplug from here."""
+    python = (root / "usr/bin/python3").readlink().name
+    requirements = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    constraints = _REPOSITORY / "constraints.txt"
+    name = Path(sys.executable).name
+    key = json.dumps([python, name, requirements, constraints.read_text(), str(_REPOSITORY)])
+    short = hashlib.sha256(key.encode()).hexdigest()[:12]
+    wanted = [*requirements, f"--constraint={constraints}"]
+    return kept(
+        "interpreter", short, lambda directory: _make_environment(directory, python, wanted), _MAX_AGE_S
+    )
+
+
+def _make_environment(target: Path, python: str, requirements: list[str]) -> None:
+    packages = target / "lib" / python / "site-packages"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    wheels = [f"--target={packages}", f"--python-version={python.removeprefix('python')}"]
+    command = [*pip, *wheels, "--only-binary=:all:", *requirements]
+    checked(subprocess.run(command, check=False, capture_output=True, text=True))
+    (packages / "volplug.pth").write_text(f"{_REPOSITORY}\n")
+    (target / "bin").mkdir()
+    (target / "bin" / Path(sys.executable).name).symlink_to(f"/usr/bin/{python}")
+    (target / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")

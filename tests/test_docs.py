@@ -26,7 +26,7 @@ def test_every_test_that_a_promise_names_exists() -> None:
 def test_relative_links_lead_somewhere() -> None:
     broken = [
         f"{page.name}: {target}"
-        for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+        for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / target).exists()
     ]

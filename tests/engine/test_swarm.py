@@ -4,13 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engine.documented import FILES
 from tests.engine.use import IMAGE, run, volumes, wait_until_released
+from tests.lab.compose import COMPOSE_2
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import checked
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = ENGINE
+pytestmark = [*ENGINE, pytest.mark.prepare(by=COMPOSE_2.tree)]
 
 _ADDRESS = "10.9.9.1"
 _TASK_TIMEOUT_S = 60.0
@@ -69,3 +72,29 @@ def test_a_service_that_cannot_have_its_volume_says_why(swarm: Engine) -> None:
     assert "Rejected" in _tasks(swarm, "writer", "CurrentState")[-1]
     swarm.docker("service", "rm", "writer")
     assert volumes(swarm) == []
+
+
+def test_the_stack_of_the_documentation_runs_its_tasks_one_after_the_other(
+    swarm: Engine, volplug: VolplugProcess
+) -> None:
+    swarm.import_busybox("busybox")
+    directory = swarm.directory / "notes"
+    directory.mkdir()
+    (directory / "stack.yaml").write_text(FILES["stack.yaml"])
+    deploy = "docker stack deploy --resolve-image=never --compose-file stack.yaml notes"
+    checked(COMPOSE_2.shell(swarm, directory, deploy))
+    wait_until(lambda: len(_diary(swarm)) == 1, _TASK_TIMEOUT_S, "the first task runs")
+    swarm.docker("service", "update", "--detach", "--force", "notes_diary")
+    wait_until(lambda: len(_diary(swarm)) == 2, _TASK_TIMEOUT_S, "the second task runs")
+    swarm.docker("stack", "rm", "notes")
+    wait_until(
+        lambda: swarm.docker("ps", "--all", "--quiet").stdout == "", _TASK_TIMEOUT_S, "the tasks are gone"
+    )
+    wait_until_released(swarm, volplug)
+    swarm.docker("volume", "rm", "notes_diary")
+
+
+def _diary(engine: Engine) -> list[str]:
+    if "notes_diary" not in volumes(engine):
+        return []
+    return run(engine, "-v", "notes_diary:/data", script="cat /data/starts || true").splitlines()

@@ -1,0 +1,185 @@
+"""The files of docs/compose.md do what it says, with Compose v2 and with docker-compose 1.29."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.engine.documented import FILES
+from tests.engine.use import inspect, run, volumes
+from tests.engine.versions import DOCKER_26, EngineVersion
+from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
+from tests.lab.engine import Engine
+from tests.lab.requirements import ENGINE
+
+pytestmark = [
+    *ENGINE,
+    pytest.mark.prepare(by=COMPOSE_1.tree),
+    pytest.mark.prepare(by=COMPOSE_2.tree),
+    pytest.mark.timeout(300),  # every command of Compose takes a second, or several
+]
+
+_FILE = FILES["compose.yaml"]
+_FILE_2_4 = f'version: "2.4"\n{_FILE}'
+
+Project = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture
+def project(empty_engine: Engine, tmp_path: Path) -> Project:
+    """Makes the directory of the project `notes` with files in it."""
+    empty_engine.import_busybox("busybox")
+
+    def write(files: Mapping[str, str]) -> Path:
+        directory = tmp_path / "notes"
+        directory.mkdir(exist_ok=True)
+        for old in directory.iterdir():
+            old.unlink()
+        for name, text in files.items():
+            (directory / name).write_text(text)
+        return directory
+
+    return write
+
+
+def _starts(said: str) -> int:
+    """How many starts a diary shows: a line with a date for each."""
+    return said.count(" UTC 20")
+
+
+def test_a_volume_outlives_its_project_until_it_is_told_to_go(empty_engine: Engine, project: Project) -> None:
+    files = project({"compose.yaml": _FILE})
+    assert _starts(COMPOSE_2(empty_engine, files, "up")) == 1
+    shown = inspect(empty_engine, "volume", "notes_diary")
+    assert (shown["Driver"], shown["Options"]) == ("volplug", {"size": "2GiB", "fs": "xfs"})
+    assert (shown["Status"]["size"], shown["Status"]["fs"]) == ("2GiB", "xfs")
+    COMPOSE_2(empty_engine, files, "down")
+    assert _starts(COMPOSE_2(empty_engine, files, "up")) == 2
+    COMPOSE_2(empty_engine, files, "down", "--volumes")
+    assert volumes(empty_engine) == []
+
+
+def test_a_changed_option_changes_no_volume(empty_engine: Engine, project: Project) -> None:
+    COMPOSE_2(empty_engine, project({"compose.yaml": _FILE}), "up")
+    changed = project({"compose.yaml": _FILE.replace("2GiB", "3GiB")})
+    assert _starts(COMPOSE_2(empty_engine, changed, "up")) == 2
+    assert inspect(empty_engine, "volume", "notes_diary")["Status"]["size"] == "2GiB"
+    COMPOSE_2(empty_engine, changed, "down", "--volumes")
+
+
+def test_a_misspelt_option_makes_nothing(empty_engine: Engine, project: Project) -> None:
+    misspelt = project({"compose.yaml": _FILE.replace("size:", "sise:")})
+    error = COMPOSE_2.refusal(empty_engine, misspelt, "up")
+    assert "create \"notes_diary\": unknown option 'sise'. Did you mean 'size'? Valid options are " in error
+    assert volumes(empty_engine) == []
+    COMPOSE_2(empty_engine, misspelt, "down")
+
+
+def test_a_directory_of_a_volume(
+    empty_engine: Engine, engine_version: EngineVersion, project: Project
+) -> None:
+    empty_engine.docker("volume", "create", "--driver=volplug", "diary")
+    script = "cd /all && mkdir old && echo all >starts && echo old >old/starts"
+    run(empty_engine, "-v", "diary:/all", script=script)
+    mount = "{type: volume, source: diary, target: /data, volume: {subpath: old}}"
+    files = project({"compose.yaml": FILES["external.yaml"].replace("diary:/data:ro", mount)})
+    said = COMPOSE_2(empty_engine, files, "up").splitlines()
+    (line,) = [line for line in said if line.endswith((" old", " all"))]
+    assert line.endswith(" old" if engine_version == DOCKER_26 else " all")
+    COMPOSE_2(empty_engine, files, "down")
+    empty_engine.docker("volume", "rm", "diary")
+
+
+@pytest.mark.parametrize(
+    ("compose", "prefix"), [(COMPOSE_2, ""), (COMPOSE_1, 'version: "2.4"\n')], ids=["v2", "v1"]
+)
+def test_an_external_volume_belongs_to_no_project(
+    empty_engine: Engine, project: Project, compose: Compose, prefix: str
+) -> None:
+    files = project({"docker-compose.yml": prefix + FILES["external.yaml"]})
+    assert "diary" in compose.refusal(empty_engine, files, "up")
+    assert volumes(empty_engine) == []
+    empty_engine.docker("volume", "create", "--driver=volplug", "diary")
+    run(empty_engine, "-v", "diary:/data", script="date >/data/starts")
+    assert _starts(compose(empty_engine, files, "up")) == 1
+    compose(empty_engine, files, "down", "--volumes")
+    assert volumes(empty_engine) == ["diary"]
+    empty_engine.docker("volume", "rm", "diary")
+
+
+def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: Project) -> None:
+    line = "    image: busybox\n"
+    files = project({"compose.yaml": _FILE.replace(line, f"{line}    volume_driver: volplug\n")})
+    error = COMPOSE_2.refusal(empty_engine, files, "up")
+    assert "services.diary Additional property volume_driver is not allowed" in error
+
+
+def test_docker_compose_takes_the_same_file(empty_engine: Engine, project: Project) -> None:
+    files = project({"docker-compose.yml": _FILE_2_4})
+    assert _starts(COMPOSE_1(empty_engine, files, "up")) == 1
+    assert _starts(COMPOSE_1(empty_engine, files, "up")) == 2
+    assert inspect(empty_engine, "volume", "notes_diary")["Status"]["size"] == "2GiB"
+    COMPOSE_1(empty_engine, files, "down")
+    assert _starts(COMPOSE_1(empty_engine, files, "up")) == 3
+    COMPOSE_1(empty_engine, files, "down", "--volumes")
+    assert volumes(empty_engine) == []
+
+
+def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it(
+    empty_engine: Engine, engine_version: EngineVersion, project: Project
+) -> None:
+    COMPOSE_1(empty_engine, project({"docker-compose.yml": _FILE_2_4}), "up")
+    changed = project({"docker-compose.yml": _FILE_2_4.replace("cat /data", "sort /data")})
+    if engine_version == DOCKER_26:
+        assert "KeyError: 'ContainerConfig'" in COMPOSE_1.refusal(empty_engine, changed, "up")
+        COMPOSE_1(empty_engine, changed, "down")
+    assert _starts(COMPOSE_1(empty_engine, changed, "up")) == 2
+    COMPOSE_1(empty_engine, changed, "down", "--volumes")
+    assert volumes(empty_engine) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (
+            "size: 2GiB",
+            "size: 3GiB",
+            'a volume with the same name uses a different "size" driver_opt (2GiB)',
+        ),
+        (
+            "driver: volplug",
+            "driver: volplug:latest",
+            "a volume with the same name uses a different driver (volplug)",
+        ),
+    ],
+    ids=["option", "driver"],
+)
+def test_docker_compose_compares_volumes(
+    empty_engine: Engine, project: Project, old: str, new: str, error: str
+) -> None:
+    COMPOSE_1(empty_engine, project({"docker-compose.yml": _FILE_2_4}), "up")
+    changed = project({"docker-compose.yml": _FILE_2_4.replace(old, new)})
+    assert error in COMPOSE_1.refusal(empty_engine, changed, "up")
+    COMPOSE_1(empty_engine, changed, "down", "--volumes")
+    assert volumes(empty_engine) == []
+
+
+def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
+    empty_engine: Engine, project: Project
+) -> None:
+    files = project({"docker-compose.yml": FILES["docker-compose.yml"]})
+    assert _starts(COMPOSE_1(empty_engine, files, "up")) == 1
+    COMPOSE_1(empty_engine, files, "rm", "--force", "-v")
+    assert inspect(empty_engine, "volume", "diary")["Driver"] == "volplug"
+    assert _starts(COMPOSE_1(empty_engine, files, "up")) == 2
+    COMPOSE_1(empty_engine, files, "rm", "--force", "-v")
+    empty_engine.docker("volume", "rm", "diary")
+
+
+def test_docker_compose_takes_no_driver_in_a_service_of_other_files(
+    empty_engine: Engine, project: Project
+) -> None:
+    line = "    image: busybox\n"
+    text = _FILE_2_4.replace(line, f"{line}    volume_driver: volplug\n")
+    error = COMPOSE_1.refusal(empty_engine, project({"docker-compose.yml": text}), "up")
+    assert "Unsupported config option for services.diary: 'volume_driver'" in error

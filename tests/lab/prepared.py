@@ -7,6 +7,7 @@ made. Named in tests/conftest.py: ``pytest_plugins``.
 """
 
 import contextlib
+import subprocess
 
 import pytest
 
@@ -17,6 +18,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if session.config.option.collectonly or missing_for_engine():
         return
     wanted = {each.kwargs["by"]: None for item in session.items for each in item.iter_markers("prepare")}
+    if wanted:
+        session.config.get_terminal_writer().line("making what tests need; on a fresh machine minutes")
     for make in wanted:
-        with contextlib.suppress(RuntimeError):  # the tests that need it say so
+        with contextlib.suppress(RuntimeError, OSError, subprocess.SubprocessError):  # the tests say it
             make()

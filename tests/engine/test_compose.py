@@ -6,21 +6,23 @@ from pathlib import Path
 import pytest
 
 from tests.engine.documented import FILES
+from tests.engine.installations import EACH_INSTALLATION
 from tests.engine.use import inspect, run, volumes
 from tests.engine.versions import DOCKER_26, EngineVersion
 from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
 from tests.lab.engine import Engine
+from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
 pytestmark = [
     *ENGINE,
+    EACH_INSTALLATION,
     pytest.mark.prepare(by=COMPOSE_1.tree),
     pytest.mark.prepare(by=COMPOSE_2.tree),
     pytest.mark.timeout(300),  # every command of Compose takes a second, or several
 ]
 
 _FILE = FILES["compose.yaml"]
-_FILE_2_4 = f'version: "2.4"\n{_FILE}'
 
 Project = Callable[[Mapping[str, str]], Path]
 
@@ -42,16 +44,23 @@ def project(empty_engine: Engine, tmp_path: Path) -> Project:
     return write
 
 
+def _file_2_4(volplug: Volplug) -> str:
+    """The same for docker-compose, which wants the driver's name as Docker shows it."""
+    return f'version: "2.4"\n{_FILE}'.replace("driver: volplug", f"driver: {volplug.driver}")
+
+
 def _starts(said: str) -> int:
     """How many starts a diary shows: a line with a date for each."""
     return said.count(" UTC 20")
 
 
-def test_a_volume_outlives_its_project_until_it_is_told_to_go(empty_engine: Engine, project: Project) -> None:
+def test_a_volume_outlives_its_project_until_it_is_told_to_go(
+    empty_engine: Engine, shared_volplug: Volplug, project: Project
+) -> None:
     files = project({"compose.yaml": _FILE})
     assert _starts(COMPOSE_2(empty_engine, files, "up")) == 1
     shown = inspect(empty_engine, "volume", "notes_diary")
-    assert (shown["Driver"], shown["Options"]) == ("volplug", {"size": "2GiB", "fs": "xfs"})
+    assert (shown["Driver"], shown["Options"]) == (shared_volplug.driver, {"size": "2GiB", "fs": "xfs"})
     assert (shown["Status"]["size"], shown["Status"]["fs"]) == ("2GiB", "xfs")
     COMPOSE_2(empty_engine, files, "down")
     assert _starts(COMPOSE_2(empty_engine, files, "up")) == 2
@@ -114,8 +123,10 @@ def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: 
     assert "services.diary Additional property volume_driver is not allowed" in error
 
 
-def test_docker_compose_takes_the_same_file(empty_engine: Engine, project: Project) -> None:
-    files = project({"docker-compose.yml": _FILE_2_4})
+def test_docker_compose_takes_the_same_file(
+    empty_engine: Engine, shared_volplug: Volplug, project: Project
+) -> None:
+    files = project({"docker-compose.yml": _file_2_4(shared_volplug)})
     assert _starts(COMPOSE_1(empty_engine, files, "up")) == 1
     assert _starts(COMPOSE_1(empty_engine, files, "up")) == 2
     assert inspect(empty_engine, "volume", "notes_diary")["Status"]["size"] == "2GiB"
@@ -126,10 +137,11 @@ def test_docker_compose_takes_the_same_file(empty_engine: Engine, project: Proje
 
 
 def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it(
-    empty_engine: Engine, engine_version: EngineVersion, project: Project
+    empty_engine: Engine, engine_version: EngineVersion, shared_volplug: Volplug, project: Project
 ) -> None:
-    COMPOSE_1(empty_engine, project({"docker-compose.yml": _FILE_2_4}), "up")
-    changed = project({"docker-compose.yml": _FILE_2_4.replace("cat /data", "sort /data")})
+    text = _file_2_4(shared_volplug)
+    COMPOSE_1(empty_engine, project({"docker-compose.yml": text}), "up")
+    changed = project({"docker-compose.yml": text.replace("cat /data", "sort /data")})
     if engine_version == DOCKER_26:
         assert "KeyError: 'ContainerConfig'" in COMPOSE_1.refusal(empty_engine, changed, "up")
         COMPOSE_1(empty_engine, changed, "down")
@@ -138,48 +150,40 @@ def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it
     assert volumes(empty_engine) == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "error"),
-    [
-        (
-            "size: 2GiB",
-            "size: 3GiB",
-            'a volume with the same name uses a different "size" driver_opt (2GiB)',
-        ),
-        (
-            "driver: volplug",
-            "driver: volplug:latest",
-            "a volume with the same name uses a different driver (volplug)",
-        ),
-    ],
-    ids=["option", "driver"],
-)
+@pytest.mark.parametrize("what", ["option", "driver"])
 def test_docker_compose_compares_volumes(
-    empty_engine: Engine, project: Project, old: str, new: str, error: str
+    empty_engine: Engine, shared_volplug: Volplug, project: Project, what: str
 ) -> None:
-    COMPOSE_1(empty_engine, project({"docker-compose.yml": _FILE_2_4}), "up")
-    changed = project({"docker-compose.yml": _FILE_2_4.replace(old, new)})
-    assert error in COMPOSE_1.refusal(empty_engine, changed, "up")
+    text, driver = _file_2_4(shared_volplug), shared_volplug.driver
+    other = "volplug" if ":" in driver else "volplug:latest"  # one plugin for Docker, if that knows it
+    old, new, shown = {
+        "option": ("size: 2GiB", "size: 3GiB", '"size" driver_opt (2GiB)'),
+        "driver": (f"driver: {driver}", f"driver: {other}", f"driver ({driver})"),
+    }[what]
+    COMPOSE_1(empty_engine, project({"docker-compose.yml": text}), "up")
+    changed = project({"docker-compose.yml": text.replace(old, new)})
+    error = COMPOSE_1.refusal(empty_engine, changed, "up")
+    assert f"a volume with the same name uses a different {shown}" in error
     COMPOSE_1(empty_engine, changed, "down", "--volumes")
     assert volumes(empty_engine) == []
 
 
 def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
-    empty_engine: Engine, project: Project
+    empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     files = project({"docker-compose.yml": FILES["docker-compose.yml"]})
     assert _starts(COMPOSE_1(empty_engine, files, "up")) == 1
     COMPOSE_1(empty_engine, files, "rm", "--force", "-v")
-    assert inspect(empty_engine, "volume", "diary")["Driver"] == "volplug"
+    assert inspect(empty_engine, "volume", "diary")["Driver"] == shared_volplug.driver
     assert _starts(COMPOSE_1(empty_engine, files, "up")) == 2
     COMPOSE_1(empty_engine, files, "rm", "--force", "-v")
     empty_engine.docker("volume", "rm", "diary")
 
 
 def test_docker_compose_takes_no_driver_in_a_service_of_other_files(
-    empty_engine: Engine, project: Project
+    empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     line = "    image: busybox\n"
-    text = _FILE_2_4.replace(line, f"{line}    volume_driver: volplug\n")
+    text = _file_2_4(shared_volplug).replace(line, f"{line}    volume_driver: volplug\n")
     error = COMPOSE_1.refusal(empty_engine, project({"docker-compose.yml": text}), "up")
     assert "Unsupported config option for services.diary: 'volume_driver'" in error

@@ -4,16 +4,18 @@ import json
 
 import pytest
 
+from tests.engine.installations import EACH_INSTALLATION
 from tests.engine.use import volumes, wait_until_released
 from tests.lab.compose import COMPOSE_2, bookworm
 from tests.lab.engine import Engine
-from tests.lab.plugin import VolplugProcess
+from tests.lab.managed import Volplug
 from tests.lab.programs import checked
 from tests.lab.requirements import ENGINE
 from tests.lab.todolist import TODOLIST, import_images
 
 pytestmark = [
     *ENGINE,
+    EACH_INSTALLATION,
     pytest.mark.prepare(by=bookworm),
     pytest.mark.prepare(by=COMPOSE_2.tree),
     pytest.mark.timeout(600),  # a database starts twice
@@ -24,9 +26,7 @@ _COMMANDS = [line.strip() for line in _README if line.startswith("    ")]
 _URL = "http://localhost:8080"
 
 
-def test_the_commands_of_its_readme_work_as_they_stand(
-    empty_engine: Engine, shared_volplug: VolplugProcess
-) -> None:
+def test_the_commands_of_its_readme_work_as_they_stand(empty_engine: Engine, shared_volplug: Volplug) -> None:
     images = import_images(empty_engine)
 
     def shell(command: str) -> str:
@@ -39,7 +39,7 @@ def test_the_commands_of_its_readme_work_as_they_stand(
             assert volumes(empty_engine) == ["todolist_todolist"]
             wait_until_released(empty_engine, shared_volplug)
     described = json.loads(said["docker volume inspect todolist_todolist"])[0]
-    assert (described["Driver"], described["Status"]["size"]) == ("volplug", "2GiB")
+    assert (described["Driver"], described["Status"]["size"]) == (shared_volplug.driver, "2GiB")
     todos = [{"id": 1, "text": "Buy milk & bread", "done": False}]
     todos += [{"id": 2, "text": "Water the plants", "done": False}]
     assert json.loads(said[f"curl {_URL}/todos"]) == todos

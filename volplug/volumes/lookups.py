@@ -13,7 +13,6 @@ from volplug.models import Volume
 from volplug.volumes.names import is_anonymous
 
 _FRESH_S: Final = 5.0
-_FRESH_HERE_S: Final = 1.0  # what is changed on this host by hand should show soon
 
 Answers = dict[str, Sequence[Volume] | BaseException]
 
@@ -95,19 +94,18 @@ class Lookups:
     async def _ask(self, backend: str, name: str) -> Volume | None:
         if (kept := self.kept(name, backend)) is not None:
             return kept
-        volume, key = await self._backends[backend].get(name), (backend, name)
+        driver, key = self._backends[backend], (backend, name)
+        volume = await driver.get(name)
         is_current = self._running.get(key) is asyncio.current_task()
-        if volume is not None and is_current:
+        # What is on this host can be asked every time, and shows at once what somebody does to it by hand.
+        if driver.info.remote and volume is not None and is_current:
             self._cached[key] = (time.monotonic(), volume)
         return volume
 
     def kept(self, name: str, backend: str) -> Volume | None:
         """Return a backend's answer of the last seconds, if there is one; asks nobody."""
         cached = self._cached.get((backend, name))
-        if cached is None:
-            return None
-        fresh_s = _FRESH_S if self._backends[backend].info.remote else _FRESH_HERE_S
-        return cached[1] if time.monotonic() - cached[0] < fresh_s else None
+        return cached[1] if cached and time.monotonic() - cached[0] < _FRESH_S else None
 
     async def find_all(self) -> Answers:
         """Return what each backend lists, or why it could not be asked.

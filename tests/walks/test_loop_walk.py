@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from tests.walks.ground import Ground
 from tests.walks.loop_ground import LoopGround
-from tests.walks.walk import Walk
-
-_WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
+from tests.walks.walk import WALKS, Walk, walk_settings
 
 
 class LoopWalk(Walk):
@@ -45,20 +43,9 @@ class LoopWalk(Walk):
 @pytest.mark.loop
 @pytest.mark.faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.timeout(240 + _WALKS)
+@pytest.mark.timeout(240 + WALKS)
 def test_a_host_with_loop_devices_keeps_every_promise_whatever_happens_to_it(tmp_path: Path) -> None:
     class HereWalk(LoopWalk):
         below = tmp_path
 
-    run_state_machine_as_test(
-        HereWalk,
-        settings=settings(
-            max_examples=_WALKS or 40,
-            stateful_step_count=25,
-            derandomize=not _WALKS,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(HereWalk, settings=walk_settings(40, 25, Phase.generate))

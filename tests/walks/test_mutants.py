@@ -3,25 +3,15 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.walks.laboratory import WatchedHost
 from tests.walks.memory_walk import MemoryWalk
+from tests.walks.walk import walk_settings
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
 from volplug.volumes import convergence, ledger, run
 from volplug.volumes.convergence import Decision, Goal, Observed, Record, Step
-
-_SETTINGS = settings(
-    max_examples=400,
-    stateful_step_count=50,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate],
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
-)
 
 Seed = Callable[[pytest.MonkeyPatch], None]
 
@@ -90,4 +80,4 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_seeded_fault_is_found(seed: Seed, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seed(monkeypatch)
     with pytest.raises(AssertionError, match=finding):
-        run_state_machine_as_test(MemoryWalk, settings=_SETTINGS)
+        run_state_machine_as_test(MemoryWalk, settings=walk_settings(400, 50, Phase.generate))

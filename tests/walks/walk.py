@@ -1,9 +1,11 @@
 """What people do and what befalls machines, in any order; what must hold meanwhile and at the end."""
 
 import asyncio
+import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -14,7 +16,22 @@ from tests.walks.node import Node
 
 NODES = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["v", "v", "w"])
+WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
 ACTIONS = st.sampled_from(["create", "remove", "run", "stop", "copy", "leave", "look"])
+
+
+def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
+    """The same walks each time, or as many others as `VOLPLUG_WALKS` says."""
+    return settings(
+        max_examples=WALKS or walks,
+        stateful_step_count=steps,
+        derandomize=not WALKS,
+        database=None,
+        deadline=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 class Walk(RuleBasedStateMachine):

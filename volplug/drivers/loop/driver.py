@@ -40,7 +40,6 @@ from volplug.host import devices, loopdev
 from volplug.host.directory_id import check_directory_id, mark_directory
 from volplug.host.threads import Pool
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
-from volplug.sizes import format_size
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _ALLOCATIONS: Final = ("preallocated", "sparse")
@@ -296,7 +295,7 @@ class LoopDriver:
         shown = record if record.backend == self._backend else replace(record, backend=self._backend)
         if record.state is not VolumeState.AVAILABLE:
             return shown
-        if detail := self._damage(record, image):
+        if detail := self._images.damage(record, image):
             now = self._records.read(record.name)
             if now is None:
                 return replace(shown, state=VolumeState.DELETING)  # it went while we looked
@@ -307,15 +306,6 @@ class LoopDriver:
             return replace(shown, state=VolumeState.IN_USE, holder=self._node_id)
         return shown
 
-    def _damage(self, record: Volume, image: os.stat_result | None) -> str:
-        if image is not None and image.st_size == record.size_bytes:
-            return ""
-        path = self._images.path(record.name)
-        if image is None:
-            return f"its image {path} is missing"
-        actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
-        return f"its image {path} has {actual}, its record says {wanted}"
-
     def _recorded(self, volume: Volume) -> Volume:
         self._check_identity()
         record = self._records.read(volume.name)
@@ -325,7 +315,7 @@ class LoopDriver:
 
     def _attach(self, volume: Volume) -> MountSource:
         record = self._recorded(volume)
-        if detail := self._damage(record, self._images.stat(record.name)):
+        if detail := self._images.damage(record, self._images.stat(record.name)):
             raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
         is_sparse = _is_sparse(record.spec)
         try:

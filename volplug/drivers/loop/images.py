@@ -13,6 +13,7 @@ from typing import Final
 
 from volplug.drivers.loop.records import sync_directory
 from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
+from volplug.models import Volume
 from volplug.sizes import GIB, MIB, format_size
 
 _SUFFIX: Final = ".img"
@@ -53,6 +54,16 @@ class Images:
             return None
         except OSError as error:
             raise BackendUnavailable(f"{self.path(name)} cannot be read: {error.strerror}") from error
+
+    def damage(self, record: Volume, image: os.stat_result | None) -> str:
+        """Return what is wrong with an image of this status, judged by its record; empty if nothing is."""
+        if image is not None and image.st_size == record.size_bytes:
+            return ""
+        path = self.path(record.name)
+        if image is None:
+            return f"its image {path} is missing"
+        actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
+        return f"its image {path} has {actual}, its record says {wanted}"
 
     def check_room(self, size_bytes: int) -> None:
         """Check that a new image fits beside what sparse images were promised already.

@@ -8,7 +8,7 @@ import pytest
 from tests.volumes.world import ROOT, World, spec_of
 from volplug.errors import BackendUnavailable, FilesystemMismatch
 from volplug.models import Volume, VolumeState
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
 OUTAGE = BackendUnavailable("no route to the cloud")
 
@@ -340,6 +340,19 @@ async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_
     await world.run_timers()
     assert world.is_mounted()
     world.clock.now_s += world.limits.settle_s
+    await world.run_timers()
+    assert not world.is_mounted()
+
+
+async def test_a_restart_of_the_engine_ends_that_protection(world: World) -> None:
+    """As when both end and start together: no container of the old engine is about to begin."""
+    await world.service.engine_seen(EngineIdentity(100, 5))
+    await world.create("v")
+    await world.mount("v", "c1")
+    await crash(world)
+    await world.service.engine_seen(EngineIdentity(200, 7))
+    await world.mount("v", "c2")
+    await world.service.unmount("v", "c2")
     await world.run_timers()
     assert not world.is_mounted()
 

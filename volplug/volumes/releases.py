@@ -49,6 +49,7 @@ class Releases:
         """
         entry = self._site.ledger.get(name)
         if entry is not None:
+            self._doubted_mount_s.pop(name, None)
             if may_begin:
                 self._doubted_mount_s[name] = entry.mounted_at_s
             await self._site.ledger.put(entry.with_all_doubted())

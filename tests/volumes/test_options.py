@@ -15,6 +15,7 @@ INFO = DriverInfo(
     scope=Scope.LOCAL,
     remote=False,
     options={"allocation": "preallocated|sparse", "io-size": "4096"},
+    option_aliases={"provisioning": "allocation"},
     profiles={"sparse": {"allocation": "sparse"}},
 )
 NAMES = "allocation, backend, fs, gid, io-size, mkfs-opts, mode, mount-opts, profile, size, uid"
@@ -37,6 +38,13 @@ def refusal(options: dict[str, str], defaults: Defaults = PLAIN) -> str:
 def test_without_options_the_defaults_of_driver_and_host_apply() -> None:
     assert spec() == VolumeSpec("v", GIB, "ext4")
     assert spec(defaults=Defaults("xfs", 5 * GIB)) == VolumeSpec("v", 5 * GIB, "xfs")
+
+
+def test_a_drivers_option_is_known_by_its_other_names_too() -> None:
+    assert dict(spec({"Provisioning": "sparse"}).driver_options) == {"allocation": "sparse"}
+    assert (
+        refusal({"provisioning": "sparse", "allocation": "sparse"}) == "option 'allocation' is given twice."
+    )
 
 
 def test_options_win_over_the_profile_and_that_over_the_defaults() -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from volplug.errors import InvalidSize
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
@@ -58,6 +58,8 @@ class DriverInfo:
         maximum_size_bytes: Largest volume.
         default_linger_s: How long a volume stays attached after its last unmount.
         options: Driver-specific option name to one line of help; names in lower case with `-`.
+        option_aliases: Other names that users know for an option: folded (lower case, without `-` and `_`)
+            to the option's own.
         profiles: Built-in profiles: name to option defaults.
     """
 
@@ -70,6 +72,7 @@ class DriverInfo:
     maximum_size_bytes: int = 16 * 1024 * GIB
     default_linger_s: float = 0.0
     options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
+    option_aliases: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _NO_PROFILES)
 
     def check_size(self, size_bytes: int) -> None:
@@ -143,7 +146,8 @@ class Driver(Protocol):
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a blank volume, or finish the creation that an earlier call of the same spec began.
 
-        Returns once the volume is available, tagged `fs=pending`.
+        Returns once the volume is available, tagged `fs=pending`; a driver whose `attach` and `delete` wait
+        for a volume that its backend is still preparing may call that available, too.
 
         Raises:
             VolumeExists: If a volume of this name exists that this call did not begin.
@@ -231,5 +235,31 @@ class Driver(Protocol):
 
         Raises:
             VolplugError: Why it cannot.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesOver(Protocol):
+    """A capability of drivers whose backend can prove that a node is dead: taking its volumes from it."""
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        """Detach the volume from a dead node and return once it is available.
+
+        Asks for the proof itself, right before the change: what was proven a moment ago may be over.
+        A volume that the node does not have any more is left as it is.
+
+        Raises:
+            VolumeInUse: If the node is not proven dead; the cause gives the evidence.
+            VolumeNotFound: If the volume does not exist.
+        """
+        ...
+
+    async def fence(self, node_id: str) -> None:
+        """Stop a node through its cloud and return once it is proven dead.
+
+        Raises:
+            BackendDenied: If the credentials do not allow it.
+            OperationTimeout: If the proof does not come.
         """
         ...

@@ -76,7 +76,7 @@ def canonical_names(raw: Mapping[str, str], info: DriverInfo) -> dict[str, str]:
         InvalidOption: If a name is unknown (with the nearest match), given twice, or is `help`.
     """
     known = [*_HELP, *info.options]
-    by_folded = {_fold(name): name for name in known} | dict(_ALIASES)
+    by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
     options: dict[str, str] = {}
     for key, value in raw.items():
         if _fold(key) == "help":

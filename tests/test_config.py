@@ -11,7 +11,8 @@ from volplug.errors import ConfigurationError
 def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"VOLPLUG_{name.upper()}", raising=False)
-    monkeypatch.delenv("VOLPLUG_CONFIG", raising=False)
+    for name in ("VOLPLUG_CONFIG", "REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(config, "DEFAULT_CONFIG", tmp_path / "none" / "config.toml")
 
 
@@ -210,3 +211,31 @@ def test_a_file_that_was_named_has_to_exist(file: Path, source: str, monkeypatch
     monkeypatch.setenv("VOLPLUG_CONFIG", str(file) if source == "environment" else "/elsewhere.toml")
     flags = {"config": str(file)} if source == "flag" else {}
     assert problem(flags) == f"the configuration file {file} does not exist."
+
+
+# Coming from REX-Ray
+
+
+def test_variables_of_rexray_stand_in_for_ours_and_win_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text('default_fs = "ext4"\ntakeover = "fence"\n')
+    for name, text in {"FSTYPE": "xfs", "LOGLEVEL": "warn", "PREEMPT": "true"}.items():
+        monkeypatch.setenv(f"REXRAY_{name}", text)
+    settings = load_settings({"config": str(file)})
+    assert (settings.default_fs, settings.log_level, settings.takeover) == ("xfs", "warning", "proof")
+    assert config.rexray_variables() == ("REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT")
+
+
+def test_our_own_variables_win_over_those_of_rexray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REXRAY_FSTYPE", "xfs")
+    monkeypatch.setenv("VOLPLUG_DEFAULT_FS", "btrfs")
+    monkeypatch.setenv("REXRAY_PREEMPT", "false")
+    monkeypatch.setenv("REXRAY_LOGLEVEL", "")
+    settings = load_settings()
+    assert (settings.default_fs, settings.log_level, settings.takeover) == ("btrfs", "info", "never")
+
+
+def test_a_word_of_rexray_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REXRAY_PREEMPT", "perhaps")
+    assert "setting takeover" in problem()

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 from volplug import __version__
-from volplug.config import Settings
+from volplug.config import Settings, rexray_variables
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
@@ -50,6 +50,8 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
         VolplugError: If this process cannot serve at all.
     """
     configure_logging(settings.log_level)
+    if taken := rexray_variables():
+        _LOG.warning("variables of REX-Ray are in force; takeover happens on proof only", set=",".join(taken))
     lock = lock_state_dir(settings.state_dir)
     plugin_socket = PluginSocket.open(settings.socket)
     loop = uvloop.new_event_loop()
@@ -168,8 +170,10 @@ async def _build_service(
             answer_s=settings.answer_s,
             linger_s=settings.linger_s,
             settle_s=settings.settle_s,
+            release_wait_s=settings.release_wait_s,
         ),
         on_step=on_step,
+        takeover=settings.takeover,
         is_engine_alive=engines.is_alive,
     )
     defaults = Defaults(

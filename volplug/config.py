@@ -18,12 +18,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from volplug.errors import ConfigurationError, InvalidSize
-from volplug.models import FILESYSTEMS
+from volplug.models import FILESYSTEMS, TakeoverPolicy
 from volplug.sizes import parse_size
 
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
 DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
+# REX-Ray's variables that mean the same here, and those of its words that are called otherwise.
+# REXRAY_PREEMPT took volumes from whoever had them; here it asks for proof that the other is dead.
+_REXRAY: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "REXRAY_FSTYPE": ("default_fs", {}),
+    "REXRAY_LOGLEVEL": ("log_level", {"warn": "warning"}),
+    "REXRAY_PREEMPT": ("takeover", {"true": "proof", "1": "proof", "false": "never", "0": "never"}),
+}
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -57,6 +64,8 @@ class Settings(BaseSettings):
         slow_answer_s: To answer Create and Mount; Docker waits 120 s.
         answer_s: To answer everything else; Docker waits 60 s.
         settle_s: How old an answered Mount must be before a trial release doubts it.
+        release_wait_s: How long a Mount gives another node to let go of the volume.
+        takeover: When a Mount may take a volume from a node that does not: proof, fence or never.
         log_level: debug, info, warning or error.
         backends: Name to table.
         profiles: Name to option defaults.
@@ -79,6 +88,8 @@ class Settings(BaseSettings):
     slow_answer_s: float = Field(default=110, gt=0)
     answer_s: float = Field(default=50, gt=0)
     settle_s: float = Field(default=60, ge=0)
+    release_wait_s: float = Field(default=20, ge=0)
+    takeover: TakeoverPolicy = TakeoverPolicy.PROOF
     log_level: str = "info"
     backends: dict[str, BackendTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -184,7 +195,22 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
 def _merged(from_file: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
     """Leave out of the file what flag or environment say; pydantic reads the environment itself."""
     in_environment = {name for name in Settings.model_fields if os.environ.get(f"VOLPLUG_{name.upper()}")}
-    return {**{key: from_file[key] for key in from_file.keys() - in_environment}, **flags}
+    less = {**from_file, **_from_rexray()}
+    return {**{key: less[key] for key in less.keys() - in_environment}, **flags}
+
+
+def rexray_variables() -> tuple[str, ...]:
+    """Return which variables of REX-Ray are set and stand in for ours, for a word in the log."""
+    return tuple(sorted(name for name in _REXRAY if os.environ.get(name)))
+
+
+def _from_rexray() -> dict[str, str]:
+    """Read what hosts that come from REX-Ray have set; our own variables win."""
+    return {
+        setting: words.get(text.lower(), text)
+        for name, (setting, words) in _REXRAY.items()
+        if (text := os.environ.get(name, ""))
+    }
 
 
 def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:

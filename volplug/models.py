@@ -207,6 +207,18 @@ class HolderState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class TakeoverPolicy(StrEnum):
+    """When a volume may be taken from a node that does not let go of it.
+
+    PROOF: if the backend proves the node dead. FENCE: if nobody can tell, the node is stopped first, which
+    gives the proof; a node that is known to live is never stopped. NEVER: not at all.
+    """
+
+    PROOF = "proof"
+    FENCE = "fence"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Space in a mounted filesystem, in bytes."""

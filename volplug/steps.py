@@ -15,6 +15,8 @@ class WorldStep(StrEnum):
 
     LEDGER_WRITTEN = auto()
     CREATE = auto()
+    FENCE = auto()
+    TAKE_OVER = auto()
     ATTACH = auto()
     TAG_FORMATTING = auto()
     MAKE_FILESYSTEM = auto()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from volplug.models import ContentKind, FilesystemPhase, MountState
-from volplug.volumes.convergence import Device, Kernel, Observed, Record, Step
+from volplug.volumes.convergence import Device, Kernel, Observed, Record, Standing, Step
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,18 @@ class ModelWorld:
         """Return every world that the step may lead to."""
         if step is Step.AWAIT_BACKEND:
             return self._backend_settled()
+        if step is Step.ASK_HOLDER:
+            return [self.saw(standing=standing) for standing in Standing if standing is not Standing.UNASKED]
+        if step is Step.AWAIT_HOLDER:
+            patience_over = [self.saw(standing=each) for each in _AT_LAST]
+            return [*patience_over, self.saw(record=Record.AVAILABLE)]
+        if step is Step.AWAIT_NEWS:
+            confirmed = self.changed(confirmed=True)
+            return [
+                confirmed,
+                confirmed.saw(record=Record.HERE),
+                confirmed.saw(phase=FilesystemPhase.FORMATTED),
+            ]
         return [_EFFECTS[step](self)]
 
     def _backend_settled(self) -> list[ModelWorld]:
@@ -67,7 +79,10 @@ def _formatted(world: ModelWorld) -> ModelWorld:
     return replace(world, contents=ContentKind.OURS).changed(contents=ContentKind.OURS)
 
 
+_AT_LAST = (Standing.KEPT, Standing.DEAD, Standing.FENCEABLE)
 _EFFECTS: Mapping[Step, Callable[[ModelWorld], ModelWorld]] = {
+    Step.FENCE: lambda world: world.saw(standing=Standing.DEAD),
+    Step.TAKE_OVER: lambda world: world.saw(record=Record.AVAILABLE),
     Step.READ_CONTENTS: lambda world: world.saw(contents=world.contents),
     Step.TEST_RELEASE: lambda world: world.saw(kernel=Kernel.HELD if world.is_held else Kernel.FREE),
     Step.CREATE: _created,

@@ -1,6 +1,7 @@
 """The decision over its whole input: it always answers, is never dangerous, and always gets somewhere."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -17,6 +18,7 @@ from volplug.volumes.convergence import (
     Reason,
     Record,
     Refusal,
+    Standing,
     Step,
     decide,
 )
@@ -26,9 +28,16 @@ MAX_STEPS = 16
 
 
 def everything() -> list[tuple[Observed, Goal, Decision]]:
+    """All that can be observed; another node's standing is asked for only where it has the volume."""
     contents = (None, *ContentKind)
     parts = product(Record, Device, contents, FilesystemPhase, MountState, Kernel, (False, True))
-    return [(seen, goal, decide(seen, goal)) for seen in (Observed(*each) for each in parts) for goal in Goal]
+    seen = [
+        Observed(*each, standing=standing, confirmed=confirmed)
+        for each in parts
+        for standing in (Standing if each[0] is Record.ELSEWHERE else [Standing.UNASKED])
+        for confirmed in (False, True)
+    ]
+    return [(each, goal, decide(each, goal)) for each in seen for goal in Goal]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +54,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == 10 * 3 * 6 * 3 * 4 * 3 * 2 * 5
+    assert len(decisions) == (9 + 5) * 3 * 6 * 3 * 4 * 3 * 2 * 2 * 5
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -109,7 +118,8 @@ def test_of_a_wrong_device_only_our_own_mount_is_touched(
     for seen, goal, decision in decisions:
         if seen.device is Device.WRONG and goal is not Goal.PRESENT:
             is_release = decision is Step.UNMOUNT and goal in RELEASING and seen.mount is not MountState.NONE
-            assert isinstance(decision, Refusal) or is_release, (seen, goal)
+            is_untouched = isinstance(decision, Refusal) or decision is Step.AWAIT_NEWS
+            assert is_untouched or is_release, (seen, goal)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,6 @@ def test_of_a_wrong_device_only_our_own_mount_is_touched(
         (Record.ABSENT, Reason.NOT_FOUND),
         (Record.UNREACHABLE, Reason.UNREACHABLE),
         (Record.DUPLICATE, Reason.DUPLICATE),
-        (Record.ELSEWHERE, Reason.HELD_ELSEWHERE),
         (Record.DELETING, Reason.BEING_DELETED),
         (Record.ERROR, Reason.IN_ERROR),
     ],
@@ -131,8 +140,45 @@ def test_no_mount_of_a_volume_that_is_not_surely_ours_to_take(
         for seen, goal, decision in decisions
         if goal is Goal.MOUNTED and seen.record is record
     }
-    contradictory = {Reason.CONTRADICTION} if record is Record.ELSEWHERE else set()
-    assert reasons == {reason} | contradictory
+    assert reasons == {reason}
+
+
+def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    acted = {
+        (decision, seen.standing, seen.device)
+        for seen, goal, decision in decisions
+        if goal is Goal.MOUNTED
+        and seen.record is Record.ELSEWHERE
+        and isinstance(decision, Step)
+        and decision not in PASSIVE_STEPS
+    }
+    assert acted == {
+        (Step.TAKE_OVER, Standing.DEAD, Device.NONE),
+        (Step.FENCE, Standing.FENCEABLE, Device.NONE),
+    }
+    assert {goal for _, goal, _ in of_step(decisions, Step.TAKE_OVER, Step.FENCE)} == {Goal.MOUNTED}
+
+
+@pytest.mark.parametrize("goal", Goal)
+@pytest.mark.parametrize("record", set(Record) - {Record.ELSEWHERE})
+def test_a_standing_counts_only_where_another_node_has_the_volume(record: Record, goal: Goal) -> None:
+    decided = {
+        decide(Observed(record, device, standing=standing), goal)
+        for device in Device
+        for standing in Standing
+    }
+    assert decided == {decide(Observed(record, device), goal) for device in Device}
+
+
+def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() -> None:
+    late = Observed(Record.HERE, Device.RIGHT, ContentKind.OURS, confirmed=False)
+    assert decide(late, Goal.MOUNTED) is Step.AWAIT_NEWS
+    assert decide(replace(late, confirmed=True), Goal.MOUNTED) == Refusal(Reason.NOT_BLANK)
+    elsewhere = Observed(Record.ELSEWHERE, Device.RIGHT, confirmed=False)
+    assert decide(elsewhere, Goal.MOUNTED) is Step.AWAIT_NEWS
+    assert decide(replace(elsewhere, confirmed=True), Goal.MOUNTED) == Refusal(Reason.CONTRADICTION)
 
 
 @pytest.mark.parametrize("record", [Record.UNREACHABLE, Record.DUPLICATE])
@@ -222,7 +268,7 @@ def test_unexpected_contents_are_refused_whatever_the_kernel_says(
 def starts() -> Iterator[ModelWorld]:
     parts = product(Record, Device, ContentKind, FilesystemPhase, MountState, (False, True))
     for record, device, contents, phase, mount, is_held in parts:
-        seen = Observed(record, device, phase=phase, mount=mount)
+        seen = Observed(record, device, phase=phase, mount=mount, confirmed=False)
         yield ModelWorld(seen, contents, is_held)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from volplug.drivers.base import Holder
 from volplug.errors import (
     BackendUnavailable,
     DeviceMismatch,
@@ -19,6 +20,7 @@ from volplug.models import (
     Contents,
     FilesystemPhase,
     FilesystemTag,
+    HolderState,
     MountSource,
     Volume,
     VolumeSpec,
@@ -44,7 +46,7 @@ FACTS = Facts(
     source=MountSource("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
     contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature"),
     holders="container web-1",
-    evidence="EC2 says running",
+    other_node=Holder(HolderState.ALIVE, "EC2 says running", "stop host2"),
 )
 CONTEXT = ErrorContext("mount", "todolist", "loop", VOLUME.volume_id, "host1")
 HEAD = 'mount "todolist" (loop loop-1a2b3c4d5e6f, node host1): '
@@ -67,7 +69,7 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
     Reason.HELD_ELSEWHERE: (
         VolumeInUse,
         "node host2 holds it (EC2 says running). "
-        "Stop its containers there first; Swarm services need update order stop-first.",
+        "Stop its containers there (Swarm services: update order stop-first); if it is dead, stop host2.",
     ),
     Reason.HELD_HERE: (
         VolumeInUse,

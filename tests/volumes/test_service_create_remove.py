@@ -278,7 +278,7 @@ async def test_remove_of_a_volume_held_by_another_node_names_it(world: World) ->
         await world.service.remove("v")
     assert str(refused.value) == (
         f'remove "v" (memory {volume.volume_id}, node node-a): node node-b holds it (node-b is running). '
-        "Stop its containers there first; Swarm services need update order stop-first."
+        "Stop its containers there (Swarm services: update order stop-first)."
     )
     assert refused.value.holder == "node-b"
     assert len(world.cloud.volumes) == 1

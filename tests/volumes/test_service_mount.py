@@ -79,7 +79,7 @@ async def test_a_volume_held_by_another_node_is_refused_naming_it(world: World) 
         await world.mount("v")
     assert str(refused.value) == (
         f'mount "v" (memory {world.volume().volume_id}, node node-a): node node-b holds it '
-        "(node-b is running). Stop its containers there first; Swarm services need update order stop-first."
+        "(node-b is running). Stop its containers there (Swarm services: update order stop-first)."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from volplug.drivers.base import Driver, DriverInfo, Scope
 from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import HostError
-from volplug.models import MountSource, Volume, VolumeSpec
+from volplug.models import MountSource, TakeoverPolicy, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
 from volplug.volumes.job import Patience
@@ -19,7 +19,7 @@ from volplug.volumes.slots import Timers
 
 ROOT = "/mounts"
 IMPATIENT = Patience(release_s=0, mount_s=0, backend_s=0.003, poll_s=0.001)
-GENEROUS = Limits(slow_answer_s=10, answer_s=10, lookup_s=10)
+GENEROUS = Limits(slow_answer_s=10, answer_s=10, lookup_s=10, release_wait_s=0.003)
 
 
 class Gate:
@@ -170,6 +170,7 @@ class World:
         clock: Seconds since boot.
         limits: Times of the Docker edge.
         patience: How long a convergence waits.
+        takeover: When a Mount may take a volume from another node.
     """
 
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
@@ -178,6 +179,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     limits: Limits = GENEROUS
     patience: Patience = IMPATIENT
+    takeover: TakeoverPolicy = TakeoverPolicy.PROOF
 
     def __post_init__(self) -> None:
         self.driver = GatedDriver(self.cloud)
@@ -198,6 +200,7 @@ class World:
             patience=self.patience,
             limits=self.limits,
             timers=self.timers,
+            takeover=self.takeover,
         )
         self.service = VolumeService(self.site, Defaults())
 

@@ -116,10 +116,12 @@ class Holder:
     Attributes:
         state: DEAD only with proof.
         evidence: For people: how that is known.
+        remedy: For operators: what makes it proven dead, if that can be done.
     """
 
     state: HolderState
     evidence: str
+    remedy: str = ""
 
 
 class Driver(Protocol):

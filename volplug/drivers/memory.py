@@ -33,6 +33,7 @@ class MemoryCloud:
         volumes: Volume id to volume.
         clusters: Volume id to the cluster of whoever created it.
         dead_nodes: Nodes that are proven dead.
+        silent_nodes: Nodes of which nobody can tell; to be stopped they have to be fenced.
         outage: Raised by every call while set.
         calls: Names of the calls made, in order.
     """
@@ -40,6 +41,7 @@ class MemoryCloud:
     volumes: dict[str, Volume] = field(default_factory=dict)
     clusters: dict[str, str] = field(default_factory=dict)
     dead_nodes: set[str] = field(default_factory=set)
+    silent_nodes: set[str] = field(default_factory=set)
     outage: VolplugError | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -152,7 +154,24 @@ class MemoryDriver:
         self._cloud.record_call("holder_state")
         if node_id in self._cloud.dead_nodes:
             return Holder(HolderState.DEAD, f"{node_id} is stopped")
+        if node_id in self._cloud.silent_nodes:
+            return Holder(HolderState.UNKNOWN, f"{node_id} does not answer", f"stop {node_id}")
         return Holder(HolderState.ALIVE, f"{node_id} is running")
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        """Detach from a node that the test has declared dead."""
+        self._cloud.record_call("take_from")
+        current = self._current(volume)
+        if current.holder != node_id:
+            return
+        if node_id not in self._cloud.dead_nodes:
+            raise VolumeInUse(f"node {node_id} holds it and is not proven dead", holder=node_id)
+        self._put(replace(current, state=VolumeState.AVAILABLE, holder=None))
+
+    async def fence(self, node_id: str) -> None:
+        """Declare the node dead."""
+        self._cloud.record_call("fence")
+        self._cloud.dead_nodes.add(node_id)
 
     async def health(self) -> None:
         """Fail during an outage."""

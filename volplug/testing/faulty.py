@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from volplug.drivers.base import Driver, DriverInfo, Holder
-from volplug.errors import BackendUnavailable
+from volplug.drivers.base import Driver, DriverInfo, Holder, TakesOver
+from volplug.errors import BackendUnavailable, Unsupported
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 
 HEARD_LATE: Final = frozenset({"attach", "detach", "tag_filesystem"})
@@ -138,6 +138,21 @@ class FaultyDriver:
         """Tell whether a node is alive."""
         await self._suffer("holder_state")
         return await self.driver.holder_state(node_id)
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        """Take a volume from a dead node."""
+        driver = self._taking_over()
+        await self._change("take_from", volume.name, lambda: driver.take_from(volume, node_id))
+
+    async def fence(self, node_id: str) -> None:
+        """Stop a node."""
+        await self._suffer("fence")
+        await self._taking_over().fence(node_id)
+
+    def _taking_over(self) -> TakesOver:
+        if not isinstance(self.driver, TakesOver):
+            raise Unsupported(f"driver {self.info.driver} cannot take volumes from other nodes")
+        return self.driver
 
     async def health(self) -> None:
         """Return if the backend can be used."""

@@ -55,11 +55,30 @@ class Kernel(StrEnum):
     HELD = auto()
 
 
+class Standing(StrEnum):
+    """What another node's hold on the volume means for a Mount here; asked only where that matters.
+
+    AWAITED: it may let go in time. KEPT: it is left alone. DEAD: proven dead, and may be succeeded.
+    FENCEABLE: nobody knows whether it lives, and it may be stopped.
+    """
+
+    UNASKED = auto()
+    AWAITED = auto()
+    KEPT = auto()
+    DEAD = auto()
+    FENCEABLE = auto()
+
+
 class Step(StrEnum):
     """One step towards a goal; those not in `PASSIVE_STEPS` change the world."""
 
     DONE = auto()
     AWAIT_BACKEND = auto()
+    AWAIT_NEWS = auto()
+    ASK_HOLDER = auto()
+    AWAIT_HOLDER = auto()
+    FENCE = auto()
+    TAKE_OVER = auto()
     READ_CONTENTS = auto()
     TEST_RELEASE = auto()
     CREATE = auto()
@@ -74,7 +93,8 @@ class Step(StrEnum):
     DELETE = auto()
 
 
-PASSIVE_STEPS: Final = frozenset({Step.DONE, Step.AWAIT_BACKEND, Step.READ_CONTENTS, Step.TEST_RELEASE})
+WAITING_STEPS: Final = frozenset({Step.AWAIT_BACKEND, Step.AWAIT_NEWS, Step.AWAIT_HOLDER})
+PASSIVE_STEPS: Final = WAITING_STEPS | {Step.DONE, Step.ASK_HOLDER, Step.READ_CONTENTS, Step.TEST_RELEASE}
 
 
 class Reason(StrEnum):
@@ -115,6 +135,8 @@ class Observed:
         mount: What is mounted at the volume's place.
         kernel: The result of the release test, if it was made since the last change.
         remounted: Whether a read-only mount has been replaced once already.
+        standing: What is to be made of another node that holds the volume.
+        confirmed: Whether the record was asked for often enough to be no view of the past.
     """
 
     record: Record = Record.ABSENT
@@ -124,6 +146,8 @@ class Observed:
     mount: MountState = MountState.NONE
     kernel: Kernel = Kernel.UNTESTED
     remounted: bool = False
+    standing: Standing = Standing.UNASKED
+    confirmed: bool = True
 
 
 Decision = Step | Refusal
@@ -156,9 +180,10 @@ def _towards_present(seen: Observed) -> Decision:
 
 
 def _towards_mounted(seen: Observed) -> Decision:
+    if seen.record is Record.ELSEWHERE:
+        return _from_elsewhere(seen)
     if seen.record in _UNUSABLE:
-        contradictory = seen.record is Record.ELSEWHERE and seen.device is not Device.NONE
-        return Refusal(Reason.CONTRADICTION if contradictory else _UNUSABLE[seen.record])
+        return Refusal(_UNUSABLE[seen.record])
     if seen.device is Device.WRONG:
         return Refusal(Reason.WRONG_DEVICE)
     match seen.record:
@@ -172,6 +197,27 @@ def _towards_mounted(seen: Observed) -> Decision:
             return Step.ATTACH
         case _:
             return _mount_device(seen)
+
+
+def _from_elsewhere(seen: Observed) -> Decision:
+    if seen.device is not Device.NONE:
+        return _if_confirmed(seen, Reason.CONTRADICTION)
+    match seen.standing:
+        case Standing.UNASKED:
+            return Step.ASK_HOLDER
+        case Standing.AWAITED:
+            return Step.AWAIT_HOLDER
+        case Standing.FENCEABLE:
+            return Step.FENCE
+        case Standing.DEAD:
+            return Step.TAKE_OVER
+        case Standing.KEPT:
+            return Refusal(Reason.HELD_ELSEWHERE)
+
+
+def _if_confirmed(seen: Observed, reason: Reason) -> Decision:
+    """Refuse for a record that contradicts this host only once it is no view of the past."""
+    return Refusal(reason) if seen.confirmed else Step.AWAIT_NEWS
 
 
 def _mount_device(seen: Observed) -> Decision:
@@ -190,14 +236,14 @@ def _finish_format(seen: Observed) -> Decision:
     """A mount before the format is finished is our own, or somebody tampered with the tag."""
     if seen.phase is FilesystemPhase.FORMATTING:
         return Step.INITIALISE
-    return Refusal(Reason.MOUNTED_UNFORMATTED)
+    return _if_confirmed(seen, Reason.MOUNTED_UNFORMATTED)
 
 
 def _use_contents(seen: Observed) -> Decision:
     match seen.phase:
         case FilesystemPhase.PENDING:
             if seen.contents is not ContentKind.BLANK:
-                return Refusal(Reason.NOT_BLANK)
+                return _if_confirmed(seen, Reason.NOT_BLANK)
             return _if_free(seen, Step.TAG_FORMATTING)
         case FilesystemPhase.FORMATTING:
             return _resume_format(seen)
@@ -211,7 +257,7 @@ def _use_contents(seen: Observed) -> Decision:
 
 def _resume_format(seen: Observed) -> Decision:
     if seen.contents is ContentKind.FOREIGN:
-        return Refusal(Reason.FOREIGN_DURING_FORMAT)
+        return _if_confirmed(seen, Reason.FOREIGN_DURING_FORMAT)
     if seen.contents is ContentKind.OURS:
         return Step.MOUNT
     if seen.contents is ContentKind.DIRTY:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from volplug.drivers.base import Driver
-from volplug.models import Volume, VolumeSpec
+from volplug.models import TakeoverPolicy, Volume, VolumeSpec
 from volplug.volumes.convergence import Goal
 
 
@@ -20,12 +21,15 @@ class Patience:
             trial that nobody waits for.
         backend_s: For a backend to leave a state such as detaching.
         poll_s: Between two looks at the backend.
+        news_looks: How often a record that contradicts this host is asked for again, where backends can
+            show the past.
     """
 
     release_s: float = 3.0
     mount_s: float = 0.3
     backend_s: float = 300.0
     poll_s: float = 1.0
+    news_looks: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,19 @@ class Conditions:
         spec: What to create, for PRESENT.
         patience_s: How long to wait for the last user of the device to go; None for what the goal deserves.
         only_id: The one volume that is meant, where another of its name is none of ours; empty for any.
+        is_absent: The backend was asked a moment ago, under the same lock, and has none of this name.
+        is_wanted: Whether somebody still waits for it; nothing is attached for nobody.
+        holder_wait_s: How long another node that has the volume is given to let go of it.
+        takeover: When the volume may be taken from that node.
     """
 
     spec: VolumeSpec | None = None
     patience_s: float | None = None
     only_id: str = ""
+    is_absent: bool = False
+    is_wanted: Callable[[], bool] = lambda: True
+    holder_wait_s: float = 0.0
+    takeover: TakeoverPolicy = TakeoverPolicy.NEVER
 
 
 UNCONDITIONAL: Final = Conditions()

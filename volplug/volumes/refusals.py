@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from volplug.drivers.base import Holder
 from volplug.errors import (
     DeviceMismatch,
     FilesystemMismatch,
@@ -29,7 +30,7 @@ class Facts:
         source: The device that this host shows for it.
         contents: What reading the device found.
         holders: Who uses the device on this host.
-        evidence: Why the holding node is believed alive, dead or neither.
+        other_node: What is known of the node that has the volume.
         error: What the backend or the driver raised while it was observed.
     """
 
@@ -37,7 +38,7 @@ class Facts:
     source: MountSource | None = None
     contents: Contents | None = None
     holders: str = ""
-    evidence: str = ""
+    other_node: Holder | None = None
     error: VolplugError | None = None
 
 
@@ -79,10 +80,12 @@ def _in_error(facts: Facts) -> VolplugError:
 def _held_elsewhere(facts: Facts) -> VolplugError:
     node = facts.volume.holder if facts.volume and facts.volume.holder else ""
     holder = f"node {node}" if node else "another host"
-    evidence = f" ({facts.evidence})" if facts.evidence else ""
+    told = facts.other_node
+    evidence = f" ({told.evidence})" if told and told.evidence else ""
+    last_resort = f"; if it is dead, {told.remedy}" if told and told.remedy else ""
     return VolumeInUse(
         f"{holder} holds it{evidence}",
-        "Stop its containers there first; Swarm services need update order stop-first",
+        f"Stop its containers there (Swarm services: update order stop-first){last_resort}",
         holder=node,
     )
 

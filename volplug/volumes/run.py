@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from volplug.errors import (
     UnexpectedState,
     VolplugError,
     VolumeInUse,
+    VolumeNotFound,
 )
 from volplug.host.base import Host, MountRequest
 from volplug.models import (
@@ -35,7 +37,7 @@ from volplug.models import (
 from volplug.steps import OnStep, WorldStep, unannounced
 from volplug.volumes.convergence import (
     PASSIVE_STEPS,
-    Device,
+    WAITING_STEPS,
     Goal,
     Kernel,
     Observed,
@@ -45,19 +47,14 @@ from volplug.volumes.convergence import (
     Step,
     decide,
 )
+from volplug.volumes.holder_watch import HolderWatch, ask_holder
 from volplug.volumes.job import Job, Patience
+from volplug.volumes.readings import device_of, record_of
 from volplug.volumes.refusals import Facts, refusal_error
 
 _MAX_REPEATS: Final = 3
 _BUSY_PAUSES_S: Final = (0.01, 0.05, 0.1)
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
-_DIRECT_RECORDS: Final = {
-    VolumeState.CREATING: Record.CREATING,
-    VolumeState.AVAILABLE: Record.AVAILABLE,
-    VolumeState.DETACHING: Record.DETACHING,
-    VolumeState.DELETING: Record.DELETING,
-    VolumeState.ERROR: Record.ERROR,
-}
 
 
 class Run:
@@ -80,8 +77,10 @@ class Run:
         self._patience = patience
         self._before_change = before_change
         self._on_step = on_step
-        self.volume = job.known
-        self._record: Record | None = None
+        self.volume = None if job.conditions.is_absent else job.known
+        self._record: Record | None = Record.ABSENT if job.conditions.is_absent else None
+        self._other_node = HolderWatch(job, patience.poll_s)
+        self._news_looks = patience.news_looks if job.driver.info.remote else 0
         self._source: MountSource | None = None
         self._is_located = False
         self._contents: Contents | None = None
@@ -113,7 +112,7 @@ class Run:
                 if step not in PASSIVE_STEPS and not self._taken.keys() - PASSIVE_STEPS:
                     await self._before_change(self.volume)
                 self._taken[step] += 1
-                if self._taken[step] > _MAX_REPEATS and step is not Step.AWAIT_BACKEND:
+                if self._taken[step] > _MAX_REPEATS and step not in WAITING_STEPS:
                     raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
                 await self._ACTIONS[step](self)
                 if step not in PASSIVE_STEPS:
@@ -135,12 +134,12 @@ class Run:
         return decision
 
     async def _facts(self, reason: Reason) -> Facts:
-        holders = evidence = ""
+        holders, other_node = "", self._other_node.told
         if reason is Reason.HELD_HERE:
             holders = await self._host.describe_holders(self._source, self._job.target)
-        if reason is Reason.HELD_ELSEWHERE and self.volume and self.volume.holder:
-            evidence = (await self._job.driver.holder_state(self.volume.holder)).evidence
-        return Facts(self.volume, self._source, self._contents, holders, evidence, self._error)
+        if reason is Reason.HELD_ELSEWHERE and self.volume and other_node is None:
+            other_node = await ask_holder(self._job.driver, self.volume.holder or "")
+        return Facts(self.volume, self._source, self._contents, holders, other_node, self._error)
 
     # Observing
 
@@ -153,21 +152,15 @@ class Run:
             self._mount = await self._host.mount_state(self._job.target, self._source)
         return Observed(
             record=self._record or Record.ABSENT,
-            device=self._device(),
+            device=device_of(self._source, self.volume, self._error),
             contents=self._contents.kind if self._contents else None,
             phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
             mount=self._mount,
             kernel=self._kernel,
             remounted=self._is_remounted,
+            standing=self._other_node.standing(self.volume),
+            confirmed=self._taken[Step.AWAIT_NEWS] >= self._news_looks,
         )
-
-    def _device(self) -> Device:
-        if isinstance(self._error, DeviceMismatch):
-            return Device.WRONG
-        if self._source is None:
-            return Device.NONE
-        is_right = self.volume is not None and self._source.size_bytes == self.volume.size_bytes
-        return Device.RIGHT if is_right else Device.WRONG
 
     async def _observe_known(self) -> bool:
         """Use what is known and attached here without asking the backend; True if that is enough.
@@ -208,8 +201,7 @@ class Run:
                 self.volume = None  # what was known of the name is over
             return
         self.volume = not_older(found, self.volume)
-        here = found.holder == self._job.driver.node_id
-        self._record = _DIRECT_RECORDS.get(found.state, Record.HERE if here else Record.ELSEWHERE)
+        self._record = record_of(found, self._job.driver.node_id)
 
     async def _locate(self) -> None:
         self._source = None
@@ -247,6 +239,27 @@ class Run:
         self._waited_s += self._patience.poll_s
         self._record = None
 
+    async def _await_news(self) -> None:
+        """Ask for the record again: a cloud may have shown the past."""
+        await asyncio.sleep(self._patience.poll_s)
+        self._record = None
+        self._forget_readings()  # they were judged by the record
+        del self._taken[Step.READ_CONTENTS]
+
+    async def _ask_holder(self) -> None:
+        await self._other_node.ask(self._known_volume())
+
+    async def _await_holder(self) -> None:
+        await self._other_node.wait()
+        self._record = None
+
+    async def _fence(self) -> None:
+        await self._other_node.fence(self._known_volume())
+
+    async def _take_over(self) -> None:
+        await self._other_node.take_over(self._known_volume())
+        self._record = None
+
     async def _read_contents(self) -> None:
         self._contents = await self._host.read_contents(self._known_source(), self._known_volume().filesystem)
 
@@ -263,7 +276,17 @@ class Run:
 
     async def _attach(self) -> None:
         volume, driver = self._known_volume(), self._job.driver
-        self._source = await driver.attach(volume)
+        if self._taken.keys() & WAITING_STEPS:
+            self._other_node.check_wanted()
+        try:
+            self._source = await driver.attach(volume)
+        except VolumeInUse:
+            # Another node was faster, or the record is one of the past.
+            if not await self._other_node.waits_once_more():
+                raise
+            self._record = None
+            self._taken[Step.ATTACH] -= 1
+            return
         self.volume = replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
         self._record = Record.HERE
         self._forget_readings()
@@ -340,11 +363,17 @@ class Run:
         self._forget_readings()
 
     async def _delete(self) -> None:
-        await self._job.driver.delete(self._known_volume())
+        with contextlib.suppress(VolumeNotFound):  # that is what was wanted
+            await self._job.driver.delete(self._known_volume())
         self.volume, self._record = None, Record.ABSENT
 
     _ACTIONS: Final[dict[Step, Callable[[Run], Awaitable[None]]]] = {
         Step.AWAIT_BACKEND: _await_backend,
+        Step.AWAIT_NEWS: _await_news,
+        Step.ASK_HOLDER: _ask_holder,
+        Step.AWAIT_HOLDER: _await_holder,
+        Step.FENCE: _fence,
+        Step.TAKE_OVER: _take_over,
         Step.READ_CONTENTS: _read_contents,
         Step.TEST_RELEASE: _test_release,
         Step.CREATE: _create,

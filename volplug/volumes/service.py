@@ -15,19 +15,20 @@ from volplug.errors import (
     ErrorContext,
     InvalidName,
     OperationTimeout,
-    Unsupported,
     VolplugError,
-    VolumeExists,
     VolumeNotFound,
 )
-from volplug.models import Volume, VolumeState
+from volplug.models import Volume
 from volplug.volumes.convergence import Goal
+from volplug.volumes.creations import Creations
+from volplug.volumes.holder_watch import plan_takeover
+from volplug.volumes.holding import TakeoverPlan
 from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.lists import Lists
 from volplug.volumes.lookups import Lookups
 from volplug.volumes.names import check_name
-from volplug.volumes.options import Defaults, Request, check_same, chosen_backend, read_options
+from volplug.volumes.options import Defaults
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.releases import Releases
 from volplug.volumes.site import Site
@@ -58,10 +59,10 @@ class VolumeService:
 
     def __init__(self, site: Site, defaults: Defaults) -> None:
         self._site = site
-        self._defaults = defaults
         self._releases = Releases(site)
         self._recovery = Recovery(site, self._releases)
         self._lookups = Lookups(site.backends, site.limits.lookup_s)
+        self._creations = Creations(site, defaults, self._lookups)
         self._usage = UsageSampler(site.host)
         self._lists = Lists(site.ledger, self._view)
         self._work = Work()
@@ -98,7 +99,9 @@ class VolumeService:
     async def create(self, name: str, options: Mapping[str, str]) -> None:
         """Provision a volume; one that exists and is the same is success."""
         context = ErrorContext("create", check_name_for("create", name))
-        await self._work.answered(self._create(name, options), self._site.limits.slow_answer_s, context)
+        await self._work.answered(
+            self._creations.create(name, options), self._site.limits.slow_answer_s, context
+        )
 
     async def remove(self, name: str) -> None:
         """Delete a volume that nobody uses; one that does not exist is success."""
@@ -113,7 +116,9 @@ class VolumeService:
         site.timers.cancel(name)
         with slot.mounting():
             try:
-                mounted = await self._work.answered(self._mount(slot), site.limits.slow_answer_s, context)
+                mounted = await self._work.answered(
+                    self._mount(slot, client), site.limits.slow_answer_s, context
+                )
                 await self._count(name, mount_id, client, mounted.backend)
                 self._work.keep(asyncio.ensure_future(self._trust(name, mount_id)))
             except (ClientGone, OperationTimeout):
@@ -165,53 +170,20 @@ class VolumeService:
                 _LOG.warning("listed from memory", backend=backend, error=str(answer))
         return self._lists.views(answers)
 
+    async def plan_takeover(self, name: str) -> TakeoverPlan:
+        """Tell what a Mount here would do about the node that has the volume; changes nothing.
+
+        Raises:
+            VolumeNotFound: If there is no such volume.
+            VolplugError: If the backend cannot say.
+        """
+        context = ErrorContext("plan the takeover of", check_name_for("plan the takeover of", name))
+        volume = await self._lookups.find(name)
+        if volume is None:
+            raise VolumeNotFound("no such volume").in_context(context)
+        return await plan_takeover(volume, self._site.driver(volume.backend), self._site.takeover)
+
     # How
-
-    async def _create(self, name: str, options: Mapping[str, str]) -> None:
-        site = self._site
-        backend = chosen_backend(options) or site.default_backend
-        request = self._read(name, options, backend)
-        async with site.slots.of(name):
-            self._lookups.forget(name)
-            existing = await self._lookups.find(name)
-            if existing is not None and existing.backend != backend:
-                if "backend" in request.explicit:
-                    raise VolumeExists(
-                        f"backend {existing.backend} has one of this name", "Choose another name"
-                    )
-                backend = existing.backend
-                request = self._read(name, options, backend)
-            if existing is not None and existing.state is not VolumeState.DELETING:
-                check_same(request, existing)
-                if existing.state not in {VolumeState.CREATING, VolumeState.ERROR}:
-                    await site.ledger.remember(existing)
-                    return
-                request = replace(request, spec=existing.spec)
-            await self._check_can_format(request.spec.fs_type)
-            try:
-                await site.converge("create", name, backend, Goal.PRESENT, Conditions(spec=request.spec))
-            finally:
-                await self._withdraw(name, Desired.PRESENT)
-                self._lookups.forget(name)
-
-    def _read(self, name: str, options: Mapping[str, str], backend: str) -> Request:
-        driver = self._site.driver(backend)
-        request = read_options(name, options, driver.info, self._defaults)
-        driver.check_spec(request.spec)
-        return request
-
-    async def _check_can_format(self, fs_type: str) -> None:
-        installed = await self._site.host.filesystems()
-        if fs_type not in installed:
-            there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
-            raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)
-
-    async def _withdraw(self, name: str, desired: Desired) -> None:
-        """End a desire that is reached or was answered with an error: nobody waits for it any more."""
-        entry = self._site.ledger.get(name)
-        if entry is not None and entry.desired is desired:
-            before = Desired.MOUNTED if entry.is_claimed else Desired.NONE
-            await self._site.ledger.put(replace(entry, desired=before))
 
     async def _let_go_of_kept(self, name: str) -> None:
         """Detach in time what a failed Remove may have released but not deleted."""
@@ -237,11 +209,16 @@ class VolumeService:
             site.timers.cancel(name)
             self._usage.forget(name)
 
-    async def _mount(self, slot: Slot) -> _Mounted:
+    async def _mount(self, slot: Slot, client: Client) -> _Mounted:
         site = self._site
+        conditions = Conditions(
+            is_wanted=lambda: not client.is_gone(),
+            holder_wait_s=site.limits.release_wait_s,
+            takeover=site.takeover,
+        )
         async with slot:
             backend = await self._backend_of(slot.name)
-            volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED)
+            volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED, conditions)
             return _Mounted(site.mountpoint(slot.name, volume), backend)
 
     async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from volplug.drivers.base import Driver
 from volplug.errors import ConfigurationError, VolplugError
 from volplug.host.base import Host
-from volplug.models import Volume
+from volplug.models import TakeoverPolicy, Volume
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.convergence import Goal
 from volplug.volumes.job import UNCONDITIONAL, Conditions, Job, Patience
@@ -35,6 +35,7 @@ class Limits:
         linger_s: How long a volume stays attached after its last unmount; None for the driver's own default.
         long_linger_s: The same after a Mount whose client left, so that its retry finds it attached.
         settle_s: How old an answered Mount must be before a trial release doubts it.
+        release_wait_s: How long a Mount gives another node to let go of the volume.
         retry_max_s: Longest pause between two tries to reach an unmet desired state.
     """
 
@@ -44,6 +45,7 @@ class Limits:
     linger_s: float | None = None
     long_linger_s: float = 60.0
     settle_s: float = 60.0
+    release_wait_s: float = 20.0
     retry_max_s: float = 300.0
 
 
@@ -63,6 +65,7 @@ class Site:
         slots: Locks.
         timers: What is scheduled.
         on_step: Told of every change of the world.
+        takeover: When a Mount may take a volume from a node that does not let go of it.
         is_engine_alive: Whether a run of the engine that spoke before still exists.
     """
 
@@ -77,6 +80,7 @@ class Site:
     slots: Slots = field(default_factory=Slots)
     timers: Timers = field(default_factory=Timers)
     on_step: OnStep = unannounced
+    takeover: TakeoverPolicy = TakeoverPolicy.PROOF
     is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
 
     def driver(self, backend: str) -> Driver:

@@ -1,0 +1,267 @@
+"""What a Mount does about another node that has the volume, and what hosts do to each other's calls."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import GENEROUS, Caller, GatedDriver, World
+from volplug.drivers.base import Holder
+from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.errors import BackendDenied, ClientGone, VolumeExists, VolumeInUse, VolumeNotFound
+from volplug.models import (
+    FilesystemTag,
+    HolderState,
+    MountSource,
+    TakeoverPolicy,
+    Volume,
+    VolumeSpec,
+)
+from volplug.volumes.holding import Outcome
+
+LONG = 3600.0
+
+
+def world_with(
+    policy: TakeoverPolicy = TakeoverPolicy.PROOF,
+    wait_s: float = GENEROUS.release_wait_s,
+    driver: Callable[[MemoryCloud], GatedDriver] = GatedDriver,
+) -> World:
+    world = World(takeover=policy, limits=replace(GENEROUS, release_wait_s=wait_s))
+    world.driver = driver(world.cloud)
+    world.backends["memory"] = world.driver
+    world.restart()
+    return world
+
+
+async def held_by_b(world: World) -> MemoryDriver:
+    await world.create("v")
+    node_b = MemoryDriver(world.cloud, "node-b")
+    await node_b.attach(world.volume())
+    return node_b
+
+
+async def looks(world: World, count: int) -> None:
+    """Wait until the cloud has been asked for the volume so many times more."""
+    target = world.cloud.calls.count("get") + count
+    while world.cloud.calls.count("get") < target:  # noqa: ASYNC110 - a list of calls has no event
+        await asyncio.sleep(0)
+
+
+async def test_a_mount_waits_for_the_other_node_to_let_go() -> None:
+    world = world_with(wait_s=LONG)
+    node_b = await held_by_b(world)
+    mounting = asyncio.create_task(world.mount("v"))
+    await looks(world, 3)
+    assert not mounting.done()
+    await node_b.detach(world.volume())
+    assert await mounting == "/mounts/v/data"
+    assert world.volume().holder == "node-a"
+
+
+async def test_a_client_that_leaves_ends_the_wait_and_nothing_is_attached() -> None:
+    world = world_with(wait_s=LONG)
+    node_b = await held_by_b(world)
+    caller = Caller()
+    mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
+    await looks(world, 1)
+    caller.gone = True
+    await node_b.detach(world.volume())
+    with pytest.raises(ClientGone):
+        await mounting
+    assert world.volume().holder is None
+
+
+async def test_a_volume_of_a_dead_node_is_taken_at_once() -> None:
+    world = world_with(wait_s=LONG)
+    await held_by_b(world)
+    world.cloud.dead_nodes.add("node-b")
+    before = len(world.cloud.calls)
+    await world.mount("v")
+    assert world.volume().holder == "node-a"
+    assert world.calls_since(before)[:4] == ["get", "holder_state", "take_from", "get"]
+
+
+async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
+    world = world_with(wait_s=0.05)
+    await held_by_b(world)
+    mounting = asyncio.create_task(world.mount("v"))
+    await looks(world, 2)
+    world.cloud.dead_nodes.add("node-b")
+    await mounting
+    assert world.volume().holder == "node-a"
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "outcome"),
+    [
+        (TakeoverPolicy.PROOF, HolderState.DEAD, Outcome.TAKE),
+        (TakeoverPolicy.PROOF, HolderState.UNKNOWN, Outcome.REFUSE),
+        (TakeoverPolicy.PROOF, HolderState.ALIVE, Outcome.REFUSE),
+        (TakeoverPolicy.FENCE, HolderState.DEAD, Outcome.TAKE),
+        (TakeoverPolicy.FENCE, HolderState.UNKNOWN, Outcome.FENCE),
+        (TakeoverPolicy.FENCE, HolderState.ALIVE, Outcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.DEAD, Outcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.UNKNOWN, Outcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.ALIVE, Outcome.REFUSE),
+    ],
+)
+async def test_the_policy_decides_and_the_dry_run_foretells_it(
+    policy: TakeoverPolicy, state: HolderState, outcome: Outcome
+) -> None:
+    world = world_with(policy)
+    await held_by_b(world)
+    marked = {HolderState.DEAD: world.cloud.dead_nodes, HolderState.UNKNOWN: world.cloud.silent_nodes}
+    marked.get(state, set()).add("node-b")
+    plan = await world.service.plan_takeover("v")
+    assert (plan.holder, plan.state, plan.policy, plan.outcome) == ("node-b", state, policy, outcome)
+    assert plan.evidence
+    assert world.volume().holder == "node-b", "a dry run changes nothing"
+    before = len(world.cloud.calls)
+    if outcome is Outcome.REFUSE:
+        with pytest.raises(VolumeInUse):
+            await world.mount("v")
+    else:
+        await world.mount("v")
+    changes = [call for call in world.calls_since(before) if call in {"fence", "take_from"}]
+    expected = {Outcome.TAKE: ["take_from"], Outcome.FENCE: ["fence", "take_from"], Outcome.REFUSE: []}
+    assert changes == expected[outcome]
+    assert world.volume().holder == ("node-b" if outcome is Outcome.REFUSE else "node-a")
+
+
+async def test_a_refusal_gives_the_evidence_and_what_an_operator_can_do() -> None:
+    world = world_with()
+    await held_by_b(world)
+    world.cloud.silent_nodes.add("node-b")
+    with pytest.raises(VolumeInUse) as refused:
+        await world.mount("v")
+    assert str(refused.value).endswith(
+        "node node-b holds it (node-b does not answer). Stop its containers there "
+        "(Swarm services: update order stop-first); if it is dead, stop node-b."
+    )
+
+
+async def test_the_plan_for_a_volume_that_nobody_else_has_is_to_do_nothing(world: World) -> None:
+    await world.create("v")
+    assert (await world.service.plan_takeover("v")).outcome is Outcome.NOTHING_TO_DO
+    await world.mount("v")
+    assert (await world.service.plan_takeover("v")).outcome is Outcome.NOTHING_TO_DO
+    with pytest.raises(VolumeNotFound):
+        await world.service.plan_takeover("w")
+
+
+class MuteDriver(GatedDriver):
+    """May not ask about nodes."""
+
+    async def holder_state(self, node_id: str) -> Holder:
+        raise BackendDenied("ec2:DescribeInstances is not allowed")
+
+
+async def test_a_node_that_cannot_be_asked_about_is_neither_alive_nor_dead() -> None:
+    world = world_with(driver=MuteDriver)
+    await held_by_b(world)
+    plan = await world.service.plan_takeover("v")
+    assert (plan.state, plan.outcome) == (HolderState.UNKNOWN, Outcome.REFUSE)
+    with pytest.raises(VolumeInUse, match="whether it lives cannot be asked"):
+        await world.mount("v")
+
+
+class RacingDriver(GatedDriver):
+    """Another node attaches just before this one does, and lets go after some tries."""
+
+    losses = 2
+
+    async def attach(self, volume: Volume) -> MountSource:
+        if self.losses:
+            self.losses -= 1
+            raise VolumeInUse("node-b was faster", holder="node-b")
+        return await super().attach(volume)
+
+
+async def test_a_lost_race_for_the_volume_is_waited_out() -> None:
+    world = world_with(wait_s=LONG, driver=RacingDriver)
+    await world.create("v")
+    await world.mount("v")
+    assert world.volume().holder == "node-a"
+
+
+async def test_a_lost_race_without_patience_is_an_error_that_says_so() -> None:
+    world = world_with(wait_s=0, driver=RacingDriver)
+    await world.create("v")
+    with pytest.raises(VolumeInUse, match="node-b was faster"):
+        await world.mount("v")
+
+
+class LateDriver(GatedDriver):
+    """Shows for some looks what the filesystem tag was at first."""
+
+    late_looks = 0
+
+    async def get(self, name: str) -> Volume | None:
+        found = await super().get(name)
+        if found is not None and self.late_looks:
+            self.late_looks -= 1
+            return replace(found, filesystem=FilesystemTag())
+        return found
+
+
+async def test_a_filesystem_tag_that_arrives_late_is_waited_for_and_the_data_kept() -> None:
+    world = world_with(driver=LateDriver)
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    formats = world.host.disk(world.device()).formats
+    await world.ledger.forget("v")  # as on another host
+    assert isinstance(world.driver, LateDriver)
+    world.driver.late_looks = 3
+    await world.mount("v", "c2")
+    assert world.host.disk(world.device()).formats == formats
+
+
+async def test_creating_costs_one_look_and_one_creation(world: World) -> None:
+    await world.create("v")
+    assert world.cloud.calls == ["get", "create"]
+
+
+class SlowerDriver(GatedDriver):
+    """Another host creates the volume between the look and the creation."""
+
+    others: VolumeSpec | None = None
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        if self.others is not None:
+            await MemoryDriver(self._cloud, "node-b").create(self.others)
+        return await super().create(spec)
+
+
+async def test_the_volume_of_a_faster_host_is_accepted_if_it_is_what_was_asked_for() -> None:
+    world = world_with(driver=SlowerDriver)
+    assert isinstance(world.driver, SlowerDriver)
+    world.driver.others = VolumeSpec("v", 2**31)
+    await world.create("v")
+    assert world.volume().size_bytes == 2**31
+
+
+async def test_the_volume_of_a_faster_host_that_differs_is_named_as_different() -> None:
+    world = world_with(driver=SlowerDriver)
+    assert isinstance(world.driver, SlowerDriver)
+    world.driver.others = VolumeSpec("v", 2**31)
+    with pytest.raises(VolumeExists, match="size is 2GiB, not 1GiB"):
+        await world.create("v", size="1GiB")
+
+
+class ForgetfulDriver(GatedDriver):
+    """Deletes, but its answer was lost and the call was made again."""
+
+    async def delete(self, volume: Volume) -> None:
+        await super().delete(volume)
+        raise VolumeNotFound("it does not exist")
+
+
+async def test_a_volume_that_is_gone_when_it_is_deleted_is_success() -> None:
+    world = world_with(driver=ForgetfulDriver)
+    await world.create("v")
+    await world.service.remove("v")
+    assert world.cloud.volumes == {}
+    assert world.ledger.get("v") is None

@@ -137,6 +137,11 @@ class WatchedDriver(MemoryDriver):
             self._note_if_used(volume, "detached", [self.node_id])
         await super().detach(volume)
 
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        self._remember()
+        await super().take_from(volume, node_id)
+        self._note_if_used(volume, "taken", [node_id])
+
     async def delete(self, volume: Volume) -> None:
         self._remember()
         await super().delete(volume)  # refuses what is attached, as every cloud does

@@ -32,6 +32,21 @@ class MemoryWalk(Walk):
 
         self.do(move())
 
+    @rule(node=NODES, name=NAMES, lag=st.booleans())
+    def stop_for_good_and_be_succeeded(self, node: str, name: str, lag: bool) -> None:
+        """The cloud proves the machine stopped; it comes back when another may have its volume."""
+
+        async def move() -> None:
+            self.node(node).power_off()
+            self._laboratory.cloud.dead_nodes.add(node)
+            if lag:
+                self._laboratory.lag = Lag(lookups=2)
+            await self.node("b" if node == "a" else "a").run(name)
+            self._laboratory.cloud.dead_nodes.discard(node)
+            await self.node(node).start()
+
+        self.do(move())
+
     @rule(node=NODES)
     def lose_mount_namespace(self, node: str) -> None:
         """What `docker plugin disable -f` and enable do: our mounts are gone, containers go on."""

@@ -89,11 +89,15 @@ class Node:
 
     async def lose_power(self) -> None:
         """Off and on again; what was counted is of another boot."""
+        self.power_off()
+        await self.start()
+
+    def power_off(self) -> None:
+        """Off, until it is started again."""
         self.kill()
         self.ground.lose_power()
         self.containers.clear()
         self._engine = EngineIdentity(next(_NUMBERS), 0)
-        await self.start()
 
     async def lose_state(self) -> None:
         """The state is gone at a start."""

@@ -9,9 +9,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.walks.laboratory import WatchedHost
 from tests.walks.memory_walk import MemoryWalk
 from tests.walks.walk import walk_settings
+from volplug.drivers.memory import MemoryDriver
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
-from volplug.volumes import convergence, ledger, run
-from volplug.volumes.convergence import Decision, Goal, Observed, Record, Step
+from volplug.volumes import convergence, holder_watch, ledger, run
+from volplug.volumes.convergence import Decision, Goal, Observed, Record, Standing, Step
 
 Seed = Callable[[pytest.MonkeyPatch], None]
 
@@ -67,6 +68,19 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
 
 
+def the_living_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the driver does not ask for the proof itself."""
+
+    def standing(*_: object, **__: object) -> Standing:
+        return Standing.DEAD
+
+    async def take_from(driver: MemoryDriver, volume: Volume, node_id: str) -> None:
+        await MemoryDriver(driver._cloud, node_id).detach(volume)
+
+    monkeypatch.setattr(holder_watch, "standing", standing)
+    monkeypatch.setattr(MemoryDriver, "take_from", take_from)
+
+
 @pytest.mark.parametrize(
     ("seed", "finding"),
     [
@@ -75,6 +89,7 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
         (a_set_of_ids, "runs without its mount"),
         (detach_before_unmount, "was detached by .* while used"),
         (old_tags_believed, "was formatted on . with data on it"),
+        (the_living_succeeded, "was taken by . while used on"),
     ],
 )
 def test_a_seeded_fault_is_found(seed: Seed, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:

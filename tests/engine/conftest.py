@@ -17,9 +17,23 @@ from tests.engine.use import everything_left, remove_everything
 from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion, on
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
-from tests.lab.managed import Installation, Volplug
+from tests.lab.managed import Installation, ManagedVolplug, Volplug
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import tail
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if item.get_closest_marker("in_pairs") and not _is_a_pair(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_a_pair(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    chosen = item.callspec.params
+    is_newest = chosen.get("engine_version", DOCKER_26) is DOCKER_26
+    return is_newest == (chosen.get("installation") is ManagedVolplug)
 
 
 @pytest.fixture(scope="module", params=on(DOCKER_20, DOCKER_26))

@@ -15,3 +15,7 @@ EACH_INSTALLATION = pytest.mark.parametrize(
     scope="module",
 )
 MANAGED = pytest.mark.parametrize("installation", [_MANAGED], indirect=True, scope="module")
+
+# Both forms and both versions of the engine, but not each form on each version: for what depends on the one
+# or on the other, and takes minutes.
+IN_PAIRS = pytest.mark.in_pairs

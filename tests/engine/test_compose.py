@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.documented import FILES
-from tests.engine.installations import EACH_INSTALLATION
+from tests.engine.installations import EACH_INSTALLATION, IN_PAIRS
 from tests.engine.use import inspect, run, volumes
 from tests.engine.versions import DOCKER_26, EngineVersion
 from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
@@ -17,6 +17,7 @@ from tests.lab.requirements import ENGINE
 pytestmark = [
     *ENGINE,
     EACH_INSTALLATION,
+    IN_PAIRS,
     pytest.mark.prepare(by=COMPOSE_1.tree),
     pytest.mark.prepare(by=COMPOSE_2.tree),
     pytest.mark.timeout(300),  # every command of Compose takes a second, or several

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.engine.installations import EACH_INSTALLATION
+from tests.engine.installations import EACH_INSTALLATION, IN_PAIRS
 from tests.engine.use import IMAGE, refusal, volumes
 from tests.lab.engine import Engine
 from tests.lab.requirements import ENGINE
 
-pytestmark = [*ENGINE, EACH_INSTALLATION]
+pytestmark = [*ENGINE, EACH_INSTALLATION, IN_PAIRS]
 
 _VALID = "Valid options are allocation, backend, fs, gid, mkfs-opts, mode, mount-opts, profile, size, uid."
 _SIZE_RULE = "Write a number and a unit, such as 10GiB or 512MiB."

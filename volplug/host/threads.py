@@ -49,11 +49,11 @@ class Pool:
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            await _ended(running)
+            await ended(running)
             raise
 
 
-async def _ended(running: asyncio.Future[_T]) -> None:
+async def ended(running: asyncio.Future[_T]) -> None:
     """Wait for a call to end, however often that is cancelled, too."""
     while not running.done():
         with contextlib.suppress(asyncio.CancelledError):

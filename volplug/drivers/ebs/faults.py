@@ -1,0 +1,192 @@
+"""What EC2 refuses, in our words.
+
+The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html; new ones
+come all the time, so an unknown code is a `BackendError` that shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final
+
+from volplug.errors import (
+    BackendDenied,
+    BackendError,
+    BackendUnavailable,
+    ConfigurationError,
+    InvalidOption,
+    InvalidSize,
+    LimitExceeded,
+    UnexpectedState,
+    VolplugError,
+    VolumeInUse,
+    VolumeNotFound,
+)
+
+_SAID_LENGTH: Final = 150
+_CLOCK: Final = "Check this host's clock and its credentials"
+
+THROTTLED: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_SERVER_AT_FAULT: Final = frozenset(
+    {"InternalError", "InternalFailure", "RequestTimeout", "RequestTimeoutException"}
+    | {"ServiceUnavailable", "Unavailable"}
+)
+_CREDENTIALS: Final = MappingProxyType(
+    {
+        "AuthFailure": "Check access key and secret, and that the account may use EC2 in this region",
+        "Blocked": "The account is blocked: ask the support of AWS",
+        "ExpiredToken": "Renew the temporary credentials",
+        "ExpiredTokenException": "Renew the temporary credentials",
+        "IncompleteSignature": _CLOCK,
+        "InvalidAccessKeyId": "Check the access key",
+        "InvalidClientTokenId": "Check the access key; temporary ones need their session token",
+        "InvalidSignatureException": _CLOCK,
+        "MissingAuthenticationToken": "Set access key and secret, or give the instance a role",
+        "OptInRequired": "Enable the region or service for the account",
+        "PendingVerification": "The account is being verified: ask the support of AWS",
+        "RequestExpired": _CLOCK,
+        "SignatureDoesNotMatch": "Check the secret key and this host's clock",
+        "UnrecognizedClientException": "Check the access key",
+    }
+)
+_NOT_ALLOWED: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation", "UnauthorizedOperation"}
+)
+_QUOTAS: Final = MappingProxyType(
+    {
+        "AttachmentLimitExceeded": "Detach a volume here, or use an instance type with more slots",
+        "InsufficientVolumeCapacity": "Try later, another volume type or another zone",
+        "MaxIOPSLimitExceeded": "Delete volumes or ask AWS for a higher quota of IOPS",
+        "ResourceLimitExceeded": "Delete volumes or ask AWS for a higher quota",
+        "TagLimitExceeded": "Put fewer tags on volumes: EC2 takes 50",
+        "VolumeLimitExceeded": "Delete volumes or ask AWS for a higher quota",
+    }
+)
+_USERS_OPTIONS: Final = frozenset(
+    {
+        "EncryptedVolumesNotSupported",
+        "InvalidParameter",
+        "InvalidParameterCombination",
+        "InvalidParameterDependency",
+        "InvalidParameterValue",
+        "MissingParameter",
+        "UnknownParameter",
+        "UnknownVolumeType",
+        "UnsupportedOperation",
+        "VolumeTypeNotAvailableInZone",
+        "VolumeTypeNotAvailableInRegion",
+    }
+)
+_USERS_PREFIXES: Final = ("InvalidKmsKey", "InvalidSnapshot", "InvalidZone", "KMS")
+# "Volume of 5GiB is too small for volume type st1; minimum is 125GiB."
+_SIZE: Final = re.compile(r"\d+ ?GiB is too (small|large)")
+_MISSING_PERMISSION: Final = re.compile(r"not authorized to perform: ([\w:*-]+)")
+_ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
+
+
+class Ec2Refused(Exception):
+    """EC2 answered a call with an error whose meaning depends on who asked.
+
+    Attributes:
+        action: What was called, such as `AttachVolume`.
+        code: EC2's error code, such as `VolumeInUse`.
+        message: EC2's text, complete.
+        was_repeated: Whether the answer is that of a repetition, so that an earlier try of the same call may
+            have had its effect although its answer was lost.
+    """
+
+    def __init__(self, action: str, code: str, message: str = "", *, was_repeated: bool = False) -> None:
+        super().__init__(f"{action}: {code}: {message}")
+        self.action = action
+        self.code = code
+        self.message = message
+        self.was_repeated = was_repeated
+
+
+def is_unavailable(code: str, http_status: int) -> bool:
+    """Tell whether an answer means that EC2 cannot be asked just now, not that it refuses."""
+    return http_status >= 500 or code in THROTTLED or code in _SERVER_AT_FAULT
+
+
+def is_about_credentials(code: str) -> bool:
+    """Tell whether EC2 does not accept who asks."""
+    return code in _CREDENTIALS
+
+
+def is_denied(code: str) -> bool:
+    """Tell whether EC2 refuses whoever asks, whatever he asks of the action."""
+    return code in _CREDENTIALS or code in _NOT_ALLOWED
+
+
+def unavailable(action: str, reason: str) -> BackendUnavailable:
+    """Return the error of a call that got no usable answer."""
+    return BackendUnavailable(f"EC2 did not answer {action}: {_short(reason)}")
+
+
+def translated(refused: Ec2Refused) -> VolplugError:
+    """Return what a refusal means where its code had no meaning of its own for who asked."""
+    code, said = refused.code, f"EC2 refused {refused.action}: {refused.code}: {_short(refused.message)}"
+    if is_denied(code):
+        return _denied(refused)
+    if is_unavailable(code, 0):
+        return unavailable(refused.action, f"{code}: {refused.message}")
+    if code in _QUOTAS:
+        return LimitExceeded(said, _QUOTAS[code])
+    for matches, error in _MEANINGS:
+        if matches(refused):
+            return error(said)
+    return BackendError(said)
+
+
+def _denied(refused: Ec2Refused) -> BackendDenied:
+    said = f"EC2 denied {refused.action}: {refused.code}: {_short(refused.message)}"
+    if refused.code in _CREDENTIALS:
+        return BackendDenied(said, _CREDENTIALS[refused.code])
+    named = _MISSING_PERMISSION.search(refused.message)
+    permission = named.group(1) if named else f"ec2:{refused.action}"
+    decode = "" if named else "; `aws sts decode-authorization-message` explains the log's message"
+    return BackendDenied(said, f"Allow {permission} in the IAM policy of this host{decode}")
+
+
+def _short(message: str) -> str:
+    text = _ENCODED.sub("", message).strip().rstrip(".")
+    return text if len(text) <= _SAID_LENGTH else f"{text[: _SAID_LENGTH - 3]}..."
+
+
+def _is_creation(refused: Ec2Refused) -> bool:
+    return refused.action == "CreateVolume"
+
+
+def _in_use(said: str) -> VolplugError:
+    return VolumeInUse(said)
+
+
+def _unknown_instance(said: str) -> VolplugError:
+    return ConfigurationError(said, "Check that the region is that of this instance")
+
+
+_MEANINGS: Final[tuple[tuple[Callable[[Ec2Refused], bool], Callable[[str], VolplugError]], ...]] = (
+    (lambda refused: refused.code.startswith("InvalidVolume"), VolumeNotFound),
+    (lambda refused: refused.code.startswith("InvalidInstanceID"), _unknown_instance),
+    (lambda refused: refused.code == "VolumeInUse", _in_use),
+    (lambda refused: refused.code in {"IncorrectState", "IncorrectInstanceState"}, UnexpectedState),
+    (lambda refused: _is_creation(refused) and bool(_SIZE.search(refused.message)), InvalidSize),
+    (lambda refused: _is_creation(refused) and refused.code in _USERS_OPTIONS, InvalidOption),
+    (lambda refused: _is_creation(refused) and refused.code.startswith(_USERS_PREFIXES), InvalidOption),
+)

@@ -1,0 +1,121 @@
+"""Which instance this host is, and where.
+
+On Nitro the firmware says which instance it is, in DMI's board asset tag:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
+All else, and on Xen that too, says the instance metadata service, asked with a token only (IMDSv2):
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Final
+
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.errors import ConfigurationError
+from volplug.host.threads import Pool
+
+_INSTANCE_ID: Final = re.compile(r"i-[0-9a-f]{8,}")
+_ASSET_TAG: Final = "devices/virtual/dmi/id/board_asset_tag"
+_TIMEOUT_S: Final = 2.0
+_TOKEN_TTL_S: Final = 60
+_HOP_LIMIT: Final = (
+    "In a container without host networking the service needs HttpPutResponseHopLimit 2 "
+    "(aws ec2 modify-instance-metadata-options)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """This host as EC2 knows it."""
+
+    instance_id: str
+    zone: str
+    region: str
+
+
+class HostIdentity:
+    """Finds out who this host is, once; a failure is asked again the next time.
+
+    Args:
+        settings: Region and zone in them spare the question.
+        pool: Threads to ask in.
+    """
+
+    def __init__(self, settings: EbsSettings, pool: Pool | None = None) -> None:
+        self._settings = settings
+        self._pool = pool or Pool("ebs-identity", 2)
+        self._asking = asyncio.Lock()
+        self.known: Identity | None = None
+
+    async def get(self) -> Identity:
+        """Return who this host is.
+
+        Raises:
+            ConfigurationError: If it is not on EC2, or the metadata service does not answer; says what to do.
+        """
+        async with self._asking:
+            if self.known is None:
+                self.known = await self._pool.blocking(_identify, self._settings)
+            return self.known
+
+    async def region(self) -> str:
+        """Return the region alone, which needs no instance where it is set.
+
+        Raises:
+            ConfigurationError: If it is neither set nor known to the metadata service.
+        """
+        return self._settings.region or (await self.get()).region
+
+
+def _identify(settings: EbsSettings) -> Identity:
+    metadata = _Metadata(settings.imds_endpoint)
+    instance_id = _instance_id_of_firmware(settings) or metadata.read("instance-id")
+    if _INSTANCE_ID.fullmatch(instance_id) is None:
+        raise ConfigurationError(f"the instance metadata service calls this host {instance_id[:40]!r}")
+    zone = settings.availability_zone or metadata.read("placement/availability-zone")
+    return Identity(instance_id, zone, settings.region or metadata.read("placement/region"))
+
+
+def _instance_id_of_firmware(settings: EbsSettings) -> str:
+    try:
+        text = (settings.sys_root / _ASSET_TAG).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+    return text if _INSTANCE_ID.fullmatch(text) else ""
+
+
+class _Metadata:
+    """The metadata service, with one token for some questions."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._token = ""
+
+    def read(self, what: str) -> str:
+        try:
+            if not self._token:
+                ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL_S)}
+                self._token = self._ask("PUT", "/latest/api/token", ttl)
+            token = {"X-aws-ec2-metadata-token": self._token}
+            return self._ask("GET", f"/latest/meta-data/{what}", token)
+        except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+            raise ConfigurationError(
+                f"this host's {what} is not known: the instance metadata service at {self._endpoint} "
+                f"does not say ({error})",
+                f"Run on EC2 with region and availability_zone set, or: {_HOP_LIMIT}",
+            ) from error
+
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
+        request = urllib.request.Request(f"{self._endpoint}{path}", method=method, headers=headers)  # noqa: S310  # the endpoint is a setting
+        # A proxy must never see what the instance's own service says.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+            text = answer.read(4096).decode("ascii", "replace").strip()
+            if not isinstance(text, str) or not text:
+                raise ValueError("an empty answer")
+            return text

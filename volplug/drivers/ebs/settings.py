@@ -1,0 +1,165 @@
+"""Settings of an EBS backend: its table in the configuration file, then the environment.
+
+Understood are the variables of Amazon's own tools and those that REX-Ray's users have. An empty one counts
+as unset: a managed plugin's settable variables are always there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from volplug.drivers.base import BackendConfig
+from volplug.errors import ConfigurationError
+
+# From tags on, only the file can say it.
+_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "region": ("AWS_REGION", "AWS_DEFAULT_REGION", "EBS_REGION"),
+        "endpoint": ("EBS_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"),
+        "profile": ("AWS_PROFILE",),
+        "kms_key_id": ("EBS_KMSKEYID",),
+        "max_retries": ("EBS_MAXRETRIES",),
+    }
+)
+# Keys come as a whole from one place: a token of one beside a key of another would never fit.
+_KEYS: Final[tuple[Mapping[str, str], ...]] = (
+    MappingProxyType(
+        {
+            "access_key": "AWS_ACCESS_KEY_ID",
+            "secret_key": "AWS_SECRET_ACCESS_KEY",
+            "session_token": "AWS_SESSION_TOKEN",
+        }
+    ),
+    MappingProxyType({"access_key": "EBS_ACCESSKEY", "secret_key": "EBS_SECRETKEY"}),
+)
+_KEY_NAMES: Final = ("access_key", "secret_key", "session_token")
+_RESERVED_PREFIXES: Final = ("aws:", "volplug:")
+
+
+class EbsSettings(BaseModel):
+    """Settings of a `[backends.NAME]` table with `driver = "ebs"`; empty means unset.
+
+    Attributes:
+        region: Region of the volumes; by default that of this instance.
+        availability_zone: Zone of new volumes; by default that of this instance.
+        endpoint: URL of EC2's API, where it is not Amazon's own for the region.
+        access_key: Id of an access key; without one the SDK's own chain finds credentials, such as the
+            instance's role.
+        secret_key: Its secret.
+        session_token: Of temporary keys.
+        profile: Section of the SDK's own configuration and credentials files.
+        kms_key_id: Volumes are encrypted with this key unless `-o encrypted=false` is given.
+        max_retries: How often a call that is throttled or lost is repeated, within its time.
+        force_detach: Whether a volume may be detached by force from a stopped instance that does not let go.
+        tags: Put on every volume that is created.
+        sys_root: Where sysfs is mounted (for tests).
+        dev_root: Where device nodes lie (for tests).
+        imds_endpoint: URL of the instance metadata service (for tests).
+        nvme_model: How EBS devices call their model (for tests).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    region: str = ""
+    availability_zone: str = ""
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: str = Field(default="", repr=False)
+    session_token: str = Field(default="", repr=False)
+    profile: str = ""
+    kms_key_id: str = ""
+    max_retries: int = Field(default=8, ge=0, le=50)
+    force_detach: bool = False
+    tags: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+    sys_root: Path = Path("/sys")
+    dev_root: Path = Path("/dev")
+    imds_endpoint: str = "http://169.254.169.254"
+    nvme_model: str = "Amazon Elastic Block Store"
+
+    @field_validator("tags")
+    @classmethod
+    def _check_tags(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
+        for key, value in tags.items():
+            check_user_tag(key, value)
+        return MappingProxyType(dict(tags))
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> EbsSettings:
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("access_key and secret_key are needed together")
+        return self
+
+
+def check_user_tag(key: str, value: str) -> None:
+    """Check a tag that a user wants on volumes against what EC2 accepts and what volplug keeps for itself.
+
+    Limits: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    if not 1 <= len(key) <= 128:
+        raise ValueError(f"tag {key[:40]!r}: a key has 1 to 128 characters")
+    if len(value) > 256:
+        raise ValueError(f"tag {key[:40]!r}: a value has at most 256 characters")
+    if key.lower().startswith(_RESERVED_PREFIXES):
+        raise ValueError(f"tag {key[:40]!r}: keys with {' or '.join(_RESERVED_PREFIXES)} are reserved")
+
+
+def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> EbsSettings:
+    """Return the settings of a backend: its table wins over the environment.
+
+    Args:
+        config: What the driver is built from.
+        environment: By default this process's.
+
+    Raises:
+        ConfigurationError: Naming the setting that is wrong and why.
+    """
+    variables = os.environ if environment is None else environment
+    table = {key: value for key, value in config.settings.items() if value != ""}
+    found = {**_from_environment(variables), **table}
+    if not any(key in table for key in _KEY_NAMES):
+        found |= _keys(variables)
+    try:
+        return EbsSettings.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("backends", config.name, *first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{where}: {said}") from None  # the original shows values: secrets
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    found = {
+        setting: next((variables[name] for name in names if variables.get(name)), "")
+        for setting, names in _VARIABLES.items()
+    }
+    return {setting: value for setting, value in found.items() if value}
+
+
+def _keys(variables: Mapping[str, str]) -> dict[str, str]:
+    for names in _KEYS:
+        found = {setting: _secret(name, variables) for setting, name in names.items()}
+        if found["access_key"] or found["secret_key"]:
+            return found
+    return {}
+
+
+def _secret(name: str, variables: Mapping[str, str]) -> str:
+    """Return the value of a variable, or what the file holds that its companion `NAME_FILE` names."""
+    if value := variables.get(name, ""):
+        return value
+    path = variables.get(f"{name}_FILE", "")
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}_FILE names {path}, which cannot be read: {error}") from error

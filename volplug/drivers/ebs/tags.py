@@ -1,0 +1,232 @@
+"""What volplug writes on a volume, and how it reads one. Pure.
+
+Tags are all that volplug knows of a volume beside what EC2 says itself, so what is written must be read, by
+every later version too. EC2 takes 50 tags with keys of 128 and values of 256 characters:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from volplug.errors import InvalidOption, UnexpectedState, Unsupported
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+
+CLUSTER: Final = "volplug:cluster"
+NAME: Final = "volplug:name"
+FS: Final = "volplug:fs"
+FS_UUID: Final = "volplug:fs-uuid"
+SUBPATH: Final = "volplug:subpath"
+SPEC: Final = "volplug:spec"
+VERSION: Final = "volplug:version"
+DISPLAY_NAME: Final = "Name"
+
+MAX_TAGS: Final = 50
+MAX_VALUE_LENGTH: Final = 256
+# Of what is written here, not of the program: hosts with different programs send the same request.
+FORMAT_VERSION: Final = "1"
+_DEFAULT_SUBPATH: Final = "data"
+# Permits nothing: neither mkfs nor a mount.
+_UNKNOWN_CONTENTS: Final = FilesystemTag(FilesystemPhase.FORMATTED, "unknown")
+
+
+class _Spec(BaseModel):
+    """A spec as it stands in the tag; the name has a tag of its own."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    size: int
+    fs: str
+    mkfs: list[str] = []
+    mount: list[str] = []
+    uid: int
+    gid: int
+    mode: int
+    profile: str
+    options: dict[str, str] = {}
+
+
+def tags_of(
+    spec: VolumeSpec,
+    cluster: str,
+    user_tags: Mapping[str, str],
+    filesystem: FilesystemTag | None = None,
+    subpath: str = _DEFAULT_SUBPATH,
+) -> list[dict[str, str]]:
+    """Return the tags of a new volume, sorted, so that every host sends the same.
+
+    Args:
+        spec: What the volume is asked to be.
+        cluster: Name shared by the hosts that share volumes.
+        user_tags: What users want on it, checked already; they may choose another `Name`.
+        filesystem: What is on it; None for a blank volume.
+        subpath: Directory inside the filesystem that containers see.
+
+    Raises:
+        InvalidOption: If these are more tags than EC2 takes.
+        Unsupported: If a volume that is not blank would be called blank, which permits mkfs.
+    """
+    contents = filesystem or FilesystemTag()
+    not_blank = {"snapshot-id", "volume-id"} & dict(spec.driver_options).keys()
+    if not_blank and contents.phase is not FilesystemPhase.FORMATTED:
+        raise Unsupported(f"what a volume with option {min(not_blank)!r} holds has to be known")
+    tags = {
+        DISPLAY_NAME: spec.name,
+        **user_tags,
+        CLUSTER: cluster,
+        NAME: spec.name,
+        SUBPATH: subpath,
+        VERSION: FORMAT_VERSION,
+        FS: contents.to_text(),
+        FS_UUID: contents.uuid,
+        **_spec_tags(spec),
+    }
+    if len(tags) > MAX_TAGS:
+        raise InvalidOption(
+            f"the volume would have {len(tags)} tags, but EC2 takes {MAX_TAGS}",
+            "Give fewer or shorter options",
+        )
+    return as_list(tags)
+
+
+def fs_tags(tag: FilesystemTag) -> list[dict[str, str]]:
+    """Return the tags that record what is on a volume; they belong into one CreateTags."""
+    return as_list({FS: tag.to_text(), FS_UUID: tag.uuid})
+
+
+def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as EC2's calls want them, sorted."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def as_mapping(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a description as EC2 answers it."""
+    return {tag["Key"]: tag.get("Value", "") for tag in description.get("Tags", ())}
+
+
+def read_volume(description: Mapping[str, Any], backend: str) -> Volume:
+    """Return the volume that one item of a DescribeVolumes answer, or the answer of CreateVolume, describes.
+
+    A volume whose tags cannot be read is in state ERROR and says why: it must not hide all others of a list.
+
+    Args:
+        description: EC2's item.
+        backend: Name of the configured backend.
+    """
+    tags = as_mapping(description)
+    volume_id = str(description["VolumeId"])
+    size_bytes = int(description.get("Size", 0)) * GIB
+    state, holder, detail = _state(description)
+    name = tags.get(NAME, "")
+    try:
+        spec = _read_spec(name, tags)
+        filesystem = _read_filesystem(tags)
+    except UnexpectedState as error:
+        state, detail = VolumeState.ERROR, error.cause
+        spec, filesystem = VolumeSpec(name or volume_id, size_bytes), _UNKNOWN_CONTENTS
+    created = description.get("CreateTime")
+    return Volume(
+        name=name or volume_id,
+        volume_id=volume_id,
+        backend=backend,
+        size_bytes=size_bytes,
+        state=state,
+        spec=spec,
+        filesystem=filesystem,
+        subpath=tags.get(SUBPATH, _DEFAULT_SUBPATH),
+        created_at=created if isinstance(created, datetime) else None,
+        holder=holder,
+        detail=detail,
+    )
+
+
+def _state(description: Mapping[str, Any]) -> tuple[VolumeState, str | None, str]:
+    """Return state, holder and what is wrong.
+
+    Attachments count more than the volume's own state, which EC2 may change a moment earlier or later.
+    """
+    state = str(description.get("State", ""))
+    attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
+    if len(attachments) > 1 or description.get("MultiAttachEnabled"):
+        return (
+            VolumeState.ERROR,
+            None,
+            "it can be attached to several instances at once, which is not supported",
+        )
+    if state in {"deleting", "deleted"}:
+        return VolumeState.DELETING, None, ""
+    if state == "error":
+        return VolumeState.ERROR, None, _failed(description)
+    if attachments:
+        leaving = attachments[0].get("State") == "detaching"
+        holder = str(attachments[0].get("InstanceId", "")) or None
+        return (VolumeState.DETACHING if leaving else VolumeState.IN_USE), holder, ""
+    if state in {"creating", "available"}:
+        return VolumeState.AVAILABLE, None, ""
+    if state == "in-use":
+        return VolumeState.DETACHING, None, ""
+    return VolumeState.ERROR, None, f"EC2 calls its state {state!r}"
+
+
+def _failed(description: Mapping[str, Any]) -> str:
+    if key := description.get("KmsKeyId"):
+        return f"EC2 could not create it, most often because it may not use the KMS key {key}"
+    return "EC2 could not create it"
+
+
+def _spec_tags(spec: VolumeSpec) -> dict[str, str]:
+    text = _Spec(
+        size=spec.size_bytes,
+        fs=spec.fs_type,
+        mkfs=list(spec.mkfs_options),
+        mount=list(spec.mount_options),
+        uid=spec.uid,
+        gid=spec.gid,
+        mode=spec.mode,
+        profile=spec.profile,
+        options=dict(spec.driver_options),
+    ).model_dump(exclude_defaults=True)
+    # No value may begin or end with a space; outside of strings there is none.
+    packed = json.dumps(text, separators=(",", ":"), sort_keys=True).replace(" ", "\\u0020")
+    pieces = [packed[at : at + MAX_VALUE_LENGTH] for at in range(0, len(packed), MAX_VALUE_LENGTH)]
+    return {_spec_key(number): piece for number, piece in enumerate(pieces)}
+
+
+def _spec_key(number: int) -> str:
+    return f"{SPEC}.{number}" if number else SPEC
+
+
+def _read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
+    if not name:
+        raise UnexpectedState(f"its tag {NAME} is missing")
+    pieces: list[str] = []
+    while (piece := tags.get(_spec_key(len(pieces)))) is not None:
+        pieces.append(piece)
+    try:
+        read = _Spec.model_validate_json("".join(pieces))
+    except ValidationError as error:
+        raise UnexpectedState(f"its tag {SPEC} cannot be read ({error.error_count()} errors)") from error
+    return VolumeSpec(
+        name=name,
+        size_bytes=read.size,
+        fs_type=read.fs,
+        mkfs_options=tuple(read.mkfs),
+        mount_options=tuple(read.mount),
+        uid=read.uid,
+        gid=read.gid,
+        mode=read.mode,
+        profile=read.profile,
+        driver_options=tuple(sorted(read.options.items())),
+    )
+
+
+def _read_filesystem(tags: Mapping[str, str]) -> FilesystemTag:
+    if FS not in tags:
+        raise UnexpectedState(f"its tag {FS} is missing")
+    return FilesystemTag.from_text(tags[FS], tags.get(FS_UUID, ""))

@@ -63,11 +63,11 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "encrypted": "true|false",
         "iops": "3000",
         "kms-key-id": "KEY",
-        "snapshot-id": "snap-...",
+        "snapshot-id": "snap-ID",
         "tags": "'team=web,stage=test'",
         "throughput": "125",
         "type": "|".join(TYPES),
-        "volume-id": "vol-...",
+        "volume-id": "vol-ID",
     }
 )
 OPTION_ALIASES: Final[Mapping[str, str]] = MappingProxyType(

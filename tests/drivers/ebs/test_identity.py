@@ -1,0 +1,101 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.answering import Asked, Reply, Server, answering, metadata_of
+from volplug.drivers.ebs.identity import HostIdentity, Identity
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.errors import ConfigurationError
+
+INSTANCE = "i-0123456789abcdef0"
+
+
+@pytest.fixture
+def metadata() -> Iterator[Server]:
+    known = metadata_of(
+        instance_id=INSTANCE, placement__availability_zone="eu-central-1b", placement__region="eu-central-1"
+    )
+    with answering(known) as server:
+        yield server
+
+
+def settings_of(sys_root: Path, **values: str) -> EbsSettings:
+    return EbsSettings.model_validate({"sys_root": sys_root, **values})
+
+
+def write_asset_tag(sys_root: Path, text: str) -> None:
+    directory = sys_root / "devices" / "virtual" / "dmi" / "id"
+    directory.mkdir(parents=True)
+    (directory / "board_asset_tag").write_text(text)
+
+
+async def test_on_xen_the_metadata_service_says_it_all(metadata: Server, tmp_path: Path) -> None:
+    host = HostIdentity(settings_of(tmp_path, imds_endpoint=metadata.url))
+    assert await host.get() == Identity(INSTANCE, "eu-central-1b", "eu-central-1")
+    assert host.known == await host.get()
+    assert [asked.method for asked in metadata.asked] == ["PUT", "GET", "GET", "GET"]
+
+
+async def test_on_nitro_the_firmware_says_who_and_settings_say_where(tmp_path: Path) -> None:
+    write_asset_tag(tmp_path, f"{INSTANCE}\n")
+    settings = settings_of(
+        tmp_path, region="eu-central-1", availability_zone="eu-central-1a", imds_endpoint="http://127.0.0.1:1"
+    )
+    assert await HostIdentity(settings).get() == Identity(INSTANCE, "eu-central-1a", "eu-central-1")
+
+
+@pytest.mark.parametrize("tag", ["Not Specified", "", "i-xyz", "vol-0123456789abcdef0"])
+async def test_an_asset_tag_that_is_no_instance_is_not_believed(
+    metadata: Server, tmp_path: Path, tag: str
+) -> None:
+    write_asset_tag(tmp_path, tag)
+    found = await HostIdentity(settings_of(tmp_path, imds_endpoint=metadata.url)).get()
+    assert found.instance_id == INSTANCE
+
+
+async def test_many_who_ask_at_once_ask_once(metadata: Server, tmp_path: Path) -> None:
+    host = HostIdentity(settings_of(tmp_path, imds_endpoint=metadata.url))
+    answers = await asyncio.gather(*(host.get() for _ in range(20)))
+    assert len(set(answers)) == 1
+    assert len(metadata.asked) == 4
+
+
+async def test_the_region_alone_needs_no_instance_where_it_is_set(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, region="eu-central-1", imds_endpoint="http://127.0.0.1:1")
+    assert await HostIdentity(settings).region() == "eu-central-1"
+
+
+async def test_outside_of_ec2_the_error_says_what_to_set(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, imds_endpoint="http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError) as wrong:
+        await HostIdentity(settings).get()
+    assert wrong.value.cause.startswith(
+        "this host's instance-id is not known: the instance metadata service at http://127.0.0.1:1 does not"
+    )
+    assert "HttpPutResponseHopLimit 2" in wrong.value.remedy
+
+
+async def test_a_failure_is_asked_again_the_next_time(tmp_path: Path) -> None:
+    replies = iter([Reply("", 500)])
+    known = metadata_of(
+        instance_id=INSTANCE, placement__availability_zone="eu-central-1b", placement__region="eu-central-1"
+    )
+
+    def fails_first(asked: Asked) -> Reply:
+        return next(replies, None) or known(asked)
+
+    with answering(fails_first) as server:
+        host = HostIdentity(settings_of(tmp_path, imds_endpoint=server.url))
+        with pytest.raises(ConfigurationError):
+            await host.get()
+        assert host.known is None
+        assert (await host.get()).instance_id == INSTANCE
+
+
+async def test_who_claims_to_be_the_service_and_is_not_is_not_believed(tmp_path: Path) -> None:
+    with answering(lambda _: Reply("<html>Please log in</html>")) as portal:
+        host = HostIdentity(settings_of(tmp_path, imds_endpoint=portal.url))
+        with pytest.raises(ConfigurationError, match="calls this host '<html>Please log in</html>'"):
+            await host.get()

@@ -1,0 +1,220 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volplug.drivers.ebs.tags import fs_tags, read_volume, tags_of
+from volplug.errors import InvalidOption, Unsupported
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+
+VOLUME_ID = "vol-0123456789abcdef0"
+INSTANCE = "i-0123456789abcdef0"
+UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
+CREATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SPEC = VolumeSpec("todolist", 10 * GIB, mkfs_options=("-m", "0"), driver_options=(("type", "gp3"),))
+PERMITS_MKFS = {FilesystemPhase.PENDING, FilesystemPhase.FORMATTING}
+
+_words = st.text(st.characters(codec="utf-8"), max_size=40)
+_specs = st.builds(
+    VolumeSpec,
+    name=st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", fullmatch=True),
+    size_bytes=st.integers(1, 65_536).map(lambda size_gib: size_gib * GIB),
+    fs_type=st.sampled_from(["ext4", "xfs", "btrfs"]),
+    mkfs_options=st.lists(_words, max_size=6).map(tuple),
+    mount_options=st.lists(_words, max_size=6).map(tuple),
+    uid=st.integers(0, 2**32 - 2),
+    gid=st.integers(0, 2**32 - 2),
+    mode=st.integers(0, 0o7777),
+    profile=_words.filter(bool),
+    driver_options=st.dictionaries(st.sampled_from(["iops", "tags", "type"]), _words).map(
+        lambda chosen: tuple(sorted(chosen.items()))
+    ),
+)
+_contents = st.builds(
+    FilesystemTag,
+    st.just(FilesystemPhase.FORMATTED) | st.just(FilesystemPhase.FORMATTING),
+    st.sampled_from(["ext4", "xfs", "btrfs"]),
+    st.uuids().map(str),
+) | st.just(FilesystemTag())
+
+
+def described(tags: list[dict[str, str]] | None = None, **changes: object) -> dict[str, Any]:
+    """An item of a DescribeVolumes answer, as boto3 returns it."""
+    return {
+        "VolumeId": VOLUME_ID,
+        "Size": 10,
+        "State": "available",
+        "Attachments": [],
+        "CreateTime": CREATED,
+        "Tags": tags_of(SPEC, "prod", {}) if tags is None else tags,
+    } | changes
+
+
+def attached(state: str, instance_id: str = INSTANCE) -> dict[str, str]:
+    return {"State": state, "InstanceId": instance_id, "VolumeId": VOLUME_ID, "Device": "/dev/sdf"}
+
+
+def changed(**values: str | None) -> list[dict[str, str]]:
+    """The tags of the volume with some of volplug's changed; None takes one away; `_` stands for `-`."""
+    tags = {tag["Key"]: tag["Value"] for tag in tags_of(SPEC, "prod", {})}
+    new = {f"volplug:{key.replace('_', '-')}": value for key, value in values.items()}
+    return [{"Key": key, "Value": value} for key, value in (tags | new).items() if value is not None]
+
+
+@settings(deadline=None)
+@given(_specs, _contents, st.sampled_from(["data", "", "some/where"]))
+def test_what_is_written_is_read_and_ec2_takes_it(
+    spec: VolumeSpec, contents: FilesystemTag, subpath: str
+) -> None:
+    tags = tags_of(spec, "prod", {"team": "web"}, contents, subpath)
+    assert all(len(tag["Key"]) <= 128 and len(tag["Value"]) <= 256 for tag in tags)
+    assert all(tag["Value"] == tag["Value"].strip() for tag in tags)
+    volume = read_volume(described(tags, Size=spec.size_bytes // GIB), "cloud")
+    assert volume == Volume(
+        name=spec.name,
+        volume_id=VOLUME_ID,
+        backend="cloud",
+        size_bytes=spec.size_bytes,
+        state=VolumeState.AVAILABLE,
+        spec=spec,
+        filesystem=contents,
+        subpath=subpath,
+        created_at=CREATED,
+    )
+
+
+def test_tags_of_a_new_volume() -> None:
+    """Pinned: volumes that exist have to stay readable, and hosts of different versions ask for the same."""
+    spec = '{"fs":"ext4","gid":0,"mkfs":["-m","0"],"mode":493,"options":{"type":"gp3"},"profile":"default",'
+    assert {tag["Key"]: tag["Value"] for tag in tags_of(SPEC, "prod", {"team": "web"})} == {
+        "Name": "todolist",
+        "team": "web",
+        "volplug:cluster": "prod",
+        "volplug:fs": "pending",
+        "volplug:fs-uuid": "",
+        "volplug:name": "todolist",
+        "volplug:spec": spec + '"size":10737418240,"uid":0}',
+        "volplug:subpath": "data",
+        "volplug:version": "1",
+    }
+
+
+def test_tags_are_sorted_so_that_every_host_sends_the_same() -> None:
+    one = tags_of(SPEC, "prod", {"b": "1", "a": "2"})
+    assert one == tags_of(SPEC, "prod", {"a": "2", "b": "1"})
+    assert [tag["Key"] for tag in one] == sorted(tag["Key"] for tag in one)
+
+
+def test_users_may_choose_another_display_name_but_none_of_volplugs_tags() -> None:
+    tags = tags_of(SPEC, "prod", {"Name": "shown", "volplug:name": "other"})
+    assert {"Key": "Name", "Value": "shown"} in tags
+    assert {"Key": "volplug:name", "Value": "todolist"} in tags
+
+
+def test_more_tags_than_ec2_takes_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="would have 54 tags, but EC2 takes 50"):
+        tags_of(SPEC, "prod", {f"k{number}": "" for number in range(46)})
+
+
+@pytest.mark.parametrize("option", [("snapshot-id", "snap-01234567"), ("volume-id", VOLUME_ID)])
+@pytest.mark.parametrize(
+    "contents", [None, FilesystemTag(), FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)]
+)
+def test_a_volume_that_is_not_blank_is_never_called_so(
+    option: tuple[str, str], contents: FilesystemTag | None
+) -> None:
+    with pytest.raises(Unsupported):
+        tags_of(replace(SPEC, driver_options=(option,)), "prod", {}, contents)
+
+
+@settings(deadline=None)
+@given(_contents)
+def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -> None:
+    tags = {tag["Key"]: tag["Value"] for tag in fs_tags(contents)}
+    assert tags == {"volplug:fs": contents.to_text(), "volplug:fs-uuid": contents.uuid}
+
+
+@pytest.mark.parametrize(
+    ("description", "state", "holder"),
+    [
+        ({"State": "creating"}, VolumeState.AVAILABLE, None),
+        ({"State": "available"}, VolumeState.AVAILABLE, None),
+        ({"State": "available", "Attachments": [attached("detached")]}, VolumeState.AVAILABLE, None),
+        ({"State": "in-use", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "in-use", "Attachments": [attached("attached")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "in-use", "Attachments": [attached("busy")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "in-use", "Attachments": [attached("detaching")]}, VolumeState.DETACHING, INSTANCE),
+        # The two change at different moments.
+        ({"State": "available", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "available", "Attachments": [attached("detaching")]}, VolumeState.DETACHING, INSTANCE),
+        ({"State": "in-use", "Attachments": []}, VolumeState.DETACHING, None),
+        ({"State": "deleting"}, VolumeState.DELETING, None),
+        ({"State": "deleted"}, VolumeState.DELETING, None),
+    ],
+)
+def test_states_are_said_in_our_words(
+    description: dict[str, Any], state: VolumeState, holder: str | None
+) -> None:
+    volume = read_volume(described(**description), "cloud")
+    assert (volume.state, volume.holder, volume.detail) == (state, holder, "")
+
+
+@pytest.mark.parametrize(
+    ("description", "detail"),
+    [
+        ({"State": "error"}, "EC2 could not create it"),
+        (
+            {"State": "error", "KmsKeyId": "arn:k"},
+            "EC2 could not create it, most often because it may not use the KMS key arn:k",
+        ),
+        ({"State": "sleeping"}, "EC2 calls its state 'sleeping'"),
+        (
+            {"MultiAttachEnabled": True},
+            "it can be attached to several instances at once, which is not supported",
+        ),
+        (
+            {"State": "in-use", "Attachments": [attached("attached"), attached("attached", "i-2")]},
+            "it can be attached to several instances at once, which is not supported",
+        ),
+    ],
+)
+def test_a_volume_in_error_says_why(description: dict[str, Any], detail: str) -> None:
+    volume = read_volume(described(**description), "cloud")
+    assert (volume.name, volume.state, volume.detail) == ("todolist", VolumeState.ERROR, detail)
+
+
+@pytest.mark.parametrize(
+    ("tags", "name", "detail"),
+    [
+        ([], VOLUME_ID, "its tag volplug:name is missing"),
+        (changed(name=None), VOLUME_ID, "its tag volplug:name is missing"),
+        (changed(spec=None), "todolist", "its tag volplug:spec cannot be read (1 errors)"),
+        (changed(spec="{"), "todolist", "its tag volplug:spec cannot be read (1 errors)"),
+        (changed(spec='{"fs":"ext4"}'), "todolist", "its tag volplug:spec cannot be read (5 errors)"),
+        (changed(fs=None), "todolist", "its tag volplug:fs is missing"),
+        (changed(fs=""), "todolist", "its filesystem tag '' cannot be read"),
+        (changed(fs="formatting:ext4"), "todolist", "its filesystem tag 'formatting:ext4' cannot be read"),
+    ],
+)
+def test_a_volume_that_cannot_be_read_says_so_and_permits_nothing(
+    tags: list[dict[str, str]], name: str, detail: str
+) -> None:
+    volume = read_volume(described(tags), "cloud")
+    assert (volume.name, volume.volume_id, volume.detail) == (name, VOLUME_ID, detail)
+    assert volume.state is VolumeState.ERROR
+    assert volume.filesystem.phase not in PERMITS_MKFS
+
+
+def test_what_a_later_version_writes_beside_is_left_alone() -> None:
+    tags = {tag["Key"]: tag["Value"] for tag in changed()}
+    spec = json.loads(tags["volplug:spec"]) | {"later": 1}
+    assert read_volume(described(changed(spec=json.dumps(spec), later="x")), "cloud").spec == SPEC
+
+
+def test_a_volume_from_before_the_tag_of_its_directory_has_the_usual_one() -> None:
+    assert read_volume(described(changed(subpath=None)), "cloud").subpath == "data"

@@ -73,7 +73,7 @@ class Tries:
         """
         with self._lock:
             self._under_way = False
-            self.last = reason
+            self.last = reason.rstrip(".")
             if self._given_up:
                 raise GivenUp
 

@@ -1,0 +1,377 @@
+"""Calls to EC2, over real connections to a server that throttles, fails, hangs up and waits."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
+from volplug.drivers.ebs.client import Ec2
+from volplug.drivers.ebs.faults import Ec2Refused
+from volplug.drivers.ebs.identity import HostIdentity
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.tries import GivenUp, Tries
+from volplug.errors import BackendDenied, BackendError, BackendUnavailable, ConfigurationError
+
+pytestmark = pytest.mark.ebs
+
+NOWHERE = "http://127.0.0.1:1"
+DONE = Reply("<Response><status>attached</status></Response>")
+THROTTLED = refusal("RequestLimitExceeded", "Request limit exceeded.", 503)
+BROKEN = refusal("InternalError", "An internal error has occurred", 500)
+PROXY = Reply("<!doctype html><title>502 Bad Gateway</title>", 502)
+IN_USE = refusal("VolumeInUse", "vol-1 is already attached to an instance")
+ATTACHING = {"VolumeId": "vol-1", "InstanceId": "i-1", "Device": "/dev/sdf"}
+Serve = Callable[[Callable[[Asked], Reply]], Server]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    with ExitStack() as stack:
+        yield lambda answer: stack.enter_context(answering(answer))
+
+
+def replies(*given: Reply) -> Callable[[Asked], Reply]:
+    """Answer one after the other, and the last one for ever."""
+    left = list(given)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def ec2_of(url: str, *, budget_s: float = 60, keys: bool = True, **values: object) -> Ec2:
+    known = {"endpoint": url, "region": "eu-central-1", "imds_endpoint": NOWHERE, "max_retries": 1}
+    if keys:
+        known |= {"access_key": "AKIA1", "secret_key": "x"}
+    settings = EbsSettings.model_validate(known | values)
+    return Ec2(settings, HostIdentity(settings), budget_s=budget_s)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # what threads of the server bring about
+        await asyncio.sleep(0.005)
+
+
+async def test_an_answer_is_returned(serve: Serve) -> None:
+    server = serve(replies(DONE))
+    answer = await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert answer["State"] == "attached"
+    (asked,) = server.asked
+    assert asked.form | {"Action": "AttachVolume"} | ATTACHING == asked.form
+
+
+@pytest.mark.parametrize("trouble", [THROTTLED, BROKEN, PROXY, CLOSED])
+async def test_a_passing_trouble_is_not_seen(serve: Serve, trouble: Reply) -> None:
+    server = serve(replies(trouble, DONE))
+    assert (await ec2_of(server.url).call("AttachVolume", **ATTACHING))["State"] == "attached"
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (THROTTLED, "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded"),
+        (BROKEN, "EC2 did not answer AttachVolume: InternalError: An internal error has occurred"),
+        (PROXY, "EC2 did not answer AttachVolume: 502: Bad Gateway"),
+        (CLOSED, "EC2 did not answer AttachVolume: Connection was closed before"),
+        (Reply("not XML"), "EC2 did not answer AttachVolume: its answer cannot be read"),
+    ],
+)
+async def test_a_trouble_that_stays_is_unavailable_after_all_tries(
+    serve: Serve, trouble: Reply, said: str
+) -> None:
+    server = serve(replies(trouble))
+    with pytest.raises(BackendUnavailable) as wrong:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert wrong.value.cause.startswith(said)
+    assert len(str(wrong.value)) <= 300
+    assert len(server.asked) == (1 if trouble.body == "not XML" else 2)
+
+
+async def test_where_nobody_listens_ec2_is_unavailable() -> None:
+    with pytest.raises(BackendUnavailable, match="Could not connect to the endpoint"):
+        await ec2_of(NOWHERE).call("DescribeVolumes")
+
+
+async def test_a_refusal_is_for_the_caller_and_not_repeated(serve: Serve) -> None:
+    server = serve(replies(IN_USE))
+    with pytest.raises(Ec2Refused) as refused:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    said = refused.value
+    assert (said.action, said.code, said.was_repeated) == ("AttachVolume", "VolumeInUse", False)
+    assert said.message == "vol-1 is already attached to an instance"
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("trouble", [THROTTLED, BROKEN, PROXY, CLOSED])
+async def test_a_refusal_of_a_repetition_says_that_an_earlier_try_may_have_done_it(
+    serve: Serve, trouble: Reply
+) -> None:
+    server = serve(replies(trouble, IN_USE))
+    with pytest.raises(Ec2Refused) as refused:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert (refused.value.code, refused.value.was_repeated) == ("VolumeInUse", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "remedy"),
+    [
+        ("UnauthorizedOperation", 403, "Allow ec2:AttachVolume in the IAM policy of this host"),
+        ("AuthFailure", 401, "Check access key and secret"),
+        ("InvalidClientTokenId", 403, "Check the access key"),
+        ("ExpiredToken", 400, "Renew the temporary credentials"),
+        ("RequestExpired", 400, "Check this host's clock"),
+    ],
+)
+async def test_a_denial_is_no_outage_and_says_what_is_missing(
+    serve: Serve, code: str, status: int, remedy: str
+) -> None:
+    server = serve(replies(refusal(code, "You may not", status)))
+    with pytest.raises(BackendDenied) as denied:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert denied.value.cause == f"EC2 denied AttachVolume: {code}: You may not"
+    assert denied.value.remedy.startswith(remedy)
+    assert len(server.asked) == 1
+
+
+async def test_credentials_that_come_later_are_found(serve: Serve, tmp_path: Path) -> None:
+    server = serve(replies(DONE))
+    ec2 = ec2_of(server.url, keys=False)
+    with pytest.raises(BackendDenied) as denied:
+        await ec2.call("AttachVolume", **ATTACHING)
+    assert denied.value.cause == "there are no credentials for AttachVolume: Unable to locate credentials"
+    assert "Give the instance a role" in denied.value.remedy
+    assert server.asked == []
+    (tmp_path / "aws-credentials").write_text(
+        "[default]\naws_access_key_id = AKIA2\naws_secret_access_key = x\n"
+    )
+    await ec2.call("AttachVolume", **ATTACHING)
+    assert "Credential=AKIA2/" in server.asked[0].headers["authorization"]
+
+
+async def test_keys_that_are_not_accepted_are_read_again(serve: Serve, tmp_path: Path) -> None:
+    def accepts_the_new(asked: Asked) -> Reply:
+        return DONE if "AKIA3" in asked.headers["authorization"] else refusal("InvalidClientTokenId")
+
+    def write(key: str) -> None:
+        (tmp_path / "aws-credentials").write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n"
+        )
+
+    write("AKIA2")
+    ec2 = ec2_of(serve(accepts_the_new).url, keys=False)
+    with pytest.raises(BackendDenied):
+        await ec2.call("AttachVolume", **ATTACHING)
+    write("AKIA3")
+    assert (await ec2.call("AttachVolume", **ATTACHING))["State"] == "attached"
+
+
+async def test_without_keys_the_instances_role_is_used_in_its_region(serve: Serve) -> None:
+    role = (
+        '{"Code": "Success", "AccessKeyId": "ASIA1", "SecretAccessKey": "x", "Token": "session-1", '
+        '"Expiration": "2099-01-01T00:00:00Z"}'
+    )
+    metadata = serve(
+        metadata_of(
+            instance_id="i-0123456789abcdef0",
+            placement__availability_zone="us-west-2a",
+            placement__region="us-west-2",
+            iam__security_credentials__="volplug",
+            iam__security_credentials__volplug=role,
+        )
+    )
+    server = serve(replies(DONE))
+    await ec2_of(server.url, keys=False, region="", imds_endpoint=metadata.url).call(
+        "AttachVolume", **ATTACHING
+    )
+    headers = server.asked[0].headers
+    assert "Credential=ASIA1/" in headers["authorization"]
+    assert "/us-west-2/ec2/" in headers["authorization"]
+    assert headers["x-amz-security-token"] == "session-1"
+
+
+async def test_variables_that_are_empty_count_as_unset(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "")
+    for name in ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_REGION"):
+        monkeypatch.setenv(name, "")
+    server = serve(replies(DONE))
+    await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert len(server.asked) == 1
+
+
+async def test_a_profile_of_the_sdk_that_does_not_exist_is_an_error_of_the_settings(serve: Serve) -> None:
+    server = serve(replies(DONE))
+    with pytest.raises(ConfigurationError, match=r"The config profile \(ops\) could not be found"):
+        await ec2_of(server.url, keys=False, profile="ops").call("AttachVolume", **ATTACHING)
+
+
+async def test_what_the_sdk_cannot_send_is_an_error_of_its_own(serve: Serve) -> None:
+    server = serve(replies(DONE))
+    with pytest.raises(BackendError, match="the SDK cannot call AttachVolume"):
+        await ec2_of(server.url).call("AttachVolume", VolumeId=7)
+    assert server.asked == []
+
+
+async def test_calls_run_at_the_same_time(serve: Serve) -> None:
+    together = threading.Barrier(50)
+
+    def waits_for_all(_: Asked) -> Reply:
+        together.wait(60)
+        return DONE
+
+    ec2 = ec2_of(serve(waits_for_all).url, max_retries=0)
+    answers = await asyncio.gather(*(ec2.call("AttachVolume", **ATTACHING) for _ in range(50)))
+    assert {answer["State"] for answer in answers} == {"attached"}
+
+
+async def test_lookups_that_hang_do_not_hold_up_other_actions(serve: Serve) -> None:
+    release = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.action == "DescribeVolumes":
+            release.wait(60)
+        return DONE
+
+    ec2 = ec2_of(serve(answer).url, max_retries=0)
+    lookups = [asyncio.create_task(ec2.call("DescribeVolumes")) for _ in range(70)]
+    try:
+        assert (await ec2.call("AttachVolume", **ATTACHING))["State"] == "attached"
+    finally:
+        release.set()
+        await asyncio.gather(*lookups)
+
+
+async def test_a_cancelled_change_ends_with_its_answer(serve: Serve) -> None:
+    release = threading.Event()
+
+    def waits(_: Asked) -> Reply:
+        release.wait(60)
+        return DONE
+
+    server = serve(waits)
+    attach = asyncio.create_task(ec2_of(server.url).call("AttachVolume", **ATTACHING))
+    try:
+        await until(lambda: len(server.asked) == 1)
+        attach.cancel()
+        done, _ = await asyncio.wait({attach}, timeout=0.1)
+        assert not done
+    finally:
+        release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attach
+
+
+async def test_a_cancelled_change_whose_answer_is_a_failure_is_not_repeated(serve: Serve) -> None:
+    release = threading.Event()
+
+    def fails(_: Asked) -> Reply:
+        release.wait(60)
+        return BROKEN
+
+    server = serve(fails)
+    attach = asyncio.create_task(ec2_of(server.url, max_retries=50).call("AttachVolume", **ATTACHING))
+    try:
+        await until(lambda: len(server.asked) == 1)
+        attach.cancel()
+        await asyncio.sleep(0)
+    finally:
+        release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attach
+    assert len(server.asked) == 1
+
+
+async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
+    release = threading.Event()
+
+    def waits(_: Asked) -> Reply:
+        release.wait(60)
+        return DONE
+
+    server = serve(waits)
+    lookup = asyncio.create_task(ec2_of(server.url).call("DescribeVolumes"))
+    try:
+        await until(lambda: len(server.asked) == 1)
+        lookup.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await lookup
+    finally:
+        release.set()
+
+
+async def test_a_call_that_is_only_throttled_ends_with_its_time(serve: Serve) -> None:
+    server = serve(replies(THROTTLED))
+    with pytest.raises(BackendUnavailable) as wrong:
+        await ec2_of(server.url, budget_s=1, max_retries=50).call("AttachVolume", **ATTACHING)
+    assert wrong.value.cause == (
+        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 1 s"
+    )
+
+
+async def test_a_try_under_way_is_waited_for_when_the_time_is_over(serve: Serve) -> None:
+    release = threading.Event()
+
+    def waits(asked: Asked) -> Reply:
+        if asked.form["VolumeId"] == "vol-1":
+            release.wait(60)
+        return DONE
+
+    server = serve(waits)
+    ec2 = ec2_of(server.url, budget_s=2)
+    await ec2.call("AttachVolume", **ATTACHING | {"VolumeId": "vol-2"})  # makes the client
+    attach = asyncio.create_task(ec2.call("AttachVolume", **ATTACHING))
+    try:
+        await until(lambda: len(server.asked) == 2)
+        done, _ = await asyncio.wait({attach}, timeout=2.5)
+        assert not done
+    finally:
+        release.set()
+    assert (await attach)["State"] == "attached"
+
+
+async def test_a_call_whose_time_is_over_before_it_began_is_never_made(serve: Serve) -> None:
+    server = serve(replies(DONE))
+    ec2 = ec2_of(server.url, budget_s=0)
+    with pytest.raises(BackendUnavailable):
+        await ec2.call("AttachVolume", **ATTACHING)
+    with pytest.raises(BackendUnavailable):
+        await ec2.call("DescribeVolumes")
+    assert server.asked == []
+
+
+def test_giving_up_between_tries_lets_none_begin() -> None:
+    tries = Tries()
+    tries.begin()
+    tries.failed("RequestLimitExceeded")
+    assert tries.give_up()
+    with pytest.raises(GivenUp):
+        tries.begin()
+    assert tries.last == "RequestLimitExceeded"
+
+
+def test_giving_up_during_a_try_says_so_and_lets_no_other_begin() -> None:
+    tries = Tries()
+    tries.begin()
+    assert not tries.give_up()
+    with pytest.raises(GivenUp):
+        tries.failed("InternalError")
+    assert tries.give_up()
+
+
+def test_giving_up_before_the_thread_runs_lets_it_do_nothing() -> None:
+    tries = Tries()
+    assert tries.give_up()
+    with pytest.raises(GivenUp), tries.made_here():
+        pytest.fail("it ran")
+
+
+def test_the_sdk_is_not_imported_before_the_first_call() -> None:
+    program = (
+        "import sys, volplug.drivers.ebs, volplug.drivers.ebs.client; "
+        "sys.exit(any(name in sys.modules for name in ('boto3', 'botocore')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,6 +9,7 @@ import pytest
 
 from volplug.__main__ import serving_settings
 from volplug.config import Settings
+from volplug.drivers.ebs.settings import VARIABLES
 
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())
@@ -26,9 +27,16 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_every_setting_is_either_a_settable_variable_or_fixed_by_a_flag() -> None:
     fixed = [flag.partition("=")[0].removeprefix("--").replace("-", "_") for flag in _ARGUMENTS[1:]]
-    settable = [variable["name"].removeprefix("VOLPLUG_").lower() for variable in CONFIG["env"]]
+    ours = [variable["name"] for variable in CONFIG["env"] if variable["name"].startswith("VOLPLUG_")]
+    settable = [name.removeprefix("VOLPLUG_").lower() for name in ours]
     assert sorted([*fixed, *settable]) == sorted({*Settings.model_fields, "config"} - _TABLES)
     assert all(variable["settable"] == ["value"] for variable in CONFIG["env"])
+
+
+def test_the_drivers_variables_are_settable_and_nothing_else() -> None:
+    others = [variable["name"] for variable in CONFIG["env"] if not variable["name"].startswith("VOLPLUG_")]
+    # Where the SDK looks for profiles; it reads these itself.
+    assert sorted(others) == sorted({*VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"})
 
 
 def test_defaults_stand_in_the_program_because_an_upgrade_keeps_old_variables(served: Settings) -> None:

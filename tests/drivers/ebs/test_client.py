@@ -14,7 +14,7 @@ from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering,
 from volplug.drivers.ebs.client import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
-from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
 from volplug.drivers.ebs.tries import GivenUp, Tries
 from volplug.errors import BackendDenied, BackendError, BackendUnavailable, ConfigurationError
 
@@ -27,6 +27,10 @@ BROKEN = refusal("InternalError", "An internal error has occurred", 500)
 PROXY = Reply("<!doctype html><title>502 Bad Gateway</title>", 502)
 IN_USE = refusal("VolumeInUse", "vol-1 is already attached to an instance")
 ATTACHING = {"VolumeId": "vol-1", "InstanceId": "i-1", "Device": "/dev/sdf"}
+ROLE = (
+    '{"Code": "Success", "AccessKeyId": "ASIA1", "SecretAccessKey": "x", "Token": "session-1", '
+    '"Expiration": "2099-01-01T00:00:00Z"}'
+)
 Serve = Callable[[Callable[[Asked], Reply]], Server]
 
 
@@ -170,17 +174,13 @@ async def test_keys_that_are_not_accepted_are_read_again(serve: Serve, tmp_path:
 
 
 async def test_without_keys_the_instances_role_is_used_in_its_region(serve: Serve) -> None:
-    role = (
-        '{"Code": "Success", "AccessKeyId": "ASIA1", "SecretAccessKey": "x", "Token": "session-1", '
-        '"Expiration": "2099-01-01T00:00:00Z"}'
-    )
     metadata = serve(
         metadata_of(
             instance_id="i-0123456789abcdef0",
             placement__availability_zone="us-west-2a",
             placement__region="us-west-2",
             iam__security_credentials__="volplug",
-            iam__security_credentials__volplug=role,
+            iam__security_credentials__volplug=ROLE,
         )
     )
     server = serve(replies(DONE))
@@ -193,14 +193,29 @@ async def test_without_keys_the_instances_role_is_used_in_its_region(serve: Serv
     assert headers["x-amz-security-token"] == "session-1"
 
 
-async def test_variables_that_are_empty_count_as_unset(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+@pytest.mark.parametrize("keys", [True, False])
+async def test_variables_that_are_empty_count_as_unset(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, keys: bool
+) -> None:
+    """As in a managed plugin, where all of config.json's variables are always there."""
+    for name in {*VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}:
         monkeypatch.setenv(name, "")
-    for name in ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_REGION"):
-        monkeypatch.setenv(name, "")
+    role = serve(metadata_of(iam__security_credentials__="volplug", iam__security_credentials__volplug=ROLE))
     server = serve(replies(DONE))
-    await ec2_of(server.url).call("AttachVolume", **ATTACHING)
-    assert len(server.asked) == 1
+    await ec2_of(server.url, keys=keys, imds_endpoint=role.url).call("AttachVolume", **ATTACHING)
+    used = server.asked[0].headers["authorization"]
+    assert ("Credential=AKIA1/" if keys else "Credential=ASIA1/") in used
+
+
+async def test_a_profiles_keys_win_over_those_of_the_environment(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA4")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    (tmp_path / "aws-credentials").write_text("[ops]\naws_access_key_id = AKIA5\naws_secret_access_key = x\n")
+    server = serve(replies(DONE))
+    await ec2_of(server.url, keys=False, profile="ops").call("AttachVolume", **ATTACHING)
+    assert "Credential=AKIA5/" in server.asked[0].headers["authorization"]
 
 
 async def test_a_profile_of_the_sdk_that_does_not_exist_is_an_error_of_the_settings(serve: Serve) -> None:

@@ -58,6 +58,8 @@ def test_the_table_wins_over_the_environment_and_empty_is_unset(
             ("ta", "ts", ""),
         ),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, {}, ("", "", "")),
+        # A profile that the table names has keys of its own.
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}, {"profile": "ops"}, ("", "", "")),
     ],
 )
 def test_keys_come_as_a_whole_from_one_place(

@@ -81,15 +81,11 @@ def _session(settings: EbsSettings) -> Any:  # noqa: ANN401  # the SDK has no ty
     import botocore.session  # likewise
     from botocore.configprovider import ConstantProvider  # likewise
 
-    core = botocore.session.Session()
-    known = {
-        # The SDK takes an empty AWS_PROFILE for a name.
-        "profile": settings.profile or None,
-        "ec2_metadata_service_endpoint": settings.imds_endpoint,
-    }
+    core = botocore.session.Session(profile=settings.profile or None)
     store = core.get_component("config_store")
-    for variable, value in known.items():
-        store.set_config_provider(variable, ConstantProvider(value))
+    store.set_config_provider("ec2_metadata_service_endpoint", ConstantProvider(settings.imds_endpoint))
+    if not settings.profile:  # the SDK takes an empty AWS_PROFILE for a name
+        store.set_config_provider("profile", ConstantProvider(None))
     return boto3.session.Session(
         aws_access_key_id=settings.access_key or None,
         aws_secret_access_key=settings.secret_key or None,

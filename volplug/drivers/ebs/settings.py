@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from volplug.drivers.base import BackendConfig
 from volplug.errors import ConfigurationError
 
-# From tags on, only the file can say it.
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "region": ("AWS_REGION", "AWS_DEFAULT_REGION", "EBS_REGION"),
@@ -37,6 +36,10 @@ _KEYS: Final[tuple[Mapping[str, str], ...]] = (
         }
     ),
     MappingProxyType({"access_key": "EBS_ACCESSKEY", "secret_key": "EBS_SECRETKEY"}),
+)
+VARIABLES: Final = frozenset(
+    {name for names in _VARIABLES.values() for name in names}
+    | {f"{name}{suffix}" for names in _KEYS for name in names.values() for suffix in ("", "_FILE")}
 )
 _KEY_NAMES: Final = ("access_key", "secret_key", "session_token")
 _RESERVED_PREFIXES: Final = ("aws:", "volplug:")
@@ -125,7 +128,7 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     variables = os.environ if environment is None else environment
     table = {key: value for key, value in config.settings.items() if value != ""}
     found = {**_from_environment(variables), **table}
-    if not any(key in table for key in _KEY_NAMES):
+    if not any(key in table for key in (*_KEY_NAMES, "profile")):
         found |= _keys(variables)
     try:
         return EbsSettings.model_validate(found)

@@ -1,0 +1,68 @@
+"""The page of the driver names what there is, with the values that count."""
+
+import json
+import re
+from pathlib import Path
+
+from volplug.drivers.ebs import options
+from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
+
+PAGE = (Path(__file__).parents[3] / "docs" / "drivers" / "ebs.md").read_text()
+FOR_TESTS = {"sys_root", "dev_root", "imds_endpoint", "nvme_model"}
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def first_cells(text: str) -> set[str]:
+    """The words in code that begin the rows of a section's tables, without what stands in brackets."""
+    cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`([^`]+)`", re.sub(r"\(.*?\)", "", cell))}
+
+
+def test_every_option_is_on_the_page_and_no_other() -> None:
+    assert first_cells(section("Options")) == {*options.OPTIONS, "size", "profile"}
+
+
+def test_every_other_word_for_an_option_on_the_page_is_understood() -> None:
+    named = re.findall(r"\(`(.+?)`\)", "\n".join(re.findall(r"^\| `.*", section("Options"), re.MULTILINE)))
+    words = {word.lower() for cell in named for word in cell.split("`, `")}
+    assert len(words) >= 4
+    assert words <= options.OPTION_ALIASES.keys()
+
+
+def test_every_setting_is_on_the_page_and_no_other() -> None:
+    assert first_cells(section("Settings")) == EbsSettings.model_fields.keys() - FOR_TESTS
+    assert all(f"`{name}`" in section("Settings") for name in FOR_TESTS)
+
+
+def test_every_variable_is_on_the_page() -> None:
+    named = set(re.findall(r"`((?:AWS|EBS)_\w+)`", section("Settings")))
+    assert named == {name for name in VARIABLES if not name.endswith("_FILE")}
+
+
+def test_the_ranges_on_the_page_are_those_that_are_checked() -> None:
+    rows = re.findall(
+        r"^\| ([\w, ]+) \| (\d+) to (\d+) \| (.*?) ?\| (.*?) ?\|$", section("Options"), re.MULTILINE
+    )
+    shown = {kind: row[1:] for row in rows for kind in row[0].split(", ")}
+    assert shown.keys() == options.TYPES.keys()
+    for kind, (least, most, iops, throughput) in shown.items():
+        known = options.TYPES[kind]
+        assert (int(least), int(most)) == known.sizes_gib
+        numbers = [int(number) for number in re.findall(r"\d+", iops)]
+        assert numbers == ([*known.iops, known.iops_per_gib] if known.iops else [])
+        speeds = tuple(int(number) for number in re.findall(r"\d+", throughput))
+        assert speeds == (known.throughput_mib or ())
+
+
+def test_the_policy_on_the_page_is_a_policy() -> None:
+    (text,) = re.findall(r"```json\n(.*?)```", section("Permissions"), re.DOTALL)
+    actions = {
+        action
+        for statement in json.loads(text)["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    calls = {"AttachVolume", "CreateTags", "CreateVolume", "DeleteVolume", "DescribeInstances"}
+    assert actions == {f"ec2:{call}" for call in calls | {"DescribeVolumes", "DetachVolume"}}

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
 from volplug.drivers.ebs.client import Ec2
@@ -100,6 +101,15 @@ async def test_where_nobody_listens_ec2_is_unavailable() -> None:
         await ec2_of(NOWHERE).call("DescribeVolumes")
 
 
+async def test_a_zone_without_room_is_a_refusal_although_ec2_calls_it_an_error_of_its_own(
+    serve: Serve,
+) -> None:
+    server = serve(replies(refusal("InsufficientVolumeCapacity", "no capacity", 500)))
+    with pytest.raises(Ec2Refused) as refused:
+        await ec2_of(server.url).call("CreateVolume", AvailabilityZone="eu-central-1a", Size=1)
+    assert refused.value.code == "InsufficientVolumeCapacity"
+
+
 async def test_a_refusal_is_for_the_caller_and_not_repeated(serve: Serve) -> None:
     server = serve(replies(IN_USE))
     with pytest.raises(Ec2Refused) as refused:
@@ -139,6 +149,16 @@ async def test_a_denial_is_no_outage_and_says_what_is_missing(
     assert denied.value.cause == f"EC2 denied AttachVolume: {code}: You may not"
     assert denied.value.remedy.startswith(remedy)
     assert len(server.asked) == 1
+
+
+async def test_all_that_aws_says_of_a_denial_is_in_the_log(serve: Serve) -> None:
+    message = "You are not authorized. Encoded authorization failure message: H8F0jDN9KPpy"
+    server = serve(replies(refusal("UnauthorizedOperation", message, 403)))
+    with capture_logs() as logged, pytest.raises(BackendDenied):
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert [(line["event"], line["action"], line["message"]) for line in logged] == [
+        ("denied by EC2", "AttachVolume", message)
+    ]
 
 
 async def test_credentials_that_come_later_are_found(serve: Serve, tmp_path: Path) -> None:

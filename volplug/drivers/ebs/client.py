@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
+
 from volplug.drivers.ebs.faults import (
     Ec2Refused,
     is_about_credentials,
@@ -24,6 +26,8 @@ from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tries import GivenUp, Tries
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.host.threads import Pool, ended
+
+_LOG = structlog.get_logger(__name__)
 
 _THREADS: Final = 64
 # After it no further try begins; the one that runs has its own time-outs. Docker waits 60 s for most calls.
@@ -85,7 +89,7 @@ class Ec2:
     ) -> Mapping[str, Any]:
         """Make the call in this thread, with the SDK's errors in our words."""
         client = self._clients.get(action, region)
-        from botocore.exceptions import BotoCoreError, ClientError  # the first call imports it
+        from botocore.exceptions import ClientError  # the first call imports it
         from botocore.parsers import ResponseParserError  # likewise
 
         try:
@@ -98,7 +102,7 @@ class Ec2:
             raise self._refusal(action, error.response) from error
         except ResponseParserError as error:
             raise unavailable(action, f"its answer cannot be read: {error}") from error
-        except BotoCoreError as error:
+        except Exception as error:  # the SDK's own, or whatever fails inside of it
             raise self._failure(action, error) from error
 
     def _refusal(self, action: str, answer: Mapping[str, Any]) -> Exception:
@@ -107,9 +111,12 @@ class Ec2:
         if is_unavailable(code, int(about.get("HTTPStatusCode", 0))):
             return unavailable(action, f"{code}: {message}")
         refused = Ec2Refused(action, code, message, was_repeated=int(about.get("RetryAttempts", 0)) > 0)
+        if not is_denied(code):
+            return refused
+        _LOG.warning("denied by EC2", action=action, code=code, message=message)  # an error has no room for it
         if is_about_credentials(code):
             self._clients.forget()
-        return translated(refused) if is_denied(code) else refused
+        return translated(refused)
 
     def _failure(self, action: str, error: Exception) -> Exception:
         """Return what a call that EC2 did not answer, or that was never made, failed of."""

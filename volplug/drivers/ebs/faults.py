@@ -121,6 +121,8 @@ class Ec2Refused(Exception):
 
 def is_unavailable(code: str, http_status: int) -> bool:
     """Tell whether an answer means that EC2 cannot be asked just now, not that it refuses."""
+    if code in _QUOTAS:
+        return False  # EC2 says InsufficientVolumeCapacity with status 500
     return http_status >= 500 or code in THROTTLED or code in _SERVER_AT_FAULT
 
 
@@ -160,7 +162,7 @@ def _denied(refused: Ec2Refused) -> BackendDenied:
         return BackendDenied(said, _CREDENTIALS[refused.code])
     named = _MISSING_PERMISSION.search(refused.message)
     permission = named.group(1) if named else f"ec2:{refused.action}"
-    decode = "" if named else "; `aws sts decode-authorization-message` explains the log's message"
+    decode = "" if named else "; aws sts decode-authorization-message reads the log's"
     return BackendDenied(said, f"Allow {permission} in the IAM policy of this host{decode}")
 
 

@@ -10,10 +10,13 @@ ENV PIP_CONSTRAINT=/source/constraints.txt
 WORKDIR /source
 COPY constraints.txt pyproject.toml README.md ./
 COPY volplug volplug
-# The SDK of AWS describes hundreds of services; the others than EC2 are ways to credentials.
+# The SDK of AWS describes hundreds of services; the others than EC2 are ways to credentials. What boto3 has on top
+# of botocore's descriptions are objects, which nobody uses here, as nobody uses the former versions of EC2.
 RUN python3 -m venv --without-pip /opt/volplug \
     && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[ebs]' \
-    && find /opt/volplug/lib/python3*/site-packages/boto*/data -mindepth 1 -maxdepth 1 -type d \
+    && cd /opt/volplug/lib/python3*/site-packages \
+    && rm -rf boto3/data/* botocore/data/ec2/201[45]-* botocore/data/ec2/2016-0* \
+    && find botocore/data -mindepth 1 -maxdepth 1 -type d \
         ! -name ec2 ! -name signin ! -name 'sso*' ! -name sts -exec rm -rf {} + \
     && find /opt/volplug -name '*.so' -exec strip --strip-unneeded {} +
 

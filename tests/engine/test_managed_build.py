@@ -1,6 +1,7 @@
 """What `make plugin` makes is what config.json and Dockerfile say, and small."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,22 @@ def test_dependencies_are_the_pinned_ones(built: BuiltPlugin) -> None:
     others = {line.lower().replace("-", "_") for line in installed} - {f"volplug=={volplug.__version__}"}
     assert len(others) >= 5
     assert others <= names
+
+
+def test_the_sdk_describes_what_the_ebs_driver_calls_and_little_else(built: BuiltPlugin) -> None:
+    (data,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages/botocore/data")
+    services = {path.name for path in data.iterdir() if path.is_dir()}
+    assert services == {"ec2", "signin", "sso", "sso-admin", "sso-oidc", "sts"}
+    assert [path.name for path in (data / "ec2").iterdir()] == ["2016-11-15"]
+    program = (
+        "import boto3.session; session = boto3.session.Session(region_name='eu-west-1'); "
+        "print(session.client('ec2').meta.method_to_api_mapping['attach_volume'])"
+    )
+    rootfs = str(built.directory / "rootfs")
+    said = subprocess.run(
+        ["chroot", rootfs, "/opt/volplug/bin/python", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == "AttachVolume\n"

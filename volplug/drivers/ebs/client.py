@@ -113,7 +113,9 @@ class Ec2:
         refused = Ec2Refused(action, code, message, was_repeated=int(about.get("RetryAttempts", 0)) > 0)
         if not is_denied(code):
             return refused
-        _LOG.warning("denied by EC2", action=action, code=code, message=message)  # an error has no room for it
+        _LOG.warning(
+            "denied by EC2", action=action, code=code, message=message
+        )  # an error has no room for it
         if is_about_credentials(code):
             self._clients.forget()
         return translated(refused)

@@ -340,11 +340,13 @@ async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
 
 
 async def test_a_call_that_is_only_throttled_ends_with_its_time(serve: Serve) -> None:
-    server = serve(replies(THROTTLED))
+    server = serve(replies(DONE, THROTTLED))
+    ec2 = ec2_of(server.url, budget_s=4, max_retries=50)
+    await ec2.call("AttachVolume", **ATTACHING)  # makes the client
     with pytest.raises(BackendUnavailable) as wrong:
-        await ec2_of(server.url, budget_s=1, max_retries=50).call("AttachVolume", **ATTACHING)
+        await ec2.call("AttachVolume", **ATTACHING)
     assert wrong.value.cause == (
-        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 1 s"
+        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 4 s"
     )
 
 

@@ -26,7 +26,7 @@ DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
 # REX-Ray's variables that mean the same here, and those of its words that are called otherwise.
 # REXRAY_PREEMPT took volumes from whoever had them; here it asks for proof that the other is dead.
-_REXRAY: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+REXRAY_VARIABLES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "REXRAY_FSTYPE": ("default_fs", {}),
     "REXRAY_LOGLEVEL": ("log_level", {"warn": "warning"}),
     "REXRAY_PREEMPT": ("takeover", {"true": "proof", "1": "proof", "false": "never", "0": "never"}),
@@ -201,14 +201,14 @@ def _merged(from_file: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str,
 
 def rexray_variables() -> tuple[str, ...]:
     """Return which variables of REX-Ray are set and stand in for ours, for a word in the log."""
-    return tuple(sorted(name for name in _REXRAY if os.environ.get(name)))
+    return tuple(sorted(name for name in REXRAY_VARIABLES if os.environ.get(name)))
 
 
 def _from_rexray() -> dict[str, str]:
     """Read what hosts that come from REX-Ray have set; our own variables win."""
     return {
         setting: words.get(text.lower(), text)
-        for name, (setting, words) in _REXRAY.items()
+        for name, (setting, words) in REXRAY_VARIABLES.items()
         if (text := os.environ.get(name, ""))
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from volplug.__main__ import serving_settings
-from volplug.config import Settings
+from volplug.config import REXRAY_VARIABLES, Settings
 from volplug.drivers.ebs.settings import VARIABLES
 
 _ROOT = Path(__file__).parents[2]
@@ -33,10 +33,12 @@ def test_every_setting_is_either_a_settable_variable_or_fixed_by_a_flag() -> Non
     assert all(variable["settable"] == ["value"] for variable in CONFIG["env"])
 
 
-def test_the_drivers_variables_are_settable_and_nothing_else() -> None:
+def test_the_variables_of_rexray_and_of_the_drivers_are_settable_and_nothing_else() -> None:
     others = [variable["name"] for variable in CONFIG["env"] if not variable["name"].startswith("VOLPLUG_")]
     # Where the SDK looks for profiles; it reads these itself.
-    assert sorted(others) == sorted({*VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"})
+    assert sorted(others) == sorted(
+        {*REXRAY_VARIABLES, *VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+    )
 
 
 def test_defaults_stand_in_the_program_because_an_upgrade_keeps_old_variables(served: Settings) -> None:

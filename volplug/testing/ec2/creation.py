@@ -1,0 +1,171 @@
+"""CreateVolume and DeleteVolume."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from volplug.testing.ec2 import answers
+from volplug.testing.ec2.clockwork import Clockwork
+from volplug.testing.ec2.facts import NewVolume, VolumeFact
+from volplug.testing.ec2.hypervisor import Hypervisor
+from volplug.testing.ec2.plan import FaultPlan
+from volplug.testing.ec2.refusals import (
+    Refused,
+    attached_still,
+    in_state,
+    no_volume,
+    no_zone,
+    refused,
+    token_of_deleted,
+    too_many_volumes,
+)
+from volplug.testing.ec2.requests import Request
+from volplug.testing.ec2.table import VolumeTable
+from volplug.testing.ec2.tagging import check_tags
+from volplug.testing.ec2.tokens import Tokens
+from volplug.testing.ec2.upstream import Upstream, read_volume
+
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+_SIZES_GIB: Final[Mapping[str, tuple[int, int]]] = {
+    "gp2": (1, 16_384),
+    "gp3": (1, 65_536),
+    "io1": (4, 16_384),
+    "io2": (4, 65_536),
+    "st1": (125, 16_384),
+    "sc1": (125, 16_384),
+    "standard": (1, 1_024),
+}
+
+_DEFAULT_TYPE: Final = "gp2"
+_TYPES_WITH: Final[Mapping[str, frozenset[str]]] = {
+    "Iops": frozenset({"gp3", "io1", "io2"}),
+    "Throughput": frozenset({"gp3"}),
+}
+
+
+class Creation:
+    """Makes and deletes volumes."""
+
+    def __init__(
+        self,
+        plan: FaultPlan,
+        table: VolumeTable,
+        clockwork: Clockwork,
+        hypervisor: Hypervisor,
+        upstream: Upstream,
+    ) -> None:
+        self._plan = plan
+        self._table = table
+        self._clockwork = clockwork
+        self._hypervisor = hypervisor
+        self._upstream = upstream
+        self._zones = upstream.zones()
+        self._tokens = Tokens()
+        self._deleted: dict[str, VolumeFact] = {}
+        self._one_at_a_time = threading.Lock()  # two calls with one token make one volume
+
+    def create(self, request: Request) -> bytes:
+        """Make a volume, or answer with the one that the token stands for."""
+        zone = request.get("AvailabilityZone")
+        with self._one_at_a_time:
+            known = self._tokens.volume_of(zone, request.parameters)
+            if known:
+                return answers.answer(request.action, answers.volume(self._known(known)))
+            fact = self._make(request, zone)
+            self._tokens.note(zone, request.parameters, fact.volume_id)
+            self._hypervisor.provision(fact.volume_id, fact.size_bytes)
+            self._table.put(fact, request.action)
+        self._clockwork.begin(fact.volume_id, self._plan.creating, lambda: self._end_creation(fact.volume_id))
+        return answers.answer(request.action, answers.volume(fact))
+
+    def add(self, volumes: Iterable[NewVolume]) -> list[str]:
+        """Make many volumes at once, past the API."""
+        wanted = [each if each.zone else replace(each, zone=self._zones[0]) for each in volumes]
+        facts = self._upstream.add_volumes(wanted)
+        for fact in facts:
+            self._hypervisor.provision(fact.volume_id, fact.size_bytes)
+            self._table.put(fact)
+        return [fact.volume_id for fact in facts]
+
+    def delete(self, request: Request) -> bytes:
+        """Delete a volume that is not attached."""
+        volume_id = request.required("VolumeId")
+        with self._table.lock:
+            fact = self._table.get(volume_id)
+            if fact.attachment is not None:
+                raise attached_still(volume_id, fact.attachment.instance_id)
+            if fact.status == "deleting":
+                raise no_volume(volume_id)
+            if fact.status == "creating":
+                raise in_state(volume_id, fact.status)
+            said = self._upstream.call(request)
+            if not said.is_ok:
+                raise Refused(said.refusal())
+            self._table.put(replace(fact, status="deleting"), request.action)
+        self._clockwork.begin(volume_id, self._plan.deleting, lambda: self._end_deletion(volume_id))
+        return answers.answer(request.action, answers.done())
+
+    def _known(self, volume_id: str) -> VolumeFact:
+        fact = self._table.find(volume_id)
+        if fact is not None and fact.status != "deleting":
+            return fact
+        if self._plan.burnt_tokens == "refused":
+            raise token_of_deleted()
+        return fact or self._deleted[volume_id]
+
+    def _make(self, request: Request, zone: str) -> VolumeFact:
+        tags = request.new_tags("volume")
+        check_tags(tags)
+        if zone not in self._zones:
+            raise no_zone(zone)
+        _check_size(request)
+        if len(self._table.all()) >= self._plan.volume_limit:
+            raise too_many_volumes(self._plan.volume_limit)
+        said = self._upstream.call(request)
+        if not said.is_ok:
+            raise Refused(said.refusal())
+        return replace(read_volume(said.body), tags=tags, zone=zone)
+
+    def _end_creation(self, volume_id: str) -> None:
+        ends = self._plan.creation_ends
+        with self._table.lock:
+            fact = self._table.get(volume_id)
+            if ends == "available" and fact.kms_key_id in self._plan.bad_kms_keys:
+                ends = "error"
+            if ends != "gone":
+                self._table.put(replace(fact, status=ends))
+                return
+        self._end_deletion(volume_id)
+
+    def _end_deletion(self, volume_id: str) -> None:
+        with self._table.hand(volume_id):
+            self._deleted[volume_id] = replace(self._table.get(volume_id), status="deleting")
+            self._table.remove(volume_id)
+            self._hypervisor.discard(volume_id)
+
+
+def _check_size(request: Request) -> None:
+    volume_type = request.get("VolumeType") or _DEFAULT_TYPE
+    if volume_type not in _SIZES_GIB:
+        raise refused("InvalidParameterValue", f"Value ({volume_type}) for parameter volumeType is invalid.")
+    for parameter, types in _TYPES_WITH.items():
+        if request.get(parameter) and volume_type not in types:
+            text = f"The parameter {parameter.lower()} is not supported for {volume_type} volumes."
+            raise refused("InvalidParameterCombination", text)
+    size_gib = request.number("Size")
+    if size_gib is None:
+        return  # from a snapshot; moto misses it otherwise
+    least, most = _SIZES_GIB[volume_type]
+    if size_gib < least:
+        raise refused(
+            "InvalidParameterValue",
+            f"Volume of {size_gib}GiB is too small for volume type {volume_type}; minimum is {least}GiB.",
+        )
+    if size_gib > most:
+        raise refused(
+            "InvalidParameterValue",
+            f"Volume of {size_gib}GiB is too large for volume type {volume_type}; maximum is {most}GiB.",
+        )

@@ -1,0 +1,146 @@
+"""What the served EC2 knows: frozen values, replaced when something changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+GIB: Final = 1024**3
+
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html
+INSTANCE_STATES: Final = {
+    "pending": 0,
+    "running": 16,
+    "shutting-down": 32,
+    "terminated": 48,
+    "stopping": 64,
+    "stopped": 80,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where a volume is attached.
+
+    Attributes:
+        instance_id: The instance.
+        device: The name that AttachVolume asked for.
+        status: attaching, attached, detaching or busy.
+        attach_time: ISO 8601.
+        is_plugged: Whether the hypervisor has made the device appear.
+    """
+
+    instance_id: str
+    device: str
+    status: str
+    attach_time: str
+    is_plugged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFact:
+    """A volume as EC2 knows it.
+
+    Attributes:
+        volume_id: Such as vol-0123456789abcdef0.
+        status: creating, available, in-use, deleting or error.
+        size_gib: Its size.
+        zone: Its Availability Zone.
+        volume_type: Such as gp3.
+        create_time: ISO 8601.
+        tags: Its tags.
+        attachment: Where it is attached, or None.
+        iops: As asked for, or the default of its type; 0 where the type has none.
+        throughput: MiB/s; 0 where the type has none.
+        encrypted: Whether it is encrypted.
+        kms_key_id: The ARN of its key, or empty.
+        snapshot_id: What it was created from, or empty.
+    """
+
+    volume_id: str
+    status: str
+    size_gib: int
+    zone: str
+    volume_type: str
+    create_time: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    attachment: Attachment | None = None
+    iops: int = 0
+    throughput: int = 0
+    encrypted: bool = False
+    kms_key_id: str = ""
+    snapshot_id: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return its size in bytes."""
+        return self.size_gib * GIB
+
+    def with_attachment(self, **changes: Any) -> VolumeFact:  # noqa: ANN401 - fields of Attachment
+        """Return it with some fields of its attachment changed."""
+        if self.attachment is None:
+            raise ValueError(f"{self.volume_id} is not attached")
+        return replace(self, attachment=replace(self.attachment, **changes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> VolumeFact:
+        """Return what `to_json` has written."""
+        attachment = value["attachment"]
+        return cls(**{**value, "attachment": Attachment(**attachment) if attachment else None})
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A volume to be put past the API, for tests that need many.
+
+    Attributes:
+        tags: Its tags.
+        size_gib: Its size.
+        zone: Its Availability Zone; empty: the region's first.
+        volume_type: Such as gp3.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    size_gib: int = 1
+    zone: str = ""
+    volume_type: str = "gp3"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance and how it sees itself.
+
+    Attributes:
+        instance_id: Such as i-0123456789abcdef0.
+        zone: Its Availability Zone.
+        kind: nitro or xen.
+        state: One of `INSTANCE_STATES`.
+        address: Its IP address, by which the metadata service knows it; empty if it has none of its own.
+        attachment_limit: How many volumes can be attached at once.
+        access_key: Of its temporary credentials, as the metadata service gives them.
+        secret_key: Likewise.
+        session_token: Likewise.
+        sys_root: What stands for its /sys, or empty if the hypervisor shows nothing.
+        dev_root: What stands for its /dev, or empty.
+    """
+
+    instance_id: str
+    zone: str
+    kind: str = "nitro"
+    state: str = "running"
+    address: str = ""
+    attachment_limit: int = 27
+    access_key: str = ""
+    secret_key: str = ""
+    session_token: str = ""
+    sys_root: str = ""
+    dev_root: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)

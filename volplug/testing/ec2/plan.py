@@ -1,0 +1,163 @@
+"""What goes wrong at the served EC2, and how slow it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+CHANGES: Final = frozenset(
+    {"CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "CreateTags", "DeleteTags"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """How long a state lasts before the next.
+
+    Attributes:
+        seconds: At least so long.
+        looks: At least until so many DescribeVolumes have shown it.
+    """
+
+    seconds: float = 0.0
+    looks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error to be answered without any effect.
+
+    Attributes:
+        code: Such as InsufficientVolumeCapacity.
+        message: As EC2 would say it.
+        status: The HTTP status.
+    """
+
+    code: str
+    message: str = "as planned"
+    status: int = 400
+
+
+Fault = str | Refusal
+"""throttled, error or dropped: without effect; lost or closed: after the effect; or a `Refusal`."""
+
+
+@dataclass
+class FaultPlan:
+    """What goes wrong; every field may be changed at any time.
+
+    Attributes:
+        seed: The same seed and the same calls of an action give the same faults.
+        latency_s: How long every call takes at least.
+        latencies_s: The same for some actions, instead of `latency_s`.
+        throttle_rate: Share of calls answered 503 RequestLimitExceeded, without effect.
+        error_rate: Share of calls answered 500 InternalError or 503 Unavailable, without effect.
+        lost_answer_rate: Share of calls that have their effect and are answered 500.
+        closed_rate: Share of calls that have their effect and get no answer.
+        suffering: The actions that the rates are for; empty: all.
+        script: Faults of the next calls of an action, in order; "" lets one pass.
+        denied: Actions that the credentials do not allow.
+        stale_looks: The fewest and the most DescribeVolumes that show a volume as it was before a change.
+        stale_after: The actions that DescribeVolumes hear of late.
+        creating: How long a new volume is not yet available.
+        attaching: How long until a volume counts as attached.
+        detaching: How long until it is gone from its instance.
+        deleting: How long until a deleted volume is gone.
+        stopping: How long until an instance has stopped, started or been terminated.
+        stops_by_hand: Whether a stopping instance waits for the test to say that it has stopped.
+        device: When the device comes: "before" the API says attached (at once), "with" it, or "after" it.
+        device_lag_s: How much later, for "after".
+        stuck_volumes: Volumes that stay attaching for ever, without a device.
+        stuck_devices: Device names that do the same.
+        busy_volumes: Volumes that a guest seems to use, so that they stay busy when detached.
+        creation_ends: What new volumes become: available, error or gone.
+        bad_kms_keys: Keys that cannot be used: volumes with them end as error.
+        burnt_tokens: What a ClientToken of a deleted volume gets: "refused" as EC2 does, or "answered" with
+            the volume that is no more.
+        has_silent_metadata: Whether the metadata service answers nothing, as where it is switched off.
+        volume_limit: How many volumes there may be.
+    """
+
+    seed: int = 0
+    latency_s: float = 0.0
+    latencies_s: dict[str, float] = field(default_factory=dict)
+    throttle_rate: float = 0.0
+    error_rate: float = 0.0
+    lost_answer_rate: float = 0.0
+    closed_rate: float = 0.0
+    suffering: frozenset[str] = frozenset()
+    script: dict[str, list[Fault]] = field(default_factory=dict)
+    denied: frozenset[str] = frozenset()
+    stale_looks: tuple[int, int] = (0, 0)
+    stale_after: frozenset[str] = CHANGES
+    creating: Slow = Slow()
+    attaching: Slow = Slow()
+    detaching: Slow = Slow()
+    deleting: Slow = Slow()
+    stopping: Slow = Slow()
+    stops_by_hand: bool = False
+    device: str = "with"
+    device_lag_s: float = 0.0
+    stuck_volumes: frozenset[str] = frozenset()
+    stuck_devices: frozenset[str] = frozenset()
+    busy_volumes: frozenset[str] = frozenset()
+    creation_ends: str = "available"
+    bad_kms_keys: frozenset[str] = frozenset()
+    burnt_tokens: str = "refused"
+    has_silent_metadata: bool = False
+    volume_limit: int = 1_000_000
+
+    def set(self, **changes: Any) -> None:  # noqa: ANN401 - one type for each field
+        """Change some fields.
+
+        Raises:
+            ValueError: If there is no such field.
+        """
+        unknown = changes.keys() - {each.name for each in fields(self)}
+        if unknown:
+            raise ValueError(f"a fault plan has no {', '.join(sorted(unknown))}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def end(self) -> None:
+        """Let everything go well from now on."""
+        self.set(**vars(FaultPlan(seed=self.seed)))
+
+
+def plan_to_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a plan as JSON."""
+    return {name: _to_json(value) for name, value in values.items()}
+
+
+def plan_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `plan_to_json` has written."""
+    return {name: _from_json(name, value) for name, value in values.items()}
+
+
+def _to_json(value: Any) -> Any:  # noqa: ANN401 - any field of a plan
+    if isinstance(value, Slow):
+        return [value.seconds, value.looks]
+    if isinstance(value, Refusal):
+        return [value.code, value.message, value.status]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, dict):
+        return {key: _to_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(each) for each in value]
+    return value
+
+
+def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401 - any field of a plan
+    default = getattr(FaultPlan(), name, None)
+    if isinstance(default, Slow):
+        return Slow(*value)
+    if isinstance(default, frozenset | tuple):
+        return type(default)(value)
+    if name == "script":
+        return {
+            action: [Refusal(*each) if isinstance(each, list) else each for each in faults]
+            for action, faults in value.items()
+        }
+    return value

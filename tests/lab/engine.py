@@ -44,6 +44,7 @@ class Engine:
             keep the state of their plugins in it.
         reclaimed: loop devices that ``close`` found attached to images below ``directory``
             (the backing files); empty if the plugin under test cleaned up after itself.
+        files: what files of this machine hold inside, from the next ``power_on`` on.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         base: Path = _BASE,
         own_network: bool = True,
         files: Mapping[str, str] | None = None,
+        hostname: str = "",
     ) -> None:
         """Describe an engine; nothing runs before ``start`` or ``with``.
 
@@ -67,12 +69,14 @@ class Engine:
             own_network: without it, programs inside, such as the steps of an image's build, see this
                 machine's network.
             files: what files of this machine hold inside (path to text).
+            hostname: what the machine is called inside; by default as outside.
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
         self._system = system
         self._base = base
         self._own_network = own_network
-        self._files = dict(files or {})
+        self._hostname = hostname
+        self.files = dict(files or {})
         self._namespaces: Namespaces | None = None
         self._dockerd: subprocess.Popen[bytes] | None = None
         self._storage_driver = ""
@@ -98,14 +102,34 @@ class Engine:
 
     def start(self) -> None:
         """Start dockerd and wait until it answers; also after ``stop`` and ``kill``."""
-        if self._namespaces is None:
-            self._prepare()
+        self.power_on()
         assert self._namespaces is not None
         with self.log.open("ab") as log:
             self._dockerd = self._namespaces.popen(
                 self._dockerd_command(), env=clean_environment(), stdout=log, stderr=log
             )
         wait_until(self._answers, _READY_TIMEOUT_S, "dockerd answers")
+
+    def power_on(self) -> None:
+        """Make the machine, if there is none, without dockerd; ``start`` does so by itself."""
+        if self._namespaces is not None:
+            return
+        if self._directory is None:
+            self._make_directory()
+        self._namespaces = Namespaces(
+            self.directory, self._system, own_network=self._own_network, hostname=self._hostname
+        )
+        for place, text in self.files.items():
+            (self.directory / Path(place).name).write_text(text)
+            self.run(["mount", "--bind", str(self.directory / Path(place).name), place], check=True)
+        self._storage_driver = self._storage_driver or ("overlay2" if self._overlay_works() else "vfs")
+
+    def power_off(self) -> None:
+        """Cut the power: processes, mounts and loop devices are gone at once, the directory stays."""
+        namespaces, self._namespaces, self._dockerd = self._namespaces, None, None
+        if namespaces is not None:
+            namespaces.close()
+            loops.detach_below(self.directory)
 
     def stop(self) -> None:
         """End dockerd as an administrator would, and wait for it; containers stop unless live_restore."""
@@ -147,18 +171,13 @@ class Engine:
                 cgroups.remove_of_plugins(_plugin_ids(directory / "data"))
                 shutil.rmtree(directory)
 
-    def _prepare(self) -> None:
+    def _make_directory(self) -> None:
         # The name tells whose it is, so that runs side by side do not take each other's for leftovers.
         self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=self._base))
         # dockerd with --userns-remap lets others through to its data.
         self.directory.chmod(0o711)
         (self.directory / "daemon.json").write_text("{}")
         (self.directory / "cli").mkdir()
-        self._namespaces = Namespaces(self.directory, self._system, own_network=self._own_network)
-        for place, text in self._files.items():
-            (self.directory / Path(place).name).write_text(text)
-            self.run(["mount", "--bind", str(self.directory / Path(place).name), place], check=True)
-        self._storage_driver = "overlay2" if self._overlay_works() else "vfs"
 
     def _overlay_works(self) -> bool:
         parts = {name: self.directory / "probe" / name for name in ("lower", "upper", "work", "merged")}
@@ -222,6 +241,12 @@ class Engine:
     def log_text(self) -> str:
         """What dockerd said until now."""
         return self.log.read_text(errors="replace")
+
+    @property
+    def first_pid(self) -> int:
+        """The first process of the machine, as seen from here; its namespaces are the machine's."""
+        assert self._namespaces is not None, "the engine was not started"
+        return self._namespaces.pid
 
     @property
     def pid(self) -> int:

@@ -7,8 +7,10 @@ namespace with all its mounts. That first process ends when its standard input c
 even a killed test run leaves a daemon behind.
 """
 
+import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,21 +35,31 @@ class Namespaces:
         directory: the lab's directory on disk; the same path inside and outside.
     """
 
-    def __init__(self, directory: Path, system: System | None = None, *, own_network: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        system: System | None = None,
+        *,
+        own_network: bool = True,
+        hostname: str = "",
+    ) -> None:
         """Make them.
 
         Args:
             directory: the lab's directory.
             system: a system that takes the place of this machine's, or None.
             own_network: without it, programs inside see this machine's network.
+            hostname: what the machine is called inside; by default as outside.
         """
         self.directory = directory
         self._started: list[subprocess.Popen[bytes]] = []
+        self._first: int | None = None
         script = ["sh", str(_FIRST_PROCESS), str(directory)]
         if system is not None:
             script += [str(system.root), *(str(path) for bind in system.binds.items() for path in bind)]
         unshare = ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
         unshare += ["-n"] if own_network else []
+        unshare += ["-u"] if hostname else []
         # cwd: a mount over a directory is not seen by who stands in it already.
         self._holder = subprocess.Popen(
             [*unshare, *script],
@@ -58,6 +70,10 @@ class Namespaces:
         )
         try:
             self.pid = self._await_first_process()
+            # Not by its number, which may be another's by the time when it is used.
+            self._first = os.pidfd_open(self.pid)
+            if hostname:
+                self.run(["sh", "-c", f"echo {hostname} >/proc/sys/kernel/hostname"])
         except BaseException:
             self.close()
             raise
@@ -87,7 +103,7 @@ class Namespaces:
     ) -> subprocess.Popen[bytes]:
         """Start a program inside, in ``/``; it is our own child: pid, signals and wait work as always."""
         first = f"/proc/{self.pid}"
-        nsenter = ["nsenter", f"--mount={first}/ns/mnt", f"--net={first}/ns/net"]
+        nsenter = ["nsenter", f"--mount={first}/ns/mnt", f"--net={first}/ns/net", f"--uts={first}/ns/uts"]
         # Into a mount namespace one comes at its root, which is not ours where we run in a chroot.
         nsenter += [f"--root={first}/root", f"--wd={first}/root", "--"]
 
@@ -138,6 +154,12 @@ class Namespaces:
         assert self._holder.stdin is not None
         if not self._holder.stdin.closed:
             self._holder.stdin.close()
+        if self._first is not None:
+            # Whatever its processes were doing, or if they are stopped.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            os.close(self._first)
+            self._first = None
         # Ours first: the namespace is gone only when the last process in it was reaped.
         for process in self._started:
             process.wait(_END_TIMEOUT_S)

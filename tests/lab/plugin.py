@@ -95,11 +95,16 @@ class VolplugProcess:
         else:
             self.stop()
 
-    def start(self, env: Mapping[str, str] | None = None) -> Self:
-        """Start the process and wait until its socket accepts; RuntimeError with the log if it ends."""
+    def start(self, env: Mapping[str, str] | None = None, argv: Sequence[str] | None = None) -> Self:
+        """Start the process and wait until its socket accepts; RuntimeError with the log if it ends.
+
+        Args:
+            env: variables for this start only, on top of the others.
+            argv: how it is started this time.
+        """
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
-        self._process = self._machine.spawn(self._argv, {**self._env, **(env or {})}, log=self.log)
+        self._process = self._machine.spawn(argv or self._argv, {**self._env, **(env or {})}, log=self.log)
         try:
             wait_until(self._accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
         except WaitTimeoutError as error:

@@ -1,4 +1,4 @@
-"""What tests with real engines need, as pytest marks: ``pytestmark = ENGINE``, or ``PLUGIN``."""
+"""What tests with real engines need, as pytest marks: ``pytestmark = ENGINE``, ``MULTIHOST``, ``PLUGIN``."""
 
 import os
 import shutil
@@ -23,6 +23,10 @@ ENGINE = [
     pytest.mark.engine,
     pytest.mark.skipif(bool(missing_for_engine()), reason=missing_for_engine() or "-"),
 ]
+
+
+# Several hosts, each with an engine.
+MULTIHOST = [*ENGINE, pytest.mark.multihost]
 
 
 def _missing_for_plugin() -> str:

@@ -1,0 +1,233 @@
+"""Several hosts on one machine, each with a Docker Engine, a volplug, a network and a boot of its own.
+
+    with Hosts("a", "b") as hosts:
+        hosts.power_on()
+        hosts["a"].docker("run", "--rm", "busybox:local", "echo", "hello")
+        hosts["b"].kill()
+
+What happens to hosts can happen to these: the power is cut, they stand still, they are cut from the cloud or
+from each other, they start anew. Leaving the block ends all of them and removes everything they made, also
+when it failed. Disks of a cloud are this machine's: the same paths and loop devices inside of every host.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab import loops, power
+from tests.lab.engine import Engine
+from tests.lab.network import BOTH, Network, Wire
+from tests.lab.plugin import VolplugProcess
+from tests.lab.programs import tail
+from volplug.steps import WorldStep
+
+_BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in it
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_FIRST_NUMBER = 11
+_IMAGE = "busybox:local"
+
+
+class Host:
+    """One of them; `Hosts` makes it.
+
+    Attributes:
+        name: its hostname, and what volplug calls it unless its driver knows better.
+        number: the last part of its addresses.
+        engine: its Docker Engine.
+        is_on: whether it has power.
+    """
+
+    def __init__(self, name: str, number: int, network: Network) -> None:
+        """Describe a host; nothing runs before ``power_on``."""
+        self.name = name
+        self.number = number
+        self.engine = Engine(hostname=name)
+        self.is_on = False
+        self._network = network
+        self._is_frozen = False
+        self._volplug: VolplugProcess | None = None
+
+    @property
+    def volplug(self) -> VolplugProcess:
+        """Its volplug."""
+        assert self._volplug is not None, f"host {self.name} was never on"
+        return self._volplug
+
+    @property
+    def directory(self) -> Path:
+        """Its disk, which stays when it loses its power; the same path inside and outside."""
+        return self.engine.directory
+
+    def address(self, wire: Wire = Wire.PEERS) -> str:
+        """Its address as seen by its peers or by the cloud."""
+        return wire.address(self.number)
+
+    def docker(self, *args: str, check: bool = True, timeout_s: float = 120.0) -> str:
+        """Run docker on it, which has to succeed unless ``check`` is false, and return what it said."""
+        done = self.engine.docker(*args, check=check, timeout_s=timeout_s)
+        return done.stdout if check else done.stdout + done.stderr
+
+    def logs(self) -> list[Path]:
+        """What dockerd and volplug said."""
+        return [self.engine.log, self.volplug.log] if self._volplug is not None else []
+
+    # What happens to it
+
+    def power_on(self, settings: Mapping[str, str] | None = None) -> None:
+        """Boot it: the same disk, another boot id. Returns once Docker and volplug answer.
+
+        Args:
+            settings: of its volplug, as environment; those of the boot before if left out.
+        """
+        assert not self.is_on, f"host {self.name} is on"
+        self.engine.files[_BOOT_ID] = f"{uuid.uuid4()}\n"
+        self.is_on = True
+        self.engine.power_on()
+        self._network.plug(self.name, self.number, self.engine.first_pid)
+        if settings is not None or self._volplug is None:
+            own = {"VOLPLUG_NODE_ID": self.name, **(settings or {})}
+            self._volplug = VolplugProcess(self.engine, env=own)
+        self.volplug.start()  # first: an engine that starts looks for the plugins that it knows
+        self.engine.start()
+        if not self.docker("image", "ls", "--quiet", _IMAGE):
+            self.engine.import_busybox(_IMAGE)
+
+    def kill(self) -> None:
+        """Cut its power: processes and mounts are gone at once, and what was not on a disk is lost."""
+        if not self.is_on:
+            return
+        power.lose_unwritten(self.engine.first_pid)
+        self._network.unplug(self.name)  # first, for the kernel does it a moment after the end
+        self.engine.power_off()
+        self.is_on = self._is_frozen = False
+
+    def reboot(self) -> None:
+        """Cut its power and boot it again."""
+        self.kill()
+        self.power_on()
+
+    def freeze(self) -> None:
+        """Let every process of it stand still; no docker command returns until ``thaw``."""
+        self._is_frozen = True
+        power.freeze(self.engine.first_pid)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._is_frozen:
+            power.thaw(self.engine.first_pid)
+        self._is_frozen = False
+
+    def partition(self, wires: Collection[Wire] = BOTH) -> None:
+        """Cut it from its peers and from the cloud, or from one of them."""
+        self._network.cut(self.name, wires)
+
+    def heal(self, wires: Collection[Wire] = BOTH) -> None:
+        """Undo ``partition``."""
+        self._network.heal(self.name, wires)
+
+    def restart_volplug(self, *, kill: bool = False, kill_at: tuple[WorldStep, int] | None = None) -> None:
+        """End its volplug in order or by SIGKILL, if it runs, and start it again.
+
+        Args:
+            kill: whether it is killed.
+            kill_at: the step, and which occurrence of it, at which the new one dies.
+        """
+        if kill:
+            self.volplug.kill()
+        else:
+            self.volplug.stop()
+        self.volplug.start(argv=None if kill_at is None else dying_at(*kill_at))
+
+    def close(self) -> None:
+        """End and remove it, whatever state it is in. May be called twice."""
+        self.is_on = False
+        self.engine.close()
+
+
+def dying_at(step: WorldStep, occurrence: int = 1) -> tuple[str, ...]:
+    """The command of a volplug that kills itself at a step."""
+    return (sys.executable, "-m", "volplug.testing.serve", "--kill-at", f"{step}:{occurrence}")
+
+
+class Hosts:
+    """The hosts and their network; the cloud that they use is up to whoever makes them.
+
+    Attributes:
+        directory: for the cloud and its disks, removed at the end.
+        network: what they are connected by.
+    """
+
+    directory: Path
+    network: Network
+
+    def __init__(self, *names: str) -> None:
+        """Describe hosts of these names; nothing runs before ``with``, and no host before ``power_on``."""
+        self._names = names
+        self._hosts: dict[str, Host] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=_BASE))
+            stack.callback(self._remove_directory)
+            self.network = Network(self.directory)
+            stack.callback(self.network.close)
+            for number, name in enumerate(self._names, start=_FIRST_NUMBER):
+                self._hosts[name] = Host(name, number, self.network)
+                stack.callback(self._hosts[name].close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.show()
+        self._stack.close()
+
+    def __getitem__(self, name: str) -> Host:
+        return self._hosts[name]
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(self._hosts.values())
+
+    def power_on(self, settings: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """Boot all of them at once.
+
+        Args:
+            settings: name of a host to the settings of its volplug.
+        """
+        with ThreadPoolExecutor(len(self._hosts)) as threads:
+            list(threads.map(lambda host: host.power_on((settings or {}).get(host.name)), self))
+
+    def show(self) -> None:
+        """Write what the engines and volplugs said last to standard error; pytest keeps it for failures."""
+        for host in self:
+            for log in host.logs():
+                sys.stderr.write(f"--- {host.name}, {log.name}:\n{tail(log, without='level=info')}\n")
+
+    def _remove_directory(self) -> None:
+        loops.detach_below(self.directory)
+        shutil.rmtree(self.directory)
+
+
+def join_swarm(manager: Host, *workers: Host) -> None:
+    """Make one Swarm of them; each offers the plugin to the scheduler."""
+    for host in (manager, *workers):
+        host.docker("volume", "ls")  # a node offers a socket plugin once its engine has used it
+    manager.docker("swarm", "init", *_swarm_addresses(manager))
+    token = manager.docker("swarm", "join-token", "--quiet", "worker").strip()
+    for host in workers:
+        host.docker("swarm", "join", *_swarm_addresses(host), f"--token={token}", f"{manager.address()}:2377")
+
+
+def _swarm_addresses(host: Host) -> list[str]:
+    return [f"--advertise-addr={host.address()}", f"--listen-addr={host.address()}:2377"]

@@ -1,0 +1,117 @@
+"""The network of several hosts: two bridges in a namespace of their own, which nothing leads out of.
+
+Each host has a port on both, so that it can be cut from the other hosts or from the cloud alone. A cut is
+silent, as most are: packets go nowhere, and nobody is told.
+"""
+
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from tests.lab.namespaces import Namespaces
+from tests.lab.programs import checked, clean_environment, find_program
+
+_LONGEST_NAME = 9  # with the wire's, a name of an interface has at most 15 characters
+
+
+class Wire(StrEnum):
+    """What a host is connected to; also the name of the bridge, and of the host's own interface."""
+
+    PEERS = "peers"
+    CLOUD = "cloud"
+
+    def address(self, number: int) -> str:
+        """The address of the host of this number; 1 is the cloud."""
+        return f"10.77.{list(Wire).index(self)}.{number}"
+
+
+BOTH = tuple(Wire)
+
+
+class Network:
+    """The bridges and what is plugged into them; the cloud's programs run here, too.
+
+    Attributes:
+        directory: for the logs and the state of what runs here.
+        cloud: the address under which hosts reach it.
+    """
+
+    cloud = Wire.CLOUD.address(1)
+
+    def __init__(self, directory: Path) -> None:
+        """Make it."""
+        self.directory = directory
+        self._cut: dict[str, set[Wire]] = {}
+        self._namespaces = Namespaces(directory)
+        try:
+            for wire in Wire:
+                self._ip(f"link add {wire} type bridge", f"link set {wire} up")
+            self._ip(f"address add {self.cloud}/24 dev {Wire.CLOUD}")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it with all that runs in it. May be called twice."""
+        self._namespaces.close()
+
+    def plug(self, host: str, number: int, pid: int) -> None:
+        """Connect a host.
+
+        Args:
+            host: its name.
+            number: the last part of its addresses.
+            pid: a process in its network namespace.
+        """
+        if len(host) > _LONGEST_NAME:
+            raise ValueError(f"the name {host!r} is longer than {_LONGEST_NAME} characters")
+        cut = self._cut.setdefault(host, set())
+        for wire in Wire:
+            self._ip(f"link add {host}-{wire} type veth peer name {wire} netns {pid}")
+            self._ip(f"link set {host}-{wire} up")
+            _ip_at(pid, f"address add {wire.address(number)}/24 dev {wire}", f"link set {wire} up")
+        self._connect(host, set(Wire) - cut)
+
+    def unplug(self, host: str) -> None:
+        """Take a host's cables away; where it was cut it is cut again when it is back."""
+        self._ip(*(f"link delete {host}-{wire}" for wire in Wire))
+
+    def cut(self, host: str, wires: Collection[Wire] = BOTH) -> None:
+        """Let what goes through these wires of a host go nowhere."""
+        self._cut[host] |= set(wires)
+        self._ip(*(f"link set {host}-{wire} nomaster" for wire in wires))
+
+    def heal(self, host: str, wires: Collection[Wire] = BOTH) -> None:
+        """Undo ``cut``."""
+        self._cut[host] -= set(wires)
+        self._connect(host, wires)
+
+    def spawn(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of the cloud; hosts reach it at ``cloud``."""
+        with log.open("ab") as output:
+            environment = clean_environment(**(env or {}))
+            return self._namespaces.popen(argv, env=environment, stdout=output, stderr=output)
+
+    def path(self, inside: Path) -> Path:
+        """How a path inside is reached from here."""
+        return self._namespaces.path(inside)
+
+    def run(self, argv: Sequence[str]) -> str:
+        """Run a program where the cloud's run, which has to succeed, and return what it said."""
+        return checked(self._namespaces.run(argv, env=clean_environment())).stdout
+
+    def _connect(self, host: str, wires: Collection[Wire]) -> None:
+        self._ip(*(f"link set {host}-{wire} master {wire}" for wire in wires))
+
+    def _ip(self, *commands: str) -> None:
+        _ip_at(self._namespaces.pid, *commands)
+
+
+def _ip_at(pid: int, *commands: str) -> None:
+    """Run commands of ip in the network of a process; process ids in them are as seen from here."""
+    enter = [find_program("nsenter"), f"--net=/proc/{pid}/ns/net", find_program("ip"), "-batch", "-"]
+    text = "".join(f"{command}\n" for command in commands)
+    checked(subprocess.run(enter, input=text, check=False, capture_output=True, text=True))

@@ -1,0 +1,80 @@
+"""What happens to a whole host at once: its power is cut, or it stands still."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+from pathlib import Path
+
+from tests.lab.waiting import wait_until
+
+_TIMEOUT_S = 30.0
+_LOOP_MAJOR = "7:"
+# linux/fs.h: FS_IOC_SHUTDOWN, in ext4 and xfs; without the log, as when the power fails.
+_FS_IOC_SHUTDOWN = 0x8004587D
+_NO_LOG_FLUSH = struct.pack("I", 2)
+_STOPPED = ("T", "t", "Z", "X")
+
+
+def lose_unwritten(first_pid: int) -> None:
+    """Let the filesystems that only this host has mounted lose what is not on their disks.
+
+    The kernel would write it when the last mount goes with its namespace, and no power cut does that.
+    """
+    ours = set(_loop_mounts("self"))
+    for device, target in _loop_mounts(first_pid):
+        if (device, target) in ours:
+            continue
+        with contextlib.suppress(OSError):  # btrfs cannot do it
+            descriptor = os.open(f"/proc/{first_pid}/root{target}", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.ioctl(descriptor, _FS_IOC_SHUTDOWN, _NO_LOG_FLUSH)
+            finally:
+                os.close(descriptor)
+
+
+def freeze(first_pid: int) -> None:
+    """Stop every process of a host but its first, those in its containers as well; return once all stand."""
+
+    def all_stand() -> bool:
+        moving = [pid for pid, state in _processes(first_pid).items() if state not in _STOPPED]
+        _signal(moving, signal.SIGSTOP)
+        return not moving
+
+    wait_until(all_stand, _TIMEOUT_S, "every process of the host stands still")
+
+
+def thaw(first_pid: int) -> None:
+    """Let them go on."""
+    _signal(list(_processes(first_pid)), signal.SIGCONT)
+
+
+def _loop_mounts(pid: int | str) -> list[tuple[str, str]]:
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    fields = [line.split() for line in lines]
+    return [(each[2], each[4]) for each in fields if each[2].startswith(_LOOP_MAJOR)]
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _processes(first_pid: int) -> dict[int, str]:
+    """The processes of a host as seen from here, with their states; those that we entered it with, too."""
+    namespace = os.readlink(f"/proc/{first_pid}/ns/pid")
+    states: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    inside: set[int] = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended between the listing and the reading
+            pid = int(entry.name)
+            state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
+            states[pid], parents[pid] = state, int(parent)
+            if os.readlink(entry / "ns" / "pid") == namespace:
+                inside.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in inside} - inside:
+        inside |= more
+    return {pid: states[pid] for pid in inside - {first_pid}}

@@ -21,11 +21,6 @@ class Clock:
         return self.now
 
 
-def taken(names: DeviceNames, volume_id: str) -> str:
-    with names.reserved(volume_id) as name:
-        return name
-
-
 def test_names_are_ones_that_ec2_takes() -> None:
     assert all(re.fullmatch(r"/dev/xvd[a-d][a-z]", name) for name in NITRO_NAMES)
     assert all(re.fullmatch(r"/dev/xvd[bc][a-z]", name) for name in XEN_NAMES)
@@ -33,61 +28,59 @@ def test_names_are_ones_that_ec2_takes() -> None:
 
 def test_every_name_is_given_once_and_then_the_limit_is_said() -> None:
     names = DeviceNames(NITRO_NAMES, Clock())
-    assert sorted(taken(names, volume_id) for volume_id in VOLUMES) == sorted(NITRO_NAMES)
-    with pytest.raises(LimitExceeded, match="104 device names"), names.reserved("vol-1"):
-        pass
+    assert sorted(names.take(volume_id) for volume_id in VOLUMES) == sorted(NITRO_NAMES)
+    with pytest.raises(LimitExceeded, match="104 device names"):
+        names.take("vol-1")
 
 
 def test_volume_begins_its_search_at_the_same_place_after_a_restart() -> None:
-    assert taken(DeviceNames(NITRO_NAMES, Clock()), VOLUMES[0]) == taken(
-        DeviceNames(NITRO_NAMES, Clock()), VOLUMES[0]
+    assert DeviceNames(NITRO_NAMES, Clock()).take(VOLUMES[0]) == DeviceNames(NITRO_NAMES, Clock()).take(
+        VOLUMES[0]
     )
-    starts = {taken(DeviceNames(NITRO_NAMES, Clock()), volume_id) for volume_id in VOLUMES}
+    starts = {DeviceNames(NITRO_NAMES, Clock()).take(volume_id) for volume_id in VOLUMES}
     assert len(starts) > len(NITRO_NAMES) / 2
 
 
 def test_bad_and_visible_names_are_left_out() -> None:
     names = DeviceNames(("/dev/xvdba", "/dev/xvdbb", "/dev/xvdbc"), Clock())
     names.avoid("/dev/xvdba")
-    with names.reserved("vol-1", visible={"/dev/xvdbb"}) as name:
-        assert name == "/dev/xvdbc"
+    assert names.take("vol-1", visible={"/dev/xvdbb"}) == "/dev/xvdbc"
 
 
 def test_bad_name_is_tried_again_after_an_hour() -> None:
     clock = Clock()
     names = DeviceNames(("/dev/xvdba",), clock)
     names.avoid("/dev/xvdba")
-    with pytest.raises(LimitExceeded), names.reserved("vol-1"):
-        pass
+    with pytest.raises(LimitExceeded):
+        names.take("vol-1")
     clock.now += 3601
-    assert taken(names, "vol-1") == "/dev/xvdba"
+    assert names.take("vol-1") == "/dev/xvdba"
 
 
 def test_name_of_a_failed_attach_is_free_again_and_rests_first() -> None:
     names = DeviceNames(("/dev/xvdba", "/dev/xvdbb"), Clock())
-    with pytest.raises(RuntimeError), names.reserved("vol-1") as failed:
-        raise RuntimeError
-    with names.reserved("vol-1") as second:
-        assert second != failed
-    assert taken(names, "vol-2") == failed
+    failed = names.take("vol-1")
+    names.leave("vol-1")
+    assert names.take("vol-1") != failed
+    assert names.take("vol-2") == failed
 
 
 def test_name_that_rests_is_used_rather_than_none() -> None:
     clock = Clock()
     names = DeviceNames(("/dev/xvdba", "/dev/xvdbb"), clock)
-    first = taken(names, "vol-1")
-    taken(names, "vol-2")
+    first = names.take("vol-1")
+    names.take("vol-2")
     names.leave("vol-1")
     clock.now += 1
     names.leave("vol-2")
-    assert taken(names, "vol-3") == first
+    assert names.take("vol-3") == first
 
 
 def test_volume_has_one_name() -> None:
     names = DeviceNames(("/dev/xvdba", "/dev/xvdbb"), Clock())
-    first = taken(names, "vol-1")
-    assert taken(names, "vol-1") != first
-    assert taken(names, "vol-2") == first
+    first = names.take("vol-1")
+    assert names.take("vol-1") != first
+    assert names.take("vol-2") == first
 
 
 @given(st.lists(st.tuples(st.sampled_from(VOLUMES[:30]), st.booleans()), max_size=60))
@@ -95,7 +88,8 @@ def test_no_two_attached_volumes_ever_share_a_name(moves: list[tuple[str, bool]]
     names, attached = DeviceNames(XEN_NAMES, Clock()), dict[str, str]()
     for volume_id, attach in moves:
         if attach and volume_id not in attached:
-            attached[volume_id] = taken(names, volume_id)
-        elif not attach and attached.pop(volume_id, None):
+            attached[volume_id] = names.take(volume_id)
+        elif not attach and volume_id in attached:
+            del attached[volume_id]
             names.leave(volume_id)
         assert len(set(attached.values())) == len(attached)

@@ -1,1 +1,5 @@
-"""Volumes on Amazon EBS, which follow their containers between the instances of a zone."""
+"""Volumes on Amazon EBS."""
+
+from volplug.drivers.ebs.driver import EbsDriver, build
+
+__all__ = ["EbsDriver", "build"]

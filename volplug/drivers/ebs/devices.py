@@ -1,9 +1,9 @@
 """Which disk of this host is which volume.
 
 On Nitro a disk's serial is the volume's id without the dash, so that the disk says itself what it is:
-https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html. On Xen a disk says nothing, and is known
-by the name it was attached by: that name, free before the attach and then with a disk of the volume's size, is
-noted together with the kernel's number of the disk, so that no later disk is taken for it.
+https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html. On Xen a disk says nothing, and is
+known by the name it was attached by: that name, free before the attach and then with a disk of the volume's
+size, is noted together with the kernel's number of the disk, so that no later disk is taken for it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class _NitroLook:
     model: str
     serials: Mapping[str, list[str]]
 
-    def find(self, volume: Volume, name: str = "") -> MountSource | None:  # noqa: ARG002  # the serial says more
+    def find(self, volume: Volume, name: str = "") -> MountSource | None:
         serial = serial_of(volume.volume_id)
         found = self.serials.get(serial, [])
         if len(found) > 1:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Final
 
 from volplug.errors import LimitExceeded
@@ -46,9 +45,8 @@ class DeviceNames:
         self._bad: dict[str, float] = {}
         self._left: OrderedDict[str, float] = OrderedDict()
 
-    @contextmanager
-    def reserved(self, volume_id: str, visible: Collection[str] = ()) -> Iterator[str]:
-        """Choose a name for a volume; it stays the volume's unless the context ends with an error.
+    def take(self, volume_id: str, visible: Collection[str] = ()) -> str:
+        """Choose a name for a volume; it is the volume's until `leave`.
 
         Args:
             volume_id: Where the search begins depends on it, so that hosts and restarts rarely collide.
@@ -59,11 +57,7 @@ class DeviceNames:
         """
         name = self._choose(volume_id, visible)
         self.use(name, volume_id)
-        try:
-            yield name
-        except BaseException:
-            self.leave(volume_id)
-            raise
+        return name
 
     def use(self, name: str, volume_id: str) -> None:
         """Note that a volume is attached, or about to be, under a name."""

@@ -54,9 +54,9 @@ class Sysfs:
         The firmware of Xen instances calls its vendor Xen, that of Nitro ones Amazon EC2. Only Xen has a
         hypervisor type, which some images hide. Instance store disks are NVMe on both, so those say nothing.
         """
-        return self._text(self._sys_root / _VENDOR) == "Xen" or self._text(
-            self._sys_root / _HYPERVISOR
-        ) == "xen"
+        return (
+            self._text(self._sys_root / _VENDOR) == "Xen" or self._text(self._sys_root / _HYPERVISOR) == "xen"
+        )
 
     def names(self) -> Sequence[str]:
         """Return the kernel's names of all disks.

@@ -1,0 +1,185 @@
+"""Creating volumes: one call that carries everything, with a token that makes it one volume however repeated.
+
+The token is made of cluster and name, so that hosts which create one name at the same moment ask for the
+same volume: EC2 gives them the same one if they agree, and refuses all but one if they do not. A token
+outlives its volume, so a name that is used again needs the next token, which all hosts find in the same
+order.
+https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.faults import Ec2Refused, translated
+from volplug.drivers.ebs.lookups import Description, Found
+from volplug.drivers.ebs.options import create_parameters, user_tags
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.tags import read_volume, tags_of
+from volplug.errors import (
+    BackendUnavailable,
+    DuplicateVolumes,
+    LimitExceeded,
+    OperationTimeout,
+    UnexpectedState,
+    VolumeExists,
+)
+from volplug.models import Volume, VolumeSpec, VolumeState
+
+_TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error code
+_LOOK_PAUSE_S: Final = 1.0
+_CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
+_GONE: Final = ("deleting", "deleted")
+
+
+def token_of(cluster: str, name: str, number: int) -> str:
+    """Return the token of a name's volume: 64 characters, the most that EC2 takes."""
+    return hashlib.sha256("\0".join((cluster, name, str(number))).encode()).hexdigest()
+
+
+def the_one(found: Sequence[Volume]) -> Volume | None:
+    """Return the volume of a name, if there is one.
+
+    Raises:
+        DuplicateVolumes: If there are several.
+    """
+    if len(found) > 1:
+        ids = tuple(sorted(volume.volume_id for volume in found))
+        raise DuplicateVolumes(
+            f"{len(ids)} volumes carry this name: {', '.join(ids)}",
+            "Delete one, or change its tag volplug:name",
+            volume_ids=ids,
+        )
+    return found[0] if found else None
+
+
+class Creation:
+    """Creates volumes.
+
+    Args:
+        cloud: EC2.
+        settings: What every volume gets.
+        cluster: Whose volumes they are.
+        backend: Name of the configured backend.
+    """
+
+    def __init__(self, cloud: Cloud, settings: EbsSettings, cluster: str, backend: str) -> None:
+        self._cloud = cloud
+        self._settings = settings
+        self._cluster = cluster
+        self._backend = backend
+        self._next_number: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+        self._unanswered: dict[str, VolumeSpec] = {}
+
+    async def create(self, spec: VolumeSpec, zone: str) -> Volume:
+        """See `Driver.create`; the spec was checked."""
+        parameters = create_parameters(spec, self._settings, zone)
+        tags = tags_of(spec, self._cluster, user_tags(spec, self._settings))
+        if not self._cloud.lookups.was_absent(spec.name):
+            existing = self._existing(await self._cloud.lookups.by_name(spec.name), spec)
+            if existing is not None:
+                return existing
+        parameters["TagSpecifications"] = [{"ResourceType": "volume", "Tags": tags}]
+        return await self._with_some_token(spec, parameters)
+
+    def forget(self, volume: Volume) -> None:
+        """Note that a volume was deleted: its token leads nowhere any more."""
+        number = self._numbers.pop(volume.volume_id, None)
+        if number is not None:
+            self._next_number[volume.name] = max(number + 1, self._next_number.get(volume.name, 0))
+
+    async def _with_some_token(self, spec: VolumeSpec, parameters: Mapping[str, Any]) -> Volume:
+        first = self._next_number.get(spec.name, 0)
+        for number in range(first, first + self._cloud.patience.create_tries):
+            token = token_of(self._cluster, spec.name, number)
+            try:
+                answer = await self._cloud.caller.call("CreateVolume", ClientToken=token, **parameters)
+            except Ec2Refused as refused:
+                if refused.code != _TOKEN_USED:
+                    raise translated(refused) from refused
+                existing = await self._look_again(spec)
+                if existing is not None:
+                    return existing
+            except BackendUnavailable:
+                self._unanswered[spec.name] = spec
+                raise
+            else:
+                volume_id = str(answer["VolumeId"])
+                self._numbers[volume_id] = number
+                if not self._is_gone(answer):
+                    return await self._created(answer, parameters)
+            self._next_number[spec.name] = number + 1
+        raise LimitExceeded(
+            f"the name was used {self._cloud.patience.create_tries} times lately, which EC2 still remembers",
+            "Try again, or choose another name",
+        )
+
+    def _is_gone(self, answer: Description) -> bool:
+        """Tell whether a token led to a volume that it made once and that is gone."""
+        return answer.get("State") in _GONE or self._cloud.recent.is_deleted(str(answer["VolumeId"]))
+
+    async def _created(self, answer: Description, parameters: Mapping[str, Any]) -> Volume:
+        volume = self._cloud.lookups.note(answer)
+        if any(each in parameters for each in _CAN_FAIL_LATER):
+            volume = await self._completed(volume, parameters)
+        if volume.state is VolumeState.ERROR:
+            raise UnexpectedState(f"{volume.volume_id}: {volume.detail}", "Remove the volume")
+        self._cloud.recent.created(volume)
+        return volume
+
+    async def _completed(self, volume: Volume, parameters: Mapping[str, Any]) -> Volume:
+        """Wait for what EC2 may still fail to do: it finds out late that it may not use a key."""
+        was_seen = False
+
+        def over(description: Description | None) -> Volume | None:
+            nonlocal was_seen
+            if description is None or description.get("State") in _GONE:
+                if was_seen:
+                    raise self._given_up(volume, parameters)
+                return None
+            was_seen = True
+            return None if description.get("State") == "creating" else read_volume(description, self._backend)
+
+        done = await self._cloud.states.until(volume.volume_id, over, self._cloud.patience.create_s)
+        if done is None and not was_seen:
+            raise self._given_up(volume, parameters)
+        if done is None:
+            raise OperationTimeout(f"EC2 is still creating {volume.volume_id}", "Try again")
+        return done
+
+    def _given_up(self, volume: Volume, parameters: Mapping[str, Any]) -> UnexpectedState:
+        self.forget(volume)
+        self._cloud.lookups.forget(volume.volume_id)
+        key = parameters.get("KmsKeyId", "")
+        why = f", most often because it may not use the KMS key {key}" if key else ""
+        return UnexpectedState(f"EC2 gave up creating {volume.volume_id}{why}", "Check the key's policy")
+
+    async def _look_again(self, spec: VolumeSpec) -> Volume | None:
+        """Look for what another host may have created a moment ago, which look-ups may not show yet."""
+        waited_s = 0.0
+        while True:
+            existing = self._existing(await self._cloud.lookups.by_name(spec.name), spec)
+            if existing is not None or waited_s >= self._cloud.patience.look_again_s:
+                return existing
+            await self._cloud.sleep(_LOOK_PAUSE_S)
+            waited_s += _LOOK_PAUSE_S
+
+    def _existing(self, found: Sequence[Found], spec: VolumeSpec) -> Volume | None:
+        """Return a volume whose creation an earlier call began, without an answer or not yet finished.
+
+        Raises:
+            VolumeExists: If there is one that is finished, or another one.
+            DuplicateVolumes: If there are several.
+        """
+        volume = the_one([each.volume for each in found])
+        if volume is None:
+            return None
+        is_begun = any(each.is_creating for each in found) and not self._cloud.recent.is_new(volume.volume_id)
+        is_begun = self._unanswered.pop(spec.name, None) == spec or is_begun
+        if is_begun and volume.spec == spec:
+            return volume
+        raise VolumeExists(f"{volume.volume_id} has this name")

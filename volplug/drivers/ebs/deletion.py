@@ -1,0 +1,87 @@
+"""Deleting volumes: one call. EC2 takes no deletion back, so nothing is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.faults import Ec2Refused, translated
+from volplug.drivers.ebs.lookups import Description
+from volplug.drivers.ebs.situations import Place, situation
+from volplug.errors import VolumeInUse, VolumeNotFound
+from volplug.models import Volume
+
+_WAIT_AND_ASK: Final = ("VolumeInUse", "IncorrectState")
+_PASSING: Final = (Place.CREATING, Place.LEAVING, Place.UNSEEN)
+_TRIES: Final = 3
+
+
+class Deletion:
+    """Deletes volumes.
+
+    Args:
+        cloud: EC2.
+        forget: Told of every volume that is gone.
+    """
+
+    def __init__(self, cloud: Cloud, forget: Callable[[Volume], None]) -> None:
+        self._cloud = cloud
+        self._forget = forget
+
+    async def delete(self, volume: Volume) -> None:
+        """See `Driver.delete`; the volume is known to be one of the cluster's."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._cloud.caller.call("DeleteVolume", VolumeId=volume.volume_id)
+            except Ec2Refused as refused:
+                if refused.code == "InvalidVolume.NotFound":
+                    self._note(volume)
+                    if refused.was_repeated:
+                        return  # the answer to the first call was lost
+                    raise VolumeNotFound(f"{volume.volume_id} does not exist") from refused
+                if refused.code not in _WAIT_AND_ASK or not tries_left:
+                    raise translated(refused) from refused
+                if await self._is_going(refused, volume):
+                    break
+            else:
+                break
+        self._note(volume)
+
+    def _note(self, volume: Volume) -> None:
+        self._cloud.recent.deleted(volume.volume_id)
+        self._cloud.lookups.forget(volume.volume_id)
+        self._forget(volume)
+
+    async def _is_going(self, refused: Ec2Refused, volume: Volume) -> bool:
+        """Wait until what goes on at EC2 is over; tell whether that was a deletion.
+
+        Raises:
+            VolumeInUse: If the volume is attached.
+        """
+        late_looks = 0
+
+        def settled(description: Description | None) -> tuple[Place, str] | None:
+            nonlocal late_looks
+            now = situation(description, "")
+            if now.place in _PASSING:
+                return None
+            if (
+                now.place is Place.ELSEWHERE
+                and self._cloud.recent.was_let_go(volume.volume_id)
+                and late_looks < 3
+            ):
+                late_looks += 1  # it may show what was before the detach
+                return None
+            return now.place, now.holder
+
+        now = settled(await self._cloud.lookups.by_id(volume.volume_id))
+        if now is None:
+            now = await self._cloud.states.until(volume.volume_id, settled, self._cloud.patience.settle_s)
+        place, holder = now or (Place.LEAVING, "")
+        if place is Place.DELETED:
+            return True
+        if place in (Place.ELSEWHERE, Place.LEAVING):
+            where = f"attached to {holder}" if holder else "still being detached"
+            raise VolumeInUse(f"{volume.volume_id} is {where}", holder=holder) from refused
+        return False

@@ -1,0 +1,194 @@
+"""DescribeVolumes: by name, by id, all; always within the cluster, always filtered by EC2.
+
+Look-ups by name that come together are one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from volplug.drivers.ebs.recent import Recent
+from volplug.drivers.ebs.tags import CLUSTER, NAME, as_mapping, read_volume
+from volplug.models import Volume
+
+# EC2 never takes a deletion back, so a volume that is being deleted is gone.
+_EXISTING: Final = ("creating", "available", "in-use", "error")
+_PAGE: Final = 500
+_MOST_VALUES: Final = 200  # of one filter, an EC2 limit
+_TOGETHER_S: Final = 0.003
+_ABSENT_FOR_S: Final = 10.0
+
+Description = Mapping[str, Any]
+
+
+class Caller(Protocol):
+    """What calls EC2; see `volplug.drivers.ebs.client.Ec2`."""
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        """Make one call and return EC2's answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up shows of one volume.
+
+    Attributes:
+        volume: The volume, corrected by what this process did a moment ago.
+        is_creating: Whether EC2 is still creating it.
+    """
+
+    volume: Volume
+    is_creating: bool
+
+
+class Lookups:
+    """The volumes of one cluster.
+
+    Args:
+        caller: Calls EC2.
+        cluster: Only its volumes are seen.
+        backend: Name of the configured backend.
+        recent: What this process did a moment ago.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self, caller: Caller, cluster: str, backend: str, recent: Recent, clock: Callable[[], float]
+    ) -> None:
+        self._caller = caller
+        self._cluster = cluster
+        self._backend = backend
+        self._recent = recent
+        self._clock = clock
+        self._zones: dict[str, str] = {}
+        self._absent: dict[str, float] = {}
+        self._asked: dict[str, asyncio.Future[list[Found]]] = {}
+        self._batches: set[asyncio.Task[None]] = set()
+
+    def note(self, description: Description) -> Volume:
+        """Read a description of a volume of the cluster, and remember that it is one and where it is."""
+        volume = read_volume(description, self._backend)
+        self._zones[volume.volume_id] = str(description.get("AvailabilityZone", ""))
+        self._absent.pop(volume.name, None)
+        return volume
+
+    def forget(self, volume_id: str) -> None:
+        """Forget that a volume is one of the cluster's."""
+        self._zones.pop(volume_id, None)
+
+    def is_known(self, volume_id: str) -> bool:
+        """Tell whether the volume was seen to be one of the cluster's."""
+        return volume_id in self._zones
+
+    def zone_of(self, volume_id: str) -> str:
+        """Return the zone of a volume that was seen, else ""."""
+        return self._zones.get(volume_id, "")
+
+    def was_absent(self, name: str) -> bool:
+        """Tell whether a look-up of the last seconds found no volume of this name; it says so once."""
+        seen_at = self._absent.pop(name, None)
+        return seen_at is not None and self._clock() - seen_at < _ABSENT_FOR_S
+
+    async def by_name(self, name: str) -> list[Found]:
+        """Return all volumes of a name, asked from now on.
+
+        Raises:
+            BackendUnavailable: If EC2 cannot say.
+        """
+        if name not in self._asked:
+            self._asked[name] = asyncio.get_running_loop().create_future()
+            if len(self._asked) == 1:
+                self._begin(self._ask_together())
+        answer = self._asked[name]
+        found = await asyncio.shield(answer)
+        return found or [Found(volume, False) for volume in self._recent.unseen(name)]
+
+    async def all(self) -> list[Volume]:
+        """Return all volumes.
+
+        Raises:
+            BackendUnavailable: If EC2 cannot say.
+        """
+        shown = [each for each in await self._describe(_filter("status", _EXISTING)) if self._is_ours(each)]
+        return self._recent.seen_together(self.note(each) for each in shown)
+
+    async def by_ids(self, volume_ids: Iterable[str]) -> dict[str, Description]:
+        """Return EC2's own descriptions, in whatever state; those that it does not show are missing."""
+        wanted = sorted(set(volume_ids))
+        found: dict[str, Description] = {}
+        for at in range(0, len(wanted), _MOST_VALUES):
+            shown = await self._describe(_filter("volume-id", wanted[at : at + _MOST_VALUES]))
+            for each in filter(self._is_ours, shown):
+                self.note(each)
+                found[str(each["VolumeId"])] = each
+        return found
+
+    async def by_id(self, volume_id: str) -> Description | None:
+        """Return EC2's own description of a volume, or None if it shows none in this cluster."""
+        return (await self.by_ids([volume_id])).get(volume_id)
+
+    def _begin(self, batch: Any) -> None:  # noqa: ANN401  # a coroutine
+        task = asyncio.ensure_future(batch)
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+
+    async def _ask_together(self) -> None:
+        await asyncio.sleep(_TOGETHER_S)
+        asked, self._asked = self._asked, {}
+        names = list(asked)
+        for at in range(0, len(names), _MOST_VALUES):
+            part = names[at : at + _MOST_VALUES]
+            self._begin(self._ask({name: asked[name] for name in part}))
+
+    async def _ask(self, asked: Mapping[str, asyncio.Future[list[Found]]]) -> None:
+        try:
+            shown = await self._describe(_filter("status", _EXISTING), _filter(f"tag:{NAME}", list(asked)))
+            found = self._found(shown)
+        except BaseException as error:  # whoever waits is told, also when the loop ends
+            for answer in asked.values():
+                if not answer.done():
+                    answer.set_exception(error)
+                    answer.exception()  # whoever asked may have gone
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for name, answer in asked.items():
+                if name not in found:
+                    self._absent[name] = self._clock()
+                if not answer.done():
+                    answer.set_result(found.get(name, []))
+
+    def _found(self, shown: Sequence[Description]) -> dict[str, list[Found]]:
+        states = {str(each["VolumeId"]): each.get("State") for each in shown}
+        found: dict[str, list[Found]] = {}
+        for volume in self._recent.seen(self.note(each) for each in shown if self._is_ours(each)):
+            is_creating = states[volume.volume_id] == "creating"
+            found.setdefault(volume.name, []).append(Found(volume, is_creating))
+        return found
+
+    def _is_ours(self, description: Description) -> bool:
+        """Look at the tag again: a filter takes `*` and `?` specially, and some backends ignore filters."""
+        return as_mapping(description).get(CLUSTER) == self._cluster
+
+    async def _describe(self, *filters: Mapping[str, Any]) -> list[Description]:
+        """Read all pages; any page may be empty."""
+        found: list[Description] = []
+        parameters: dict[str, Any] = {
+            "Filters": [_filter(f"tag:{CLUSTER}", [self._cluster]), *filters],
+            "MaxResults": _PAGE,
+        }
+        while True:
+            answer = await self._caller.call("DescribeVolumes", **parameters)
+            found += answer.get("Volumes", ())
+            if not answer.get("NextToken"):
+                return found
+            parameters["NextToken"] = answer["NextToken"]
+
+
+def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:
+    return {"Name": name, "Values": [re.sub(r"([*?\\])", r"\\\1", value) for value in values]}

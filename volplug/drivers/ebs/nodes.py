@@ -1,0 +1,135 @@
+"""Other instances: whether they live, how volumes are taken from dead ones, and how one is stopped."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from volplug.drivers.base import Holder
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.faults import Ec2Refused, translated
+from volplug.drivers.ebs.lookups import Description
+from volplug.drivers.ebs.situations import Place, situation
+from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
+from volplug.models import HolderState, Volume
+
+_LOG = structlog.get_logger(__name__)
+# Nothing of a stopped or terminated instance runs; of one that is stopping, something may.
+_STATES: Final = {
+    "running": HolderState.ALIVE,
+    "stopped": HolderState.DEAD,
+    "terminated": HolderState.DEAD,
+}
+_NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
+_GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
+
+
+class Nodes:
+    """The instances that may hold volumes.
+
+    Args:
+        cloud: EC2.
+        may_force: Whether a stopped instance that does not let go is made to.
+    """
+
+    def __init__(self, cloud: Cloud, *, may_force: bool = False) -> None:
+        self._cloud = cloud
+        self._may_force = may_force
+
+    async def holder_state(self, node_id: str) -> Holder:
+        """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN."""
+        try:
+            answer = await self._cloud.caller.call("DescribeInstances", InstanceIds=[node_id])
+        except Ec2Refused as refused:
+            if refused.code in _NOT_KNOWN:
+                return Holder(HolderState.UNKNOWN, f"EC2 knows no instance {node_id}, at least not any more")
+            return Holder(HolderState.UNKNOWN, f"EC2 does not say how instance {node_id} is: {refused.code}")
+        except BackendError as error:
+            return Holder(HolderState.UNKNOWN, f"EC2 does not say how instance {node_id} is: {error.cause}")
+        instances = [each for group in answer.get("Reservations", ()) for each in group.get("Instances", ())]
+        shown = [each for each in instances if each.get("InstanceId") == node_id]
+        if not shown:
+            return Holder(HolderState.UNKNOWN, f"EC2 shows no instance {node_id}")
+        state = str(shown[0].get("State", {}).get("Name", ""))
+        reason = str(shown[0].get("StateTransitionReason", ""))
+        told = f" ({reason})" if reason else ""
+        return Holder(
+            _STATES.get(state, HolderState.UNKNOWN), f"EC2 says that instance {node_id} is {state}{told}"
+        )
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
+        await self._prove_dead(volume, node_id)
+        description = await self._cloud.lookups.by_id(volume.volume_id)
+        now = situation(description, node_id)
+        if now.place in (Place.UNSEEN, Place.DELETED):
+            raise VolumeNotFound(f"{volume.volume_id} does not exist")
+        if now.holder != node_id:
+            return
+        await self._detach(volume, node_id, force=False)
+        if not await self._is_free(volume, node_id):
+            await self._force(volume, node_id)
+        _LOG.warning("taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
+        self._cloud.recent.held(volume.volume_id, "", before=node_id)
+
+    async def fence(self, node_id: str) -> None:
+        """See `TakesOver.fence`."""
+        _LOG.warning("stopping an instance", node=node_id)
+        try:
+            await self._cloud.caller.call("StopInstances", InstanceIds=[node_id])
+        except Ec2Refused as refused:
+            if refused.code != "IncorrectInstanceState":  # it stops already, or has ended
+                raise translated(refused) from refused
+        waited_s, pause_s = 0.0, self._cloud.patience.poll_first_s
+        while True:
+            holder = await self.holder_state(node_id)
+            if holder.state is HolderState.DEAD:
+                return
+            if waited_s >= self._cloud.patience.fence_s:
+                raise OperationTimeout(
+                    f"{holder.evidence}, {waited_s:.0f} s after it was stopped", "Look at it in EC2's console"
+                )
+            await self._cloud.sleep(pause_s)
+            waited_s += pause_s
+            pause_s = min(pause_s * 1.5, self._cloud.patience.poll_longest_s)
+
+    async def _prove_dead(self, volume: Volume, node_id: str) -> Holder:
+        holder = await self.holder_state(node_id)
+        if holder.state is not HolderState.DEAD:
+            raise VolumeInUse(
+                f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {holder.evidence}",
+                f"Stop it: aws ec2 stop-instances --instance-ids {node_id}",
+                holder=node_id,
+            )
+        return holder
+
+    async def _detach(self, volume: Volume, node_id: str, *, force: bool) -> None:
+        by_force = {"Force": True} if force else {}
+        try:
+            await self._cloud.caller.call(
+                "DetachVolume", VolumeId=volume.volume_id, InstanceId=node_id, **by_force
+            )
+        except Ec2Refused as refused:
+            if refused.code not in _GONE_ALREADY:
+                raise translated(refused) from refused
+
+    async def _is_free(self, volume: Volume, node_id: str) -> bool:
+        def free(description: Description | None) -> bool | None:
+            return None if situation(description, node_id).holder == node_id else True
+
+        return bool(await self._cloud.states.until(volume.volume_id, free, self._cloud.patience.settle_s))
+
+    async def _force(self, volume: Volume, node_id: str) -> None:
+        """Detach by force what a stopped instance does not let go of, where that is allowed."""
+        stuck = f"{volume.volume_id} has been leaving {node_id} for {self._cloud.patience.settle_s:.0f} s"
+        if not self._may_force:
+            raise VolumeInUse(
+                f"{stuck}, although it is stopped",
+                "Detach it by force in EC2, or set force_detach = true",
+                holder=node_id,
+            )
+        await self._prove_dead(volume, node_id)
+        await self._detach(volume, node_id, force=True)
+        if not await self._is_free(volume, node_id):
+            raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)

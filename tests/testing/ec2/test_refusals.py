@@ -114,7 +114,7 @@ CASES: dict[str, Case] = {
     "attach too many": (
         lambda w: w.attach_too_many(),
         "AttachmentLimitExceeded",
-        "has reached its limit of 1 attachments",
+        "You may attach up to 1 devices for this instance type.",
     ),
     "detach what is not attached": (
         lambda w: w.ec2.detach(w.free),
@@ -156,21 +156,6 @@ CASES: dict[str, Case] = {
         "InvalidZone.NotFound",
         "The zone 'eu-central-1z' does not exist.",
     ),
-    "create too small": (
-        lambda w: w.ec2.made(VolumeType="io2", Size=3, Iops=100),
-        "InvalidParameterValue",
-        "is too small",
-    ),
-    "create too big": (
-        lambda w: w.ec2.made(VolumeType="standard", Size=2000),
-        "InvalidParameterValue",
-        "is too large",
-    ),
-    "create with what its type has not": (
-        lambda w: w.ec2.made(VolumeType="gp2", Iops=3000),
-        "InvalidParameterCombination",
-        "The parameter iops is not supported for gp2 volumes.",
-    ),
     "create in words of moto's": (
         lambda w: w.ec2.made(VolumeType="io2", Size=4),
         "InvalidParameterDependency",
@@ -210,6 +195,45 @@ def test_it_is_refused_in_the_words_of_ec2_and_changes_nothing(
     assert text.format(**names) in said[1]
     if "deleting" not in case:
         assert {each.volume_id: each for each in cloud.volumes()}.items() >= before.items()
+
+
+LIMITS: list[tuple[dict[str, object], str]] = [
+    ({"VolumeType": "io2", "Size": 3, "Iops": 100}, "size of 3 is too small"),
+    ({"VolumeType": "standard", "Size": 2000}, "size of 2000 is too large"),
+    ({"VolumeType": "gp3", "Iops": 2999}, "iops of 2999 is too small"),
+    ({"VolumeType": "gp3", "Size": 1000, "Iops": 80_001}, "iops of 80001 is too large"),
+    ({"VolumeType": "gp3", "Throughput": 124}, "throughput of 124 is too small"),
+    ({"VolumeType": "gp3", "Size": 7, "Iops": 3501}, "maximum is 500 iops per GiB"),
+    ({"VolumeType": "io1", "Size": 100, "Iops": 5001}, "maximum is 50 iops per GiB"),
+    ({"VolumeType": "gp3", "Throughput": 751}, "maximum is 0.25 MiB/s per iops"),
+    ({"VolumeType": "gp2", "Iops": 3000}, "The parameter iops is not supported for gp2 volumes."),
+    ({"VolumeType": "io2", "Size": 4, "Iops": 100, "Throughput": 125}, "throughput is not supported for io2"),
+    ({"VolumeType": "gp9"}, "Value (gp9) for parameter volumeType is invalid."),
+]
+
+
+@pytest.mark.parametrize(("wanted", "text"), LIMITS)
+def test_what_a_type_has_not_is_refused(
+    cloud: Ec2Cloud, ec2: Caller, wanted: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        ec2.made(**wanted)
+    assert text in error_of(caught.value)[1]
+    assert cloud.volumes() == []
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"VolumeType": "gp3", "Iops": 3000, "Throughput": 750},
+        {"VolumeType": "gp3", "Size": 160, "Iops": 80_000, "Throughput": 2000},
+        {"VolumeType": "io2", "Size": 256, "Iops": 256_000},
+        {"VolumeType": "st1", "Size": 125},
+    ],
+)
+def test_what_a_type_has_just_so_is_taken(ec2: Caller, wanted: dict[str, object]) -> None:
+    described = ec2.described(ec2.made(**wanted))
+    assert {name: described[name] for name in wanted} == wanted
 
 
 def test_a_stopped_instance_takes_volumes(cloud: Ec2Cloud, ec2: Caller) -> None:

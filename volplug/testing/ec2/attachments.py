@@ -118,7 +118,7 @@ class Attachments:
         if _plain(device) in _ROOT_NAMES | taken:
             raise name_in_use(device)
         if len(held) >= instance.attachment_limit:
-            raise too_many_attached(instance.instance_id, instance.attachment_limit)
+            raise too_many_attached(instance.attachment_limit)
 
     def _begin_attach(self, volume_id: str, place: Attachment) -> list[Callable[[], None]]:
         if volume_id in self._plan.stuck_volumes or place.device in self._plan.stuck_devices:

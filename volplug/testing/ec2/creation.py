@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
 from volplug.testing.ec2 import answers
 from volplug.testing.ec2.clockwork import Clockwork
 from volplug.testing.ec2.facts import NewVolume, VolumeFact
 from volplug.testing.ec2.hypervisor import Hypervisor
+from volplug.testing.ec2.limits import check_limits
 from volplug.testing.ec2.plan import FaultPlan
 from volplug.testing.ec2.refusals import (
     Refused,
@@ -18,7 +18,6 @@ from volplug.testing.ec2.refusals import (
     in_state,
     no_volume,
     no_zone,
-    refused,
     token_of_deleted,
     too_many_volumes,
 )
@@ -27,23 +26,6 @@ from volplug.testing.ec2.table import VolumeTable
 from volplug.testing.ec2.tagging import check_tags
 from volplug.testing.ec2.tokens import Tokens
 from volplug.testing.ec2.upstream import Upstream, read_volume
-
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
-_SIZES_GIB: Final[Mapping[str, tuple[int, int]]] = {
-    "gp2": (1, 16_384),
-    "gp3": (1, 65_536),
-    "io1": (4, 16_384),
-    "io2": (4, 65_536),
-    "st1": (125, 16_384),
-    "sc1": (125, 16_384),
-    "standard": (1, 1_024),
-}
-
-_DEFAULT_TYPE: Final = "gp2"
-_TYPES_WITH: Final[Mapping[str, frozenset[str]]] = {
-    "Iops": frozenset({"gp3", "io1", "io2"}),
-    "Throughput": frozenset({"gp3"}),
-}
 
 
 class Creation:
@@ -121,7 +103,7 @@ class Creation:
         check_tags(tags)
         if zone not in self._zones:
             raise no_zone(zone)
-        _check_size(request)
+        check_limits(request)
         if len(self._table.all()) >= self._plan.volume_limit:
             raise too_many_volumes(self._plan.volume_limit)
         said = self._upstream.call(request)
@@ -145,27 +127,3 @@ class Creation:
             self._deleted[volume_id] = replace(self._table.get(volume_id), status="deleting")
             self._table.remove(volume_id)
             self._hypervisor.discard(volume_id)
-
-
-def _check_size(request: Request) -> None:
-    volume_type = request.get("VolumeType") or _DEFAULT_TYPE
-    if volume_type not in _SIZES_GIB:
-        raise refused("InvalidParameterValue", f"Value ({volume_type}) for parameter volumeType is invalid.")
-    for parameter, types in _TYPES_WITH.items():
-        if request.get(parameter) and volume_type not in types:
-            text = f"The parameter {parameter.lower()} is not supported for {volume_type} volumes."
-            raise refused("InvalidParameterCombination", text)
-    size_gib = request.number("Size")
-    if size_gib is None:
-        return  # from a snapshot; moto misses it otherwise
-    least, most = _SIZES_GIB[volume_type]
-    if size_gib < least:
-        raise refused(
-            "InvalidParameterValue",
-            f"Volume of {size_gib}GiB is too small for volume type {volume_type}; minimum is {least}GiB.",
-        )
-    if size_gib > most:
-        raise refused(
-            "InvalidParameterValue",
-            f"Volume of {size_gib}GiB is too large for volume type {volume_type}; maximum is {most}GiB.",
-        )

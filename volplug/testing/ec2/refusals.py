@@ -134,10 +134,12 @@ def bad_name(device: str) -> Refused:
     )
 
 
-def too_many_attached(instance_id: str, limit: int) -> Refused:
-    """More volumes than the instance takes; own words."""
+def too_many_attached(limit: int) -> Refused:
+    """More volumes than the instance takes: kubernetes-sigs/aws-ebs-csi-driver/pull/2500."""
     return refused(
-        "AttachmentLimitExceeded", f"Instance '{instance_id}' has reached its limit of {limit} attachments"
+        "AttachmentLimitExceeded",
+        f"You may attach up to {limit} devices for this instance type. Please use a larger instance size to "
+        "attach more volumes.",
     )
 
 

@@ -8,13 +8,14 @@ from typing import Final
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.lookups import Description
-from volplug.drivers.ebs.situations import Place, situation
+from volplug.drivers.ebs.situations import Place, Situation, situation
 from volplug.errors import VolumeInUse, VolumeNotFound
 from volplug.models import Volume
 
 _WAIT_AND_ASK: Final = ("VolumeInUse", "IncorrectState")
 _PASSING: Final = (Place.CREATING, Place.LEAVING, Place.UNSEEN)
 _TRIES: Final = 3
+_LATE_LOOKS: Final = 5
 
 
 class Deletion:
@@ -61,27 +62,29 @@ class Deletion:
         """
         late_looks = 0
 
-        def settled(description: Description | None) -> tuple[Place, str] | None:
+        def settled(description: Description | None) -> Situation | None:
             nonlocal late_looks
             now = situation(description, "")
             if now.place in _PASSING:
                 return None
-            if (
-                now.place is Place.ELSEWHERE
-                and self._cloud.recent.was_let_go(volume.volume_id)
-                and late_looks < 3
-            ):
-                late_looks += 1  # it may show what was before the detach
+            if late_looks < _LATE_LOOKS and self._contradicts(now, refused, volume):
+                late_looks += 1
                 return None
-            return now.place, now.holder
+            return now
 
         now = settled(await self._cloud.lookups.by_id(volume.volume_id))
         if now is None:
             now = await self._cloud.states.until(volume.volume_id, settled, self._cloud.patience.settle_s)
-        place, holder = now or (Place.LEAVING, "")
-        if place is Place.DELETED:
-            return True
-        if place in (Place.ELSEWHERE, Place.LEAVING):
-            where = f"attached to {holder}" if holder else "still being detached"
-            raise VolumeInUse(f"{volume.volume_id} is {where}", holder=holder) from refused
-        return False
+        if now is None:
+            raise VolumeInUse(f"{volume.volume_id} is still being made or detached") from refused
+        if now.place is Place.ELSEWHERE:
+            raise VolumeInUse(
+                f"{volume.volume_id} is attached to {now.holder}", holder=now.holder
+            ) from refused
+        return now.place is Place.DELETED
+
+    def _contradicts(self, now: Situation, refused: Ec2Refused, volume: Volume) -> bool:
+        """Tell whether a look seems to show what was before the last change."""
+        if now.place is Place.ELSEWHERE:
+            return self._cloud.recent.was_let_go(volume.volume_id)
+        return now.place is Place.FREE and refused.code == "VolumeInUse"

@@ -106,7 +106,7 @@ class Lookups:
                 self._begin(self._ask_together())
         answer = self._asked[name]
         found = await asyncio.shield(answer)
-        return found or [Found(volume, False) for volume in self._recent.unseen(name)]
+        return found + [Found(volume, is_creating=False) for volume in self._recent.unseen(name)]
 
     async def all(self) -> list[Volume]:
         """Return all volumes.

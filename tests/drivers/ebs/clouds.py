@@ -1,0 +1,97 @@
+"""A served EC2 and drivers on its instances, for the tests of the EBS driver."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from volplug.drivers.base import BackendConfig
+from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.client import Ec2
+from volplug.drivers.ebs.identity import HostIdentity
+from volplug.drivers.ebs.lookups import Caller
+from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.settings import load_settings
+from volplug.models import VolumeSpec
+from volplug.sizes import GIB
+from volplug.testing.ec2 import Ec2Cloud, Instance
+
+SIZE = 4 * GIB
+"""What every type but the throughput-optimised ones comes in."""
+
+IMPATIENT = Patience(
+    quiet_s=2.0,
+    attaching_s=4.0,
+    detach_s=4.0,
+    settle_s=10.0,
+    look_again_s=1.0,
+    poll_first_s=0.05,
+    poll_longest_s=0.2,
+)
+
+
+def spec_of(name: str = "v", size_bytes: int = SIZE, **driver_options: str) -> VolumeSpec:
+    return VolumeSpec(name, size_bytes, driver_options=tuple(sorted(driver_options.items())))
+
+
+def settings_of(cloud: Ec2Cloud, instance: Instance, **more: object) -> dict[str, object]:
+    """The backend's table of a host that is this instance."""
+    return {
+        "region": cloud.region,
+        "endpoint": cloud.endpoint,
+        "imds_endpoint": cloud.imds_endpoint_of(instance.instance_id),
+        "access_key": instance.access_key,
+        "secret_key": instance.secret_key,
+        "session_token": instance.session_token,
+        "sys_root": instance.sys_root,
+        "dev_root": instance.dev_root,
+        **more,
+    }
+
+
+@dataclasses.dataclass
+class Settled:
+    """Looks so often that what it answers at last is the present: a host that is not the first to look."""
+
+    caller: Caller
+    looks: int
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:
+        for _ in range(self.looks if action == "DescribeVolumes" else 0):
+            await self.caller.call(action, **parameters)
+        return await self.caller.call(action, **parameters)
+
+
+class Site:
+    """An instance with its connections to EC2, which all drivers on it share: they know nothing of volumes.
+
+    Args:
+        cloud: The served EC2.
+        instance: One of its instances.
+        more: Further settings of the backend.
+    """
+
+    def __init__(self, cloud: Ec2Cloud, instance: Instance, **more: object) -> None:
+        self.instance = instance
+        self._table = settings_of(cloud, instance, **more)
+        settings = load_settings(BackendConfig("ebs", "unused", "", Path(), self._table), {})
+        self._host = HostIdentity(settings)
+        self.caller: Caller = Ec2(settings, self._host)
+        with ThreadPoolExecutor(1) as other:  # a loop of its own, for a test's may run in this thread
+            other.submit(asyncio.run, self._host.get()).result()
+
+    def driver(
+        self,
+        state_dir: Path,
+        cluster: str = "test",
+        patience: Patience = IMPATIENT,
+        caller: Caller | None = None,
+    ) -> EbsDriver:
+        """Build a driver with nothing in memory."""
+        config = BackendConfig("ebs", "unused", cluster, state_dir, self._table)
+        settings = load_settings(config, {})
+        return EbsDriver(config, settings, self._host, caller or self.caller, patience)

@@ -1,0 +1,191 @@
+"""The shared suite on a served EC2: Nitro and Xen, slow states, faults, and look-ups that show the past."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.drivers.ebs.clouds import SIZE, Settled, Site, spec_of
+from volplug.drivers.base import Driver
+from volplug.models import Volume, VolumeSpec
+from volplug.testing.conformance import (
+    ClusterConformance,
+    DriverConformance,
+    DuplicateConformance,
+    OutageConformance,
+    SharedDriverConformance,
+)
+from volplug.testing.driver_fixtures import DriverFixtures, Duplicate, Interrupt, MakeSpec, NewDriver, Outage
+from volplug.testing.ec2 import Ec2Cloud, NewVolume, Slow
+from volplug.testing.leftovers import Watch
+
+pytestmark = [pytest.mark.loop, pytest.mark.ebs, pytest.mark.conformance]
+
+_NUMBERS = count()
+
+
+class EbsFixtures(DriverFixtures):
+    """One cloud for all tests; each has a cluster and two instances of its own.
+
+    Attributes:
+        kind: Of the instances.
+        plan: What goes wrong, or is slow, at EC2.
+        settings: Of the backends.
+    """
+
+    kind: ClassVar[str] = "nitro"
+    plan: ClassVar[dict[str, Any]] = {}
+    settings: ClassVar[dict[str, Any]] = {"max_retries": 2}
+
+    @pytest.fixture
+    def cloud(self, loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
+        loop_cloud.set_plan(**self.plan)
+        yield loop_cloud
+        loop_cloud.end_faults()
+        loop_cloud.settle()
+        assert loop_cloud.volumes() == [], "left behind at EC2"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sites(cls, loop_cloud: Ec2Cloud) -> Iterator[list[Site]]:
+        ids = [f"i-{next(_NUMBERS):017x}" for _ in range(2)]
+        yield [Site(loop_cloud, loop_cloud.add_instance(each, kind=cls.kind), **cls.settings) for each in ids]
+        for each in ids:
+            loop_cloud.remove_instance(each)
+
+    @pytest.fixture
+    def cluster(self) -> str:
+        return f"cluster-{next(_NUMBERS)}"
+
+    @pytest.fixture
+    def new_driver(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> NewDriver:
+        return lambda: sites[0].driver(tmp_path / "first", cluster)
+
+    @pytest.fixture
+    def second_node(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
+        return sites[1].driver(tmp_path / "second", cluster)
+
+    @pytest.fixture
+    def other_cluster(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
+        return sites[1].driver(tmp_path / "other", f"{cluster}-other")
+
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        numbers = count()
+
+        def make(name: str = "", size_bytes: int = 0) -> VolumeSpec:
+            return spec_of(name or f"v{next(numbers)}", size_bytes or SIZE)
+
+        return make
+
+    @pytest.fixture
+    def interrupt_create(self, cloud: Ec2Cloud, new_driver: NewDriver) -> Interrupt:
+        """The process ends while EC2 is creating the volume, which the next one can see."""
+
+        async def interrupt(spec: VolumeSpec) -> None:
+            cloud.set_plan(creating=Slow(looks=10))
+            await new_driver().create(spec)
+            cloud.set_plan(creating=self.plan.get("creating", Slow()))
+            await new_driver().get(spec.name)
+
+        return interrupt
+
+    @pytest.fixture
+    def outage(self, cloud: Ec2Cloud) -> Outage:
+        """Nobody gets an answer."""
+
+        @asynccontextmanager
+        async def outage() -> AsyncIterator[None]:
+            cloud.set_plan(error_rate=1.0)
+            try:
+                yield
+            finally:
+                cloud.set_plan(error_rate=self.plan.get("error_rate", 0.0))
+
+        return outage
+
+    @pytest.fixture
+    def duplicate(self, cloud: Ec2Cloud, driver: Driver) -> Duplicate:
+        """Somebody puts the same tags on another volume, in another zone."""
+
+        async def duplicate(volume: Volume) -> Volume:
+            fact = cloud.volume(volume.volume_id)
+            assert fact is not None
+            made = cloud.add_volumes([NewVolume(fact.tags, fact.size_gib, zone=f"{cloud.region}b")])
+            return next(each for each in await driver.list() if each.volume_id in made)
+
+        return duplicate
+
+
+class Everything(
+    DriverConformance, SharedDriverConformance, ClusterConformance, OutageConformance, DuplicateConformance
+):
+    """Every capability."""
+
+
+class TestEbs(Everything, EbsFixtures):
+    pass
+
+
+class TestEbsOnXen(Everything, EbsFixtures):
+    """Disks have no serials."""
+
+    kind = "xen"
+
+
+class TestSlowEbs(Everything, EbsFixtures):
+    """EC2's states lag behind what it has done."""
+
+    plan: ClassVar[dict[str, Any]] = {
+        "creating": Slow(0.3),
+        "attaching": Slow(0.3),
+        "detaching": Slow(0.3),
+        "deleting": Slow(0.3),
+        "device": "before",
+    }
+
+
+class TestStaleEbs(Everything, EbsFixtures):
+    """Two to five looks after each change show what was before it.
+
+    The driver under test has to know better. A restarted one and those of other hosts have no way to, so they
+    look when EC2 has settled.
+    """
+
+    looks = 5
+    plan: ClassVar[dict[str, Any]] = {"stale_looks": (2, looks)}
+
+    @pytest.fixture
+    def new_driver(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> NewDriver:
+        settled = Settled(sites[0].caller, self.looks)
+        return lambda: sites[0].driver(tmp_path / "first", cluster, caller=settled)
+
+    @pytest.fixture
+    def second_node(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
+        settled = Settled(sites[1].caller, self.looks)
+        return sites[1].driver(tmp_path / "second", cluster, caller=settled)
+
+    @pytest.fixture
+    def other_cluster(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
+        settled = Settled(sites[1].caller, self.looks)
+        return sites[1].driver(tmp_path / "other", f"{cluster}-other", caller=settled)
+
+    @pytest.fixture
+    def driver(self, sites: list[Site], cluster: str, watch: Watch, tmp_path: Path) -> Driver:
+        return watch.watched(sites[0].driver(tmp_path / "first", cluster))
+
+
+class TestFaultyEbs(Everything, EbsFixtures):
+    """EC2 throttles, fails, and loses answers."""
+
+    plan: ClassVar[dict[str, Any]] = {
+        "throttle_rate": 0.3,
+        "error_rate": 0.1,
+        "lost_answer_rate": 0.05,
+    }
+    settings: ClassVar[dict[str, Any]] = {"max_retries": 20}

@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench packages plugin
+.PHONY: help setup demo test test-aws check fmt bench packages plugin
 
 help: ## show this menu
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 setup: packages $(READY) ## install what is missing: system packages (as root) and .venv
 
@@ -17,6 +17,9 @@ demo: setup ## the main job on a private Docker Engine (ENGINE=host: on the mach
 
 test: setup ## run every test, real Docker Engines included (ARGS="-k loop -x": for pytest)
 	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; makes and deletes volumes
+	@VOLPLUG_TEST_AWS=1 $(PYTHON_IN_VENV) -m pytest tests/aws $(ARGS)
 
 bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS=--quick, ARGS=--docs)
 	@scripts/system-packages bench

@@ -60,7 +60,7 @@ class Settled:
     caller: Caller
     looks: int
 
-    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # as EC2
         for _ in range(self.looks if action == "DescribeVolumes" else 0):
             await self.caller.call(action, **parameters)
         return await self.caller.call(action, **parameters)

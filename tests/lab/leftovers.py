@@ -24,7 +24,7 @@ _PLUGINS = Path("/run/docker/plugins")
 _NAMED_NAMESPACES = (Path("/run/netns"), Path("/run/docker/netns"))
 _LAB_DIRECTORIES = Path("/var/tmp")  # noqa: S108 - looked at, nothing is made there
 _NO_IMAGES = {"data", "plugin", "previous"}  # of the engine and of managed plugins: large, and none of ours
-_OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc")
+_OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu")
 _PYTEST_DIRECTORY = re.compile(r"/\S*/pytest-of-\w+/pytest-\d+")
 _LAB_NAME = re.compile(r"volplug-lab-(\d+)-\w+")
 

@@ -1,6 +1,7 @@
-"""What tests with real engines need, as pytest marks: ``pytestmark = ENGINE``, ``MULTIHOST``, ``PLUGIN``."""
+"""What tests with engines, hosts or machines need, as marks: ``ENGINE``, ``MULTIHOST``, ``PLUGIN``, ``VM``."""
 
 import os
+import platform
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.lab.programs import clean_environment
 
 _PROGRAMS = ("dockerd", "containerd", "runc", "docker", "busybox", "nsenter", "unshare", "ip", "losetup")
+_VM_PROGRAMS = ("qemu-system-x86_64", "debootstrap", "setpriv", "mkfs.ext4", "chroot")
 
 
 def missing_for_engine() -> str:
@@ -43,4 +45,23 @@ PLUGIN = [
     pytest.mark.skipif(bool(_missing_for_plugin()), reason=_missing_for_plugin() or "-"),
     # The first one builds it.
     pytest.mark.timeout(1800),
+]
+
+
+def _missing_for_vm() -> str:
+    """Why no virtual machine can be made and run here, in one line; empty if one can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if platform.machine() != "x86_64":
+        return "the guests are for x86-64"
+    path = clean_environment()["PATH"]
+    missing = [program for program in _VM_PROGRAMS if shutil.which(program, path=path) is None]
+    return f"not installed: {', '.join(missing)} (make setup as root)" if missing else ""
+
+
+VM = [
+    pytest.mark.vm,
+    pytest.mark.skipif(bool(_missing_for_vm()), reason=_missing_for_vm() or "-"),
+    # An emulated processor on a busy machine.
+    pytest.mark.timeout(900),
 ]

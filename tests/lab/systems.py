@@ -9,16 +9,13 @@ it sees the kernel, the lab's directory, this repository and the cache of trees.
 
 import hashlib
 import json
-import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import trees
+from tests.lab import trees, wheels
 from tests.lab.kept import cache, kept
-from tests.lab.programs import checked
 
 _MAX_AGE_S = 14 * 24 * 3600.0
 _REPOSITORY = Path(__file__).parents[2]
@@ -52,23 +49,15 @@ def system(suite: str) -> System:
 def _environment(root: Path) -> Path:
     """A virtual environment for the tree's Python with what volplug needs, and volplug from here."""
     python = (root / "usr/bin/python3").readlink().name
-    requirements = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-    constraints = _REPOSITORY / "constraints.txt"
     name = Path(sys.executable).name
-    key = json.dumps([python, name, requirements, constraints.read_text(), str(_REPOSITORY)])
+    key = json.dumps([python, name, wheels.key(), str(_REPOSITORY)])
     short = hashlib.sha256(key.encode()).hexdigest()[:12]
-    wanted = [*requirements, f"--constraint={constraints}"]
-    return kept(
-        "interpreter", short, lambda directory: _make_environment(directory, python, wanted), _MAX_AGE_S
-    )
+    return kept("interpreter", short, lambda directory: _make_environment(directory, python), _MAX_AGE_S)
 
 
-def _make_environment(target: Path, python: str, requirements: list[str]) -> None:
+def _make_environment(target: Path, python: str) -> None:
     packages = target / "lib" / python / "site-packages"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wheels = [f"--target={packages}", f"--python-version={python.removeprefix('python')}"]
-    command = [*pip, *wheels, "--only-binary=:all:", *requirements]
-    checked(subprocess.run(command, check=False, capture_output=True, text=True))
+    wheels.install(packages, python)
     (packages / "volplug.pth").write_text(f"{_REPOSITORY}\n")
     (target / "bin").mkdir()
     (target / "bin" / Path(sys.executable).name).symlink_to(f"/usr/bin/{python}")

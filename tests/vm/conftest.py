@@ -1,0 +1,50 @@
+"""Two guests for all tests here, booted once; each test leaves them without disks of its own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.lab.leftovers import settled_difference, snapshot
+from tests.vm.guest import Guest
+from tests.vm.guest_volplug import install_volplug
+from tests.vm.image import guest_image
+
+_INSTANCE_IDS = ("i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb")
+
+
+@pytest.fixture(scope="package")
+def lab() -> Iterator[Path]:
+    """A directory for the guests' files; in the end nothing may be left of it and them."""
+    before = snapshot()
+    # Named like those of the lab, so that runs beside each other know their own.
+    directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir="/var/tmp"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+    assert settled_difference(before) == []
+
+
+@pytest.fixture(scope="package")
+def both(lab: Path) -> Iterator[tuple[Guest, Guest]]:
+    """The guests, with volplug's code in them."""
+    image = guest_image()
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(Guest(image, lab, each)) for each in _INSTANCE_IDS)
+        for guest in (first, second):
+            guest.await_boot()
+            install_volplug(guest)
+        yield first, second
+
+
+@pytest.fixture
+def guests(both: tuple[Guest, Guest]) -> Iterator[tuple[Guest, Guest]]:
+    """The guests as they are after boot; what a test left plugged in fails it."""
+    yield both
+    left = [serial for guest in both for serial in guest.take_all()]
+    assert not left, "left plugged in"

@@ -1,0 +1,89 @@
+"""Virtual machines of the tests: disks come and go while they run, and volplug sees it."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.requirements import VM
+from tests.lab.waiting import wait_until
+from tests.vm.guest import Guest
+from tests.vm.guest_volplug import GuestVolplug, spawn_python
+from tests.vm.image import guest_image
+
+pytestmark = [*VM, pytest.mark.prepare(by=guest_image)]
+
+_SERIAL = "vol0123456789abcdef0"
+_SIZE_BYTES = 64 << 20
+_TIMEOUT_S = 240.0
+_MODEL = "QEMU NVMe Ctrl"
+_WAITING_SCRIPT = Path(__file__).with_name("await_disk.py")
+
+
+def _disk(directory: Path, name: str) -> Path:
+    disk = directory / name
+    with disk.open("wb") as file:
+        file.truncate(_SIZE_BYTES)
+    return disk
+
+
+def _output(guest: Guest, log: str, wanted: str) -> list[str]:
+    """What a program wrote until the wanted line came."""
+    wait_until(lambda: wanted in guest.run(["cat", log]), _TIMEOUT_S, f"{log} has {wanted!r}")
+    return guest.run(["cat", log]).splitlines()
+
+
+def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
+    guests: tuple[Guest, Guest], lab: Path
+) -> None:
+    guest, _ = guests
+    spawn_python(guest, _WAITING_SCRIPT, _SERIAL, log="/run/waiting")
+    _output(guest, "/run/waiting", "waiting")
+    guest.plug(_SERIAL, _disk(lab, "waited-for"))
+    said = _output(guest, "/run/waiting", "found")
+    name = said[-1].removeprefix("found ")
+    assert f"add {name}" in said
+    shown = f"/sys/block/{name}"
+    assert guest.run(["cat", f"{shown}/device/serial"]).strip() == _SERIAL
+    assert guest.run(["cat", f"{shown}/device/model"]).strip() == _MODEL
+    assert int(guest.run(["cat", f"{shown}/size"])) * 512 == _SIZE_BYTES
+    guest.run(["udevadm", "settle"])
+    by_id = f"/dev/disk/by-id/nvme-{_MODEL.replace(' ', '_')}_{_SERIAL}"
+    assert guest.run(["readlink", "--canonicalize", by_id]).strip() == f"/dev/{name}"
+    guest.unplug(_SERIAL)
+    assert name not in guest.run(["ls", "/sys/block"]).split()
+
+
+def test_volplug_works_in_a_guest(guests: tuple[Guest, Guest]) -> None:
+    guest, _ = guests
+    with GuestVolplug(guest) as volplug:
+        volplug.call("Create", Name="db", Opts={"size": "32MiB"})
+        place = volplug.call("Mount", Name="db", ID="1")["Mountpoint"]
+        guest.run(["tee", f"{place}/file"], input_bytes=b"data")
+        assert guest.run(["findmnt", "--noheadings", "--output=FSTYPE", "--target", place]).strip() == "ext4"
+        volplug.call("Unmount", Name="db", ID="1")
+        volplug.call("Remove", Name="db")
+        assert volplug.call("List")["Volumes"] == []
+
+
+_STARTING_SCRIPT = """
+import pathlib, sys
+from tests.vm.guest import Guest
+from tests.vm.image import guest_image
+guest = Guest(guest_image(), pathlib.Path(sys.argv[1]), "i-killed")
+guest.start()
+print(guest.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_stays_of_a_guest_whose_test_run_is_killed(lab: Path) -> None:
+    command = [sys.executable, "-c", _STARTING_SCRIPT, str(lab)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        guest = Path(f"/proc/{int(run.stdout.readline())}")
+        assert guest.exists()
+        run.send_signal(signal.SIGKILL)
+    wait_until(lambda: not guest.exists(), _TIMEOUT_S, "the guest has ended")

@@ -38,7 +38,7 @@ def both(lab: Path) -> Iterator[tuple[Guest, Guest]]:
         first, second = (stack.enter_context(Guest(image, lab, each)) for each in _INSTANCE_IDS)
         for guest in (first, second):
             guest.await_boot()
-            install_volplug(guest)
+        install_volplug((first, second), lab)
         yield first, second
 
 

@@ -115,7 +115,7 @@ class Guest:
 
     def take_all(self) -> list[str]:
         """Unplug whatever is plugged in, and tell what it was."""
-        found = list(self._plugged)
+        found = self.plugged
         for serial in found:
             self.unplug(serial)
         return found
@@ -146,6 +146,11 @@ class Guest:
         """Connect to a Unix socket in the guest."""
         connection, _ = self._open("connect", socket=path)
         return connection
+
+    @property
+    def plugged(self) -> list[str]:
+        """The serials of the disks that are plugged in."""
+        return list(self._plugged)
 
     @property
     def pid(self) -> int:

@@ -1,14 +1,15 @@
 """volplug in a guest: the code of this repository, spoken to as dockerd does."""
 
+import compileall
 import http.client
 import io
 import json
+import shutil
 import socket
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.lab.waiting import wait_until
 from tests.vm.guest import Guest
@@ -26,23 +27,21 @@ _STOP_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 180.0
 
 
-def install_volplug(guest: Guest) -> None:
-    """Copy the code into the guest."""
+def install_volplug(guests: Iterable[Guest], scratch: Path) -> None:
+    """Copy the code into guests, compiled: an emulated processor takes long for that."""
+    copy = scratch / "source"
+    shutil.copytree(_REPOSITORY / "volplug", copy / "volplug", ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(copy, quiet=1, stripdir=copy, prependdir=_SOURCE)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(_REPOSITORY / "volplug", "volplug")
-    guest.run(["mkdir", "-p", _SOURCE])
-    guest.run(["tar", "-x", "-C", _SOURCE], input_bytes=archive.getvalue())
+        tar.add(copy, _SOURCE)
+    for guest in guests:
+        guest.run(["tar", "-x", "-C", "/"], input_bytes=archive.getvalue())
 
 
 def spawn_python(guest: Guest, script: Path, *arguments: str, log: str) -> None:
     """Start a script of ours in the guest; it can import volplug."""
     guest.spawn([PYTHON, "-c", script.read_text(), *arguments], env=_ENVIRONMENT, log=log)
-
-
-def run_python(guest: Guest, script: Path, *arguments: str) -> str:
-    """Run a script of ours in the guest and return what it said."""
-    return guest.run([PYTHON, "-c", script.read_text(), *arguments], env=_ENVIRONMENT)
 
 
 class RefusedError(RuntimeError):
@@ -54,30 +53,41 @@ class GuestVolplug:
 
     Args:
         guest: Where; volplug must be installed there.
-        config: Its configuration file.
-        env: Further variables.
+        env: Its settings that are variables.
     """
 
-    def __init__(self, guest: Guest, config: str = "", env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, guest: Guest, env: Mapping[str, str]) -> None:
         self._guest = guest
-        self._config = config
-        self._env = {**_ENVIRONMENT, "VOLPLUG_LOG_LEVEL": "debug", **(env or {})}
+        self._env = {**_ENVIRONMENT, "VOLPLUG_LOG_LEVEL": "debug", **env}
+        self._config = ""
         self._pid = 0
 
-    def __enter__(self) -> Self:
+    def start(self, config: str) -> None:
+        """Start it with a configuration file; what runs with another is stopped first."""
+        if self._pid and config == self._config:
+            return
+        self.stop()
+        self._config = config
         self._guest.run(["mkdir", "-p", str(Path(_CONFIG).parent)])
-        self._guest.run(["tee", _CONFIG], input_bytes=self._config.encode())
+        self._guest.run(["tee", _CONFIG], input_bytes=config.encode())
         self._pid = self._guest.spawn([PYTHON, "-m", "volplug", "serve"], env=self._env, log=_LOG)
-        wait_until(self._accepts, _START_TIMEOUT_S, "volplug accepts connections in the guest")
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            print(f"--- volplug in {self._guest.instance_id} said\n{self.log}")  # noqa: T201 - pytest shows it
-        self._guest.run(["sh", "-c", f"kill {self._pid} || true"])  # it may have ended
-        wait_until(lambda: not self._is_running(), _STOP_TIMEOUT_S, "volplug ends in the guest")
+    def await_ready(self) -> None:
+        """Wait until it accepts connections."""
+        where = f"volplug accepts connections in {self._guest.instance_id}"
+        wait_until(self._accepts, _START_TIMEOUT_S, where)
+
+    def stop(self) -> None:
+        """SIGTERM, as systemd would; nothing happens if it has ended."""
+        if self._pid:
+            self._guest.run(["sh", "-c", f"kill {self._pid} || true"])
+            where = f"volplug ends in {self._guest.instance_id}"
+            wait_until(lambda: not self._is_running(), _STOP_TIMEOUT_S, where)
+            self._pid = 0
+
+    def show_log(self) -> None:
+        """Print what it has said, which pytest shows if a test fails."""
+        print(f"--- volplug in {self._guest.instance_id} said\n{self.log}")  # noqa: T201
 
     def call(self, verb: str, **body: object) -> dict[str, Any]:
         """Ask what dockerd asks, such as ``call("Mount", Name="db", ID="1")``; RefusedError if refused."""

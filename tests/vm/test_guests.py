@@ -10,7 +10,7 @@ import pytest
 from tests.lab.requirements import VM
 from tests.lab.waiting import wait_until
 from tests.vm.guest import Guest
-from tests.vm.guest_volplug import GuestVolplug, spawn_python
+from tests.vm.guest_volplug import spawn_python
 from tests.vm.image import guest_image
 
 pytestmark = [*VM, pytest.mark.prepare(by=guest_image)]
@@ -54,18 +54,6 @@ def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
     assert guest.run(["readlink", "--canonicalize", by_id]).strip() == f"/dev/{name}"
     guest.unplug(_SERIAL)
     assert name not in guest.run(["ls", "/sys/block"]).split()
-
-
-def test_volplug_works_in_a_guest(guests: tuple[Guest, Guest]) -> None:
-    guest, _ = guests
-    with GuestVolplug(guest) as volplug:
-        volplug.call("Create", Name="db", Opts={"size": "32MiB"})
-        place = volplug.call("Mount", Name="db", ID="1")["Mountpoint"]
-        guest.run(["tee", f"{place}/file"], input_bytes=b"data")
-        assert guest.run(["findmnt", "--noheadings", "--output=FSTYPE", "--target", place]).strip() == "ext4"
-        volplug.call("Unmount", Name="db", ID="1")
-        volplug.call("Remove", Name="db")
-        assert volplug.call("List")["Volumes"] == []
 
 
 _STARTING_SCRIPT = """

@@ -1,4 +1,4 @@
-"""What tests with engines, hosts or machines need, as marks: ``ENGINE``, ``MULTIHOST``, ``PLUGIN``, ``VM``."""
+"""What tests with engines, hosts or machines need: the marks ENGINE, MULTIHOST, PLUGIN and VM."""
 
 import os
 import platform

@@ -65,4 +65,5 @@ def test_the_policy_on_the_page_is_a_policy() -> None:
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
     calls = {"AttachVolume", "CreateTags", "CreateVolume", "DeleteVolume", "DescribeInstances"}
+    calls.add("DescribeInstanceStatus")
     assert actions == {f"ec2:{call}" for call in calls | {"DescribeVolumes", "DetachVolume"}}

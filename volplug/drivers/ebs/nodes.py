@@ -54,8 +54,27 @@ class Nodes:
         state = str(shown[0].get("State", {}).get("Name", ""))
         reason = str(shown[0].get("StateTransitionReason", ""))
         told = f" ({reason})" if reason else ""
-        return Holder(
-            _STATES.get(state, HolderState.UNKNOWN), f"EC2 says that instance {node_id} is {state}{told}"
+        is_failing = state == "running" and await self._fails_checks(node_id)
+        if is_failing:
+            told = " and fails its status checks"
+        judged = HolderState.UNKNOWN if is_failing else _STATES.get(state, HolderState.UNKNOWN)
+        evidence = f"EC2 says that instance {node_id} is {state}{told}"
+        return Holder(judged, evidence, "" if judged is HolderState.DEAD else _how_to_stop(node_id))
+
+    async def _fails_checks(self, node_id: str) -> bool:
+        """Tell whether EC2 cannot reach a running instance: then nobody knows whether it lives.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html
+        """
+        try:
+            answer = await self._cloud.caller.call("DescribeInstanceStatus", InstanceIds=[node_id])
+        except (Ec2Refused, BackendError):
+            return False  # it runs, as far as is known
+        checks = [each for each in answer.get("InstanceStatuses", ()) if each.get("InstanceId") == node_id]
+        return any(
+            each.get(kind, {}).get("Status") == "impaired"
+            for each in checks
+            for kind in ("InstanceStatus", "SystemStatus")
         )
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
@@ -99,7 +118,7 @@ class Nodes:
         if holder.state is not HolderState.DEAD:
             raise VolumeInUse(
                 f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {holder.evidence}",
-                f"Stop it: aws ec2 stop-instances --instance-ids {node_id}",
+                f"If it is dead, {_how_to_stop(node_id)}",
                 holder=node_id,
             )
         return holder
@@ -133,3 +152,7 @@ class Nodes:
         await self._detach(volume, node_id, force=True)
         if not await self._is_free(volume, node_id):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
+
+
+def _how_to_stop(node_id: str) -> str:
+    return f"stop it (aws ec2 stop-instances --instance-ids {node_id})"

@@ -90,6 +90,18 @@ def instances(facts: Iterable[tuple[Instance, list[VolumeFact]]]) -> str:
     return f"<reservationSet>{items}</reservationSet>"
 
 
+def checks(results: Iterable[tuple[Instance, str]]) -> str:
+    """Return instances with the results of their status checks."""
+    items = "".join(
+        f"<item>{_one('instanceId', fact.instance_id)}{_one('availabilityZone', fact.zone)}"
+        f"<instanceState>{_state(fact.state)}</instanceState>"
+        f"<systemStatus>{_one('status', 'ok')}</systemStatus>"
+        f"<instanceStatus>{_one('status', result)}</instanceStatus></item>"
+        for fact, result in results
+    )
+    return f"<instanceStatusSet>{items}</instanceStatusSet>"
+
+
 def state_changes(changes: Iterable[tuple[str, str, str]]) -> str:
     """Return instances with the states after and before."""
     items = "".join(

@@ -159,6 +159,7 @@ class Ec2Cloud:
             "CreateTags": tagging.create,
             "DeleteTags": tagging.delete,
             "DescribeInstances": self._instances.describe,
+            "DescribeInstanceStatus": self._instances.describe_checks,
             "StopInstances": self._instances.stop,
             "StartInstances": self._instances.start,
             "TerminateInstances": self._instances.terminate,

@@ -108,6 +108,13 @@ class Instances:
         content = answers.instances((each, held[each.instance_id]) for each in shown)
         return answers.answer(request.action, content + (f"<nextToken>{token}</nextToken>" if token else ""))
 
+    def describe_checks(self, request: Request) -> bytes:
+        """Answer DescribeInstanceStatus, which shows running instances only."""
+        running = [each for each in map(self.get, request.listed("InstanceId")) if each.state == "running"]
+        impaired = self._plan.impaired_instances
+        checks = ((each, "impaired" if each.instance_id in impaired else "ok") for each in running)
+        return answers.answer(request.action, answers.checks(checks))
+
     def stop(self, request: Request) -> bytes:
         """Answer StopInstances."""
         return self._end(request, "stopping", "stopped", ("pending", "running"))

@@ -68,6 +68,7 @@ class FaultPlan:
         stops_by_hand: Whether a stopping instance waits for the test to say that it has stopped.
         device: When the device comes: "before" the API says attached (at once), "with" it, or "after" it.
         device_lag_s: How much later, for "after".
+        impaired_instances: Running instances whose status checks fail.
         stuck_volumes: Volumes that stay attaching for ever, without a device.
         stuck_devices: Device names that do the same.
         busy_volumes: Volumes that a guest seems to use, so that they stay busy when detached.
@@ -99,6 +100,7 @@ class FaultPlan:
     stops_by_hand: bool = False
     device: str = "with"
     device_lag_s: float = 0.0
+    impaired_instances: frozenset[str] = frozenset()
     stuck_volumes: frozenset[str] = frozenset()
     stuck_devices: frozenset[str] = frozenset()
     busy_volumes: frozenset[str] = frozenset()

@@ -1,0 +1,100 @@
+"""What EC2 proves of other instances, and what is done with the proof."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.clouds import Site, spec_of
+from volplug.drivers.ebs import EbsDriver
+from volplug.errors import VolumeInUse
+from volplug.models import HolderState
+from volplug.testing.ec2 import Ec2Cloud, Instance
+
+pytestmark = [pytest.mark.loop, pytest.mark.ebs]
+
+A, B = "i-0000000000000000a", "i-0000000000000000b"
+
+
+@pytest.fixture(scope="module")
+def instances(loop_cloud: Ec2Cloud) -> dict[str, Instance]:
+    return {each: loop_cloud.add_instance(each) for each in (A, B)}
+
+
+@pytest.fixture
+def cloud(loop_cloud: Ec2Cloud, instances: dict[str, Instance]) -> Iterator[Ec2Cloud]:
+    loop_cloud.calls.reset()
+    yield loop_cloud
+    loop_cloud.end_faults()
+    for instance_id in instances:
+        loop_cloud.set_instance_state(instance_id, "running")
+
+
+@pytest.fixture
+def on_a(cloud: Ec2Cloud, instances: dict[str, Instance], tmp_path: Path) -> EbsDriver:
+    return Site(cloud, instances[A], max_retries=2).driver(tmp_path / "a")
+
+
+@pytest.fixture
+def on_b(cloud: Ec2Cloud, instances: dict[str, Instance], tmp_path: Path) -> EbsDriver:
+    return Site(cloud, instances[B], max_retries=2).driver(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("state", "judged"),
+    [
+        ("running", HolderState.ALIVE),
+        ("stopped", HolderState.DEAD),
+        ("terminated", HolderState.DEAD),
+        *((each, HolderState.UNKNOWN) for each in ("pending", "stopping", "shutting-down")),
+    ],
+)
+async def test_only_a_stopped_or_terminated_instance_is_proven_dead(
+    cloud: Ec2Cloud, on_a: EbsDriver, state: str, judged: HolderState
+) -> None:
+    cloud.set_instance_state(B, state)
+    holder = await on_a.holder_state(B)
+    assert (holder.state, holder.evidence) == (judged, f"EC2 says that instance {B} is {state}")
+    is_helped = bool(holder.remedy)
+    assert is_helped == (judged is not HolderState.DEAD)
+
+
+async def test_an_instance_that_fails_its_checks_is_neither_alive_nor_dead(
+    cloud: Ec2Cloud, on_a: EbsDriver
+) -> None:
+    cloud.set_plan(impaired_instances=frozenset({B}))
+    holder = await on_a.holder_state(B)
+    evidence = f"EC2 says that instance {B} is running and fails its status checks"
+    assert (holder.state, holder.evidence) == (HolderState.UNKNOWN, evidence)
+    assert holder.remedy == f"stop it (aws ec2 stop-instances --instance-ids {B})"
+
+
+async def test_without_the_permission_to_see_checks_a_running_instance_is_alive(
+    cloud: Ec2Cloud, on_a: EbsDriver
+) -> None:
+    cloud.set_plan(impaired_instances=frozenset({B}), denied=frozenset({"DescribeInstanceStatus"}))
+    assert (await on_a.holder_state(B)).state is HolderState.ALIVE
+
+
+async def test_an_instance_that_ec2_does_not_know_proves_nothing(on_a: EbsDriver) -> None:
+    holder = await on_a.holder_state("i-0123456789abcdef0")
+    assert holder.state is HolderState.UNKNOWN
+
+
+async def test_a_volume_is_taken_only_from_the_dead(
+    cloud: Ec2Cloud, on_a: EbsDriver, on_b: EbsDriver
+) -> None:
+    volume = await on_b.create(spec_of())
+    await on_b.attach(volume)
+    with pytest.raises(VolumeInUse, match="is not proven dead") as refused:
+        await on_a.take_from(volume, B)
+    assert refused.value.holder == B
+    assert cloud.calls.counts()["DetachVolume"] == 0
+    await on_a.fence(B)
+    await on_a.take_from(volume, B)
+    await on_a.attach(volume)
+    found = await on_a.get(volume.name)
+    assert found is not None
+    assert found.holder == A
+    await on_a.detach(volume)
+    await on_a.delete(volume)

@@ -53,8 +53,8 @@ def test_no_package_replaces_a_driver_of_our_own(site: Path) -> None:
 def test_an_unknown_driver_is_refused_naming_those_there_are(site: Path) -> None:
     install(site, "outside = volplug_outside:build")
     with pytest.raises(ConfigurationError) as refused:
-        driver_factory("ebs")
-    assert str(refused.value) == "driver 'ebs' is not installed. Drivers here are loop, outside."
+        driver_factory("floppy")
+    assert str(refused.value) == "driver 'floppy' is not installed. Drivers here are ebs, loop, outside."
 
 
 @pytest.mark.parametrize(

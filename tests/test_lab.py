@@ -92,6 +92,24 @@ def test_engines_side_by_side_do_not_see_each_other() -> None:
         assert other.docker("volume", "ls", "-q").stdout == ""
 
 
+def test_an_engine_does_not_hold_what_others_have_mounted(tmp_path: Path) -> None:
+    image, target = tmp_path / "image", tmp_path / "target"
+    target.mkdir()
+    for command in (
+        f"truncate --size=32M {image}",
+        f"mkfs.ext4 -q {image}",
+        f"mount -o loop {image} {target}",
+    ):
+        subprocess.run(command.split(), check=True)
+    try:
+        with Engine():
+            subprocess.run(["umount", str(target)], check=True)
+            # mount has asked for its end as soon as nobody uses it.
+            wait_until(lambda: not loops.attached_below(tmp_path), 5, "the loop device is gone")
+    finally:
+        subprocess.run(["umount", str(target)], check=False, capture_output=True)
+
+
 @pytest.mark.prepare(by=partial(system, "trixie"))
 def test_another_system_is_one_as_a_whole_and_stays_as_it_was() -> None:
     before = snapshot()

@@ -1,8 +1,6 @@
 """Several hosts on this machine: each is one of its own, and what may happen to a host can happen to them."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,26 +153,3 @@ def _fail_in_the_middle(hosts: Hosts) -> None:
         hosts["off"].kill()
         hosts["frozen"].freeze()
         raise ZeroDivisionError
-
-
-def test_hosts_to_play_with_are_brought_up_explained_and_taken_away_again() -> None:
-    before = snapshot()
-    command = [sys.executable, "-m", "tests.lab", "up", "--hosts=2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            lines = iter(process.stdout.readline, "")
-            said = [next(lines)]
-            while "Ctrl-C" not in said[-1]:
-                said.append(next(lines))
-            on_b = next(line.split()[0] for line in said if "/on-b" in line)
-            volume = ["docker", "run", "--rm", *_VOLUME, "busybox:local", "cat", "/proc/sys/kernel/hostname"]
-            subprocess.run([on_b, *volume], check=True, stdout=subprocess.PIPE)
-            names = subprocess.run(
-                [on_b, "docker", "volume", "ls", "--quiet"], check=True, capture_output=True, text=True
-            )
-            assert names.stdout == "db\n"
-        finally:
-            process.send_signal(signal.SIGINT)
-        assert process.wait(_TIMEOUT_S) == 0
-    assert settled_difference(before) == []

@@ -1,6 +1,7 @@
 """`python -m tests.lab up --hosts 2`: hosts to play with, each with a Docker Engine and a volplug.
 
-What may happen to hosts happens to these when it is typed: `kill a`, `freeze b`, and so on.
+They are instances of one served EC2, and its volumes follow containers from host to host. What may happen to
+hosts happens to these when it is typed: `kill a`, `freeze b`, and so on.
 """
 
 import argparse
@@ -12,19 +13,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.lab.ebs import EbsCloud
 from tests.lab.host import Host, Hosts
 from tests.lab.printing import Printer
 from tests.lab.programs import CommandError, find_program
 
 _MOST_HOSTS = 8
-_EVENTS: dict[str, Callable[[Host], None]] = {
-    "kill": Host.kill,
-    "boot": Host.power_on,
-    "reboot": Host.reboot,
-    "freeze": Host.freeze,
-    "thaw": Host.thaw,
-    "cut": Host.partition,
-    "heal": Host.heal,
+_EXAMPLE = "docker run --rm -it --volume-driver=volplug -v db:/data busybox:local sh"
+
+
+def _stop(host: Host, cloud: EbsCloud) -> None:
+    host.kill()
+    cloud.stop(host)
+
+
+def _boot(host: Host, cloud: EbsCloud) -> None:
+    cloud.start(host)
+    host.power_on()
+
+
+_EVENTS: dict[str, tuple[str, Callable[[Host, EbsCloud], None]]] = {
+    "kill": ("its power is cut; EC2 goes on saying that it runs", lambda host, cloud: host.kill()),
+    "stop": ("its instance is stopped, and EC2 says so", _stop),
+    "boot": ("a host without power gets it back", _boot),
+    "freeze": ("every process stands still", lambda host, cloud: host.freeze()),
+    "thaw": ("they go on", lambda host, cloud: host.thaw()),
+    "cut": ("it is cut from EC2 and from its peers", lambda host, cloud: host.partition()),
+    "heal": ("it is not any more", lambda host, cloud: host.heal()),
 }
 
 
@@ -42,10 +57,13 @@ def main(argv: list[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Hosts(*string.ascii_lowercase[: arguments.hosts]) as hosts:
-            hosts.power_on()
-            _explain(show, hosts)
-            _obey(show, hosts)
+        with Hosts(*string.ascii_lowercase[: arguments.hosts]) as hosts, EbsCloud(hosts) as cloud:
+            try:
+                hosts.power_on({host.name: cloud.settings(host) for host in hosts})
+                _explain(show, hosts)
+                _obey(show, hosts, cloud)
+            finally:
+                hosts.close()  # before the cloud takes its devices away
     except KeyboardInterrupt:
         show.text("\nThe hosts and all they made are removed.")
     return 0
@@ -54,17 +72,16 @@ def main(argv: list[str]) -> int:
 def _explain(show: Printer, hosts: Hosts) -> None:
     show.headline("These hosts run now; each command runs what follows it on its host:")
     for host in hosts:
-        show.text(
-            f"  {_write_entry(hosts.directory, host)}  # {host.address()}, volplug says {host.volplug.log}"
-        )
-    example = shlex.join(["docker", "run", "--rm", "-it", "--volume-driver=volplug", "-v", "db:/data"])
-    show.text(f"\nFor instance:\n  {hosts.directory}/on-a {example} busybox:local sh")
-    show.text(
-        f"\nType what is to happen to a host ({', '.join(_EVENTS)}), such as `kill a`; Ctrl-C ends it all."
-    )
+        entry = _write_entry(hosts.directory, host)
+        show.text(f"  {entry}  # {host.address()}; volplug's log: {host.volplug.log}")
+    show.text(f"\nFor instance, on one host after the other:\n  {hosts.directory}/on-a {_EXAMPLE}")
+    show.text("\nType what is to happen to a host, such as `kill a`:")
+    for event, (meaning, _) in _EVENTS.items():
+        show.text(f"  {event:6}  {meaning}")
+    show.text("Ctrl-C ends it all.")
 
 
-def _obey(show: Printer, hosts: Hosts) -> None:
+def _obey(show: Printer, hosts: Hosts, cloud: EbsCloud) -> None:
     names = {host.name for host in hosts}
     for line in sys.stdin:
         event, _, name = line.strip().partition(" ")
@@ -72,7 +89,7 @@ def _obey(show: Printer, hosts: Hosts) -> None:
             show.text(f"say one of {', '.join(_EVENTS)}, and one of {', '.join(sorted(names))}")
             continue
         try:
-            _EVENTS[event](hosts[name])
+            _EVENTS[event][1](hosts[name], cloud)
         except (AssertionError, CommandError, RuntimeError) as error:
             show.text(f"that does not work now: {error}")
         else:

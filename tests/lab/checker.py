@@ -20,11 +20,12 @@ from tests.lab.waiting import wait_until
 _PROGRESS_TIMEOUT_S = 30.0
 _RECORDS = 5
 
-# Goes on where the volume says that it stopped, so that a volume that is not the one from before shows.
-_WRITE = (
+# Goes on where the volume says that it stopped, so that a volume that is not the one from before shows. Each
+# acknowledgement is the number and the seconds since boot.
+WRITE = (
     "n=$(wc -l </data/records 2>/dev/null || echo 0);"
     " while :; do n=$((n+1)); echo $n >>/data/records && sync /data/records || exit 1;"
-    " echo $n >>/acknowledged/numbers; usleep 10000; done"
+    " read -r now idle </proc/uptime; echo $n $now >>/acknowledged/numbers; usleep 10000; done"
 )
 
 
@@ -36,16 +37,24 @@ class Checker:
         numbers: The file in which it acknowledges.
     """
 
-    def __init__(self, engine: Engine, volume: str, image: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        volume: str,
+        image: str,
+        numbers: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self._engine = engine
         self._volume = volume
+        self._options = options
         self._image = image
-        self.numbers = engine.directory / f"checker-of-{volume}" / "numbers"
+        self.numbers = numbers or engine.directory / f"checker-of-{volume}" / "numbers"
         self.name = f"checker-of-{volume}"
 
     def acknowledged(self) -> list[int]:
         """The records that are said to be on the disk, in the order in which that was said."""
-        return [int(line) for line in self.numbers.read_text().split()] if self.numbers.exists() else []
+        return [number for number, _ in acknowledgements(self.numbers)]
 
     def is_running(self) -> bool:
         """Whether Docker shows the container as running."""
@@ -78,7 +87,8 @@ class Checker:
     def _read(self, records: Path | None) -> str:
         if records is not None:
             return records.read_text()
-        command = ("run", "--rm", "-v", f"{self._volume}:/data", self._image, "cat", "/data/records")
+        mount = ("-v", f"{self._volume}:/data")
+        command = ("run", "--rm", *mount, *self._options, self._image, "cat", "/data/records")
         return self._engine.docker(*command).stdout
 
     def _state(self) -> dict[str, object]:
@@ -95,13 +105,36 @@ def check_records(acknowledged: Sequence[int], found: Sequence[int]) -> None:
     assert acknowledged[-1] <= len(found), "acknowledged records are missing"
 
 
-def start(engine: Engine, volume: str, *options: str, image: str = "busybox:local") -> Checker:
-    """Start a checker on a volume, with options of `docker run`, and wait until it writes."""
-    checker = Checker(engine, volume, image)
+def acknowledgements(numbers: Path) -> list[tuple[int, float]]:
+    """The records that a file acknowledges, and when in seconds since boot; half a line is none."""
+    text = numbers.read_text() if numbers.exists() else ""
+    lines = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [(int(number), float(when)) for number, when in lines]
+
+
+def start(
+    engine: Engine,
+    volume: str,
+    *options: str,
+    image: str = "busybox:local",
+    numbers: Path | None = None,
+) -> Checker:
+    """Start a checker on a volume, with options of `docker run`, and wait until it writes.
+
+    Args:
+        engine: where it runs.
+        volume: what it writes to.
+        options: of `docker run`.
+        image: what it is made of.
+        numbers: where it acknowledges; checkers on several hosts that write to one volume one after the other
+            share a file named `numbers`. By default the file is the engine's, and begun anew.
+    """
+    checker = Checker(engine, volume, image, numbers)
     checker.numbers.parent.mkdir(exist_ok=True)
-    checker.numbers.unlink(missing_ok=True)  # of an earlier volume of this name
+    if numbers is None:
+        checker.numbers.unlink(missing_ok=True)  # of an earlier volume of this name
     mounts = ("-v", f"{volume}:/data", "-v", f"{checker.numbers.parent}:/acknowledged")
     command = ("run", "--detach", "--stop-timeout=0", f"--name={checker.name}", *mounts, *options, image)
-    engine.docker(*command, "sh", "-c", _WRITE)
+    engine.docker(*command, "sh", "-c", WRITE)
     checker.goes_on()
     return checker

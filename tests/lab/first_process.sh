@@ -7,6 +7,10 @@ set -eu
 lab=$1 root=${2:-}
 exec 3<&0
 mount -t proc proc /proc
+# What is mounted from others' loop devices is here, too; they could not have them back until our end.
+while read -r _ _ device _ place _; do
+    case $device in 7:*) umount --lazy "$place" ;; esac
+done </proc/self/mountinfo
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/docker/plugins
 ip link set lo up

@@ -33,6 +33,7 @@ _BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FIRST_NUMBER = 11
 _IMAGE = "busybox:local"
+_LAST_LINES = 20
 
 
 class Host:
@@ -104,7 +105,8 @@ class Host:
         """Cut its power: processes and mounts are gone at once, and what was not on a disk is lost."""
         if not self.is_on:
             return
-        power.lose_unwritten(self.engine.first_pid)
+        self.freeze()  # nobody may see the disks go before everything goes
+        power.lose_unwritten(self.engine.first_pid, self.directory)
         self._network.unplug(self.name)  # first, for the kernel does it a moment after the end
         self.engine.power_off()
         self.is_on = self._is_frozen = False
@@ -149,6 +151,7 @@ class Host:
     def close(self) -> None:
         """End and remove it, whatever state it is in. May be called twice."""
         self.is_on = False
+        self._volplug = None
         self.engine.close()
 
 
@@ -189,9 +192,11 @@ class Hosts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.show()
-        self._stack.close()
+        try:
+            if kind is not None:
+                self.show()
+        finally:
+            self._stack.close()
 
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]
@@ -208,11 +213,17 @@ class Hosts:
         with ThreadPoolExecutor(len(self._hosts)) as threads:
             list(threads.map(lambda host: host.power_on((settings or {}).get(host.name)), self))
 
+    def close(self) -> None:
+        """End the hosts, but not their network and what is in it."""
+        for host in self:
+            host.close()
+
     def show(self) -> None:
         """Write what the engines and volplugs said last to standard error; pytest keeps it for failures."""
         for host in self:
             for log in host.logs():
-                sys.stderr.write(f"--- {host.name}, {log.name}:\n{tail(log, without='level=info')}\n")
+                said = tail(log, _LAST_LINES, without="level=info")
+                sys.stderr.write(f"--- {host.name}, {log.name}:\n{said}\n")
 
     def _remove_directory(self) -> None:
         loops.detach_below(self.directory)

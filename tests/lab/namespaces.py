@@ -22,6 +22,7 @@ from tests.lab.systems import System
 Output = int | IO[bytes] | None
 
 _CLONE_NEWPID = 0x20000000
+_CLONE_NEWNET = 0x40000000
 _END_TIMEOUT_S = 20.0
 
 _FIRST_PROCESS = Path(__file__).with_name("first_process.sh")
@@ -117,14 +118,22 @@ class Namespaces:
         self._started = [p for p in self._started if p.poll() is None] + [process]
         return process
 
+    def enter_network(self) -> None:
+        """Put the calling thread, and threads that it starts, into the network; for a thread of its own."""
+        self._enter("net", _CLONE_NEWNET)
+
     def _children_of_this_thread_go_inside(self) -> None:
-        # os.setns() comes with Python 3.12 only; nsenter --pid would put a second
-        # process between us and the program, and signals would reach the wrong one.
+        # nsenter --pid would put a second process between us and the program, and signals would reach the
+        # wrong one.
+        self._enter("pid", _CLONE_NEWPID)
+
+    def _enter(self, kind: str, flag: int) -> None:
+        # os.setns() comes with Python 3.12 only.
         libc = ctypes.CDLL(None, use_errno=True)
-        descriptor = os.open(f"/proc/{self.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if libc.setns(descriptor, _CLONE_NEWPID) != 0:
-                raise OSError(ctypes.get_errno(), "setns to the lab's process namespace")
+            if libc.setns(descriptor, flag) != 0:
+                raise OSError(ctypes.get_errno(), f"setns to the lab's {kind} namespace")
         finally:
             os.close(descriptor)
 

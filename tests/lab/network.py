@@ -6,6 +6,7 @@ silent, as most are: packets go nowhere, and nobody is told.
 
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 
@@ -25,6 +26,10 @@ class Wire(StrEnum):
         """The address of the host of this number; 1 is the cloud."""
         return f"10.77.{list(Wire).index(self)}.{number}"
 
+    def hardware(self, number: int) -> str:
+        """The same for its network card, which does not change when it boots; others remember it."""
+        return f"02:00:00:00:{list(Wire).index(self):02x}:{number:02x}"
+
 
 BOTH = tuple(Wire)
 
@@ -43,10 +48,13 @@ class Network:
         """Make it."""
         self.directory = directory
         self._cut: dict[str, set[Wire]] = {}
+        self._plugged: set[str] = set()
         self._namespaces = Namespaces(directory)
         try:
+            # What comes through a cable that is cut would be taken all the same, since the cloud is here.
+            self.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter"])
             for wire in Wire:
-                self._ip(f"link add {wire} type bridge", f"link set {wire} up")
+                self._ip(f"link add {wire} address {wire.hardware(1)} type bridge", f"link set {wire} up")
             self._ip(f"address add {self.cloud}/24 dev {Wire.CLOUD}")
         except BaseException:
             self.close()
@@ -68,24 +76,33 @@ class Network:
             raise ValueError(f"the name {host!r} is longer than {_LONGEST_NAME} characters")
         cut = self._cut.setdefault(host, set())
         for wire in Wire:
-            self._ip(f"link add {host}-{wire} type veth peer name {wire} netns {pid}")
+            peer = f"peer name {wire} address {wire.hardware(number)} netns {pid}"
+            self._ip(f"link add {host}-{wire} type veth {peer}")
             self._ip(f"link set {host}-{wire} up")
             _ip_at(pid, f"address add {wire.address(number)}/24 dev {wire}", f"link set {wire} up")
+        self._plugged.add(host)
         self._connect(host, set(Wire) - cut)
 
     def unplug(self, host: str) -> None:
         """Take a host's cables away; where it was cut it is cut again when it is back."""
+        self._plugged.discard(host)
         self._ip(*(f"link delete {host}-{wire}" for wire in Wire))
 
     def cut(self, host: str, wires: Collection[Wire] = BOTH) -> None:
-        """Let what goes through these wires of a host go nowhere."""
+        """Let what goes through these wires of a host go nowhere, also when it boots again."""
         self._cut[host] |= set(wires)
-        self._ip(*(f"link set {host}-{wire} nomaster" for wire in wires))
+        if host in self._plugged:
+            self._ip(*(f"link set {host}-{wire} nomaster" for wire in wires))
 
     def heal(self, host: str, wires: Collection[Wire] = BOTH) -> None:
         """Undo ``cut``."""
         self._cut[host] -= set(wires)
-        self._connect(host, wires)
+        if host in self._plugged:
+            self._connect(host, wires)
+
+    def threads(self) -> ThreadPoolExecutor:
+        """A thread of this process that is inside; hosts reach at ``cloud`` what it starts to serve."""
+        return ThreadPoolExecutor(max_workers=1, initializer=self._namespaces.enter_network)
 
     def spawn(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path

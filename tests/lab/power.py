@@ -17,14 +17,17 @@ _NO_LOG_FLUSH = struct.pack("I", 2)
 _STOPPED = ("T", "t", "Z", "X")
 
 
-def lose_unwritten(first_pid: int) -> None:
-    """Let the filesystems that only this host has mounted lose what is not on their disks.
+def lose_unwritten(first_pid: int, below: Path) -> None:
+    """Let the filesystems that a host has mounted lose what is not on their disks.
 
     The kernel would write it when the last mount goes with its namespace, and no power cut does that.
+
+    Args:
+        first_pid: the host's first process.
+        below: where the host mounts them; others are not touched.
     """
-    ours = set(_loop_mounts("self"))
-    for device, target in _loop_mounts(first_pid):
-        if (device, target) in ours:
+    for _, target in loop_mounts(first_pid):
+        if not target.startswith(f"{below}/"):
             continue
         with contextlib.suppress(OSError):  # btrfs cannot do it
             descriptor = os.open(f"/proc/{first_pid}/root{target}", os.O_RDONLY | os.O_DIRECTORY)
@@ -38,7 +41,7 @@ def freeze(first_pid: int) -> None:
     """Stop every process of a host but its first, those in its containers as well; return once all stand."""
 
     def all_stand() -> bool:
-        moving = [pid for pid, state in _processes(first_pid).items() if state not in _STOPPED]
+        moving = [pid for pid, state in processes(first_pid).items() if state not in _STOPPED]
         _signal(moving, signal.SIGSTOP)
         return not moving
 
@@ -47,22 +50,17 @@ def freeze(first_pid: int) -> None:
 
 def thaw(first_pid: int) -> None:
     """Let them go on."""
-    _signal(list(_processes(first_pid)), signal.SIGCONT)
+    _signal(list(processes(first_pid)), signal.SIGCONT)
 
 
-def _loop_mounts(pid: int | str) -> list[tuple[str, str]]:
+def loop_mounts(pid: int) -> list[tuple[str, str]]:
+    """The loop devices that are mounted in the namespace of a process, by their numbers, and where."""
     lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     fields = [line.split() for line in lines]
     return [(each[2], each[4]) for each in fields if each[2].startswith(_LOOP_MAJOR)]
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _processes(first_pid: int) -> dict[int, str]:
+def processes(first_pid: int) -> dict[int, str]:
     """The processes of a host as seen from here, with their states; those that we entered it with, too."""
     namespace = os.readlink(f"/proc/{first_pid}/ns/pid")
     states: dict[int, str] = {}
@@ -78,3 +76,9 @@ def _processes(first_pid: int) -> dict[int, str]:
     while more := {pid for pid, parent in parents.items() if parent in inside} - inside:
         inside |= more
     return {pid: states[pid] for pid in inside - {first_pid}}
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -54,7 +54,7 @@ async def test_only_a_stopped_or_terminated_instance_is_proven_dead(
 ) -> None:
     cloud.set_instance_state(B, state)
     holder = await on_a.holder_state(B)
-    assert (holder.state, holder.evidence) == (judged, f"EC2 says that instance {B} is {state}")
+    assert (holder.state, holder.evidence) == (judged, f"EC2 says it is {state}")
     is_helped = bool(holder.remedy)
     assert is_helped == (judged is not HolderState.DEAD)
 
@@ -64,9 +64,9 @@ async def test_an_instance_that_fails_its_checks_is_neither_alive_nor_dead(
 ) -> None:
     cloud.set_plan(impaired_instances=frozenset({B}))
     holder = await on_a.holder_state(B)
-    evidence = f"EC2 says that instance {B} is running and fails its status checks"
+    evidence = "EC2 says it is running and fails its status checks"
     assert (holder.state, holder.evidence) == (HolderState.UNKNOWN, evidence)
-    assert holder.remedy == f"stop it (aws ec2 stop-instances --instance-ids {B})"
+    assert holder.remedy == f"run aws ec2 stop-instances --instance-ids {B}"
 
 
 async def test_without_the_permission_to_see_checks_a_running_instance_is_alive(

@@ -58,7 +58,8 @@ class Nodes:
         if is_failing:
             told = " and fails its status checks"
         judged = HolderState.UNKNOWN if is_failing else _STATES.get(state, HolderState.UNKNOWN)
-        evidence = f"EC2 says that instance {node_id} is {state}{told}"
+        # Short, for a refusal has room for 300 characters, with who holds the volume and what to do.
+        evidence = f"EC2 says it is {state}{told}"
         return Holder(judged, evidence, "" if judged is HolderState.DEAD else _how_to_stop(node_id))
 
     async def _fails_checks(self, node_id: str) -> bool:
@@ -107,7 +108,8 @@ class Nodes:
                 return
             if waited_s >= self._cloud.patience.fence_s:
                 raise OperationTimeout(
-                    f"{holder.evidence}, {waited_s:.0f} s after it was stopped", "Look at it in EC2's console"
+                    f"{node_id}: {holder.evidence}, {waited_s:.0f} s after it was told to stop",
+                    "Look at it in EC2's console",
                 )
             await self._cloud.sleep(pause_s)
             waited_s += pause_s
@@ -155,4 +157,4 @@ class Nodes:
 
 
 def _how_to_stop(node_id: str) -> str:
-    return f"stop it (aws ec2 stop-instances --instance-ids {node_id})"
+    return f"run aws ec2 stop-instances --instance-ids {node_id}"

@@ -1,0 +1,50 @@
+"""What the driver says of other instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.nodes import Nodes
+from volplug.errors import ErrorContext
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.volumes.convergence import Reason
+from volplug.volumes.refusals import Facts, refusal_error
+
+_HOLDER = "i-0123456789abcdef0"
+_VOLUME = Volume(
+    name="db",
+    volume_id="vol-0123456789abcdef0",
+    backend="ebs",
+    size_bytes=1 << 30,
+    state=VolumeState.IN_USE,
+    spec=VolumeSpec("db", 1 << 30),
+    holder=_HOLDER,
+)
+
+
+class _Caller:
+    """EC2 shows one instance."""
+
+    def __init__(self, state: str) -> None:
+        self._shown = {"InstanceId": _HOLDER, "State": {"Name": state}}
+
+    async def call(self, action: str, /, **parameters: object) -> Mapping[str, object]:
+        if action == "DescribeInstanceStatus":
+            return {"InstanceStatuses": [{"InstanceId": _HOLDER, "InstanceStatus": {"Status": "ok"}}]}
+        return {"Reservations": [{"Instances": [self._shown]}]}
+
+
+@pytest.mark.parametrize("state", ["running", "stopping", "shutting-down"])
+async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_holder(state: str) -> None:
+    nodes = Nodes(cast(Cloud, SimpleNamespace(caller=_Caller(state))))
+    facts = Facts(_VOLUME, other_node=await nodes.holder_state(_HOLDER))
+    error = refusal_error(Reason.HELD_ELSEWHERE, facts)
+    context = ErrorContext("mount", "db", "ebs", _VOLUME.volume_id, "i-0fedcba9876543210")
+    said = str(error.in_context(context))
+    assert f"node {_HOLDER} holds it (EC2 says it is {state}). " in said
+    assert said.endswith(f"if it is dead, run aws ec2 stop-instances --instance-ids {_HOLDER}.")

@@ -1,0 +1,1 @@
+"""Volumes follow containers from host to host, through whatever happens to the hosts."""

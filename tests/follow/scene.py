@@ -1,0 +1,151 @@
+"""Hosts on one cloud, and what tests do with them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.follow.backend import FollowBackend
+from tests.follow.watch import Watch, mounted
+from tests.lab import checker
+from tests.lab.checker import Checker, acknowledgements
+from tests.lab.host import Host, Hosts
+from tests.lab.waiting import wait_until
+
+IMAGE = "busybox:local"
+TIMEOUT_S = 60.0
+# Without it, an engine that does not know the volume yet makes a local one while the cloud does not answer.
+_DRIVER = ("--volume-driver=volplug",)
+
+
+@dataclass
+class Scene:
+    """What a module's tests share.
+
+    Attributes:
+        hosts: Two, `a` and `b`.
+        cloud: What their volumes are of.
+        watch: Looks at the promises all the time.
+        changed: The hosts whose volplug has other settings now.
+        stopped: The hosts that the cloud does not say are running.
+        volume: The name of the test's volume; another one for each test, for an engine or a volplug that has
+            seen a volume may take it for existing some seconds longer.
+    """
+
+    hosts: Hosts
+    cloud: FollowBackend
+    watch: Watch
+    changed: set[str] = field(default_factory=set)
+    stopped: set[str] = field(default_factory=set)
+    volume: str = "db-1"
+
+    @property
+    def a(self) -> Host:
+        """The first host."""
+        return self.hosts["a"]
+
+    @property
+    def b(self) -> Host:
+        """The second host."""
+        return self.hosts["b"]
+
+    # Volumes
+
+    @property
+    def numbers(self) -> Path:
+        """Where checkers acknowledge records, whichever host they run on."""
+        return self.hosts.directory / "checkers" / "numbers"
+
+    def create(self, host: Host) -> None:
+        """Create a volume of the cloud."""
+        options = [f"--opt={key}={value}" for key, value in self.cloud.volume_options.items()]
+        host.docker("volume", "create", "--driver=volplug", *options, self.volume)
+
+    def mount(self) -> str:
+        """The option of `docker run` and `docker service create` that makes the volume and uses it."""
+        options = "".join(f",volume-opt={key}={value}" for key, value in self.cloud.volume_options.items())
+        return f"--mount=type=volume,source={self.volume},target=/data,volume-driver=volplug{options}"
+
+    def write(self, host: Host, *options: str) -> Checker:
+        """Start a checker on a host, which goes on where the volume says that it stopped."""
+        return checker.start(host.engine, self.volume, *_DRIVER, *options, numbers=self.numbers)
+
+    def refusal(self, host: Host) -> str:
+        """The error that a user sees who starts a container with the volume in vain."""
+        done = host.engine.docker("run", "--rm", self.mount(), IMAGE, "true", check=False)
+        assert done.returncode != 0, done
+        return done.stderr
+
+    def verify(self, host: Host) -> None:
+        """All that was ever acknowledged is in the volume, read on a host."""
+        Checker(host.engine, self.volume, IMAGE, self.numbers, _DRIVER).verify()
+
+    def count(self) -> int:
+        """How many records are acknowledged."""
+        return len(acknowledgements(self.numbers))
+
+    def downtime_s(self, before: int) -> float:
+        """How long no record was acknowledged after the first so many."""
+        times = [when for _, when in acknowledgements(self.numbers)]
+        return times[before] - times[before - 1]
+
+    # Hosts
+
+    def restart_volplug(self, host: Host, **settings: str) -> None:
+        """Give a host's volplug further settings until the end of the test."""
+        self.changed.add(host.name)
+        host.volplug.stop()
+        host.volplug.start(env=settings)
+
+    def stop(self, host: Host) -> None:
+        """What an operator does to a host that may be dead: its instance is stopped, which the cloud says."""
+        host.kill()
+        self.cloud.stop(host)
+        self.stopped.add(host.name)
+
+    def lose(self, host: Host) -> None:
+        """Its power is cut, and the cloud does not know how it is."""
+        host.kill()
+        self.cloud.doubt(host)
+        self.stopped.add(host.name)
+
+    def start(self, host: Host) -> None:
+        """Let it boot again, with its cables in, and be said to run."""
+        host.heal()
+        if host.name in self.stopped:
+            self.cloud.start(host)
+        self.stopped.discard(host.name)
+        host.power_on()
+
+    def wait_until_free(self) -> None:
+        """Wait until no host has the volume attached."""
+        wait_until(
+            lambda: not self.cloud.holders(self.volume), TIMEOUT_S, f"no host has {self.volume} attached"
+        )
+
+    # Between two tests
+
+    def make_ready(self) -> None:
+        """Let both hosts run as they did at first, with no container and no volume."""
+        for host in self.hosts:
+            host.thaw()
+            host.heal()
+            if not host.is_on:
+                self.start(host)
+            if host.name in self.changed or not host.volplug.running:
+                host.restart_volplug()
+        self.changed.clear()
+        for host in self.hosts:
+            containers = host.docker("ps", "--all", "--quiet").split()
+            if containers:
+                host.docker("rm", "--force", *containers)
+        for volume in dict.fromkeys(self.cloud.volumes()):
+            holder = next(iter(self.cloud.holders(volume)), "b")  # it need not linger there
+            self.hosts[holder].docker("volume", "rm", volume)
+        self.numbers.unlink(missing_ok=True)
+        self.volume = f"db-{int(self.volume.partition('-')[2]) + 1}"
+
+    def left(self) -> list[str]:
+        """What the last test left that it should have removed."""
+        found = [f"volume {name}" for name in self.cloud.volumes()]
+        for host in self.hosts:
+            found += [f"{volume} mounted on {host.name}" for volume in mounted(host)]
+        return found

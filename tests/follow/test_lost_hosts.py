@@ -1,0 +1,130 @@
+"""A host that has a volume is lost: the next one gets the volume once the host is proven dead, not before."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.follow.measures import Measures
+from tests.follow.scene import TIMEOUT_S, Scene
+from tests.follow.watch import mounted
+from tests.lab.host import Host
+from tests.lab.network import Wire
+from tests.lab.requirements import MULTIHOST
+from tests.lab.waiting import wait_until
+
+pytestmark = MULTIHOST
+
+
+@pytest.fixture(scope="module")
+def settings() -> Mapping[str, str]:
+    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_RELEASE_WAIT_S": "1", "VOLPLUG_SETTLE_S": "1"}
+
+
+def _refuses(scene: Scene, host: Host, holder: Host) -> None:
+    """The volume is refused on a host, with who has it and what can be done about that."""
+    said = scene.refusal(host)
+    assert f"node {scene.cloud.node_id(holder)} holds it" in said
+    assert scene.cloud.how_to_stop(holder) in said
+    scene.watch.check(scene.volume)
+
+
+@pytest.mark.parametrize("lose", [Host.kill, Host.freeze, Host.partition], ids=["killed", "frozen", "cut"])
+def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so_when_it_is_back(
+    scene: Scene, lose: Callable[[Host], None], measures: Measures
+) -> None:
+    scene.create(scene.a)
+    scene.write(scene.a)
+    lose(scene.a)
+    _refuses(scene, scene.b, holder=scene.a)
+    scene.stop(scene.a)
+    count = scene.count()
+    records = scene.write(scene.b)
+    measures.downtime(f"host {lose.__name__}, refused, then stopped: takeover", scene.downtime_s(count))
+    scene.watch.check(scene.volume)
+    scene.start(scene.a)
+    assert mounted(scene.a) == {}
+    _refuses(scene, scene.a, holder=scene.b)
+    records.goes_on()
+    records.stop()
+    scene.verify(scene.a)
+    scene.watch.check(scene.volume)
+
+
+def test_a_frozen_host_goes_on_as_if_nothing_had_been(scene: Scene) -> None:
+    scene.create(scene.a)
+    records = scene.write(scene.a)
+    scene.a.freeze()
+    _refuses(scene, scene.b, holder=scene.a)
+    scene.a.thaw()
+    records.goes_on()
+    records.stop()
+    scene.wait_until_free()
+    scene.write(scene.b).stop()
+    scene.verify(scene.b)
+
+
+def test_a_host_without_its_cloud_writes_on_and_lets_go_when_the_cloud_is_back(scene: Scene) -> None:
+    scene.create(scene.a)
+    records = scene.write(scene.a)
+    scene.a.partition([Wire.CLOUD])
+    records.goes_on()
+    records.stop()
+    _refuses(scene, scene.b, holder=scene.a)
+    scene.a.heal()
+    scene.wait_until_free()
+    scene.write(scene.b).stop()
+    scene.verify(scene.b)
+
+
+def test_a_host_that_boots_again_lets_go_of_what_nobody_uses_there(scene: Scene) -> None:
+    scene.create(scene.a)
+    scene.write(scene.a)
+    scene.a.reboot()
+    scene.wait_until_free()
+    scene.write(scene.b).stop()
+    scene.verify(scene.a)
+
+
+def test_a_host_that_boots_again_keeps_what_its_containers_use(scene: Scene) -> None:
+    scene.create(scene.a)
+    records = scene.write(scene.a, "--restart=always")
+    scene.a.reboot()
+    wait_until(records.is_running, TIMEOUT_S, "the container runs again")
+    records.goes_on()
+    _refuses(scene, scene.b, holder=scene.a)
+    records.goes_on()
+    records.stop()
+    scene.wait_until_free()
+    scene.verify(scene.b)
+
+
+def test_with_takeover_never_even_a_stopped_host_keeps_its_volumes(scene: Scene) -> None:
+    scene.create(scene.a)
+    scene.write(scene.a)
+    scene.stop(scene.a)
+    scene.restart_volplug(scene.b, VOLPLUG_TAKEOVER="never")
+    assert f"node {scene.cloud.node_id(scene.a)} holds it" in scene.refusal(scene.b)
+    assert scene.cloud.holders(scene.volume) == {"a"}
+    scene.watch.check(scene.volume)
+
+
+def test_a_host_of_which_nothing_is_known_is_stopped_first_where_that_is_allowed(scene: Scene) -> None:
+    scene.create(scene.a)
+    scene.write(scene.a)
+    scene.lose(scene.a)
+    _refuses(scene, scene.b, holder=scene.a)
+    scene.restart_volplug(scene.b, VOLPLUG_TAKEOVER="fence")
+    scene.write(scene.b).stop()
+    scene.verify(scene.b)
+
+
+def test_a_host_that_is_known_to_run_is_never_stopped(scene: Scene) -> None:
+    scene.create(scene.a)
+    records = scene.write(scene.a)
+    scene.a.partition()
+    scene.restart_volplug(scene.b, VOLPLUG_TAKEOVER="fence")
+    _refuses(scene, scene.b, holder=scene.a)
+    scene.a.heal()
+    records.goes_on()
+    records.stop()
+    scene.verify(scene.a)

@@ -1,0 +1,143 @@
+"""A volume goes where its container goes: by hand, with Compose, and as Swarm moves a service."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.follow.measures import Measures
+from tests.follow.scene import IMAGE, TIMEOUT_S, Scene
+from tests.lab import checker
+from tests.lab.compose import COMPOSE_2
+from tests.lab.host import Host, join_swarm
+from tests.lab.requirements import MULTIHOST
+from tests.lab.waiting import wait_until
+
+pytestmark = MULTIHOST
+
+_SETTLED_RECORDS = 5
+
+
+def _wait_for_records(scene: Scene, more_than: int) -> None:
+    wait_until(
+        lambda: scene.count() >= more_than + _SETTLED_RECORDS,
+        TIMEOUT_S,
+        f"more than {more_than} records are acknowledged",
+    )
+
+
+def test_docker_run_on_another_host_and_back_again_finds_every_record(
+    scene: Scene, measures: Measures
+) -> None:
+    scene.create(scene.a)
+    scene.write(scene.a).stop()
+    count = scene.count()
+    scene.watch.check(scene.volume)
+    records = scene.write(scene.b)
+    measures.downtime("docker rm on one host, docker run on the other", scene.downtime_s(count))
+    scene.watch.check(scene.volume)
+    records.stop()
+    scene.verify(scene.a)
+    scene.watch.check(scene.volume)
+
+
+_COMPOSE = """\
+services:
+  writer:
+    image: busybox:local
+    command: ["sh", "-c", {script}]
+    stop_grace_period: 0s
+    volumes:
+      - diary:/data
+      - {acknowledged}:/acknowledged
+volumes:
+  diary:
+    name: {name}
+    driver: volplug
+    driver_opts: {options}
+"""
+
+
+@pytest.mark.prepare(by=COMPOSE_2.tree)
+def test_a_compose_project_goes_on_on_another_host(scene: Scene, measures: Measures) -> None:
+    project = scene.hosts.directory / "notes"
+    project.mkdir()
+    scene.numbers.parent.mkdir(exist_ok=True)
+    (project / "compose.yaml").write_text(
+        _COMPOSE.format(
+            script=json.dumps(checker.WRITE.replace("$", "$$")),
+            name=scene.volume,
+            acknowledged=scene.numbers.parent,
+            options=json.dumps(dict(scene.cloud.volume_options)),
+        )
+    )
+    COMPOSE_2(scene.a.engine, project, "up", "--detach")
+    _wait_for_records(scene, 0)
+    COMPOSE_2(scene.a.engine, project, "down")
+    count = scene.count()
+    scene.watch.check(scene.volume)
+    COMPOSE_2(scene.b.engine, project, "up", "--detach")
+    _wait_for_records(scene, count)
+    measures.downtime("docker compose down on one host, up on the other", scene.downtime_s(count))
+    scene.watch.check(scene.volume)
+    COMPOSE_2(scene.b.engine, project, "down")
+    scene.verify(scene.b)
+
+
+@pytest.fixture
+def swarm(scene: Scene) -> Iterator[Host]:
+    """The manager of a Swarm of both hosts."""
+    join_swarm(scene.a, scene.b)
+    yield scene.a
+    for service in scene.a.docker("service", "ls", "--quiet").split():
+        scene.a.docker("service", "rm", service)
+    for host in (scene.b, scene.a):
+        host.docker("swarm", "leave", "--force")
+
+
+def _create_service(scene: Scene, *options: str) -> None:
+    scene.numbers.parent.mkdir(exist_ok=True)
+    mounts = [scene.mount(), f"--mount=type=bind,source={scene.numbers.parent},target=/acknowledged"]
+    common = ["--detach", "--no-resolve-image", "--stop-grace-period=1s", "--constraint=node.hostname==a"]
+    scene.a.docker(
+        "service", "create", "--name=writer", *common, *options, *mounts, IMAGE, "sh", "-c", checker.WRITE
+    )
+    _wait_for_records(scene, 0)
+
+
+def _move_service(scene: Scene) -> None:
+    constraints = ("--constraint-rm=node.hostname==a", "--constraint-add=node.hostname==b")
+    scene.a.docker("service", "update", "--detach", *constraints, "writer")
+
+
+def test_swarm_moves_a_service_with_its_volume(scene: Scene, swarm: Host, measures: Measures) -> None:
+    _create_service(scene, "--update-order=stop-first")
+    scene.watch.check(scene.volume)
+    _move_service(scene)
+    wait_until(lambda: scene.a.docker("ps", "--quiet") == "", TIMEOUT_S, "the task on a has ended")
+    count = scene.count()
+    _wait_for_records(scene, count)
+    measures.downtime("docker service update, from one node to another", scene.downtime_s(count))
+    scene.watch.check(scene.volume)
+    swarm.docker("service", "rm", "writer")
+    wait_until(lambda: scene.b.docker("ps", "--all", "--quiet") == "", TIMEOUT_S, "the task on b is gone")
+    scene.verify(scene.b)
+
+
+def test_a_start_first_update_is_refused_with_a_hint_and_the_old_task_goes_on(
+    scene: Scene, swarm: Host
+) -> None:
+    scene.restart_volplug(scene.b, VOLPLUG_RELEASE_WAIT_S="1")
+    _create_service(scene, "--update-order=start-first")
+    task = scene.a.docker("ps", "--quiet")
+    _move_service(scene)
+    said = "--format={{.Node}} {{.Error}}"
+
+    def is_refused() -> bool:
+        tasks = swarm.docker("service", "ps", "--no-trunc", said, "writer").splitlines()
+        return any(line.startswith("b ") and "stop-first" in line for line in tasks)
+
+    wait_until(is_refused, TIMEOUT_S, "service ps shows the hint")
+    scene.watch.check(scene.volume)
+    assert scene.a.docker("ps", "--quiet") == task
+    _wait_for_records(scene, scene.count())

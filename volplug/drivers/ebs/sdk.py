@@ -66,7 +66,11 @@ class Clients:
                     connect_timeout=_CONNECT_TIMEOUT_S,
                     read_timeout=_READ_TIMEOUT_S,
                     max_pool_connections=self._connections,
-                    retries={"mode": "adaptive", "total_max_attempts": settings.max_retries + 1},
+                    # Whoever wants no retries paces his calls himself.
+                    retries={
+                        "mode": "adaptive" if settings.max_retries else "standard",
+                        "total_max_attempts": settings.max_retries + 1,
+                    },
                     user_agent_extra=f"volplug/{__version__}",
                 ),
             )

@@ -12,10 +12,12 @@ from typing import Any
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.client import Ec2
+from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.lookups import Caller
 from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.settings import load_settings
+from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.ec2 import Ec2Cloud, Instance
@@ -36,6 +38,30 @@ IMPATIENT = Patience(
 
 def spec_of(name: str = "v", size_bytes: int = SIZE, **driver_options: str) -> VolumeSpec:
     return VolumeSpec(name, size_bytes, driver_options=tuple(sorted(driver_options.items())))
+
+
+@dataclasses.dataclass
+class Repeating:
+    """Repeats what got no usable answer as the SDK does, but without its pauses."""
+
+    caller: Caller
+    tries: int = 30
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        for number in range(self.tries - 1):
+            try:
+                return await self._once(action, parameters, was_repeated=number > 0)
+            except BackendUnavailable:
+                continue
+        return await self._once(action, parameters, was_repeated=True)
+
+    async def _once(
+        self, action: str, parameters: dict[str, Any], *, was_repeated: bool
+    ) -> Mapping[str, Any]:
+        try:
+            return await self.caller.call(action, **parameters)
+        except Ec2Refused as refused:
+            raise Ec2Refused(action, refused.code, refused.message, was_repeated=was_repeated) from refused
 
 
 def settings_of(cloud: Ec2Cloud, instance: Instance, **more: object) -> dict[str, object]:
@@ -60,7 +86,7 @@ class Settled:
     caller: Caller
     looks: int
 
-    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # as EC2
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         for _ in range(self.looks if action == "DescribeVolumes" else 0):
             await self.caller.call(action, **parameters)
         return await self.caller.call(action, **parameters)

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import pytest
 
-from tests.drivers.ebs.clouds import SIZE, Settled, Site, spec_of
+from tests.drivers.ebs.clouds import SIZE, Repeating, Settled, Site, spec_of
 from volplug.drivers.base import Driver
+from volplug.drivers.ebs.lookups import Caller
 from volplug.models import Volume, VolumeSpec
 from volplug.testing.conformance import (
     ClusterConformance,
@@ -62,17 +63,33 @@ class EbsFixtures(DriverFixtures):
     def cluster(self) -> str:
         return f"cluster-{next(_NUMBERS)}"
 
+    def caller_of(self, site: Site) -> Caller:
+        """Return what the driver under test calls EC2 by."""
+        return site.caller
+
+    def late_caller_of(self, site: Site) -> Caller:
+        """Return what all others call EC2 by."""
+        return self.caller_of(site)
+
     @pytest.fixture
     def new_driver(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> NewDriver:
-        return lambda: sites[0].driver(tmp_path / "first", cluster)
+        caller = self.late_caller_of(sites[0])
+        return lambda: sites[0].driver(tmp_path / "first", cluster, caller=caller)
+
+    @pytest.fixture
+    def driver(self, sites: list[Site], cluster: str, watch: Watch, tmp_path: Path) -> Driver:
+        caller = self.caller_of(sites[0])
+        return watch.watched(sites[0].driver(tmp_path / "first", cluster, caller=caller))
 
     @pytest.fixture
     def second_node(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
-        return sites[1].driver(tmp_path / "second", cluster)
+        caller = self.late_caller_of(sites[1])
+        return sites[1].driver(tmp_path / "second", cluster, caller=caller)
 
     @pytest.fixture
     def other_cluster(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
-        return sites[1].driver(tmp_path / "other", f"{cluster}-other")
+        caller = self.late_caller_of(sites[1])
+        return sites[1].driver(tmp_path / "other", f"{cluster}-other", caller=caller)
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
@@ -138,16 +155,31 @@ class TestEbsOnXen(Everything, EbsFixtures):
     kind = "xen"
 
 
+SLOW: Final = {
+    "creating": Slow(0.2),
+    "attaching": Slow(0.2),
+    "detaching": Slow(0.2),
+    "deleting": Slow(0.2),
+    "device": "before",
+}
+STALE: Final = {"stale_looks": (2, 5)}
+FAULTY: Final = {"throttle_rate": 0.3, "error_rate": 0.1, "lost_answer_rate": 0.05, "closed_rate": 0.02}
+
+
 class TestSlowEbs(Everything, EbsFixtures):
     """EC2's states lag behind what it has done."""
 
-    plan: ClassVar[dict[str, Any]] = {
-        "creating": Slow(0.3),
-        "attaching": Slow(0.3),
-        "detaching": Slow(0.3),
-        "deleting": Slow(0.3),
-        "device": "before",
-    }
+    plan: ClassVar[dict[str, Any]] = SLOW
+
+
+class TestFaultyEbs(Everything, EbsFixtures):
+    """EC2 throttles, fails, loses answers and hangs up; repeated calls meet what the lost ones did."""
+
+    plan: ClassVar[dict[str, Any]] = FAULTY
+    settings: ClassVar[dict[str, Any]] = {"max_retries": 0}
+
+    def caller_of(self, site: Site) -> Caller:
+        return Repeating(site.caller)
 
 
 class TestStaleEbs(Everything, EbsFixtures):
@@ -157,35 +189,13 @@ class TestStaleEbs(Everything, EbsFixtures):
     look when EC2 has settled.
     """
 
-    looks = 5
-    plan: ClassVar[dict[str, Any]] = {"stale_looks": (2, looks)}
+    plan: ClassVar[dict[str, Any]] = STALE
 
-    @pytest.fixture
-    def new_driver(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> NewDriver:
-        settled = Settled(sites[0].caller, self.looks)
-        return lambda: sites[0].driver(tmp_path / "first", cluster, caller=settled)
-
-    @pytest.fixture
-    def second_node(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
-        settled = Settled(sites[1].caller, self.looks)
-        return sites[1].driver(tmp_path / "second", cluster, caller=settled)
-
-    @pytest.fixture
-    def other_cluster(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:
-        settled = Settled(sites[1].caller, self.looks)
-        return sites[1].driver(tmp_path / "other", f"{cluster}-other", caller=settled)
-
-    @pytest.fixture
-    def driver(self, sites: list[Site], cluster: str, watch: Watch, tmp_path: Path) -> Driver:
-        return watch.watched(sites[0].driver(tmp_path / "first", cluster))
+    def late_caller_of(self, site: Site) -> Caller:
+        return Settled(self.caller_of(site), STALE["stale_looks"][1])
 
 
-class TestFaultyEbs(Everything, EbsFixtures):
-    """EC2 throttles, fails, and loses answers."""
+class TestEbsAtItsWorst(TestFaultyEbs, TestStaleEbs):
+    """All of it at once."""
 
-    plan: ClassVar[dict[str, Any]] = {
-        "throttle_rate": 0.3,
-        "error_rate": 0.1,
-        "lost_answer_rate": 0.05,
-    }
-    settings: ClassVar[dict[str, Any]] = {"max_retries": 20}
+    plan: ClassVar[dict[str, Any]] = {**SLOW, **FAULTY, **STALE}

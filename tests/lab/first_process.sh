@@ -7,10 +7,14 @@ set -eu
 lab=$1 root=${2:-}
 exec 3<&0
 mount -t proc proc /proc
-# What is mounted from others' loop devices is here, too; they could not have them back until our end.
+# What is mounted from others' loop devices is here, too; they could not have them back until our end. One whose
+# directory is removed by its owner goes by itself.
+mounts=$(cat /proc/self/mountinfo)
 while read -r _ _ device _ place _; do
-    case $device in 7:*) umount --lazy "$place" ;; esac
-done </proc/self/mountinfo
+    case $device in 7:*) umount --lazy "$place" 2>/dev/null || : ;; esac
+done <<END
+$mounts
+END
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/docker/plugins
 ip link set lo up

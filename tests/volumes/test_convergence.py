@@ -23,6 +23,7 @@ from volplug.volumes.convergence import (
     decide,
 )
 
+OTHER_NODES = (Record.ELSEWHERE, Record.LEAVING)
 RELEASING = (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT)
 MAX_STEPS = 16
 
@@ -34,7 +35,7 @@ def everything() -> list[tuple[Observed, Goal, Decision]]:
     seen = [
         Observed(*each, standing=standing, confirmed=confirmed)
         for each in parts
-        for standing in (Standing if each[0] is Record.ELSEWHERE else [Standing.UNASKED])
+        for standing in (Standing if each[0] in OTHER_NODES else [Standing.UNASKED])
         for confirmed in (False, True)
     ]
     return [(each, goal, decide(each, goal)) for each in seen for goal in Goal]
@@ -54,7 +55,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == (9 + 5) * 3 * 6 * 3 * 4 * 3 * 2 * 2 * 5
+    assert len(decisions) == (9 + 5 + 5) * 3 * 6 * 3 * 4 * 3 * 2 * 2 * 5
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -150,7 +151,7 @@ def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
         (decision, seen.standing, seen.device)
         for seen, goal, decision in decisions
         if goal is Goal.MOUNTED
-        and seen.record is Record.ELSEWHERE
+        and seen.record in OTHER_NODES
         and isinstance(decision, Step)
         and decision not in PASSIVE_STEPS
     }
@@ -162,7 +163,7 @@ def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
 
 
 @pytest.mark.parametrize("goal", Goal)
-@pytest.mark.parametrize("record", set(Record) - {Record.ELSEWHERE})
+@pytest.mark.parametrize("record", set(Record) - set(OTHER_NODES))
 def test_a_standing_counts_only_where_another_node_has_the_volume(record: Record, goal: Goal) -> None:
     decided = {
         decide(Observed(record, device, standing=standing), goal)
@@ -170,6 +171,17 @@ def test_a_standing_counts_only_where_another_node_has_the_volume(record: Record
         for standing in Standing
     }
     assert decided == {decide(Observed(record, device), goal) for device in Device}
+
+
+def test_a_volume_on_its_way_from_another_node_is_waited_for_unless_that_is_dead() -> None:
+    leaving = Observed(Record.LEAVING)
+    assert decide(leaving, Goal.MOUNTED) is Step.ASK_HOLDER
+    asked = {each: decide(replace(leaving, standing=each), Goal.MOUNTED) for each in Standing}
+    assert asked.pop(Standing.UNASKED) is Step.ASK_HOLDER
+    assert asked.pop(Standing.DEAD) is Step.TAKE_OVER
+    assert set(asked.values()) == {Step.AWAIT_BACKEND}
+    assert decide(leaving, Goal.DETACHED) is Step.DONE
+    assert decide(leaving, Goal.ABSENT) is Step.AWAIT_BACKEND
 
 
 def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() -> None:

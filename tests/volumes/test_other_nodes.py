@@ -9,7 +9,15 @@ import pytest
 from tests.volumes.world import GENEROUS, Caller, GatedDriver, World
 from volplug.drivers.base import Holder
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
-from volplug.errors import BackendDenied, ClientGone, VolumeExists, VolumeInUse, VolumeNotFound
+from volplug.errors import (
+    BackendDenied,
+    BackendUnavailable,
+    ClientGone,
+    OperationTimeout,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
 from volplug.models import (
     FilesystemTag,
     HolderState,
@@ -17,6 +25,7 @@ from volplug.models import (
     TakeoverPolicy,
     Volume,
     VolumeSpec,
+    VolumeState,
 )
 from volplug.volumes.holding import Outcome
 
@@ -265,3 +274,100 @@ async def test_a_volume_that_is_gone_when_it_is_deleted_is_success() -> None:
     await world.service.remove("v")
     assert world.cloud.volumes == {}
     assert world.ledger.get("v") is None
+
+
+async def test_nobody_is_fenced_because_the_backend_cannot_be_asked() -> None:
+    world = world_with(TakeoverPolicy.FENCE, driver=MuteDriver)
+    await held_by_b(world)
+    with pytest.raises(VolumeInUse):
+        await world.mount("v")
+    assert "fence" not in world.cloud.calls
+    assert (await world.service.plan_takeover("v")).outcome is Outcome.REFUSE
+
+
+async def test_a_volume_stuck_in_its_detach_from_a_dead_node_is_taken_over() -> None:
+    world = world_with()
+    world.patience = replace(world.patience, leaving_s=0.002, backend_s=1.0)
+    world.restart()
+    await held_by_b(world)
+    stuck = replace(world.volume(), state=VolumeState.DETACHING)
+    world.cloud.volumes[stuck.volume_id] = stuck
+    world.cloud.dead_nodes.add("node-b")
+    before = len(world.cloud.calls)
+    await world.mount("v")
+    assert world.volume().holder == "node-a"
+    assert world.calls_since(before).index("holder_state") > 1, "it is given time to leave by itself"
+
+
+async def test_a_client_that_leaves_ends_the_wait_for_the_backend() -> None:
+    world = world_with()
+    world.patience = replace(world.patience, backend_s=LONG)
+    world.restart()
+    await held_by_b(world)
+    world.cloud.volumes[world.volume().volume_id] = replace(world.volume(), state=VolumeState.DETACHING)
+    caller = Caller()
+    mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
+    await looks(world, 2)
+    caller.gone = True
+    with pytest.raises(ClientGone):
+        await mounting
+
+
+class RestlessDriver(GatedDriver):
+    """Every look shows another node."""
+
+    nodes = 0
+
+    async def get(self, name: str) -> Volume | None:
+        found = await super().get(name)
+        self.nodes += 1
+        return replace(found, holder=f"node-{self.nodes}") if found and found.holder else found
+
+
+async def test_a_holder_that_changes_again_and_again_is_refused_by_name() -> None:
+    world = world_with(wait_s=0.02, driver=RestlessDriver)
+    await held_by_b(world)
+    with pytest.raises(VolumeInUse, match="holds it"):
+        await world.mount("v")
+
+
+async def test_a_broken_volume_of_a_faster_host_is_not_accepted() -> None:
+    class BrokenDriver(SlowerDriver):
+        async def create(self, spec: VolumeSpec) -> Volume:
+            try:
+                return await super().create(spec)
+            finally:
+                found = self._named(spec.name)
+                assert found is not None
+                self._cloud.volumes[found.volume_id] = replace(found, state=VolumeState.ERROR)
+
+    world = world_with(driver=BrokenDriver)
+    assert isinstance(world.driver, SlowerDriver)
+    world.driver.others = VolumeSpec("v", 2**31)
+    with pytest.raises(VolumeExists):
+        await world.create("v")
+
+
+class UnansweredDriver(GatedDriver):
+    """The backend begins a detach whose answer is lost; the device still shows."""
+
+    async def detach(self, volume: Volume) -> None:
+        self._put(replace(self._current(volume), state=VolumeState.DETACHING))
+        raise BackendUnavailable("the answer was lost")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_device_that_may_be_on_its_way_out_is_not_mounted_without_asking(
+    is_restarted: bool,
+) -> None:
+    world = world_with(driver=UnansweredDriver)
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    assert world.volume().state is VolumeState.DETACHING
+    if is_restarted:
+        world.restart()
+        await world.recover()
+    with pytest.raises(OperationTimeout, match="the backend says detaching"):
+        await world.mount("v", "c2")
+    assert not world.is_mounted()

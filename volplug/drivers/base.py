@@ -117,11 +117,13 @@ class Holder:
         state: DEAD only with proof.
         evidence: For people: how that is known.
         remedy: For operators: what makes it proven dead, if that can be done.
+        is_answered: Whether the backend answered at all; without an answer nobody is fenced.
     """
 
     state: HolderState
     evidence: str
     remedy: str = ""
+    is_answered: bool = True
 
 
 class Driver(Protocol):

@@ -25,7 +25,10 @@ class Goal(StrEnum):
 
 
 class Record(StrEnum):
-    """What the backend says of the volume, from this host's point of view."""
+    """What the backend says of the volume, from this host's point of view.
+
+    DETACHING: from this node, or from one that the backend does not name. LEAVING: from another node.
+    """
 
     ABSENT = auto()
     CREATING = auto()
@@ -33,6 +36,7 @@ class Record(StrEnum):
     HERE = auto()
     ELSEWHERE = auto()
     DETACHING = auto()
+    LEAVING = auto()
     DELETING = auto()
     ERROR = auto()
     DUPLICATE = auto()
@@ -173,7 +177,7 @@ def _towards_present(seen: Observed) -> Decision:
             return Step.CREATE
         case Record.DELETING:
             return _towards_absent(seen)
-        case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING:
+        case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING | Record.LEAVING:
             return Step.DONE
         case Record.ERROR | Record.DUPLICATE | Record.UNREACHABLE:
             return Refusal(_UNUSABLE[seen.record])
@@ -191,6 +195,8 @@ def _towards_mounted(seen: Observed) -> Decision:
             return Step.CREATE if seen.device is Device.NONE else Refusal(Reason.CONTRADICTION)
         case Record.DETACHING:
             return Step.AWAIT_BACKEND
+        case Record.LEAVING:
+            return _after_leaving(seen)
         case Record.AVAILABLE:
             return Step.ATTACH if seen.device is Device.NONE else Step.AWAIT_BACKEND
         case _ if seen.device is Device.NONE:
@@ -213,6 +219,14 @@ def _from_elsewhere(seen: Observed) -> Decision:
             return Step.TAKE_OVER
         case Standing.KEPT:
             return Refusal(Reason.HELD_ELSEWHERE)
+
+
+def _after_leaving(seen: Observed) -> Decision:
+    """Wait for another node to let go, unless it is dead and will never finish."""
+    if seen.device is Device.NONE and seen.standing is Standing.UNASKED:
+        return Step.ASK_HOLDER
+    is_dead = seen.device is Device.NONE and seen.standing is Standing.DEAD
+    return Step.TAKE_OVER if is_dead else Step.AWAIT_BACKEND
 
 
 def _if_confirmed(seen: Observed, reason: Reason) -> Decision:
@@ -313,7 +327,7 @@ def _towards_detached(seen: Observed) -> Decision:
             return Step.DETACH
         case Record.AVAILABLE:
             return Step.AWAIT_BACKEND
-        case Record.ELSEWHERE | Record.CREATING | Record.DELETING:
+        case Record.ELSEWHERE | Record.LEAVING | Record.CREATING | Record.DELETING:
             return Refusal(Reason.CONTRADICTION)
 
 
@@ -326,6 +340,8 @@ def _towards_absent(seen: Observed) -> Decision:
             return Step.DONE
         case Record.ELSEWHERE:
             return Refusal(Reason.HELD_ELSEWHERE)
+        case Record.LEAVING:
+            return Step.AWAIT_BACKEND
         case _:
             return Step.DELETE
 

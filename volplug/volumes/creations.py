@@ -62,7 +62,7 @@ class Creations:
         """Accept the volume of another host that was faster, if it is what was asked for here."""
         self._lookups.forget(request.spec.name)
         existing = await self._lookups.find(request.spec.name, backend)
-        if existing is None:
+        if existing is None or existing.state in {VolumeState.ERROR, VolumeState.DELETING}:
             raise error
         check_same(request, existing)
         await self._site.ledger.remember(existing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from volplug.drivers.base import Driver, Holder, TakesOver
 from volplug.errors import ClientGone, UnexpectedState, VolplugError
@@ -11,7 +12,7 @@ from volplug.volumes.convergence import Standing
 from volplug.volumes.holding import Outcome, TakeoverPlan, outcome, standing
 from volplug.volumes.job import Job
 
-_NOBODY_KNOWS = Holder(HolderState.UNKNOWN, "the backend does not name it")
+_NOBODY_KNOWS: Final = Holder(HolderState.UNKNOWN, "the backend does not name it", is_answered=False)
 
 
 async def ask_holder(driver: Driver, node_id: str) -> Holder:
@@ -21,7 +22,8 @@ async def ask_holder(driver: Driver, node_id: str) -> Holder:
     try:
         return await driver.holder_state(node_id)
     except VolplugError as error:
-        return Holder(HolderState.UNKNOWN, f"whether it lives cannot be asked: {error.cause}")
+        evidence = f"whether it lives cannot be asked: {error.cause}"
+        return Holder(HolderState.UNKNOWN, evidence, is_answered=False)
 
 
 async def plan_takeover(volume: Volume, driver: Driver, policy: TakeoverPolicy) -> TakeoverPlan:

@@ -24,7 +24,8 @@ def standing(holder: Holder, policy: TakeoverPolicy, *, may_wait: bool, can_take
         return Standing.DEAD if may_take else Standing.KEPT
     if may_wait:
         return Standing.AWAITED
-    if may_take and policy is TakeoverPolicy.FENCE and holder.state is HolderState.UNKNOWN:
+    is_unknown = holder.state is HolderState.UNKNOWN and holder.is_answered
+    if may_take and policy is TakeoverPolicy.FENCE and is_unknown:
         return Standing.FENCEABLE
     return Standing.KEPT
 

@@ -21,6 +21,7 @@ class Patience:
             trial that nobody waits for.
         backend_s: For a backend to leave a state such as detaching.
         poll_s: Between two looks at the backend.
+        leaving_s: Before it is asked whether another node, from which the volume is being detached, lives.
         news_looks: How often a record that contradicts this host is asked for again, where backends can
             show the past.
     """
@@ -29,6 +30,7 @@ class Patience:
     mount_s: float = 0.3
     backend_s: float = 300.0
     poll_s: float = 1.0
+    leaving_s: float = 15.0
     news_looks: int = 5
 
 
@@ -72,6 +74,7 @@ class Job:
         patience_s: How long to wait for the last user of the device to go.
         known: The volume as last described, or None.
         conditions: What else the caller asked for.
+        may_be_leaving: Whether a detach may be under way; then what is known and seen here is not enough.
     """
 
     operation: str
@@ -83,3 +86,4 @@ class Job:
     patience_s: float
     known: Volume | None = None
     conditions: Conditions = UNCONDITIONAL
+    may_be_leaving: bool = False

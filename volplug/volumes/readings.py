@@ -19,8 +19,10 @@ _DIRECT_RECORDS: Final = {
 
 def record_of(found: Volume, node_id: str) -> Record:
     """Return what a backend's description of a volume means to this node."""
-    attached = Record.HERE if found.holder == node_id else Record.ELSEWHERE
-    return _DIRECT_RECORDS.get(found.state, attached)
+    is_here = found.holder == node_id
+    if found.state is VolumeState.DETACHING and found.holder and not is_here:
+        return Record.LEAVING
+    return _DIRECT_RECORDS.get(found.state, Record.HERE if is_here else Record.ELSEWHERE)
 
 
 def device_of(source: MountSource | None, volume: Volume | None, error: VolplugError | None) -> Device:

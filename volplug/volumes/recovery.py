@@ -36,7 +36,9 @@ class Recovery:
 
     async def begin(self) -> list[asyncio.Task[None]]:
         """Lock every volume that is remembered or found mounted, and return what recovers and unlocks it."""
-        names = {entry.name for entry in self._site.ledger.entries()}
+        entries = list(self._site.ledger.entries())
+        self._site.perhaps_leaving.update(entry.name for entry in entries if not entry.is_claimed)
+        names = {entry.name for entry in entries}
         names |= {PurePath(path).name for path in await self._site.host.mounts_below(self._site.mount_root)}
         retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
         slots = [self._site.slots.of(name) for name in sorted(names)]

@@ -44,6 +44,7 @@ from volplug.volumes.convergence import (
     Reason,
     Record,
     Refusal,
+    Standing,
     Step,
     decide,
 )
@@ -53,6 +54,7 @@ from volplug.volumes.readings import device_of, record_of
 from volplug.volumes.refusals import Facts, refusal_error
 
 _MAX_REPEATS: Final = 3
+_UNCOUNTED: Final = WAITING_STEPS | {Step.ASK_HOLDER}  # each asks about another node, or waits in between
 _BUSY_PAUSES_S: Final = (0.01, 0.05, 0.1)
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
 
@@ -112,7 +114,7 @@ class Run:
                 if step not in PASSIVE_STEPS and not self._taken.keys() - PASSIVE_STEPS:
                     await self._before_change(self.volume)
                 self._taken[step] += 1
-                if self._taken[step] > _MAX_REPEATS and step not in WAITING_STEPS:
+                if self._taken[step] > _MAX_REPEATS and step not in _UNCOUNTED:
                     raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
                 await self._ACTIONS[step](self)
                 if step not in PASSIVE_STEPS:
@@ -158,9 +160,14 @@ class Run:
             mount=self._mount,
             kernel=self._kernel,
             remounted=self._is_remounted,
-            standing=self._other_node.standing(self.volume),
+            standing=self._standing(),
             confirmed=self._taken[Step.AWAIT_NEWS] >= self._news_looks,
         )
+
+    def _standing(self) -> Standing:
+        if self._record is Record.LEAVING and self._waited_s < self._patience.leaving_s:
+            return Standing.AWAITED
+        return self._other_node.standing(self.volume)
 
     async def _observe_known(self) -> bool:
         """Use what is known and attached here without asking the backend; True if that is enough.
@@ -169,6 +176,8 @@ class Run:
         """
         known = self._job.known
         if known is None or self._job.goal not in _KNOWN_IS_ENOUGH or self._waited_s:
+            return False
+        if self._job.may_be_leaving and self._job.goal is Goal.MOUNTED:
             return False
         await self._locate()
         if self._job.goal is Goal.RELEASED and self._source is None:
@@ -236,6 +245,7 @@ class Run:
                 "Look at the volume at its backend",
             )
         await asyncio.sleep(self._patience.poll_s)
+        self._other_node.check_wanted()
         self._waited_s += self._patience.poll_s
         self._record = None
 

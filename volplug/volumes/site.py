@@ -24,6 +24,9 @@ _DESIRES: Final = {
 }
 
 
+_LEADS_AWAY: Final = frozenset({Goal.DETACHED, Goal.ABSENT})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Times of the Docker edge, in seconds.
@@ -66,6 +69,8 @@ class Site:
         timers: What is scheduled.
         on_step: Told of every change of the world.
         takeover: When a Mount may take a volume from a node that does not let go of it.
+        perhaps_leaving: Volumes of which a detach may be under way. A cloud takes none back, so that a device
+            which still shows is about to go.
         is_engine_alive: Whether a run of the engine that spoke before still exists.
     """
 
@@ -81,6 +86,7 @@ class Site:
     timers: Timers = field(default_factory=Timers)
     on_step: OnStep = unannounced
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
+    perhaps_leaving: set[str] = field(default_factory=set)
     is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
 
     def driver(self, backend: str) -> Driver:
@@ -156,16 +162,22 @@ class Site:
         patience_s = conditions.patience_s
         if patience_s is None:
             patience_s = self.patience.mount_s if goal is Goal.MOUNTED else self.patience.release_s
-        job = Job(operation, goal, name, backend, driver, self.target(name), patience_s, known, conditions)
+        target, is_leaving = self.target(name), name in self.perhaps_leaving
+        job = Job(operation, goal, name, backend, driver, target, patience_s, known, conditions, is_leaving)
 
         async def before_change(volume: Volume | None) -> None:
+            if goal in _LEADS_AWAY:
+                self.perhaps_leaving.add(name)
             if goal in _DESIRES:
                 now = self.ledger.get(name) or Entry(name, backend)
                 await self.ledger.put(replace(now, record=volume, desired=_DESIRES[goal]))
 
         run = Run(job, self.host, self.patience, before_change, self.on_step)
         try:
-            return await run.to_goal()
+            volume = await run.to_goal()
+            if goal in _LEADS_AWAY | {Goal.MOUNTED}:
+                self.perhaps_leaving.discard(name)
+            return volume
         finally:
             await self._note(name, goal, run)
 

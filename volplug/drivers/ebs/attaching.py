@@ -50,10 +50,20 @@ class Attaching:
         source = await self._disks.locate(volume)
         if source is None:
             self._refuse_other_zone(volume, node)
+            if self._cloud.lookups.is_passing(volume.volume_id):
+                await self._passed(volume, node)
             source = await self._attached(volume, node)
         before = volume.holder if volume.holder != node.instance_id else None
         self._cloud.recent.held(volume.volume_id, node.instance_id, before)
         return source
+
+    async def _passed(self, volume: Volume, node: Identity) -> None:
+        """Wait for what goes on at EC2 before asking for more; if it does not end, EC2 says what is wrong."""
+
+        def passed(description: Description | None) -> bool | None:
+            return None if situation(description, node.instance_id).place in _PASSING else True
+
+        await self._cloud.states.until(volume.volume_id, passed, self._cloud.patience.settle_s)
 
     async def _attached(self, volume: Volume, node: Identity) -> MountSource:
         name, patience = "", self._cloud.patience

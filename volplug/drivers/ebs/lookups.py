@@ -18,7 +18,7 @@ from volplug.models import Volume
 # EC2 never takes a deletion back, so a volume that is being deleted is gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _PAGE: Final = 500
-_MOST_VALUES: Final = 200  # of one filter, an EC2 limit
+_MOST_VALUES: Final = 190  # EC2 takes 200 in all filters of a call together
 _TOGETHER_S: Final = 0.003
 _ABSENT_FOR_S: Final = 10.0
 
@@ -66,6 +66,7 @@ class Lookups:
         self._recent = recent
         self._clock = clock
         self._zones: dict[str, str] = {}
+        self._passing: set[str] = set()
         self._absent: dict[str, float] = {}
         self._asked: dict[str, asyncio.Future[list[Found]]] = {}
         self._batches: set[asyncio.Task[None]] = set()
@@ -74,12 +75,17 @@ class Lookups:
         """Read a description of a volume of the cluster, and remember that it is one and where it is."""
         volume = read_volume(description, self._backend)
         self._zones[volume.volume_id] = str(description.get("AvailabilityZone", ""))
+        if _is_passing(description):
+            self._passing.add(volume.volume_id)
+        else:
+            self._passing.discard(volume.volume_id)
         self._absent.pop(volume.name, None)
         return volume
 
     def forget(self, volume_id: str) -> None:
         """Forget that a volume is one of the cluster's."""
         self._zones.pop(volume_id, None)
+        self._passing.discard(volume_id)
 
     def is_known(self, volume_id: str) -> bool:
         """Tell whether the volume was seen to be one of the cluster's."""
@@ -88,6 +94,10 @@ class Lookups:
     def zone_of(self, volume_id: str) -> str:
         """Return the zone of a volume that was seen, else ""."""
         return self._zones.get(volume_id, "")
+
+    def is_passing(self, volume_id: str) -> bool:
+        """Tell whether the last look showed a volume on its way to be available: attaching has to wait."""
+        return volume_id in self._passing
 
     def was_absent(self, name: str) -> bool:
         """Tell whether a look-up of the last seconds found no volume of this name; it says so once."""
@@ -192,3 +202,8 @@ class Lookups:
 
 def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:
     return {"Name": name, "Values": [re.sub(r"([*?\\])", r"\\\1", value) for value in values]}
+
+
+def _is_passing(description: Description) -> bool:
+    states = {each.get("State") for each in description.get("Attachments", ())}
+    return description.get("State") == "creating" or "detaching" in states

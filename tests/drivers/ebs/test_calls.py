@@ -1,0 +1,177 @@
+"""How many calls to EC2 each of Docker's verbs costs, from the core down to a served EC2."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.clouds import Site
+from tests.drivers.ebs.services import Host, host_with
+from tests.lab.waiting import wait_until
+from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.tags import tags_of
+from volplug.models import VolumeSpec
+from volplug.sizes import GIB
+from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
+
+pytestmark = [pytest.mark.loop, pytest.mark.ebs]
+
+_NUMBERS = count()
+SLOW = {
+    "creating": Slow(1.0),
+    "attaching": Slow(1.0),
+    "detaching": Slow(1.0),
+    "deleting": Slow(1.0),
+}
+
+
+@pytest.fixture(params=[{}, SLOW], ids=["quick", "slow"])
+def cloud(loop_cloud: Ec2Cloud, request: pytest.FixtureRequest) -> Iterator[Ec2Cloud]:
+    loop_cloud.set_plan(**request.param)
+    yield loop_cloud
+    loop_cloud.end_faults()
+    loop_cloud.settle()
+
+
+@pytest.fixture
+def site(cloud: Ec2Cloud) -> Iterator[Site]:
+    instance = cloud.add_instance(f"i-{next(_NUMBERS):017x}", attachment_limit=60)
+    yield Site(cloud, instance)
+    cloud.remove_instance(instance.instance_id)
+
+
+@pytest.fixture
+def driver(site: Site, tmp_path: Path) -> EbsDriver:
+    return site.driver(tmp_path / "host", f"cluster-{next(_NUMBERS)}", Patience())
+
+
+@pytest.fixture
+async def host(driver: EbsDriver, tmp_path: Path) -> AsyncIterator[Host]:
+    async with host_with(driver, tmp_path / "host") as host:
+        yield host
+
+
+async def together(steps: Iterable[Awaitable[object]]) -> None:
+    """Take steps at once; unlike `gather`, not before this is awaited."""
+    await asyncio.gather(*steps)
+
+
+class Calls:
+    """Counts the calls of one step after the other."""
+
+    def __init__(self, cloud: Ec2Cloud) -> None:
+        self._cloud = cloud
+
+    async def of(self, step: Awaitable[object]) -> Counter[str]:
+        """Return the calls of a step that begins when EC2 has finished with the one before."""
+        await asyncio.to_thread(self._cloud.settle)
+        self._cloud.calls.reset()
+        await step
+        return Counter(self._cloud.calls.counts())
+
+
+async def test_every_verb_costs_what_it_must_and_no_more(cloud: Ec2Cloud, host: Host) -> None:
+    calls = Calls(cloud)
+    assert await calls.of(host.create("db")) == {"DescribeVolumes": 1, "CreateVolume": 1}
+    first = await calls.of(host.mount("db"))
+    assert first == {"DescribeVolumes": 1, "AttachVolume": 1, "CreateTags": 2}
+    assert await calls.of(host.use_on("db")) == {}, "what is mounted here is known here"
+    assert await calls.of(host.let_go("db")) == {"DetachVolume": 1}
+    assert await calls.of(host.mount("db")) == {"DescribeVolumes": 1, "AttachVolume": 1}
+    assert await calls.of(host.let_go("db")) == {"DetachVolume": 1}
+    assert await calls.of(host.service.remove("db")) == {"DescribeVolumes": 1, "DeleteVolume": 1}
+
+
+async def test_get_and_list_cost_one_call_each(cloud: Ec2Cloud, host: Host) -> None:
+    calls = Calls(cloud)
+    await host.create("db")
+    assert await calls.of(host.service.get("db")) == {"DescribeVolumes": 1}
+    assert await calls.of(host.service.list()) == {"DescribeVolumes": 1}
+    await host.service.remove("db")
+
+
+async def test_mount_that_follows_at_once_asks_only_how_the_volume_is(cloud: Ec2Cloud, host: Host) -> None:
+    """EC2 may be creating or detaching still; there is no second attach, and no attach is refused."""
+    cloud.calls.reset()
+    await host.create("db")
+    await host.mount("db")
+    await host.let_go("db")
+    await host.mount("db")
+    await host.let_go("db")
+    refused = [call for call in cloud.calls.log() if call.outcome != "ok"]
+    assert refused == []
+    assert cloud.calls.counts()["AttachVolume"] == 2
+    await host.service.remove("db")
+
+
+async def test_nothing_is_asked_while_nothing_happens(cloud: Ec2Cloud, host: Host) -> None:
+    await host.create("db")
+    await host.mount("db")
+    await asyncio.to_thread(cloud.settle)
+    cloud.calls.reset()
+    waiting = [task for task in asyncio.all_tasks() if "States" in repr(task) or "DiskWatch" in repr(task)]
+    assert waiting == [], "no poll goes on and no event is listened for"
+    assert cloud.calls.counts() == {}
+    await host.let_go("db")
+    await host.service.remove("db")
+
+
+async def test_volumes_mounted_at_once_share_look_ups_and_are_attached_beside_each_other(
+    cloud: Ec2Cloud, host: Host, driver: EbsDriver
+) -> None:
+    names = [f"v{number}" for number in range(50)]
+    await asyncio.gather(*(driver.create(VolumeSpec(name, GIB)) for name in names))
+    calls = Calls(cloud)
+    mounted = await calls.of(together(host.mount(name) for name in names))
+    assert mounted["AttachVolume"] == 50
+    assert mounted["CreateTags"] == 100
+    assert mounted["DescribeVolumes"] <= 5
+    log = [call for call in cloud.calls.log() if call.action == "AttachVolume"]
+    assert {call.outcome for call in log} == {"ok"}, "no name was given twice"
+    detached = await calls.of(together(host.let_go(name) for name in names))
+    assert detached == {"DetachVolume": 50}
+    await asyncio.to_thread(cloud.settle)
+    await asyncio.gather(*(host.service.remove(name) for name in names))
+
+
+async def test_attaches_wait_for_their_disks_beside_each_other(
+    loop_cloud: Ec2Cloud, driver: EbsDriver
+) -> None:
+    volumes = [await driver.create(VolumeSpec(f"v{number}", GIB)) for number in range(20)]
+    await asyncio.to_thread(loop_cloud.settle)
+    await driver.list()
+    loop_cloud.set_plan(attaching=Slow(looks=1))  # no disk comes before the next look
+    loop_cloud.calls.reset()
+    attaching = asyncio.gather(*(driver.attach(volume) for volume in volumes))
+    sent = partial(wait_until, lambda: loop_cloud.calls.counts()["AttachVolume"] == 20, 20, "all are sent")
+    await asyncio.to_thread(sent)
+    assert not attaching.done()
+    await driver.list()
+    assert len({source.device for source in await attaching}) == 20
+    assert loop_cloud.calls.counts() == {"AttachVolume": 20, "DescribeVolumes": 1}
+    await asyncio.gather(*(driver.detach(volume) for volume in volumes))
+    await asyncio.gather(*(driver.delete(volume) for volume in volumes))
+
+
+async def test_get_among_a_thousand_reads_one_and_list_reads_pages(tmp_path: Path) -> None:
+    names = [f"v{number}" for number in range(1000)]
+    with Ec2Cloud(MemoryHypervisor()) as cloud:
+        driver = Site(cloud, cloud.add_instance("i-0123456789abcdef0")).driver(tmp_path, "many")
+        made = cloud.add_volumes(
+            NewVolume({tag["Key"]: tag["Value"] for tag in tags_of(VolumeSpec(name, GIB), "many", {})})
+            for name in names
+        )
+        calls = Calls(cloud)
+        assert await calls.of(driver.get("v500")) == {"DescribeVolumes": 1}
+        (asked,) = cloud.calls.log()
+        assert {"v500", "many"} <= set(asked.parameters.values())
+        assert await calls.of(driver.list()) == {"DescribeVolumes": 2}
+        assert {volume.volume_id for volume in await driver.list()} == set(made)
+        assert await calls.of(together(map(driver.get, names))) == {"DescribeVolumes": 6}

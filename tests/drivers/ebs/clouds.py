@@ -37,7 +37,8 @@ IMPATIENT = Patience(
 
 
 def spec_of(name: str = "v", size_bytes: int = SIZE, **driver_options: str) -> VolumeSpec:
-    return VolumeSpec(name, size_bytes, driver_options=tuple(sorted(driver_options.items())))
+    options = {key.replace("_", "-"): value for key, value in driver_options.items()}
+    return VolumeSpec(name, size_bytes, driver_options=tuple(sorted(options.items())))
 
 
 @dataclasses.dataclass

@@ -125,7 +125,8 @@ class Attaching:
             case Verdict.FULL:
                 count = await self._disks.attached_count()
                 raise LimitExceeded(
-                    f"{node.instance_id} takes no more volumes, it has {count}: {refused.message}",
+                    f"{node.instance_id} takes no more volumes, it has {count} with its root: "
+                    f"{refused.message}",
                     "Detach volumes from it, or use an instance type that takes more",
                 ) from refused
             case Verdict.FAIL:

@@ -123,7 +123,7 @@ class Creation:
         return answer.get("State") in _GONE or self._cloud.recent.is_deleted(str(answer["VolumeId"]))
 
     async def _created(self, answer: Description, parameters: Mapping[str, Any]) -> Volume:
-        volume = self._cloud.lookups.note(answer)
+        volume = self._cloud.lookups.note(answer, is_look=False)
         if any(each in parameters for each in _CAN_FAIL_LATER):
             volume = await self._completed(volume, parameters)
         if volume.state is VolumeState.ERROR:

@@ -71,11 +71,17 @@ class Lookups:
         self._asked: dict[str, asyncio.Future[list[Found]]] = {}
         self._batches: set[asyncio.Task[None]] = set()
 
-    def note(self, description: Description) -> Volume:
-        """Read a description of a volume of the cluster, and remember that it is one and where it is."""
+    def note(self, description: Description, *, is_look: bool = True) -> Volume:
+        """Read a description of a volume of the cluster, and remember that it is one and where it is.
+
+        Args:
+            description: EC2's.
+            is_look: Whether it tells how the volume is now; what EC2 answers to a creation says how it was
+                when it began.
+        """
         volume = read_volume(description, self._backend)
         self._zones[volume.volume_id] = str(description.get("AvailabilityZone", ""))
-        if _is_passing(description):
+        if is_look and _is_passing(description):
             self._passing.add(volume.volume_id)
         else:
             self._passing.discard(volume.volume_id)

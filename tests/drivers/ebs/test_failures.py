@@ -1,0 +1,443 @@
+"""What goes wrong at EC2 or on the instance, what the driver makes of it, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
+from volplug.errors import (
+    BackendDenied,
+    ConfigurationError,
+    DeviceNotFound,
+    HostError,
+    InvalidOption,
+    InvalidRequest,
+    LimitExceeded,
+    OperationTimeout,
+    UnexpectedState,
+    VolplugError,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.models import HolderState, Volume
+from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
+
+pytestmark = [pytest.mark.loop, pytest.mark.ebs]
+
+_NUMBERS = count()
+QUICK = replace(IMPATIENT, quiet_s=0.2, attaching_s=0.6, detach_s=0.5, settle_s=5.0, fence_s=0.5)
+
+
+@pytest.fixture
+def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
+    yield loop_cloud
+    loop_cloud.end_faults()
+    for site_id in [each.instance_id for each in loop_cloud.instances()]:
+        loop_cloud.set_instance_state(site_id, "terminated")  # EC2 takes its volumes from it
+        loop_cloud.settle()
+        loop_cloud.remove_instance(site_id)
+
+
+@pytest.fixture
+def site(cloud: Ec2Cloud) -> Site:
+    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}", attachment_limit=3))
+
+
+@pytest.fixture
+def other_site(cloud: Ec2Cloud) -> Site:
+    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}"))
+
+
+@pytest.fixture
+def cluster() -> str:
+    return f"cluster-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def driver(site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
+    return site.driver(tmp_path, cluster, QUICK)
+
+
+@pytest.fixture
+def other(other_site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
+    return other_site.driver(tmp_path / "other", cluster, QUICK)
+
+
+@pytest.fixture
+async def volume(cloud: Ec2Cloud, driver: EbsDriver) -> Volume:
+    volume = await driver.create(spec_of())
+    cloud.calls.reset()
+    return volume
+
+
+def first_name_of(volume: Volume) -> str:
+    return DeviceNames(NITRO_NAMES, lambda: 0.0).take(volume.volume_id)
+
+
+def names_asked(cloud: Ec2Cloud) -> list[str]:
+    return [call.parameters["Device"] for call in cloud.calls.log() if call.action == "AttachVolume"]
+
+
+# Attaching
+
+
+async def test_name_on_which_attaches_get_stuck_is_left_for_another(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    stuck = first_name_of(volume)
+    cloud.set_plan(stuck_devices=frozenset({stuck}))
+    source = await driver.attach(volume)
+    assert await driver.locate(volume) == source
+    first, second = names_asked(cloud)
+    assert first == stuck != second
+    assert cloud.calls.counts()["DetachVolume"] == 1
+
+
+async def test_attach_that_is_always_stuck_is_given_up_and_taken_back(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(stuck_volumes=frozenset({volume.volume_id}))
+    with pytest.raises(DeviceNotFound, match=f"{volume.volume_id} did not appear .* 3 times"):
+        await driver.attach(volume)
+    assert len(set(names_asked(cloud))) == 3
+    cloud.settle()
+    assert await driver.get("v") == volume
+
+
+async def test_name_that_somebody_else_took_is_left_for_the_next(
+    cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
+) -> None:
+    taken = await driver.create(spec_of("taken"))
+    parameters = {"VolumeId": taken.volume_id, "InstanceId": site.instance.instance_id}
+    await site.caller.call("AttachVolume", Device=first_name_of(volume), **parameters)
+    cloud.calls.reset()
+    await driver.attach(volume)
+    assert [call.outcome for call in cloud.calls.log()] == ["InvalidParameterValue", "ok"]
+    assert len(set(names_asked(cloud))) == 2
+
+
+async def test_device_that_comes_late_is_waited_for(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(device="after", device_lag_s=0.4)  # longer than nothing is asked
+    source = await driver.attach(volume)
+    assert source.serial == volume.volume_id.replace("-", "")
+    assert names_asked(cloud) == [first_name_of(volume)]
+
+
+async def test_volume_of_another_zone_is_refused_without_a_call(cloud: Ec2Cloud, driver: EbsDriver) -> None:
+    volume = await driver.create(spec_of(availability_zone=f"{cloud.region}b"))
+    cloud.calls.reset()
+    with pytest.raises(InvalidRequest, match=f"zone {cloud.region}b, this host in {cloud.region}a"):
+        await driver.attach(volume)
+    assert cloud.calls.counts() == {}
+
+
+async def test_full_instance_says_how_many_volumes_it_has(cloud: Ec2Cloud, driver: EbsDriver) -> None:
+    volumes = [await driver.create(spec_of(f"v{number}")) for number in range(4)]
+    for each in volumes[:3]:
+        await driver.attach(each)
+    cloud.calls.reset()
+    with pytest.raises(LimitExceeded, match="takes no more volumes, it has 4 with its root"):
+        await driver.attach(volumes[3])
+    assert cloud.calls.counts() == {"AttachVolume": 1}
+
+
+async def test_instance_that_is_not_running_is_said(
+    cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_instance_state(site.instance.instance_id, "stopping")
+    with pytest.raises(UnexpectedState, match=r"is not 'running'"):
+        await driver.attach(volume)
+
+
+async def test_volume_that_leaves_another_host_is_waited_for(
+    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, volume: Volume
+) -> None:
+    await driver.attach(volume)
+    cloud.set_plan(detaching=Slow(0.3))
+    await driver.detach(volume)
+    source = await other.attach(volume)
+    assert await other.locate(volume) == source
+
+
+async def test_volume_that_another_host_keeps_is_refused_naming_it(
+    site: Site, driver: EbsDriver, other: EbsDriver, volume: Volume
+) -> None:
+    await driver.attach(volume)
+    with pytest.raises(VolumeInUse, match=volume.volume_id) as used:
+        await other.attach(volume)
+    assert used.value.holder == site.instance.instance_id
+
+
+# Detaching
+
+
+async def test_device_in_use_is_found_before_anything_is_changed(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    source = await driver.attach(volume)
+    cloud.calls.reset()
+    holder = os.open(source.device, os.O_RDWR | os.O_EXCL)
+    try:
+        with pytest.raises(VolumeInUse, match="in use on this host"):
+            await driver.detach(volume)
+    finally:
+        os.close(holder)
+    assert cloud.calls.counts() == {}
+    await driver.detach(volume)
+
+
+async def test_detach_that_stays_busy_is_explained_and_ends_before_the_next_attach(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    await driver.attach(volume)
+    cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
+    with pytest.raises(VolumeInUse, match=r"still being detached .*\(busy\): something on this host uses it"):
+        await driver.detach(volume)
+    attaching = asyncio.ensure_future(driver.attach(volume))
+    cloud.set_plan(busy_volumes=frozenset())
+    await attaching
+    assert await driver.locate(volume) is not None
+    await driver.detach(volume)
+    assert await driver.get("v") == volume
+
+
+async def test_what_ec2_attached_but_this_host_does_not_show_is_detached(
+    cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
+) -> None:
+    """As a crash between the call and the disk leaves it."""
+    await driver.attach(await driver.create(spec_of("shown")))
+    cloud.set_plan(stuck_volumes=frozenset({volume.volume_id}))
+    parameters = {"VolumeId": volume.volume_id, "InstanceId": site.instance.instance_id}
+    await site.caller.call("AttachVolume", Device="/dev/sdf", **parameters)
+    await driver.detach(volume)
+    assert await driver.get("v") == volume
+
+
+async def test_nothing_is_concluded_from_a_host_that_shows_no_disks(
+    cloud: Ec2Cloud, driver: EbsDriver, site: Site, cluster: str, volume: Volume, tmp_path: Path
+) -> None:
+    await driver.attach(volume)
+    (tmp_path / "block").mkdir()
+    blind = Site(cloud, site.instance, sys_root=tmp_path).driver(tmp_path, cluster, QUICK)
+    cloud.calls.reset()
+    with pytest.raises(HostError, match="shows no disks at all"):
+        await blind.detach(volume)
+    (tmp_path / "block").rmdir()
+    for call in (blind.detach, blind.attach, blind.locate):
+        with pytest.raises(HostError, match="cannot be read"):
+            await call(volume)
+    assert cloud.calls.counts()["DetachVolume"] == 0
+
+
+# Answers that got lost
+
+
+@pytest.mark.parametrize("fault", ["lost", "closed"])
+async def test_calls_whose_answers_got_lost_are_not_made_twice(
+    cloud: Ec2Cloud, driver: EbsDriver, fault: str
+) -> None:
+    actions = ("CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume")
+    cloud.calls.reset()
+    cloud.set_plan(script={action: [fault] for action in actions})
+    volume = await driver.create(spec_of())
+    assert await driver.list() == [volume]
+    await driver.attach(volume)
+    await driver.detach(volume)
+    await driver.delete(volume)
+    assert await driver.list() == []
+    assert {cloud.calls.counts()[action] for action in actions} == {2}
+
+
+# What is refused at once
+
+
+async def attach_of(driver: EbsDriver) -> None:
+    await driver.attach(await driver.create(spec_of()))
+
+
+async def create_of(driver: EbsDriver) -> None:
+    await driver.create(spec_of())
+
+
+@pytest.mark.parametrize(
+    ("action", "refusal", "step", "error"),
+    [
+        ("AttachVolume", Refusal("UnauthorizedOperation", "no", 403), attach_of, BackendDenied),
+        ("CreateVolume", Refusal("UnauthorizedOperation", "no", 403), create_of, BackendDenied),
+        ("CreateVolume", Refusal("VolumeLimitExceeded", "no"), create_of, LimitExceeded),
+        ("CreateVolume", Refusal("InvalidParameterCombination", "no"), create_of, InvalidOption),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+async def test_permissions_quotas_and_wrong_values_fail_at_once(
+    cloud: Ec2Cloud,
+    driver: EbsDriver,
+    action: str,
+    refusal: Refusal,
+    step: Callable[[EbsDriver], Awaitable[None]],
+    error: type[VolplugError],
+) -> None:
+    cloud.calls.reset()
+    cloud.set_plan(script={action: [refusal] * 5})
+    with pytest.raises(error):
+        await step(driver)
+    assert cloud.calls.counts()[action] == 1
+
+
+@pytest.mark.parametrize("call", ["create", "get", "list", "attach", "delete", "health"])
+async def test_without_a_cluster_nothing_is_done(
+    cloud: Ec2Cloud, site: Site, volume: Volume, tmp_path: Path, call: str
+) -> None:
+    nobodys = site.driver(tmp_path, "")
+    arguments = {"create": (volume.spec,), "get": ("v",), "attach": (volume,), "delete": (volume,)}
+    cloud.calls.reset()
+    with pytest.raises(ConfigurationError, match="cluster") as refused:
+        await getattr(nobodys, call)(*arguments.get(call, ()))
+    assert "VOLPLUG_CLUSTER" in refused.value.remedy
+    assert cloud.calls.counts() == {}
+
+
+# Creating
+
+
+@pytest.mark.parametrize("ends", ["error", "gone"])
+async def test_key_that_ec2_may_not_use_is_named(cloud: Ec2Cloud, driver: EbsDriver, ends: str) -> None:
+    """EC2 takes the call and finds out later."""
+    key = "arn:aws:kms:eu-central-1:123456789012:key/0123"
+    cloud.set_plan(bad_kms_keys=frozenset({key}), creation_ends=ends, creating=Slow(0.2))
+    with pytest.raises(UnexpectedState, match="KMS key"):
+        await driver.create(spec_of(kms_key_id=key))
+    assert (await driver.get("v") is None) == (ends == "gone")
+
+
+@pytest.mark.parametrize("tokens", ["refused", "answered"])
+async def test_name_of_a_volume_that_another_host_deleted_can_be_used(
+    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, volume: Volume, tokens: str
+) -> None:
+    """Its token is burnt, and nobody told this host."""
+    cloud.set_plan(burnt_tokens=tokens)
+    await driver.delete(volume)
+    again = await other.create(replace(volume.spec, fs_type="xfs"))
+    assert again.volume_id != volume.volume_id
+    assert await other.list() == [again]
+
+
+async def test_two_hosts_that_disagree_on_a_name_make_one_volume(driver: EbsDriver, other: EbsDriver) -> None:
+    specs = spec_of(), replace(spec_of(), fs_type="xfs")
+    made = await asyncio.gather(driver.create(specs[0]), other.create(specs[1]), return_exceptions=True)
+    volumes = [each for each in made if isinstance(each, Volume)]
+    assert [type(each) for each in made if each not in volumes] == [VolumeExists]
+    assert await driver.list() == volumes
+
+
+# Other hosts
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("pending", HolderState.UNKNOWN),
+        ("running", HolderState.ALIVE),
+        ("stopping", HolderState.UNKNOWN),
+        ("stopped", HolderState.DEAD),
+        ("shutting-down", HolderState.UNKNOWN),
+        ("terminated", HolderState.DEAD),
+    ],
+)
+async def test_only_stopped_and_terminated_instances_are_dead(
+    cloud: Ec2Cloud, other: EbsDriver, site: Site, state: str, expected: HolderState
+) -> None:
+    cloud.set_instance_state(site.instance.instance_id, state)
+    holder = await other.holder_state(site.instance.instance_id)
+    assert (holder.state, state in holder.evidence) == (expected, True)
+
+
+async def test_instance_that_cannot_be_asked_for_is_not_dead(
+    cloud: Ec2Cloud, other: EbsDriver, site: Site
+) -> None:
+    assert (await other.holder_state("i-0123456789abcdef0")).state is HolderState.UNKNOWN
+    cloud.set_plan(denied=frozenset({"DescribeInstances"}))
+    assert (await other.holder_state(site.instance.instance_id)).state is HolderState.UNKNOWN
+
+
+async def test_volume_of_a_stopped_instance_is_taken(
+    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, site: Site, volume: Volume
+) -> None:
+    await driver.attach(volume)
+    node_id = site.instance.instance_id
+    with pytest.raises(VolumeInUse, match=r"not proven dead: .* is running") as alive:
+        await other.take_from(volume, node_id)
+    assert alive.value.holder == node_id
+    cloud.set_instance_state(node_id, "stopped")
+    await other.take_from(volume, node_id)
+    assert await other.get("v") == volume
+    await other.take_from(volume, node_id)
+    await other.attach(volume)
+    await other.take_from(volume, node_id)
+    assert await other.locate(volume) is not None, "it is not the dead node's any more"
+
+
+@pytest.mark.parametrize("may_force", [False, True])
+async def test_force_is_used_only_where_allowed_and_after_all_else(
+    cloud: Ec2Cloud,
+    driver: EbsDriver,
+    other_site: Site,
+    site: Site,
+    cluster: str,
+    volume: Volume,
+    tmp_path: Path,
+    may_force: bool,
+) -> None:
+    await driver.attach(volume)
+    cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
+    node_id = site.instance.instance_id
+    cloud.set_instance_state(node_id, "stopped")
+    patience = replace(QUICK, settle_s=0.4)
+    taker = Site(cloud, other_site.instance, force_detach=may_force).driver(tmp_path, cluster, patience)
+    if may_force:
+        await taker.take_from(volume, node_id)
+    else:
+        with pytest.raises(VolumeInUse, match="although it is stopped"):
+            await taker.take_from(volume, node_id)
+    forced = [call.parameters.get("Force") for call in cloud.calls.log() if call.action == "DetachVolume"]
+    assert forced == ([None, "true"] if may_force else [None])
+
+
+async def test_fence_stops_the_instance_and_waits_for_proof(
+    cloud: Ec2Cloud, other: EbsDriver, site: Site
+) -> None:
+    cloud.set_plan(stopping=Slow(0.2))
+    await other.fence(site.instance.instance_id)
+    assert (await other.holder_state(site.instance.instance_id)).state is HolderState.DEAD
+
+
+async def test_fence_without_proof_ends_and_without_permission_does_not_begin(
+    cloud: Ec2Cloud, other: EbsDriver, site: Site
+) -> None:
+    cloud.set_plan(stops_by_hand=True)
+    with pytest.raises(OperationTimeout, match="is stopping"):
+        await other.fence(site.instance.instance_id)
+    cloud.set_plan(denied=frozenset({"StopInstances"}))
+    with pytest.raises(BackendDenied, match="StopInstances"):
+        await other.fence(site.instance.instance_id)
+
+
+async def test_deleted_volume_cannot_be_taken(
+    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, site: Site, volume: Volume
+) -> None:
+    await driver.delete(volume)
+    cloud.set_instance_state(site.instance.instance_id, "stopped")
+    with pytest.raises(VolumeNotFound):
+        await other.take_from(volume, site.instance.instance_id)

@@ -83,6 +83,7 @@ class Creation:
             existing = self._existing(await self._cloud.lookups.by_name(spec.name), spec)
             if existing is not None:
                 return existing
+        self._cloud.lookups.forget_absence(spec.name)
         parameters["TagSpecifications"] = [{"ResourceType": "volume", "Tags": tags}]
         return await self._with_some_token(spec, parameters)
 

@@ -105,9 +105,13 @@ class Lookups:
         """Tell whether the last look showed a volume on its way to be available: attaching has to wait."""
         return volume_id in self._passing
 
+    def forget_absence(self, name: str) -> None:
+        """Note that a volume of this name may exist from now on."""
+        self._absent.pop(name, None)
+
     def was_absent(self, name: str) -> bool:
-        """Tell whether a look-up of the last seconds found no volume of this name; it says so once."""
-        seen_at = self._absent.pop(name, None)
+        """Tell whether a look-up of the last seconds found no volume of this name."""
+        seen_at = self._absent.get(name)
         return seen_at is not None and self._clock() - seen_at < _ABSENT_FOR_S
 
     async def by_name(self, name: str) -> list[Found]:
@@ -131,7 +135,11 @@ class Lookups:
             BackendUnavailable: If EC2 cannot say.
         """
         shown = [each for each in await self._describe(_filter("status", _EXISTING)) if self._is_ours(each)]
-        return self._recent.seen_together(self.note(each) for each in shown)
+        volumes = self._recent.seen_together([self.note(each) for each in shown])
+        exist = {volume.volume_id for volume in volumes}  # what is gone need not be remembered for ever
+        self._zones = {each: zone for each, zone in self._zones.items() if each in exist}
+        self._passing &= exist
+        return volumes
 
     async def by_ids(self, volume_ids: Iterable[str]) -> dict[str, Description]:
         """Return EC2's own descriptions, in whatever state; those that it does not show are missing."""
@@ -173,9 +181,11 @@ class Lookups:
             if not isinstance(error, Exception):
                 raise
         else:
+            now = self._clock()
+            self._absent = {name: at for name, at in self._absent.items() if now - at < _ABSENT_FOR_S}
             for name, answer in asked.items():
                 if name not in found:
-                    self._absent[name] = self._clock()
+                    self._absent[name] = now
                 if not answer.done():
                     answer.set_result(found.get(name, []))
 

@@ -1,0 +1,194 @@
+"""What EC2 is asked, and how its answers are read; and what becomes of a name whose tokens are used up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.drivers.ebs.clouds import spec_of
+from tests.drivers.ebs.turns import turns_until
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.creation import Creation, token_of
+from volplug.drivers.ebs.faults import Ec2Refused
+from volplug.drivers.ebs.lookups import Lookups
+from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.recent import Recent
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.states import States
+from volplug.drivers.ebs.tags import tags_of
+from volplug.errors import BackendUnavailable, LimitExceeded, VolumeExists
+
+pytestmark = pytest.mark.ebs
+
+
+class Script:
+    """Answers calls one after the other; the last answer of an action for ever."""
+
+    def __init__(self, **answers: list[Mapping[str, Any] | Exception]) -> None:
+        self._answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        self.calls.append((action, dict(parameters)))
+        answers = self._answers[action]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def made(self, action: str) -> list[dict[str, Any]]:
+        return [parameters for name, parameters in self.calls if name == action]
+
+
+def described(name: str, volume_id: str = "vol-1", cluster: str = "c", **more: object) -> dict[str, Any]:
+    tags = tags_of(spec_of(name), cluster, {})
+    return {"VolumeId": volume_id, "State": "available", "Size": 4, "Tags": tags, **more}
+
+
+def lookups(script: Script, cluster: str = "c") -> Lookups:
+    return Lookups(script, cluster, "ebs", Recent(lambda: 0.0), lambda: 0.0)
+
+
+async def test_look_ups_that_come_together_are_one_call() -> None:
+    script = Script(DescribeVolumes=[{"Volumes": [described("a"), described("b", "vol-2")]}])
+    asked = lookups(script)
+    found = await asyncio.gather(*(asked.by_name(name) for name in ("a", "b", "c", "a")))
+    assert [[each.volume.volume_id for each in one] for one in found] == [["vol-1"], ["vol-2"], [], ["vol-1"]]
+    (parameters,) = script.made("DescribeVolumes")
+    filters = {each["Name"]: each["Values"] for each in parameters["Filters"]}
+    assert filters["tag:volplug:name"] == ["a", "b", "c"]
+    assert filters["tag:volplug:cluster"] == ["c"]
+    assert "deleting" not in filters["status"]
+
+
+async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> None:
+    """Its answer would be older than the question."""
+    script = Script(DescribeVolumes=[{"Volumes": []}, {"Volumes": [described("a")]}])
+    asked = lookups(script)
+    first = asyncio.ensure_future(asked.by_name("a"))
+    await turns_until(lambda: script.calls)
+    assert len(await asked.by_name("a")) == 1
+    assert await first == []
+
+
+async def test_failed_look_up_fails_for_all_who_asked_and_for_no_later_one() -> None:
+    script = Script(DescribeVolumes=[BackendUnavailable("away"), {"Volumes": []}])
+    asked = lookups(script)
+    failed = await asyncio.gather(asked.by_name("a"), asked.by_name("b"), return_exceptions=True)
+    assert [type(each) for each in failed] == [BackendUnavailable] * 2
+    assert await asked.by_name("a") == []
+
+
+async def test_cancelled_question_leaves_the_others_their_answer() -> None:
+    asked = lookups(Script(DescribeVolumes=[{"Volumes": [described("a")]}]))
+    waiting = [asyncio.ensure_future(asked.by_name("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    assert len(await waiting[1]) == 1
+
+
+async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
+    pages: list[Mapping[str, Any] | Exception] = [
+        {"Volumes": [described("a")], "NextToken": "1"},
+        {"Volumes": [], "NextToken": "2"},
+        {"Volumes": [described("b", "vol-2")]},
+    ]
+    script = Script(DescribeVolumes=pages)
+    assert [volume.name for volume in await lookups(script).all()] == ["a", "b"]
+    assert [call.get("NextToken") for call in script.made("DescribeVolumes")] == [None, "1", "2"]
+
+
+async def test_cluster_is_taken_literally() -> None:
+    """In a filter `*` stands for anything, and nobody may see another cluster by it."""
+    script = Script(DescribeVolumes=[{"Volumes": [described("a", cluster="prod")]}])
+    asked = lookups(script, "p*d")
+    assert await asked.by_name("a") == []
+    assert await asked.all() == []
+    assert await asked.by_id("vol-1") is None
+    assert script.made("DescribeVolumes")[0]["Filters"][0]["Values"] == [r"p\*d"]
+
+
+async def test_absence_is_known_for_some_seconds_and_until_a_creation() -> None:
+    now = 100.0
+    script = Script(DescribeVolumes=[{"Volumes": []}])
+    asked = Lookups(script, "c", "ebs", Recent(lambda: now), lambda: now)
+    assert not asked.was_absent("a")
+    await asked.by_name("a")
+    assert asked.was_absent("a")
+    now += 11
+    assert not asked.was_absent("a")
+    await asked.by_name("a")
+    asked.forget_absence("a")
+    assert not asked.was_absent("a")
+
+
+# Tokens
+
+
+def creation(script: Script, slept: list[float]) -> tuple[Creation, Lookups]:
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    recent = Recent(lambda: 0.0)
+    found = Lookups(script, "c", "ebs", recent, lambda: 0.0)
+    cloud = Cloud(script, found, States(found.by_ids, 0.01, 0.01), recent, Patience(), sleep)
+    return Creation(cloud, EbsSettings(), "c", "ebs"), found
+
+
+def burnt() -> Ec2Refused:
+    return Ec2Refused("CreateVolume", "IdempotentParameterMismatch", "other parameters")
+
+
+def test_tokens_are_the_same_on_every_host_and_differ_for_everything_else() -> None:
+    tokens = {token_of(*each) for each in (("c", "a", 0), ("c", "a", 1), ("c", "b", 0), ("ca", "", 0))}
+    assert token_of("c", "a", 0) in tokens
+    assert len(tokens) == 4
+    assert {len(token) for token in tokens} == {64}
+
+
+async def test_used_token_is_left_only_after_looking_for_five_seconds() -> None:
+    script = Script(DescribeVolumes=[{"Volumes": []}], CreateVolume=[burnt(), described("a")])
+    slept: list[float] = []
+    made, found = creation(script, slept)
+    await found.by_name("a")
+    assert (await made.create(spec_of("a"), "z")).volume_id == "vol-1"
+    assert sum(slept) == 5
+    used = [call["ClientToken"] for call in script.made("CreateVolume")]
+    assert used == [token_of("c", "a", 0), token_of("c", "a", 1)]
+
+
+async def test_volume_that_shows_late_is_not_made_twice() -> None:
+    nothing: list[Mapping[str, Any] | Exception] = [{"Volumes": []}]
+    late = [*nothing * 3, {"Volumes": [described("a")]}]
+    script = Script(DescribeVolumes=late, CreateVolume=[burnt()])
+    made, _ = creation(script, [])
+    with pytest.raises(VolumeExists, match="vol-1"):
+        await made.create(spec_of("a"), "z")
+    assert len(script.made("CreateVolume")) == 1
+
+
+async def test_tokens_are_not_tried_for_ever() -> None:
+    script = Script(DescribeVolumes=[{"Volumes": []}], CreateVolume=[burnt()])
+    made, _ = creation(script, [])
+    with pytest.raises(LimitExceeded, match="used 8 times"):
+        await made.create(spec_of("a"), "z")
+    with pytest.raises(LimitExceeded):
+        await made.create(spec_of("a"), "z")
+    used = [call["ClientToken"] for call in script.made("CreateVolume")]
+    assert len(set(used)) == 16, "the next call goes on where this one ended"
+
+
+async def test_creation_without_an_answer_is_finished_by_the_next_call() -> None:
+    script = Script(
+        DescribeVolumes=[{"Volumes": []}, {"Volumes": [described("a")]}],
+        CreateVolume=[BackendUnavailable("lost")],
+    )
+    made, _ = creation(script, [])
+    with pytest.raises(BackendUnavailable):
+        await made.create(spec_of("a"), "z")
+    assert (await made.create(spec_of("a"), "z")).volume_id == "vol-1"
+    with pytest.raises(VolumeExists):
+        await made.create(spec_of("a"), "z")

@@ -21,7 +21,7 @@ test: setup ## run every test, real Docker Engines included (ARGS="-k loop -x": 
 test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; makes and deletes volumes
 	@VOLPLUG_TEST_AWS=1 $(PYTHON_IN_VENV) -m pytest tests/aws $(ARGS)
 
-bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS=--quick, ARGS=--docs)
+bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part ebs)
 	@scripts/system-packages bench
 	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 

@@ -1,6 +1,6 @@
 """`make bench`: measure everything, judge the targets, write the report.
 
-Usage: python -m benchmarks [--quick] [--json FILE] [--docs [FILE]]
+Usage: python -m benchmarks [--part loop|ebs] [--quick] [--json FILE] [--docs [FILE]]
 """
 
 import argparse
@@ -16,17 +16,18 @@ from types import FrameType
 
 from benchmarks import calls, processes, runs
 from benchmarks import measures as m
+from benchmarks.chapters import CHAPTERS, LOOP, Chapter, assembled
+from benchmarks.ebs.work import measure_ebs
 from benchmarks.measures import MEASURES, Results
 from benchmarks.mounts import Mounts
 from benchmarks.peers import Rclone, Volplug
 from benchmarks.place import REPOSITORY, Place, make_mounts_private, place
 from benchmarks.plan import FULL, QUICK, Plan
-from benchmarks.report import as_json, as_markdown, conditions, show
+from benchmarks.report import Conditions, as_json, as_markdown, conditions, show
 from tests.lab import leftovers
 
 _JSON = REPOSITORY / "build" / "bench.json"
 _DOCS = REPOSITORY / "docs" / "benchmarks.md"
-_TEMPLATE = Path(__file__).with_name("benchmarks.md.in")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure volplug beside its peers.")
     parser.add_argument(
         "--quick", action="store_true", help="only show that everything works; figures mean little"
+    )
+    parser.add_argument(
+        "--part", choices=[each.name for each in CHAPTERS], help="measure only this (default: everything)"
     )
     parser.add_argument("--json", type=Path, default=_JSON, help=f"the report (default: {_JSON})")
     parser.add_argument("--docs", type=Path, nargs="?", const=_DOCS, help=f"write the page, too ({_DOCS})")
@@ -44,24 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit_in_order)
     make_mounts_private()
     before = leftovers.snapshot()
-    seen, begun = conditions(is_quick=given.quick), time.monotonic()
-    results = Results()
-    engine = _measure(results, QUICK if given.quick else FULL)
-    seen = seen.ended(engine, time.monotonic() - begun)
+    chapters = [each for each in CHAPTERS if given.part in (None, each.name)]
+    results, seen = Results(), {}
+    for chapter in chapters:
+        seen[chapter.name] = _measured(chapter, results, is_quick=given.quick)
     given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(as_json(results, seen), indent=1) + "\n")
-    page = as_markdown(results, seen, _TEMPLATE)
+    given.json.write_text(json.dumps(as_json(results, seen, chapters), indent=1) + "\n")
+    written = {each.name: as_markdown(results, seen[each.name], each) for each in chapters}
     if given.docs is not None:
-        given.docs.write_text(page)
-    sys.stdout.write(page)
+        page = given.docs.read_text() if given.docs.exists() else ""
+        given.docs.write_text(assembled(page, written))
+    sys.stdout.write(assembled("", written))
     ours = f"volplug-lab-{os.getpid()}-"  # whatever else has come or gone is somebody else's
     if left := [line for line in leftovers.settled_difference(before) if ours in line]:
         show("these are left on the machine:\n  " + "\n  ".join(left))
     return 1 if left else 0
 
 
+def _measured(chapter: Chapter, results: Results, *, is_quick: bool) -> Conditions:
+    """Measure one part; returns what it was like."""
+    seen, begun = conditions(is_quick=is_quick), time.monotonic()
+    plan, engine = QUICK if is_quick else FULL, ""
+    if chapter is LOOP:
+        engine = _measure(results, plan)
+    else:
+        with place() as where:
+            measure_ebs(results, plan, where)
+    return seen.ended(engine, time.monotonic() - begun)
+
+
 def _measure(results: Results, plan: Plan) -> str:
-    """Everything in its order; returns the version of Docker Engine."""
+    """Loop volumes and everything else in its order; returns the version of Docker Engine."""
     reason = Rclone.why_not_here()
     if reason:
         for measure in MEASURES:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from benchmarks.client import CallError
 
 VOLPLUG, RCLONE, LOCAL, SHELL, BARE, ECHO = "volplug", "rclone", "local", "shell", "syscalls", "echo"
+SDK = "sdk"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def measure_idle(results: Results, plan: Plan, volplug: Volplug, rclone: Rclone 
         plugins[m.RCLONE] = rclone
     clients = [plugin.connect() for plugin in plugins.values()]
     for plugin in plugins.values():
-        _wait_until_quiet(plugin.pid)
+        wait_until_quiet(plugin.pid)
     ledger = _ledger(volplug)
     before = {peer: activity(plugin.pid) for peer, plugin in plugins.items()}
     time.sleep(plan.idle_s)
@@ -154,7 +154,7 @@ def _ledger(volplug: Volplug) -> list[tuple[str, int, int]]:
     return sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
-def _wait_until_quiet(pid: int) -> None:
+def wait_until_quiet(pid: int) -> None:
     """What calls have set going behind them, such as a look at the used space, ends first.
 
     A process that never is quiet is measured as it is.

@@ -5,24 +5,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measures as m
-from benchmarks.measures import MEASURES, Figure, Measure, Results
-from benchmarks.targets import TARGETS, Verdict, breakdown, judge
+from benchmarks.chapters import LOOP, Chapter
+from benchmarks.measures import Figure, Measure, Results
+from benchmarks.targets import Verdict, breakdown, judge
 from volplug import __version__
-
-_COLUMNS: Sequence[tuple[str, str]] = (
-    (m.VOLPLUG, "volplug"),
-    (m.RCLONE, "rclone"),
-    (m.LOCAL, "`local`"),
-    (m.SHELL, "shell commands"),
-    (m.BARE, "system calls"),
-    (m.ECHO, "client and socket alone"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,7 @@ class Conditions:
     volplug: str
     rclone: str
     engine: str
+    sdk: str
     is_quick: bool
     load_before: float
     load_after: float
@@ -58,6 +51,7 @@ def conditions(*, is_quick: bool) -> Conditions:
         volplug=__version__,
         rclone=_rclone_version(),
         engine="",
+        sdk=version("boto3"),
         is_quick=is_quick,
         load_before=_load(),
         load_after=0,
@@ -84,13 +78,14 @@ def _rclone_version() -> str:
     return said.split()[1]
 
 
-def as_json(results: Results, seen: Conditions) -> dict[str, Any]:
-    """Everything, for programs."""
+def as_json(results: Results, seen: Mapping[str, Conditions], chapters: Sequence[Chapter]) -> dict[str, Any]:
+    """Everything, for programs; the conditions are those of each chapter."""
     return {
-        "conditions": asdict(seen),
+        "conditions": {name: asdict(each) for name, each in seen.items()},
         "figures": [
             {"measure": each.key, "title": each.title, "unit": each.unit, "peer": peer, **asdict(found)}
-            for each in MEASURES
+            for chapter in chapters
+            for each in chapter.measures
             for (key, peer), found in results.figures.items()
             if key == each.key
         ],
@@ -98,7 +93,11 @@ def as_json(results: Results, seen: Conditions) -> dict[str, Any]:
             {"measure": key, "peer": peer, "reason": reason}
             for (key, peer), reason in results.lacking.items()
         ],
-        "targets": [_verdict_json(judge(target, results), results) for target in TARGETS],
+        "targets": [
+            _verdict_json(judge(target, results), results)
+            for chapter in chapters
+            for target in chapter.targets
+        ],
     }
 
 
@@ -121,34 +120,33 @@ def limit_text(verdict: Verdict) -> str:
         return f"{target.limit:g} {target.measure.unit}".rstrip()
     measure, peer = target.of
     what = "" if measure is target.measure else f" ({measure.title[0].lower()}{measure.title[1:]})"
-    return f"{target.limit:g} x {dict(_COLUMNS)[peer]}{what}"
+    return f"{target.limit:g} x {LOOP.peers[peer]}{what}"
 
 
-def as_markdown(results: Results, seen: Conditions, template: Path) -> str:
-    """The page: the template's text with the tables of this run."""
-    verdicts = [judge(target, results) for target in TARGETS]
+def as_markdown(results: Results, seen: Conditions, chapter: Chapter) -> str:
+    """A chapter of the page: the template's text with the tables of this run."""
+    verdicts = [judge(target, results) for target in chapter.targets]
     parts = {
-        "conditions": _conditions_text(seen),
+        "conditions": _conditions_text(seen, chapter),
         "targets": "\n".join(_targets(verdicts)),
         "missed": "\n".join(_missed(verdicts, results)),
-        "figures": "\n".join(_figures(results)),
-        "lacking": "\n".join(_lacking(results)),
+        "figures": "\n".join(_figures(results, chapter)),
+        "lacking": "\n".join(_lacking(results, chapter)),
     }
-    text = template.read_text()
+    text = chapter.template.read_text()
     for key, part in parts.items():
         text = text.replace(f"<!-- {key} -->", part)
     return text
 
 
-def _conditions_text(seen: Conditions) -> str:
-    programs = f"volplug {seen.volplug} on Python {seen.python}, Docker Engine {seen.engine}"
+def _conditions_text(seen: Conditions, chapter: Chapter) -> str:
     rclone = f"rclone {seen.rclone}" if seen.rclone else "no rclone"
+    others = f"Docker Engine {seen.engine}, {rclone}" if chapter is LOOP else f"boto3 {seen.sdk}"
+    programs = f"volplug {seen.volplug} on Python {seen.python}, {others}"
     machine = f"{seen.processors} processors ({seen.processor}), Linux {seen.kernel}"
     load = f"Load average {seen.load_before:g} before and {seen.load_after:g} after the run"
     quick = "A quick run: hardly any repetitions, and lists of some volumes only.\n" if seen.is_quick else ""
-    return (
-        f"{quick}Run of {seen.date}: {programs}, {rclone}.\n{machine}.\n{load}, which took {seen.took_s:g} s."
-    )
+    return f"{quick}Run of {seen.date}: {programs}.\n{machine}.\n{load}, which took {seen.took_s:g} s."
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -181,20 +179,22 @@ def _missed(verdicts: Sequence[Verdict], results: Results) -> list[str]:
             steps = [
                 f"{label} {_number(value, measure)}" for label, value in breakdown(verdict.target, results)
             ]
-            lines.append(f"- {measure.title}: {_number(verdict.value, measure)} = {' + '.join(steps)}.")
+            sum_of = f" = {' + '.join(steps)}" if verdict.target.rest else ""
+            lines.append(f"- {measure.title}: {_number(verdict.value, measure)}{sum_of}.")
         elif verdict.is_met is None:
             lines.append(f"- {verdict.target.measure.title}: {verdict.why}.")
     return lines or ["Nothing."]
 
 
-def _figures(results: Results) -> list[str]:
-    used = {peer for _, peer in results.figures}
-    columns = [(peer, title) for peer, title in _COLUMNS if peer in used]
+def _figures(results: Results, chapter: Chapter) -> list[str]:
+    keys = {each.key for each in chapter.measures}
+    used = {peer for key, peer in results.figures if key in keys}
+    columns = [(peer, title) for peer, title in chapter.peers.items() if peer in used]
     return _table(
         ["", *(title for _, title in columns)],
         [
             [each.title, *(_cell(results.figures.get((each.key, peer)), each) for peer, _ in columns)]
-            for each in MEASURES
+            for each in chapter.measures
         ],
     )
 
@@ -207,9 +207,13 @@ def _cell(found: Figure | None, measure: Measure) -> str:
     return f"{_digits(found.p50)} / {_digits(found.p99)} {measure.unit}".rstrip()
 
 
-def _lacking(results: Results) -> list[str]:
-    titles = {each.key: each.title for each in MEASURES}
-    lines = [f"- {titles[key]}, {peer}: {reason}" for (key, peer), reason in results.lacking.items()]
+def _lacking(results: Results, chapter: Chapter) -> list[str]:
+    titles = {each.key: each.title for each in chapter.measures}
+    lines = [
+        f"- {titles[key]}, {peer}: {reason}"
+        for (key, peer), reason in results.lacking.items()
+        if key in titles
+    ]
     return lines or ["Nothing."]
 
 

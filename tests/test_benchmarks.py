@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from benchmarks import measures as m
+from benchmarks.chapters import CHAPTERS, assembled, split
 from benchmarks.client import PluginClient, decoded
-from benchmarks.measures import MEASURES, Results, figure, interleaved
+from benchmarks.measures import Results, figure, interleaved
 from benchmarks.peers import Rclone
 from benchmarks.targets import TARGETS, breakdown, judge
 from tests.lab.requirements import ENGINE
@@ -40,14 +41,16 @@ class TestQuickRun:
 
     def test_every_measure_has_a_figure_of_volplug(self, report: tuple[dict[str, Any], str]) -> None:
         figures = {each["measure"]: each for each in report[0]["figures"] if each["peer"] == m.VOLPLUG}
-        assert [each.key for each in MEASURES if each.key not in figures] == []
+        measures = [each for chapter in CHAPTERS for each in chapter.measures]
+        assert [each.key for each in measures if each.key not in figures] == []
         assert all(each["count"] > 0 and each["p50"] <= each["p99"] for each in figures.values())
 
     def test_every_target_is_judged_unless_its_peer_is_not_here(
         self, report: tuple[dict[str, Any], str]
     ) -> None:
         verdicts = report[0]["targets"]
-        assert [each["measure"] for each in verdicts] == [target.measure.key for target in TARGETS]
+        targets = [target for chapter in CHAPTERS for target in chapter.targets]
+        assert [each["measure"] for each in verdicts] == [target.measure.key for target in targets]
         unjudged = {each["measure"]: each["why"] for each in verdicts if each["is_met"] is None}
         expected = Rclone.why_not_here()
         by_rclone = {target.measure.key for target in TARGETS if target.of and target.of[1] == m.RCLONE}
@@ -60,13 +63,14 @@ class TestQuickRun:
         rows = [
             line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")
         ]
-        for title in [target.measure.title for target in TARGETS] + [each.title for each in MEASURES]:
-            assert title in rows
+        for chapter in CHAPTERS:
+            for measure in [target.measure for target in chapter.targets] + list(chapter.measures):
+                assert measure.title in rows
 
 
 def test_the_page_in_the_repository_judges_every_target() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    for target in TARGETS:
+    for target in [target for chapter in CHAPTERS for target in chapter.targets]:
         row = rf"^\| {re.escape(target.measure.title)} \|.*\| (met|\*\*missed\*\*|not measured) \|$"
         assert re.search(row, page, re.MULTILINE), target.measure.title
 
@@ -154,3 +158,21 @@ def test_the_client_reads_whole_answers_in_chunks_and_with_a_length(tmp_path: Pa
             client.send(b"2")
             assert decoded(client.receive()) == {"b": 1}
         thread.join()
+
+
+def test_a_chapter_that_was_measured_alone_leaves_the_others_of_the_page_alone() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    before = split(page)
+    assert list(before) == [each.name for each in CHAPTERS]
+    assert assembled(page, {}) == page
+    for chapter in CHAPTERS:
+        head = chapter.template.read_text().partition("\n")[0]
+        after = split(assembled(page, {chapter.name: f"{head}\n\nnew\n"}))
+        assert after == {**before, chapter.name: f"{head}\n\nnew\n"}
+
+
+def test_no_two_measures_of_the_page_have_one_name() -> None:
+    keys = [each.key for chapter in CHAPTERS for each in chapter.measures]
+    titles = [each.title for chapter in CHAPTERS for each in chapter.measures]
+    assert len(set(keys)) == len(keys)
+    assert len(set(titles)) == len(titles)

@@ -1,0 +1,74 @@
+"""Samples of both ways, taken in turns."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
+
+from benchmarks import measures as m
+from benchmarks.client import CallError
+from benchmarks.ebs.ways import Way
+from benchmarks.measures import Measure, Results, interleaved
+
+
+def milliseconds(action: Callable[[], object]) -> float:
+    """Do something and return how long it took."""
+    begun = time.perf_counter_ns()
+    action()
+    return (time.perf_counter_ns() - begun) / 1e6
+
+
+class Taken:
+    """What was measured, by measure and peer."""
+
+    def __init__(self) -> None:
+        self._samples: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def time(self, measure: Measure, peer: str, action: Callable[[], object]) -> float:
+        """Do something, keep how many milliseconds it took, and return them."""
+        taken = milliseconds(action)
+        self.note(measure, peer, taken)
+        return taken
+
+    def note(self, measure: Measure, peer: str, value: float) -> None:
+        """Keep a value."""
+        self._samples[measure.key, peer].append(value)
+
+    def keep(self, results: Results, measure: Measure, added: Measure | None = None) -> None:
+        """Add a measure to the results, and if wanted what volplug adds to the bare calls, run by run."""
+        for peer in (m.VOLPLUG, m.SDK):
+            if samples := self._samples[measure.key, peer]:
+                results.add(measure, peer, samples)
+        if added is not None:
+            ours, bare = (self._samples[measure.key, peer] for peer in (m.VOLPLUG, m.SDK))
+            results.add(added, m.VOLPLUG, differences(ours, bare))
+
+    def keep_ratios(self, results: Results, measure: Measure, above: Measure, below: Measure) -> None:
+        """Add to the results by which factor one measure exceeds another, run by run."""
+        for peer in (m.VOLPLUG, m.SDK):
+            pairs = zip(self._samples[above.key, peer], self._samples[below.key, peer], strict=True)
+            results.add(measure, peer, [one / other for one, other in pairs])
+
+
+def differences(ours: Sequence[float], bare: Sequence[float]) -> list[float]:
+    """What the first takes longer, run by run."""
+    return [one - other for one, other in zip(ours, bare, strict=True)]
+
+
+def in_turns(
+    rounds: int,
+    ways: Mapping[str, Way],
+    names: Mapping[str, Sequence[str]],
+    act: Callable[[str, Way, str], None],
+) -> None:
+    """Let each way act on its next volume, each time another one first."""
+    following = {peer: cycle(names[peer]) for peer in ways}
+
+    def turn(peer: str) -> Sequence[float]:
+        act(peer, ways[peer], next(following[peer]))
+        return ()
+
+    _, failures = interleaved(rounds, {peer: partial(turn, peer) for peer in ways})
+    if failures:
+        raise CallError(f"on EBS: {failures}")

@@ -1,0 +1,200 @@
+"""The two ways to do the same: volplug over its socket, and the calls that nobody can spare."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import boto3.session
+from botocore.config import Config
+
+from benchmarks import kernel
+from benchmarks.client import CallError, PluginClient, request
+from benchmarks.ebs.site import CLUSTER, LOOK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
+from volplug.testing.ec2 import Instance, RemoteEc2Cloud
+
+_ID: Final = "0" * 64
+_PAGE: Final = 500
+_EXISTING: Final = ("creating", "available", "in-use", "error")
+_CONNECTIONS: Final = 64
+_LOOK_TOGETHER_S: Final = 0.02
+
+
+class Way(Protocol):
+    """How volumes are made and used."""
+
+    def create(self, name: str) -> None:
+        """Make a volume."""
+        ...
+
+    def mount(self, name: str) -> None:
+        """Attach and mount it."""
+        ...
+
+    def unmount(self, name: str) -> None:
+        """Unmount it."""
+        ...
+
+    def let_go(self, name: str) -> None:
+        """Return once it is detached, after it was unmounted."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete it."""
+        ...
+
+    def mount_all(self, names: Sequence[str]) -> None:
+        """Mount many at once."""
+        ...
+
+
+class ByVolplug:
+    """Over the socket of volplug on an instance."""
+
+    def __init__(self, volplug: EbsVolplug, client: PluginClient, instance: Instance) -> None:
+        self._volplug = volplug
+        self._client = client
+        self._instance = instance
+
+    def create(self, name: str) -> None:
+        """See `Way`."""
+        self._volplug.create(self._client, name)
+
+    def mount(self, name: str) -> None:
+        """See `Way`."""
+        self._client.call("Mount", Name=name, ID=_ID)
+
+    def unmount(self, name: str) -> None:
+        """See `Way`."""
+        self._client.call("Unmount", Name=name, ID=_ID)
+
+    def let_go(self, name: str) -> None:
+        """See `Way`; volplug detaches by itself. No other volume is attached."""
+        spin_until(lambda: is_bare(self._instance), f"{name} has gone")
+
+    def remove(self, name: str) -> None:
+        """See `Way`."""
+        self._client.call("Remove", Name=name)
+
+    def mount_all(self, names: Sequence[str]) -> None:
+        """See `Way`; a connection for each."""
+        with ExitStack() as stack:
+            clients = {name: stack.enter_context(self._volplug.connect()) for name in names}
+            for name, client in clients.items():
+                client.send(request("Mount", {"Name": name, "ID": _ID}))
+            answers = [bytes(client.receive()) for client in clients.values()]
+        if failed := [answer for answer in answers if b'"Mountpoint"' not in answer]:
+            raise CallError(f"{len(failed)} of {len(answers)} failed, the first with {failed[0]!r}")
+
+
+class BySdk:
+    """Bare calls of the SDK and of the kernel, on an instance of its own.
+
+    Args:
+        cloud: The served EC2.
+        instance: One of its instances.
+        targets: Where to mount.
+        tags: The tags of a volume that volplug has created; new ones get the same.
+    """
+
+    def __init__(
+        self, cloud: RemoteEc2Cloud, instance: Instance, targets: Path, tags: Mapping[str, str]
+    ) -> None:
+        self._instance = instance
+        self._targets = targets
+        self._tags = tags
+        self._attached: dict[str, str] = {}
+        self._names = [
+            f"/dev/xvd{first}{second}" for first in "bcd" for second in "abcdefghijklmnopqrstuvwxyz"
+        ]
+        self._client: Any = boto3.session.Session(
+            instance.access_key, instance.secret_key, instance.session_token, cloud.region
+        ).client("ec2", endpoint_url=cloud.endpoint, config=Config(max_pool_connections=_CONNECTIONS))
+
+    def create(self, name: str) -> None:
+        """See `Way`: DescribeVolumes, CreateVolume."""
+        if self._found([name]):
+            raise CallError(f"{name} exists")
+        tags = [{"Key": key, "Value": value} for key, value in tags_for(self._tags, name).items()]
+        self._client.create_volume(
+            AvailabilityZone=self._instance.zone,
+            Size=1,
+            VolumeType="gp3",
+            ClientToken=uuid.uuid4().hex,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+        )
+
+    def mount(self, name: str) -> None:
+        """See `Way`: DescribeVolumes, AttachVolume, the device, mount."""
+        self._attach_and_mount(name, self._found([name])[name], self._names[0])
+
+    def unmount(self, name: str) -> None:
+        """See `Way`."""
+        kernel.unmount(self._targets / name)
+
+    def let_go(self, name: str) -> None:
+        """See `Way`: DetachVolume, the device; which volume it is, is known."""
+        volume_id = self._attached.pop(name)
+        self._client.detach_volume(VolumeId=volume_id, InstanceId=self._instance.instance_id)
+        spin_until(lambda: not disk_of(self._instance, volume_id), f"{name} has gone")
+
+    def remove(self, name: str) -> None:
+        """See `Way`: DescribeVolumes, DeleteVolume."""
+        self._client.delete_volume(VolumeId=self._found([name])[name])
+
+    def mount_all(self, names: Sequence[str]) -> None:
+        """See `Way`: one DescribeVolumes, then everything else in a thread for each."""
+        found = self._found(names)
+        volumes = [found[name] for name in names]
+        with ThreadPoolExecutor(len(names)) as threads:
+            # All of them looking as often as one does would take the time from what they wait for.
+            list(threads.map(self._attach_and_mount, names, volumes, self._names, repeat(_LOOK_TOGETHER_S)))
+
+    def get(self, name: str) -> None:
+        """DescribeVolumes of one volume."""
+        self._found([name])
+
+    def count(self) -> int:
+        """Read all volumes, page by page."""
+        return len(self._described())
+
+    def _attach_and_mount(
+        self, name: str, volume_id: str, device: str, look_every_s: float = LOOK_EVERY_S
+    ) -> None:
+        self._client.attach_volume(VolumeId=volume_id, InstanceId=self._instance.instance_id, Device=device)
+        self._attached[name] = volume_id
+        target = self._targets / name
+        target.mkdir(parents=True, exist_ok=True)
+        spin_until(lambda: disk_of(self._instance, volume_id), f"{name} is there", look_every_s)
+        kernel.mount(disk_of(self._instance, volume_id), target)
+
+    def _found(self, names: Sequence[str]) -> dict[str, str]:
+        shown = self._described({"Name": "tag:volplug:name", "Values": list(names)})
+        return {_name_of(each): str(each["VolumeId"]) for each in shown}
+
+    def _described(self, *filters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        wanted = [
+            {"Name": "tag:volplug:cluster", "Values": [CLUSTER]},
+            {"Name": "status", "Values": list(_EXISTING)},
+            *filters,
+        ]
+        shown: list[Mapping[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = self._client.describe_volumes(Filters=wanted, MaxResults=_PAGE, **more)
+            shown += answer["Volumes"]
+            if not answer.get("NextToken"):
+                return shown
+            more = {"NextToken": answer["NextToken"]}
+
+
+def _name_of(description: Mapping[str, Any]) -> str:
+    return next(str(tag["Value"]) for tag in description["Tags"] if tag["Key"] == "volplug:name")
+
+
+def tags_for(tags: Mapping[str, str], name: str) -> dict[str, str]:
+    """The tags of a volume as volplug writes them, for one of another name."""
+    return {**tags, "Name": name, "volplug:name": name}

@@ -1,0 +1,74 @@
+"""Volumes on EBS: everything that is measured, in its order."""
+
+from contextlib import ExitStack
+from typing import Final
+
+from benchmarks import measures as m
+from benchmarks import processes
+from benchmarks.client import request
+from benchmarks.ebs import measures as e
+from benchmarks.ebs import turns
+from benchmarks.ebs.cluster import Cluster
+from benchmarks.ebs.counting import Counting, measure_idle
+from benchmarks.ebs.site import EbsVolplug, add_instance, served
+from benchmarks.ebs.taken import Taken
+from benchmarks.ebs.ways import BySdk, ByVolplug
+from benchmarks.measures import Results
+from benchmarks.place import Place
+from benchmarks.plan import Plan
+from benchmarks.report import show
+from tests.lab.waiting import wait_until
+from volplug.testing.ec2 import RemoteEc2Cloud
+
+_SEARCH_TIMEOUT_S: Final = 30.0
+_MINUTE_S: Final = 60.0
+
+
+def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
+    """Measure everything."""
+    with ExitStack() as stack:
+        cloud = stack.enter_context(served(where))
+        show("first calls")
+        _measure_first(results, plan, where, cloud)
+        instance = add_instance(cloud, 2)
+        cloud.calls.reset()
+        volplug = stack.enter_context(EbsVolplug(where, "volplug-ebs", cloud, instance))
+        processes.measure_memory(results, e.RSS_START, {m.VOLPLUG: volplug})
+        client = stack.enter_context(volplug.connect()).with_room()
+        ours = ByVolplug(volplug, client, instance)
+        show("calls to EC2")
+        wait_until(lambda: cloud.calls.counts().total() > 0, _SEARCH_TIMEOUT_S, "volplug has searched once")
+        Counting(results, cloud).count_life(ours, "counted")
+        names = turns.names_for(plan)
+        for each in names.values():
+            turns.prepare(ours, each)
+        tags = next(fact.tags for fact in cloud.volumes())
+        bare = BySdk(cloud, add_instance(cloud, 3), where.directory / "targets", tags)
+        ways: turns.Ways = {m.VOLPLUG: ours, m.SDK: bare}
+        show("create and remove")
+        turns.measure_lives(results, plan, ways)
+        show("mounts")
+        turns.measure_mounts(results, plan, ways, names)
+        turns.measure_late(results, plan, cloud, ways, names)
+        processes.measure_memory(results, e.RSS_SOME, {m.VOLPLUG: volplug})
+        show("mounts at once")
+        turns.measure_many(results, plan, cloud, ways, names)
+        show("1,000 volumes")
+        ours.mount(names[m.VOLPLUG][0])
+        Cluster(results, plan, cloud, client, bare).measure(*names[m.VOLPLUG][:2])
+        processes.measure_memory(results, e.RSS_WORK, {m.VOLPLUG: volplug})
+        show(f"{plan.idle_s:g} s idle")
+        measure_idle(results, plan, cloud, volplug)
+        ours.unmount(names[m.VOLPLUG][0])
+        ours.let_go(names[m.VOLPLUG][0])
+
+
+def _measure_first(results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud) -> None:
+    taken, instance = Taken(), add_instance(cloud, 1)
+    for number in range(plan.starts):
+        volplug = EbsVolplug(where, f"first-{number}", cloud, instance, settle_s=_MINUTE_S)
+        with volplug, volplug.connect() as client:
+            client.call("Capabilities")
+            client.send(request("Get", {"Name": "nothing"}))  # that it is an error does not matter
+            taken.time(e.FIRST, m.VOLPLUG, client.receive)
+    taken.keep(results, e.FIRST)

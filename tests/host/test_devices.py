@@ -1,6 +1,9 @@
 import asyncio
+import contextlib
 import os
 import threading
+from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 
@@ -125,3 +128,32 @@ async def test_what_the_predicate_raises_ends_the_waiting() -> None:
 
     with pytest.raises(HostError, match="wrong device"):
         await devices.wait_for(contradiction, timeout_s=60)
+
+
+class _Heard(asyncio.Event):
+    """Tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_awaited = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.is_awaited.set()
+        return await super().wait()
+
+
+async def test_a_wait_that_is_cancelled_as_an_event_comes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = _Heard()
+
+    @contextlib.asynccontextmanager
+    async def events() -> AsyncIterator[asyncio.Event]:
+        yield event
+
+    monkeypatch.setattr(devices, "_block_events", events)
+    waiting = asyncio.create_task(devices.wait_for(lambda: None, timeout_s=60))
+    await event.is_awaited.wait()
+    event.set()
+    waiting.cancel()
+    done, _ = await asyncio.wait({waiting}, timeout=20)
+    assert done == {waiting}
+    assert waiting.cancelled()

@@ -125,8 +125,10 @@ async def wait_for(predicate: Callable[[], _T | None], timeout_s: float) -> _T |
             remaining_s = deadline - loop.time()
             if remaining_s <= 0:
                 return None
+            # asyncio.wait_for would forget a cancellation that comes with an event, before Python 3.12.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(events.wait(), min(_RECHECK_S, remaining_s))
+                async with asyncio.timeout(min(_RECHECK_S, remaining_s)):
+                    await events.wait()
 
 
 @contextlib.asynccontextmanager

@@ -65,5 +65,6 @@ TARGETS: Sequence[Target] = (
     Target(CALLS_UNMOUNT, 1),
     Target(CALLS_REMOVE, 2),
     Target(RSS_SOME, 110, parts=(Part("after the start", RSS_START, m.VOLPLUG),), rest="the SDK, and calls"),
+    Target(IDLE_CPU, 5),
     Target(IDLE_CALLS, 0),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ class Site:
         cluster: str = "test",
         patience: Patience = IMPATIENT,
         caller: Caller | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> EbsDriver:
         """Build a driver with nothing in memory."""
         config = BackendConfig("ebs", "unused", cluster, state_dir, self._table)
         settings = load_settings(config, {})
-        return EbsDriver(config, settings, self._host, caller or self.caller, patience)
+        return EbsDriver(config, settings, self._host, caller or self.caller, patience, clock)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor
+from tests.drivers.ebs.clouds import Site
+from volplug.drivers.ebs import EbsDriver
+from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor, MemoryHypervisor
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +26,28 @@ def loop_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ec2Cloud]:
         pytest.skip("needs root and loop devices")
     with Ec2Cloud(LoopHypervisor(str(tmp_path_factory.mktemp("ec2")))) as cloud:
         yield cloud
+
+
+@pytest.fixture
+def memory_cloud() -> Iterator[Ec2Cloud]:
+    """A cloud whose volumes are mere facts."""
+    with Ec2Cloud(MemoryHypervisor()) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def sites(memory_cloud: Ec2Cloud, tmp_path: Path) -> list[Site]:
+    """Two instances of that cloud, in one zone."""
+    roots = {"sys_root": str(tmp_path / "sys"), "dev_root": str(tmp_path / "dev")}
+    ids = ("i-0000000000000000a", "i-0000000000000000b")
+    return [Site(memory_cloud, memory_cloud.add_instance(each), max_retries=1, **roots) for each in ids]
+
+
+@pytest.fixture
+def on_a(sites: list[Site], tmp_path: Path) -> EbsDriver:
+    return sites[0].driver(tmp_path / "a")
+
+
+@pytest.fixture
+def on_b(sites: list[Site], tmp_path: Path) -> EbsDriver:
+    return sites[1].driver(tmp_path / "b")

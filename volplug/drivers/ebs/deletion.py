@@ -9,7 +9,7 @@ from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.lookups import Description
 from volplug.drivers.ebs.situations import Place, Situation, situation
-from volplug.errors import VolumeInUse, VolumeNotFound
+from volplug.errors import BackendUnavailable, VolumeInUse, VolumeNotFound
 from volplug.models import Volume
 
 _WAIT_AND_ASK: Final = ("VolumeInUse", "IncorrectState")
@@ -37,6 +37,8 @@ class Deletion:
                 await self._cloud.caller.call("DeleteVolume", VolumeId=volume.volume_id)
             except Ec2Refused as refused:
                 if refused.code == "InvalidVolume.NotFound":
+                    if await self._was_too_early(refused, volume, tries_left):
+                        continue
                     self._note(volume)
                     if refused.was_repeated:
                         return  # the answer to the first call was lost
@@ -53,6 +55,31 @@ class Deletion:
         self._cloud.recent.deleted(volume.volume_id)
         self._cloud.lookups.forget(volume.volume_id)
         self._forget(volume)
+
+    async def _was_too_early(self, refused: Ec2Refused, volume: Volume, tries_left: int) -> bool:
+        """Tell whether EC2 did not know yet what it has just created; wait until it does.
+
+        Raises:
+            BackendUnavailable: If it never does: the volume may exist all the same.
+        """
+        if refused.was_repeated or not self._cloud.recent.is_new(volume.volume_id):
+            return False
+        patience = self._cloud.patience
+        unseen = [each.volume_id for each in self._cloud.recent.unseen(volume.name)]
+        # Seen before and then no more, it was deleted by somebody else.
+        was_seen = volume.volume_id not in unseen
+        shown = await self._cloud.states.until(
+            volume.volume_id,
+            lambda description: description,
+            patience.look_again_s if was_seen else patience.visible_s,
+        )
+        if situation(shown, "").place is Place.DELETED or (shown is None and was_seen):
+            return False
+        if shown is None or not tries_left:
+            raise BackendUnavailable(
+                f"EC2 does not know {volume.volume_id} yet, which it has just created", "Try again"
+            ) from refused
+        return True
 
     async def _is_going(self, refused: Ec2Refused, volume: Volume) -> bool:
         """Wait until what goes on at EC2 is over; tell whether that was a deletion.

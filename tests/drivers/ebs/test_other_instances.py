@@ -1,12 +1,15 @@
 """What EC2 proves of other instances, and what is done with the proof."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.drivers.ebs.clouds import Site, spec_of
 from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
 from volplug.testing.ec2 import Ec2Cloud, Instance
@@ -98,3 +101,51 @@ async def test_a_volume_is_taken_only_from_the_dead(
     assert found.holder == A
     await on_a.detach(volume)
     await on_a.delete(volume)
+
+
+@dataclasses.dataclass
+class _Kept:
+    """Keeps the order of calls, and does something before one of them."""
+
+    caller: Caller
+    before: dict[str, Callable[[], None]]
+    asked: list[str] = dataclasses.field(default_factory=list)
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        self.asked.append(action)
+        self.before.get(action, lambda: None)()
+        return await self.caller.call(action, **parameters)
+
+
+async def test_nothing_is_asked_between_the_proof_of_death_and_the_detach(
+    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+) -> None:
+    site = Site(cloud, instances[A], max_retries=2)
+    volume = await on_b.create(spec_of())
+    await on_b.attach(volume)
+    cloud.set_instance_state(B, "stopped")
+    caller = _Kept(site.caller, {})
+    on_a = site.driver(tmp_path / "a", caller=caller)
+    held = await on_a.get(volume.name)
+    assert held is not None
+    await on_a.take_from(held, B)
+    proof = caller.asked.index("DescribeInstances")
+    assert caller.asked[proof : proof + 2] == ["DescribeInstances", "DetachVolume"]
+    await on_a.delete(volume)
+
+
+async def test_an_instance_that_starts_while_its_volume_is_looked_up_keeps_it(
+    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+) -> None:
+    site = Site(cloud, instances[A], max_retries=2)
+    volume = await on_b.create(spec_of())
+    await on_b.attach(volume)
+    held = await on_b.get(volume.name)
+    assert held is not None
+    cloud.set_instance_state(B, "stopped")
+    starts = {"DescribeVolumes": lambda: cloud.set_instance_state(B, "running")}
+    with pytest.raises(VolumeInUse, match="is not proven dead"):
+        await site.driver(tmp_path / "a", caller=_Kept(site.caller, starts)).take_from(held, B)
+    assert cloud.calls.counts()["DetachVolume"] == 0
+    await on_b.detach(volume)
+    await on_b.delete(volume)

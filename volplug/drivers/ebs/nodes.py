@@ -80,13 +80,13 @@ class Nodes:
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
-        await self._prove_dead(volume, node_id)
         description = await self._cloud.lookups.by_id(volume.volume_id)
         now = situation(description, node_id)
         if now.place in (Place.UNSEEN, Place.DELETED):
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
         if now.holder != node_id:
             return
+        await self._prove_dead(volume, node_id)  # last, for whoever is stopped may be started
         await self._detach(volume, node_id, force=False)
         if not await self._is_free(volume, node_id):
             await self._force(volume, node_id)

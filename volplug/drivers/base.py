@@ -117,7 +117,8 @@ class Holder:
         state: DEAD only with proof.
         evidence: For people: how that is known.
         remedy: For operators: what makes it proven dead, if that can be done.
-        is_answered: Whether the backend answered at all; without an answer nobody is fenced.
+        is_answered: Whether the backend answered at all; nothing is concluded, and nobody fenced, without an
+            answer.
     """
 
     state: HolderState

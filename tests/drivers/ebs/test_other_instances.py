@@ -12,7 +12,7 @@ from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
-from volplug.testing.ec2 import Ec2Cloud, Instance
+from volplug.testing.ec2 import Ec2Cloud, Instance, Refusal
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -58,6 +58,7 @@ async def test_only_a_stopped_or_terminated_instance_is_proven_dead(
     cloud.set_instance_state(B, state)
     holder = await on_a.holder_state(B)
     assert (holder.state, holder.evidence) == (judged, f"EC2 says it is {state}")
+    assert holder.is_answered
     is_helped = bool(holder.remedy)
     assert is_helped == (judged is not HolderState.DEAD)
 
@@ -81,7 +82,24 @@ async def test_without_the_permission_to_see_checks_a_running_instance_is_alive(
 
 async def test_an_instance_that_ec2_does_not_know_proves_nothing(on_a: EbsDriver) -> None:
     holder = await on_a.holder_state("i-0123456789abcdef0")
-    assert holder.state is HolderState.UNKNOWN
+    assert (holder.state, holder.is_answered) == (HolderState.UNKNOWN, False)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"denied": frozenset({"DescribeInstances"})},
+        {"throttle_rate": 1.0, "suffering": frozenset({"DescribeInstances"})},
+        {"script": {"DescribeInstances": [Refusal("InvalidParameterValue", "odd")]}},
+    ],
+    ids=["denied", "throttled", "refused"],
+)
+async def test_without_an_answer_of_ec2_that_is_said(
+    cloud: Ec2Cloud, on_a: EbsDriver, plan: dict[str, Any]
+) -> None:
+    cloud.set_plan(**plan)
+    holder = await on_a.holder_state(B)
+    assert (holder.state, holder.is_answered) == (HolderState.UNKNOWN, False)
 
 
 async def test_a_volume_is_taken_only_from_the_dead(

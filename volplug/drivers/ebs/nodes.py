@@ -38,26 +38,23 @@ class Nodes:
         self._may_force = may_force
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN."""
+        """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN, and said to be none."""
         try:
             answer = await self._cloud.caller.call("DescribeInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code in _NOT_KNOWN:
-                return Holder(HolderState.UNKNOWN, f"EC2 knows no instance {node_id}, at least not any more")
-            return Holder(HolderState.UNKNOWN, f"EC2 does not say how instance {node_id} is: {refused.code}")
+                return _unanswered(f"EC2 knows no instance {node_id}, at least not any more")
+            return _unanswered(f"EC2 does not say how instance {node_id} is: {refused.code}")
         except BackendError as error:
-            return Holder(HolderState.UNKNOWN, f"EC2 does not say how instance {node_id} is: {error.cause}")
+            return _unanswered(f"EC2 does not say how instance {node_id} is: {error.cause}")
         instances = [each for group in answer.get("Reservations", ()) for each in group.get("Instances", ())]
         shown = [each for each in instances if each.get("InstanceId") == node_id]
         if not shown:
-            return Holder(HolderState.UNKNOWN, f"EC2 shows no instance {node_id}")
-        state = str(shown[0].get("State", {}).get("Name", ""))
-        reason = str(shown[0].get("StateTransitionReason", ""))
-        told = f" ({reason})" if reason else ""
-        is_failing = state == "running" and await self._fails_checks(node_id)
-        if is_failing:
-            told = " and fails its status checks"
-        judged = HolderState.UNKNOWN if is_failing else _STATES.get(state, HolderState.UNKNOWN)
+            return _unanswered(f"EC2 shows no instance {node_id}")
+        state, told = _said(shown[0])
+        judged = _STATES.get(state, HolderState.UNKNOWN)
+        if judged is HolderState.ALIVE and await self._fails_checks(node_id):
+            judged, told = HolderState.UNKNOWN, " and fails its status checks"
         # Short, for a refusal has room for 300 characters, with who holds the volume and what to do.
         evidence = f"EC2 says it is {state}{told}"
         return Holder(judged, evidence, "" if judged is HolderState.DEAD else _how_to_stop(node_id))
@@ -154,6 +151,16 @@ class Nodes:
         await self._detach(volume, node_id, force=True)
         if not await self._is_free(volume, node_id):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
+
+
+def _unanswered(evidence: str) -> Holder:
+    return Holder(HolderState.UNKNOWN, evidence, is_answered=False)
+
+
+def _said(instance: Description) -> tuple[str, str]:
+    """Return EC2's state of an instance, and in brackets what it says of the reason."""
+    reason = str(instance.get("StateTransitionReason", ""))
+    return str(instance.get("State", {}).get("Name", "")), f" ({reason})" if reason else ""
 
 
 def _how_to_stop(node_id: str) -> str:

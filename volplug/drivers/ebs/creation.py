@@ -3,18 +3,22 @@
 The token is made of cluster and name, so that hosts which create one name at the same moment ask for the
 same volume: EC2 gives them the same one if they agree, and refuses all but one if they do not. A token
 outlives its volume, so a name that is used again needs the next token, which all hosts find in the same
-order.
+order. What this host remembers of that order is a short cut, and forgotten before EC2 forgets: hosts that
+begin at different tokens would make two volumes then.
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, Final
 
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
+from volplug.drivers.ebs.lately import Lately
 from volplug.drivers.ebs.lookups import Description, Found
 from volplug.drivers.ebs.options import create_parameters, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
@@ -30,9 +34,20 @@ from volplug.errors import (
 from volplug.models import Volume, VolumeSpec, VolumeState
 
 _TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error code
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/troubleshoot-ebs-volumes.html
+_SAYS_DELETED: Final = "already deleted"
+_REMEMBERED_S: Final = 3600.0
 _LOOK_PAUSE_S: Final = 1.0
 _CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
 _GONE: Final = ("deleting", "deleted")
+
+
+class _Used(Enum):
+    """What a token that was used before stands for, if not for the volume that is wanted."""
+
+    GONE = auto()  # EC2 has answered with its volume, and that is gone
+    DELETED = auto()  # EC2 says so
+    UNCLEAR = auto()  # perhaps for a volume of another host, which look-ups do not show yet
 
 
 def token_of(cluster: str, name: str, number: int) -> str:
@@ -64,16 +79,25 @@ class Creation:
         settings: What every volume gets.
         cluster: Whose volumes they are.
         backend: Name of the configured backend.
+        clock: Seconds that never go back.
     """
 
-    def __init__(self, cloud: Cloud, settings: EbsSettings, cluster: str, backend: str) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        settings: EbsSettings,
+        cluster: str,
+        backend: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cloud = cloud
         self._settings = settings
         self._cluster = cluster
         self._backend = backend
-        self._next_number: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}
-        self._unanswered: dict[str, VolumeSpec] = {}
+        self._clock = clock
+        self._next_number: Lately[str, int] = Lately(clock, _REMEMBERED_S)
+        self._numbers: Lately[str, int] = Lately(clock, _REMEMBERED_S)
+        self._unanswered: Lately[str, VolumeSpec] = Lately(clock, _REMEMBERED_S)
 
     async def create(self, spec: VolumeSpec, zone: str) -> Volume:
         """See `Driver.create`; the spec was checked."""
@@ -89,35 +113,48 @@ class Creation:
 
     def forget(self, volume: Volume) -> None:
         """Note that a volume was deleted: its token leads nowhere any more."""
-        number = self._numbers.pop(volume.volume_id, None)
+        number = self._numbers.pop(volume.volume_id)
         if number is not None:
-            self._next_number[volume.name] = max(number + 1, self._next_number.get(volume.name, 0))
+            self._next_number.note(volume.name, max(number + 1, self._next_number.get(volume.name) or 0))
 
     async def _with_some_token(self, spec: VolumeSpec, parameters: Mapping[str, Any]) -> Volume:
-        first = self._next_number.get(spec.name, 0)
-        for number in range(first, first + self._cloud.patience.create_tries):
-            token = token_of(self._cluster, spec.name, number)
-            try:
-                answer = await self._cloud.caller.call("CreateVolume", ClientToken=token, **parameters)
-            except Ec2Refused as refused:
-                if refused.code != _TOKEN_USED:
-                    raise translated(refused) from refused
-                existing = await self._look_again(spec)
+        patience = self._cloud.patience
+        first = number = self._next_number.get(spec.name) or 0
+        give_up_at = self._clock() + patience.tokens_s
+        has_looked = False
+        while number == first or self._clock() < give_up_at:
+            answer = await self._ask(spec, parameters, number)
+            if not isinstance(answer, _Used):
+                return await self._created(answer, parameters)
+            if answer is not _Used.GONE:
+                # Once is enough for what EC2 says is deleted; all that others may have made since is found by
+                # the tokens that follow.
+                is_sure = answer is _Used.DELETED and has_looked
+                existing = await self._look_again(spec, 0.0 if is_sure else patience.look_again_s)
+                has_looked = True
                 if existing is not None:
                     return existing
-            except BackendUnavailable:
-                self._unanswered[spec.name] = spec
-                raise
-            else:
-                volume_id = str(answer["VolumeId"])
-                self._numbers[volume_id] = number
-                if not self._is_gone(answer):
-                    return await self._created(answer, parameters)
-            self._next_number[spec.name] = number + 1
+            number += 1
+            self._next_number.note(spec.name, number)
         raise LimitExceeded(
-            f"the name was used {self._cloud.patience.create_tries} times lately, which EC2 still remembers",
+            f"the name was used {number - first} times lately, which EC2 still remembers",
             "Try again, or choose another name",
         )
+
+    async def _ask(self, spec: VolumeSpec, parameters: Mapping[str, Any], number: int) -> Description | _Used:
+        """Ask for a volume with one token."""
+        token = token_of(self._cluster, spec.name, number)
+        try:
+            answer = await self._cloud.caller.call("CreateVolume", ClientToken=token, **parameters)
+        except Ec2Refused as refused:
+            if refused.code != _TOKEN_USED:
+                raise translated(refused) from refused
+            return _Used.DELETED if _SAYS_DELETED in refused.message else _Used.UNCLEAR
+        except BackendUnavailable:
+            self._unanswered.note(spec.name, spec)
+            raise
+        self._numbers.note(str(answer["VolumeId"]), number)
+        return _Used.GONE if self._is_gone(answer) else answer
 
     def _is_gone(self, answer: Description) -> bool:
         """Tell whether a token led to a volume that it made once and that is gone."""
@@ -159,12 +196,12 @@ class Creation:
         why = f", most often because it may not use the KMS key {key}" if key else ""
         return UnexpectedState(f"EC2 gave up creating {volume.volume_id}{why}", "Check the key's policy")
 
-    async def _look_again(self, spec: VolumeSpec) -> Volume | None:
+    async def _look_again(self, spec: VolumeSpec, for_s: float) -> Volume | None:
         """Look for what another host may have created a moment ago, which look-ups may not show yet."""
         waited_s = 0.0
         while True:
             existing = self._existing(await self._cloud.lookups.by_name(spec.name), spec)
-            if existing is not None or waited_s >= self._cloud.patience.look_again_s:
+            if existing is not None or waited_s >= for_s:
                 return existing
             await self._cloud.sleep(_LOOK_PAUSE_S)
             waited_s += _LOOK_PAUSE_S
@@ -180,7 +217,7 @@ class Creation:
         if volume is None:
             return None
         is_begun = any(each.is_creating for each in found) and not self._cloud.recent.is_new(volume.volume_id)
-        is_begun = self._unanswered.pop(spec.name, None) == spec or is_begun
+        is_begun = self._unanswered.pop(spec.name) == spec or is_begun
         if is_begun and volume.spec == spec:
             return volume
         raise VolumeExists(f"{volume.volume_id} has this name")

@@ -93,7 +93,7 @@ class EbsDriver:
         self._disks = Disks(sysfs, settings.nvme_model, notes, clock=clock)
         states = States(self._lookups.by_ids, patience.poll_first_s, patience.poll_longest_s)
         cloud = Cloud(caller, self._lookups, states, self._recent, patience)
-        self._creation = Creation(cloud, settings, config.cluster, config.name)
+        self._creation = Creation(cloud, settings, config.cluster, config.name, clock)
         self._deletion = Deletion(cloud, self._creation.forget)
         self._attaching = Attaching(cloud, self._disks)
         self._detaching = Detaching(cloud, self._disks, self._attaching.leaving)

@@ -19,7 +19,7 @@ class Patience:
         visible_s: For how long EC2 may not know yet of a volume that it has just created.
         create_s: How long the creation of a volume may take that can still fail.
         look_again_s: For how long a volume is looked for of which EC2 says that somebody else created it.
-        create_tries: How many tokens are tried.
+        tokens_s: For how long tokens are tried that were used before.
         fence_s: How long an instance may take to stop.
         poll_first_s: Until the first look at EC2's states.
         poll_longest_s: Longest pause between two looks.
@@ -34,7 +34,7 @@ class Patience:
     visible_s: float = 15.0
     create_s: float = 100.0
     look_again_s: float = 5.0
-    create_tries: int = 8
+    tokens_s: float = 60.0
     fence_s: float = 300.0
     poll_first_s: float = 1.0
     poll_longest_s: float = 5.0

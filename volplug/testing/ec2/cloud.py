@@ -136,6 +136,10 @@ class Ec2Cloud:
         """Let everything go well from now on."""
         self.plan.end()
 
+    def forget_tokens(self) -> None:
+        """Let tokens that were used count as new, as they do after a time."""
+        self._creation.forget_tokens()
+
     def settle(self, timeout_s: float = 30.0) -> None:
         """Wait until no state changes by itself any more."""
         self._clockwork.settle(timeout_s)

@@ -52,6 +52,10 @@ class Tokens:
         if token:
             self._uses[zone, token] = _Use(volume_id, _compared(parameters))
 
+    def forget(self) -> None:
+        """Forget all, as EC2 does after a time."""
+        self._uses.clear()
+
 
 def _compared(parameters: Mapping[str, str]) -> dict[str, str]:
     return {

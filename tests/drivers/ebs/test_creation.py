@@ -1,0 +1,83 @@
+"""One volume for one name, whoever asks, whenever, and however often."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.clouds import IMPATIENT, SIZE, Site, spec_of
+from volplug.drivers.ebs import EbsDriver
+from volplug.errors import LimitExceeded, VolumeExists
+from volplug.sizes import GIB
+from volplug.testing.ec2 import Ec2Cloud
+
+pytestmark = pytest.mark.ebs
+
+HOUR_S = 3600.0
+
+
+class Clock:
+    """Goes on when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_a_name_that_was_used_often_elsewhere_is_created_after_one_wait(
+    memory_cloud: Ec2Cloud, on_a: EbsDriver, on_b: EbsDriver
+) -> None:
+    for _ in range(12):
+        await on_a.delete(await on_a.create(spec_of()))
+    memory_cloud.calls.reset()
+    volume = await on_b.create(spec_of())
+    assert [each.volume_id for each in memory_cloud.volumes()] == [volume.volume_id]
+    counts = memory_cloud.calls.counts()
+    looks_of_the_wait = 2  # before it and after it
+    assert (counts["CreateVolume"], counts["DescribeVolumes"]) == (13, 1 + looks_of_the_wait + 11)
+
+
+async def test_tokens_are_not_tried_for_ever_but_the_next_create_goes_on(
+    memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
+) -> None:
+    hasty = dataclasses.replace(IMPATIENT, look_again_s=0.0, tokens_s=0.0)
+    on_b = sites[1].driver(tmp_path / "b", patience=hasty)
+    for _ in range(2):
+        await on_a.delete(await on_a.create(spec_of()))
+    for _ in range(2):
+        with pytest.raises(LimitExceeded, match="used 1 times lately"):
+            await on_b.create(spec_of())
+    await on_b.create(spec_of())
+    assert len(memory_cloud.volumes()) == 1
+
+
+async def test_another_volume_that_another_host_has_just_made_is_found_after_used_tokens(
+    memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
+) -> None:
+    """Its token is refused as a deleted one's, but not with the same words."""
+    on_b = sites[1].driver(tmp_path / "b", patience=dataclasses.replace(IMPATIENT, look_again_s=2.0))
+    for _ in range(3):
+        await on_a.delete(await on_a.create(spec_of()))
+    assert await on_b.get("v") is None
+    # Three looks for the first token, one for each of the next two, and one for that of the volume.
+    memory_cloud.set_plan(stale_looks=(6, 6))
+    await on_a.create(spec_of(size_bytes=SIZE + GIB))
+    with pytest.raises(VolumeExists):
+        await on_b.create(spec_of())
+    assert len(memory_cloud.volumes()) == 1
+
+
+async def test_a_day_later_hosts_begin_at_the_same_token_again(
+    memory_cloud: Ec2Cloud, sites: list[Site], tmp_path: Path
+) -> None:
+    clock = Clock()
+    on_a, on_b = (site.driver(tmp_path / str(at), clock=clock) for at, site in enumerate(sites))
+    await on_a.delete(await on_a.create(spec_of()))
+    memory_cloud.forget_tokens()
+    clock.now_s += 24 * HOUR_S
+    assert (await on_a.get("v"), await on_b.get("v")) == (None, None)
+    made = await asyncio.gather(on_a.create(spec_of()), on_b.create(spec_of()))
+    assert len({each.volume_id for each in made}) == len(memory_cloud.volumes()) == 1

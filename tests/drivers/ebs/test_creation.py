@@ -8,7 +8,7 @@ import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, SIZE, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
-from volplug.errors import LimitExceeded, VolumeExists
+from volplug.errors import DeviceNotFound, InvalidRequest, LimitExceeded, VolumeExists
 from volplug.sizes import GIB
 from volplug.testing.ec2 import Ec2Cloud
 
@@ -81,3 +81,22 @@ async def test_a_day_later_hosts_begin_at_the_same_token_again(
     assert (await on_a.get("v"), await on_b.get("v")) == (None, None)
     made = await asyncio.gather(on_a.create(spec_of()), on_b.create(spec_of()))
     assert len({each.volume_id for each in made}) == len(memory_cloud.volumes()) == 1
+
+
+async def test_the_zone_of_the_settings_is_for_new_volumes_only(
+    memory_cloud: Ec2Cloud, sites: list[Site], on_a: EbsDriver, tmp_path: Path
+) -> None:
+    """Volumes of the instance's own zone can be attached all the same, those of another one cannot."""
+    (tmp_path / "sys" / "block" / "sda").mkdir(parents=True)
+    roots = {"sys_root": str(tmp_path / "sys"), "dev_root": str(tmp_path / "dev")}
+    site = Site(memory_cloud, sites[0].instance, max_retries=1, availability_zone="eu-central-1b", **roots)
+    here = await on_a.create(spec_of("here"))
+    hasty = dataclasses.replace(IMPATIENT, attaching_s=0.2, quiet_s=0.1, attach_tries=1)
+    driver = site.driver(tmp_path / "set", patience=hasty)
+    there = await driver.create(spec_of("there"))
+    with pytest.raises(
+        InvalidRequest, match="in availability zone eu-central-1b, this host in eu-central-1a"
+    ):
+        await driver.attach(there)
+    with pytest.raises(DeviceNotFound):  # it is attached, but this cloud has no disks
+        await driver.attach(here)

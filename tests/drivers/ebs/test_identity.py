@@ -38,12 +38,26 @@ async def test_on_xen_the_metadata_service_says_it_all(metadata: Server, tmp_pat
     assert [asked.method for asked in metadata.asked] == ["PUT", "GET", "GET", "GET"]
 
 
-async def test_on_nitro_the_firmware_says_who_and_settings_say_where(tmp_path: Path) -> None:
+async def test_on_nitro_the_firmware_says_who_and_settings_which_region(tmp_path: Path) -> None:
+    """Without the metadata service the zone is not known; EC2 knows it, and settings that of new volumes."""
     write_asset_tag(tmp_path, f"{INSTANCE}\n")
     settings = settings_of(
         tmp_path, region="eu-central-1", availability_zone="eu-central-1a", imds_endpoint="http://127.0.0.1:1"
     )
-    assert await HostIdentity(settings).get() == Identity(INSTANCE, "eu-central-1a", "eu-central-1")
+    assert await HostIdentity(settings).get() == Identity(INSTANCE, "", "eu-central-1")
+
+
+async def test_the_zone_of_new_volumes_is_not_that_of_the_instance(metadata: Server, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, availability_zone="eu-central-1a", imds_endpoint=metadata.url)
+    assert (await HostIdentity(settings).get()).zone == "eu-central-1b"
+
+
+async def test_without_any_zone_the_error_says_what_to_set(tmp_path: Path) -> None:
+    write_asset_tag(tmp_path, f"{INSTANCE}\n")
+    settings = settings_of(tmp_path, region="eu-central-1", imds_endpoint="http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="placement/availability-zone") as wrong:
+        await HostIdentity(settings).get()
+    assert "availability_zone" in wrong.value.remedy
 
 
 @pytest.mark.parametrize("tag", ["Not Specified", "", "i-xyz", "vol-0123456789abcdef0"])

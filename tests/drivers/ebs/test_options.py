@@ -48,6 +48,12 @@ def parameters_of(spec: VolumeSpec, **settings: object) -> dict[str, object]:
         (spec_of(4, type="io2", iops="4000"), {}, {"VolumeType": "io2", "Size": 4, "Iops": 4000}),
         (spec_of(125, type="st1"), {}, {"VolumeType": "st1", "Size": 125}),
         (spec_of(availability_zone="eu-central-1b"), {}, {"AvailabilityZone": "eu-central-1b"}),
+        (spec_of(), {"availability_zone": "eu-central-1c"}, {"AvailabilityZone": "eu-central-1c"}),
+        (
+            spec_of(availability_zone="eu-central-1b"),
+            {"availability_zone": "eu-central-1c"},
+            {"AvailabilityZone": "eu-central-1b"},
+        ),
         (spec_of(encrypted="true"), {}, {"Encrypted": True}),
         (spec_of(encrypted="false"), {"kms_key_id": "alias/k"}, {}),
         (spec_of(), {"kms_key_id": "alias/k"}, {"Encrypted": True, "KmsKeyId": "alias/k"}),

@@ -31,7 +31,13 @@ _HOP_LIMIT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """This host as EC2 knows it."""
+    """This host as EC2 knows it.
+
+    Attributes:
+        instance_id: Which instance it is.
+        zone: Where that runs, whatever the settings say of new volumes; "" if it is not known.
+        region: Where its volumes are.
+    """
 
     instance_id: str
     zone: str
@@ -42,7 +48,8 @@ class HostIdentity:
     """Finds out who this host is, once; a failure is asked again the next time.
 
     Args:
-        settings: Region and zone in them spare the question.
+        settings: The region in them spares the question; with the zone of new volumes in them, that of the
+            instance need not be known.
         pool: Threads to ask in.
     """
 
@@ -77,8 +84,17 @@ def _identify(settings: EbsSettings) -> Identity:
     instance_id = _instance_id_of_firmware(settings) or metadata.read("instance-id")
     if _INSTANCE_ID.fullmatch(instance_id) is None:
         raise ConfigurationError(f"the instance metadata service calls this host {instance_id[:40]!r}")
-    zone = settings.availability_zone or metadata.read("placement/availability-zone")
-    return Identity(instance_id, zone, settings.region or metadata.read("placement/region"))
+    region = settings.region or metadata.read("placement/region")
+    return Identity(instance_id, _zone(metadata, settings), region)
+
+
+def _zone(metadata: _Metadata, settings: EbsSettings) -> str:
+    try:
+        return metadata.read("placement/availability-zone")
+    except ConfigurationError:
+        if not settings.availability_zone:
+            raise
+        return ""  # EC2 itself refuses to attach volumes of other zones
 
 
 def _instance_id_of_firmware(settings: EbsSettings) -> str:

@@ -133,13 +133,13 @@ def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dic
 
     Args:
         spec: Checked by `check_options`.
-        settings: For the key of the backend.
-        zone: Where the volume goes unless its options say otherwise.
+        settings: For the key of the backend, and the zone of its new volumes.
+        zone: Where the volume goes unless its options or the settings say otherwise.
     """
     options = dict(spec.driver_options)
     chosen = options.get("type", DEFAULT_TYPE)
     parameters: dict[str, Any] = {
-        "AvailabilityZone": options.get("availability-zone") or zone,
+        "AvailabilityZone": options.get("availability-zone") or settings.availability_zone or zone,
         "Size": spec.size_bytes // GIB,
         "VolumeType": chosen,
     }

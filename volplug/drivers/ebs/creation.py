@@ -13,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -37,6 +39,7 @@ _TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error cod
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/troubleshoot-ebs-volumes.html
 _SAYS_DELETED: Final = "already deleted"
 _REMEMBERED_S: Final = 3600.0
+_FRESH_S: Final = 10.0
 _LOOK_PAUSE_S: Final = 1.0
 _CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
 _GONE: Final = ("deleting", "deleted")
@@ -53,6 +56,19 @@ class _Used(Enum):
 def token_of(cluster: str, name: str, number: int) -> str:
     """Return the token of a name's volume: 64 characters, the most that EC2 takes."""
     return hashlib.sha256("\0".join((cluster, name, str(number))).encode()).hexdigest()
+
+
+def age_s(answer: Description) -> float:
+    """Return for how long an answered volume has existed, by EC2's own clock; 0 if EC2 does not say."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    created = answer.get("CreateTime")
+    try:
+        now = parsedate_to_datetime(str(headers.get("date", "")))
+    except ValueError:
+        return 0.0
+    if not isinstance(created, datetime) or created.tzinfo is None or now.tzinfo is None:
+        return 0.0
+    return (now - created).total_seconds()
 
 
 def the_one(found: Sequence[Volume]) -> Volume | None:
@@ -144,6 +160,7 @@ class Creation:
     async def _ask(self, spec: VolumeSpec, parameters: Mapping[str, Any], number: int) -> Description | _Used:
         """Ask for a volume with one token."""
         token = token_of(self._cluster, spec.name, number)
+        asked_at = self._clock()
         try:
             answer = await self._cloud.caller.call("CreateVolume", ClientToken=token, **parameters)
         except Ec2Refused as refused:
@@ -153,8 +170,17 @@ class Creation:
         except BackendUnavailable:
             self._unanswered.note(spec.name, spec)
             raise
-        self._numbers.note(str(answer["VolumeId"]), number)
-        return _Used.GONE if self._is_gone(answer) else answer
+        volume_id = str(answer["VolumeId"])
+        self._numbers.note(volume_id, number)
+        if self._is_gone(answer):
+            return _Used.GONE
+        if age_s(answer) - (self._clock() - asked_at) <= _FRESH_S:
+            return answer
+        # It may be what EC2 answered at first, of a volume that has been deleted since.
+        shown = await self._cloud.lookups.by_id(volume_id)
+        if shown is None:
+            return _Used.UNCLEAR
+        return _Used.GONE if self._is_gone(shown) else shown
 
     def _is_gone(self, answer: Description) -> bool:
         """Tell whether a token led to a volume that it made once and that is gone."""

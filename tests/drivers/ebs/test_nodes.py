@@ -11,7 +11,7 @@ import pytest
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.nodes import Nodes
 from volplug.errors import ErrorContext
-from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.volumes.convergence import Reason
 from volplug.volumes.refusals import Facts, refusal_error
 
@@ -30,8 +30,8 @@ _VOLUME = Volume(
 class _Caller:
     """EC2 shows one instance."""
 
-    def __init__(self, state: str) -> None:
-        self._shown = {"InstanceId": _HOLDER, "State": {"Name": state}}
+    def __init__(self, state: str, **more: object) -> None:
+        self._shown = {"InstanceId": _HOLDER, "State": {"Name": state}, **more}
 
     async def call(self, action: str, /, **parameters: object) -> Mapping[str, object]:
         if action == "DescribeInstanceStatus":
@@ -48,3 +48,23 @@ async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_hol
     said = str(error.in_context(context))
     assert f"node {_HOLDER} holds it (EC2 says it is {state}). " in said
     assert said.endswith(f"if it is dead, run aws ec2 stop-instances --instance-ids {_HOLDER}.")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "judged"),
+    [
+        ("stopped", "Client.UserInitiatedShutdown", HolderState.DEAD),
+        ("stopped", "Server.ScheduledStop", HolderState.DEAD),
+        ("stopped", "Client.UserInitiatedHibernate", HolderState.UNKNOWN),
+        ("stopped", "Server.SpotInstanceShutdown", HolderState.UNKNOWN),
+        ("terminated", "Server.SpotInstanceTermination", HolderState.DEAD),
+    ],
+)
+async def test_a_hibernated_instance_is_not_dead_for_it_resumes_with_its_mounts(
+    state: str, reason: str, judged: HolderState
+) -> None:
+    nodes = Nodes(cast(Cloud, SimpleNamespace(caller=_Caller(state, StateReason={"Code": reason}))))
+    holder = await nodes.holder_state(_HOLDER)
+    assert (holder.state, holder.is_answered) == (judged, True)
+    assert ("hibernated" in holder.evidence) == (judged is HolderState.UNKNOWN)
+    assert bool(holder.remedy) == (judged is HolderState.UNKNOWN)

@@ -12,7 +12,7 @@ from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
-from volplug.testing.ec2 import Ec2Cloud, Instance, Refusal
+from volplug.testing.ec2 import Ec2Cloud, Instance, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -167,3 +167,38 @@ async def test_an_instance_that_starts_while_its_volume_is_looked_up_keeps_it(
     assert cloud.calls.counts()["DetachVolume"] == 0
     await on_b.detach(volume)
     await on_b.delete(volume)
+
+
+@dataclasses.dataclass
+class _Hiding:
+    """Shows no volume in some look-ups after a detach."""
+
+    caller: Caller
+    looks: int
+    has_detached: bool = False
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        if action == "DescribeVolumes" and self.has_detached and self.looks:
+            self.looks -= 1
+            return {"Volumes": []}
+        self.has_detached = self.has_detached or action == "DetachVolume"
+        return await self.caller.call(action, **parameters)
+
+
+async def test_a_volume_that_ec2_does_not_show_for_a_moment_is_not_taken_for_free(
+    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+) -> None:
+    site = Site(cloud, instances[A], max_retries=2)
+    volume = await on_b.create(spec_of())
+    await on_b.attach(volume)
+    held = await on_b.get(volume.name)
+    assert held is not None
+    cloud.set_instance_state(B, "stopped")
+    cloud.set_plan(detaching=Slow(0.5))
+    caller = _Hiding(site.caller, looks=2)
+    on_a = site.driver(tmp_path / "a", caller=caller)
+    await on_a.take_from(held, B)
+    fact = cloud.volume(volume.volume_id)
+    assert fact is not None
+    assert (fact.attachment, caller.looks) == (None, 0)
+    await on_a.delete(volume)

@@ -21,6 +21,11 @@ _STATES: Final = {
     "stopped": HolderState.DEAD,
     "terminated": HolderState.DEAD,
 }
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+_HIBERNATED: Final = "Client.UserInitiatedHibernate"
+# How the codes of interrupted spot instances begin. Only their requests say whether they were hibernated:
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-behavior.html
+_INTERRUPTED: Final = "Server.Spot"
 _NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
 
@@ -52,6 +57,9 @@ class Nodes:
         if not shown:
             return _unanswered(f"EC2 shows no instance {node_id}")
         state, told = _said(shown[0])
+        if state == "stopped" and _may_resume(shown[0]):
+            evidence = "EC2 says it is stopped, but maybe hibernated: it would resume with its mounts"
+            return Holder(HolderState.UNKNOWN, evidence, f"terminate {node_id}, or start and really stop it")
         judged = _STATES.get(state, HolderState.UNKNOWN)
         if judged is HolderState.ALIVE and await self._fails_checks(node_id):
             judged, told = HolderState.UNKNOWN, " and fails its status checks"
@@ -134,7 +142,8 @@ class Nodes:
 
     async def _is_free(self, volume: Volume, node_id: str) -> bool:
         def free(description: Description | None) -> bool | None:
-            return None if situation(description, node_id).holder == node_id else True
+            now = situation(description, node_id)
+            return None if now.place is Place.UNSEEN or now.holder == node_id else True
 
         return bool(await self._cloud.states.until(volume.volume_id, free, self._cloud.patience.settle_s))
 
@@ -155,6 +164,12 @@ class Nodes:
 
 def _unanswered(evidence: str) -> Holder:
     return Holder(HolderState.UNKNOWN, evidence, is_answered=False)
+
+
+def _may_resume(instance: Description) -> bool:
+    """Tell whether a stopped instance may go on as it was, with its mounts alive, instead of booting."""
+    code = str(instance.get("StateReason", {}).get("Code", ""))
+    return code == _HIBERNATED or code.startswith(_INTERRUPTED)
 
 
 def _said(instance: Description) -> tuple[str, str]:

@@ -16,13 +16,14 @@ from volplug.drivers.ebs.racing import first_of
 from volplug.drivers.ebs.situations import Place, Situation, Verdict, situation, verdict
 from volplug.errors import (
     DeviceNotFound,
+    HostError,
     InvalidRequest,
     LimitExceeded,
     UnexpectedState,
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.models import MountSource, Volume
+from volplug.models import MountSource, Volume, VolumeState
 
 _LOG = structlog.get_logger(__name__)
 _PASSING: Final = (Place.CREATING, Place.LEAVING, Place.UNSEEN)
@@ -45,7 +46,8 @@ class Attaching:
 
     async def attach(self, volume: Volume, node: Identity) -> MountSource:
         """See `Driver.attach`; the volume is known to be one of the cluster's."""
-        if volume.volume_id in self.leaving:
+        is_leaving = volume.state is VolumeState.DETACHING and volume.holder == node.instance_id
+        if is_leaving or volume.volume_id in self.leaving:
             await self._let_it_leave(volume, node)
         source = await self._disks.locate(volume)
         if source is None:
@@ -224,12 +226,26 @@ class Attaching:
 
     async def _let_it_leave(self, volume: Volume, node: Identity) -> None:
         """Wait for a detach that was asked for before; EC2 takes none back."""
+        looks = 0
 
         def over(description: Description | None) -> bool | None:
+            nonlocal looks
             now = situation(description, node.instance_id)
-            return None if now.place is Place.LEAVING and now.holder == node.instance_id else True
+            if now.is_here:  # EC2 did not begin, or this look shows how it was before
+                looks += 1
+                return False if looks >= _LOOKS_THAT_COUNT else None
+            if now.place is Place.UNSEEN or now.holder == node.instance_id:
+                return None
+            return True
 
-        if not await self._cloud.states.until(volume.volume_id, over, self._cloud.patience.settle_s):
+        patience = self._cloud.patience
+        has_left = await self._cloud.states.until(volume.volume_id, over, patience.settle_s)
+        if has_left and not await self._disks.departure(volume.volume_id, patience.detach_s):
+            raise HostError(
+                f"EC2 has detached {volume.volume_id} from this host, which shows its disk still",
+                "End whatever uses it; restart this instance if it stays",
+            )
+        if has_left is None:
             raise VolumeInUse(
                 f"{volume.volume_id} is being detached from this host and still in use here",
                 "End whatever uses it",

@@ -10,7 +10,7 @@ from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.identity import Identity
 from volplug.drivers.ebs.lookups import Description
 from volplug.drivers.ebs.situations import Place, situation
-from volplug.errors import DeviceMismatch, HostError, VolumeInUse, VolumeNotFound
+from volplug.errors import BackendDenied, DeviceMismatch, HostError, VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume
 
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
@@ -37,19 +37,21 @@ class Detaching:
             await self._detach_shown(volume, node)
         else:
             await self._detach_unseen(volume, node)
+        self._leaving.discard(volume.volume_id)
 
     async def _detach_shown(self, volume: Volume, node: Identity) -> None:
         await self._refuse_if_held(volume, node)
+        was_leaving = volume.volume_id in self._leaving
         self._leaving.add(volume.volume_id)
         try:
             await self._request(volume, node)
-        except Exception:
-            self._leaving.discard(volume.volume_id)
+        except VolplugError as error:
+            if not was_leaving and _is_without_effect(error):
+                self._leaving.discard(volume.volume_id)
             raise
         # What EC2 says meanwhile changes nothing: what counts is the disk.
         if not await self._disks.departure(volume.volume_id, self._cloud.patience.detach_s):
             await self._explain(volume, node)
-        self._leaving.discard(volume.volume_id)
         await self._disks.forget(volume.volume_id)
         self._cloud.recent.held(volume.volume_id, "", before=node.instance_id)
 
@@ -87,7 +89,6 @@ class Detaching:
                 _BUSY,
                 holder=node.instance_id,
             )
-        self._leaving.discard(volume.volume_id)
         raise HostError(
             f"the disk of {volume.volume_id} is still there {waited} after its detach, which EC2 calls "
             f"{now.detail or now.place.name.lower()}",
@@ -126,3 +127,9 @@ class Detaching:
                 _BUSY,
                 holder=node.instance_id,
             )
+
+
+def _is_without_effect(error: VolplugError) -> bool:
+    """Tell whether EC2 certainly has not begun what it was asked for; without an answer it may have."""
+    refused = error.__cause__
+    return isinstance(error, BackendDenied) or (isinstance(refused, Ec2Refused) and not refused.was_repeated)

@@ -1,0 +1,108 @@
+"""Detaches whose end this process does not hear of, and what must not be taken for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from volplug.drivers.ebs import EbsDriver
+from volplug.errors import BackendDenied, BackendUnavailable, VolumeInUse
+from volplug.models import Volume, VolumeState
+from volplug.testing.ec2 import Ec2Cloud, Slow
+
+pytestmark = [pytest.mark.loop, pytest.mark.ebs]
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
+    loop_cloud.calls.reset()
+    yield loop_cloud
+    loop_cloud.end_faults()
+    loop_cloud.settle()
+
+
+@pytest.fixture
+def site(cloud: Ec2Cloud) -> Iterator[Site]:
+    instance = cloud.add_instance(f"i-{next(_NUMBERS):017x}")
+    yield Site(cloud, instance, max_retries=0)
+    cloud.remove_instance(instance.instance_id)
+
+
+@pytest.fixture
+def driver(site: Site, tmp_path: Path) -> EbsDriver:
+    return site.driver(tmp_path / "host", tmp_path.name)
+
+
+@pytest.fixture
+async def volume(driver: EbsDriver) -> Volume:
+    """One that is attached."""
+    volume = await driver.create(spec_of())
+    await driver.attach(volume)
+    return volume
+
+
+def attachment_of(cloud: Ec2Cloud, volume: Volume) -> str:
+    fact = cloud.volume(volume.volume_id)
+    assert fact is not None
+    return fact.attachment.status if fact.attachment else ""
+
+
+async def detach_by_hand(site: Site, volume: Volume) -> None:
+    """Detach as an operator does, of whom the driver hears nothing."""
+    await site.caller.call("DetachVolume", VolumeId=volume.volume_id)
+
+
+async def test_detach_without_an_answer_is_over_before_the_next_attach(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(detaching=Slow(looks=2), script={"DetachVolume": ["closed"]})
+    with pytest.raises(BackendUnavailable):
+        await driver.detach(volume)
+    await driver.attach(volume)
+    assert attachment_of(cloud, volume) == "attached"
+    assert cloud.calls.counts()["AttachVolume"] == 2
+
+
+async def test_detach_that_takes_too_long_is_over_before_the_next_attach(
+    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+) -> None:
+    impatient = dataclasses.replace(IMPATIENT, detach_s=0.2)
+    driver = site.driver(tmp_path / "other", tmp_path.name, impatient)
+    cloud.set_plan(detaching=Slow(looks=3))
+    with pytest.raises(VolumeInUse):
+        await driver.detach(volume)
+    await driver.attach(volume)
+    assert attachment_of(cloud, volume) == "attached"
+    assert cloud.calls.counts()["AttachVolume"] == 2
+
+
+async def test_detach_that_ec2_refuses_is_not_waited_for(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(denied=frozenset({"DetachVolume"}))
+    with pytest.raises(BackendDenied):
+        await driver.detach(volume)
+    cloud.calls.reset()
+    await driver.attach(volume)
+    assert cloud.calls.counts() == {}
+
+
+async def test_attach_waits_for_a_detach_that_an_earlier_process_began(
+    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+) -> None:
+    cloud.set_plan(detaching=Slow(looks=2))
+    await detach_by_hand(site, volume)
+    restarted = site.driver(tmp_path / "host", tmp_path.name)
+    leaving = await restarted.get(volume.name)
+    assert leaving is not None
+    assert leaving.state is VolumeState.DETACHING
+    await restarted.attach(leaving)
+    assert attachment_of(cloud, volume) == "attached"
+    assert cloud.calls.counts()["AttachVolume"] == 2

@@ -106,3 +106,13 @@ async def test_attach_waits_for_a_detach_that_an_earlier_process_began(
     await restarted.attach(leaving)
     assert attachment_of(cloud, volume) == "attached"
     assert cloud.calls.counts()["AttachVolume"] == 2
+
+
+async def test_operators_detach_is_shown_right_after_our_attach(
+    cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(detaching=Slow(looks=10))
+    await detach_by_hand(site, volume)
+    shown = await driver.get(volume.name)
+    assert shown is not None
+    assert shown.state is VolumeState.DETACHING

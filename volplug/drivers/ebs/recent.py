@@ -27,6 +27,7 @@ class _Deeds:
         deleted: Whether it is gone.
         holder: Who has it: an instance, "" for nobody, None if nothing was done about that.
         earlier_holders: What look-ups may still show; "" for nobody.
+        detached_from: The instances that it was detached from here.
         filesystem: The tag written last.
         earlier_filesystems: What look-ups may still show.
         until_s: When all of it is forgotten.
@@ -38,6 +39,7 @@ class _Deeds:
     deleted: bool = False
     holder: str | None = None
     earlier_holders: set[str] = field(default_factory=set)
+    detached_from: set[str] = field(default_factory=set)
     filesystem: FilesystemTag | None = None
     earlier_filesystems: set[FilesystemTag] = field(default_factory=set)
 
@@ -71,6 +73,8 @@ class Recent:
             deeds.earlier_holders.add(deeds.holder)
         deeds.earlier_holders.add(before or "")
         deeds.earlier_holders.discard(holder)
+        if not holder and before:
+            deeds.detached_from.add(before)
         deeds.holder = holder
 
     def tagged(self, volume_id: str, tag: FilesystemTag, before: FilesystemTag) -> None:
@@ -130,6 +134,9 @@ class Recent:
         shown = volume.holder or ""
         if deeds.holder is None or shown not in deeds.earlier_holders | {deeds.holder}:
             return volume
+        is_leaving = volume.state is VolumeState.DETACHING and shown == deeds.holder
+        if is_leaving and shown not in deeds.detached_from:
+            return volume  # no detach of ours, so somebody else's, and newer
         if deeds.holder:
             return replace(volume, state=VolumeState.IN_USE, holder=deeds.holder)
         if volume.state in (VolumeState.IN_USE, VolumeState.DETACHING, VolumeState.ATTACHING):

@@ -116,3 +116,15 @@ async def test_operators_detach_is_shown_right_after_our_attach(
     shown = await driver.get(volume.name)
     assert shown is not None
     assert shown.state is VolumeState.DETACHING
+
+
+async def test_volume_that_ec2_calls_busy_is_being_detached(
+    cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
+    await detach_by_hand(site, volume)
+    cloud.settle()
+    assert attachment_of(cloud, volume) == "busy"
+    shown = await driver.get(volume.name)
+    assert shown is not None
+    assert shown.state is VolumeState.DETACHING

@@ -147,7 +147,7 @@ def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -
         ({"State": "available", "Attachments": [attached("detached")]}, VolumeState.AVAILABLE, None),
         ({"State": "in-use", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),
         ({"State": "in-use", "Attachments": [attached("attached")]}, VolumeState.IN_USE, INSTANCE),
-        ({"State": "in-use", "Attachments": [attached("busy")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "in-use", "Attachments": [attached("busy")]}, VolumeState.DETACHING, INSTANCE),
         ({"State": "in-use", "Attachments": [attached("detaching")]}, VolumeState.DETACHING, INSTANCE),
         # The two change at different moments.
         ({"State": "available", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),

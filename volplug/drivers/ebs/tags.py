@@ -164,7 +164,7 @@ def _state(description: Mapping[str, Any]) -> tuple[VolumeState, str | None, str
     if state == "error":
         return VolumeState.ERROR, None, _failed(description)
     if attachments:
-        leaving = attachments[0].get("State") == "detaching"
+        leaving = attachments[0].get("State") in {"detaching", "busy"}  # busy: the guest does not let go
         holder = str(attachments[0].get("InstanceId", "")) or None
         return (VolumeState.DETACHING if leaving else VolumeState.IN_USE), holder, ""
     if state in {"creating", "available"}:

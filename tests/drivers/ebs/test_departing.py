@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import stat
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,8 +13,8 @@ import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
-from volplug.errors import BackendDenied, BackendUnavailable, VolumeInUse
-from volplug.models import Volume, VolumeState
+from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
+from volplug.models import MountSource, Volume, VolumeState
 from volplug.testing.ec2 import Ec2Cloud, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
@@ -128,3 +130,49 @@ async def test_volume_that_ec2_calls_busy_is_being_detached(
     shown = await driver.get(volume.name)
     assert shown is not None
     assert shown.state is VolumeState.DETACHING
+
+
+async def source_of(driver: EbsDriver, volume: Volume) -> MountSource:
+    source = await driver.locate(volume)
+    assert source is not None
+    return source
+
+
+async def test_disk_whose_node_is_missing_cannot_be_tested_and_is_kept(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    node = Path((await source_of(driver, volume)).device)
+    hidden = node.rename(node.with_suffix(".hidden"))
+    with pytest.raises(HostError, match="cannot be tested"):
+        await driver.detach(volume)
+    assert cloud.calls.counts()["DetachVolume"] == 0
+    hidden.rename(node)
+    await driver.detach(volume)
+    assert attachment_of(cloud, volume) == ""
+
+
+async def test_disk_whose_node_is_another_disks_cannot_be_tested_and_is_kept(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    node = Path((await source_of(driver, volume)).device)
+    hidden = node.rename(node.with_suffix(".hidden"))
+    os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(7, 1_000_000))
+    with pytest.raises(HostError, match="cannot be tested"):
+        await driver.detach(volume)
+    assert cloud.calls.counts()["DetachVolume"] == 0
+    hidden.replace(node)
+
+
+async def test_disk_that_contradicts_the_record_is_tested_before_it_is_detached(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    resized = dataclasses.replace(volume, size_bytes=2 * volume.size_bytes)
+    holding = os.open((await source_of(driver, volume)).device, os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(VolumeInUse):
+            await driver.detach(resized)
+        assert cloud.calls.counts()["DetachVolume"] == 0
+    finally:
+        os.close(holding)
+    await driver.detach(resized)
+    assert attachment_of(cloud, volume) == ""

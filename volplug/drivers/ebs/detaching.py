@@ -10,7 +10,7 @@ from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.identity import Identity
 from volplug.drivers.ebs.lookups import Description
 from volplug.drivers.ebs.situations import Place, situation
-from volplug.errors import BackendDenied, DeviceMismatch, HostError, VolplugError, VolumeInUse, VolumeNotFound
+from volplug.errors import BackendDenied, HostError, VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume
 
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
@@ -58,14 +58,9 @@ class Detaching:
     async def _refuse_if_held(self, volume: Volume, node: Identity) -> None:
         """Look once more before anything is changed; EC2 takes no detach back."""
         try:
-            source = await self._disks.locate(volume)
-        except DeviceMismatch:
-            return  # whatever it is, it has to go, and the core has tested it
-        if source is not None:
-            try:
-                await self._disks.refuse_if_held(source)
-            except VolumeInUse as held:
-                raise VolumeInUse(held.cause, _BUSY, holder=node.instance_id) from held
+            await self._disks.refuse_if_held(volume.volume_id)
+        except VolumeInUse as held:
+            raise VolumeInUse(held.cause, _BUSY, holder=node.instance_id) from held
 
     async def _request(self, volume: Volume, node: Identity) -> None:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -42,6 +42,14 @@ class Look(Protocol):
 
     def has(self, volume_id: str) -> bool:
         """Tell whether the kernel still shows the volume, in whatever condition."""
+        ...
+
+    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
+        """Return the nodes by which the kernel can be asked who uses the volume, in whatever condition it is.
+
+        Raises:
+            HostError: If there is a disk without such a node.
+        """
         ...
 
 
@@ -129,6 +137,10 @@ class _NitroLook:
 
     def has(self, volume_id: str) -> bool:
         return serial_of(volume_id) in self.serials
+
+    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
+        names = self.serials.get(serial_of(volume_id), [])
+        return [node for node in map(self.sysfs.node_to_test, names) if node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +251,10 @@ class _XenLook:
 
     def has(self, volume_id: str) -> bool:
         return self.devices.note_of(volume_id) in self.names
+
+    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
+        node = self.sysfs.node_to_test(self.devices.note_of(volume_id)) if self.has(volume_id) else ""
+        return [node] if node else []
 
 
 def _source(disk: Disk, serial: str, volume: Volume) -> MountSource:

@@ -72,14 +72,16 @@ class Disks:
         gone = await self._watch.until(lambda look: None if look.has(volume_id) else True, timeout_s)
         return gone is not None
 
-    async def refuse_if_held(self, source: MountSource) -> None:
-        """Refuse if anybody uses a disk.
+    async def refuse_if_held(self, volume_id: str) -> None:
+        """Refuse if anybody uses a volume's disk, in whatever condition that is.
 
         Raises:
             VolumeInUse: If the kernel says so.
+            HostError: If the kernel cannot be asked.
         """
-        if await host_devices.is_held(source.device, 0):
-            raise VolumeInUse(f"{source.device} is in use on this host")
+        for node in await self._pool.blocking(lambda: self._look().nodes_to_test(volume_id)):
+            if await host_devices.is_held(node, 0):
+                raise VolumeInUse(f"{node} is in use on this host")
 
     async def can_be_trusted(self) -> bool:
         """Tell whether disks that are not seen are not there: sysfs shows at least something."""

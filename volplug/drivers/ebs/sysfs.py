@@ -92,18 +92,39 @@ class Sysfs:
             DeviceMismatch: If its node belongs to another disk.
         """
         place, node = self._blocks / name, self._dev_root / name
-        sectors, number = self._text(place / "size"), self._text(place / "dev")
-        if not sectors.isdecimal() or int(sectors) == 0 or not re.fullmatch(r"\d+:\d+", number):
+        size_bytes, number = self._size_bytes(name), self._text(place / "dev")
+        found = self._number_of(node)
+        if not size_bytes or not re.fullmatch(r"\d+:\d+", number) or not found:
             return None
-        found = device_number(str(node))
-        if found is None:
-            return None
-        if f"{os.major(found)}:{os.minor(found)}" != number:
-            raise DeviceMismatch(
-                f"{node} is device {os.major(found)}:{os.minor(found)}, but {name} is {number}"
-            )
-        size_bytes = int(sectors) * _SECTOR_BYTES
+        if found != number:
+            raise DeviceMismatch(f"{node} is device {found}, but {name} is {number}")
         return Disk(str(node), size_bytes, self._text(place / "device/model"), self.sequence(name))
+
+    def node_to_test(self, name: str) -> str:
+        """Return the node by which the kernel can be asked who uses a disk, "" if the disk is going.
+
+        Raises:
+            HostError: If the disk is there but has no such node.
+        """
+        node, number = self._dev_root / name, self._text(self._blocks / name / "dev")
+        found = self._number_of(node)
+        if found and found == number:
+            return str(node)
+        if not self._size_bytes(name):
+            return ""
+        raise HostError(
+            f"the disk {name} cannot be tested for use: it is {number or 'without a number'}, but {node} is "
+            f"{found or 'not there'}",
+            f"Check that {self._dev_root} is the host's, and run udevadm trigger --name-match={name}",
+        )
+
+    def _size_bytes(self, name: str) -> int:
+        sectors = self._text(self._blocks / name / "size")
+        return int(sectors) * _SECTOR_BYTES if sectors.isdecimal() else 0
+
+    def _number_of(self, node: Path) -> str:
+        found = device_number(str(node))
+        return "" if found is None else f"{os.major(found)}:{os.minor(found)}"
 
     def _text(self, path: Path) -> str:
         try:

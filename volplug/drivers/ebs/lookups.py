@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.tags import CLUSTER, NAME, as_mapping, read_volume
+from volplug.errors import BackendUnavailable
 from volplug.models import Volume
 
 # EC2 never takes a deletion back, so a volume that is being deleted is gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
+_GONE: Final = ("deleting", "deleted")
 _PAGE: Final = 500
 _MOST_VALUES: Final = 190  # EC2 takes 200 in all filters of a call together
 _TOGETHER_S: Final = 0.003
 _ABSENT_FOR_S: Final = 10.0
+# Until a new volume is asked for again by its id; look-ups are late by a second or two, rarely more.
+_PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 Description = Mapping[str, Any]
 
@@ -124,9 +128,7 @@ class Lookups:
             self._asked[name] = asyncio.get_running_loop().create_future()
             if len(self._asked) == 1:
                 self._begin(self._ask_together())
-        answer = self._asked[name]
-        found = await asyncio.shield(answer)
-        return found + [Found(volume, is_creating=False) for volume in self._recent.unseen(name)]
+        return await asyncio.shield(self._asked[name])
 
     async def all(self) -> list[Volume]:
         """Return all volumes.
@@ -134,8 +136,14 @@ class Lookups:
         Raises:
             BackendUnavailable: If EC2 cannot say.
         """
-        shown = [each for each in await self._describe(_filter("status", _EXISTING)) if self._is_ours(each)]
-        volumes = self._recent.seen_together([self.note(each) for each in shown])
+        found = self._found(await self._describe(_filter("status", _EXISTING)))
+        missing = self._missing(found)
+        if missing:
+            shown = await self._described(missing, _PAUSES_S[:1])
+            found += self._found(shown.values())
+            # What EC2 does not know yet makes no list unavailable: it is listed as it was made.
+            found += [Found(each, is_creating=False) for each in missing if each.volume_id not in shown]
+        volumes = [each.volume for each in found]
         exist = {volume.volume_id for volume in volumes}  # what is gone need not be remembered for ever
         self._zones = {each: zone for each, zone in self._zones.items() if each in exist}
         self._passing &= exist
@@ -173,29 +181,66 @@ class Lookups:
         try:
             shown = await self._describe(_filter("status", _EXISTING), _filter(f"tag:{NAME}", list(asked)))
             found = self._found(shown)
+            missing = [each for each in self._missing(found) if each.name in asked]
+            late = {each.name for each in missing}
+            self._answer({name: answer for name, answer in asked.items() if name not in late}, found)
+            if missing:
+                await self._ask_by_id(missing, found, {name: asked[name] for name in late})
         except BaseException as error:  # whoever waits is told, also when the loop ends
             for answer in asked.values():
-                if not answer.done():
-                    answer.set_exception(error)
-                    answer.exception()  # whoever asked may have gone
+                _tell(answer, error)
             if not isinstance(error, Exception):
                 raise
-        else:
-            now = self._clock()
-            self._absent = {name: at for name, at in self._absent.items() if now - at < _ABSENT_FOR_S}
-            for name, answer in asked.items():
-                if name not in found:
-                    self._absent[name] = now
-                if not answer.done():
-                    answer.set_result(found.get(name, []))
 
-    def _found(self, shown: Sequence[Description]) -> dict[str, list[Found]]:
-        states = {str(each["VolumeId"]): each.get("State") for each in shown}
-        found: dict[str, list[Found]] = {}
-        for volume in self._recent.seen(self.note(each) for each in shown if self._is_ours(each)):
-            is_creating = states[volume.volume_id] == "creating"
-            found.setdefault(volume.name, []).append(Found(volume, is_creating))
+    async def _ask_by_id(
+        self,
+        missing: Sequence[Volume],
+        found: Sequence[Found],
+        asked: Mapping[str, asyncio.Future[list[Found]]],
+    ) -> None:
+        """Ask for new volumes that a look-up by name does not show: it is late, or others deleted them."""
+        shown = await self._described(missing, _PAUSES_S)
+        for volume in missing:
+            if volume.volume_id not in shown:
+                unknown = f"EC2 does not show {volume.volume_id}, which was created less than a minute ago"
+                _tell(asked[volume.name], BackendUnavailable(unknown, "Try again in a minute"))
+        self._answer(asked, [*found, *self._found(shown.values())])
+
+    async def _described(
+        self, volumes: Sequence[Volume], pauses_s: Sequence[float]
+    ) -> dict[str, Description]:
+        """Return what EC2 shows of volumes, asked for again after each pause until it shows all of them."""
+        found: dict[str, Description] = {}
+        for pause_s in pauses_s:
+            await asyncio.sleep(pause_s)
+            found |= await self.by_ids({each.volume_id for each in volumes} - found.keys())
+            if len(found) == len(volumes):
+                break
+        for volume_id, description in found.items():
+            if description.get("State") in _GONE:
+                self._recent.deleted(volume_id)
+                self.forget(volume_id)
         return found
+
+    def _missing(self, shown: Sequence[Found]) -> list[Volume]:
+        """Return the new volumes that a look-up does not show."""
+        ids = {each.volume.volume_id for each in shown}
+        return [each for each in self._recent.expected() if each.volume_id not in ids]
+
+    def _answer(self, asked: Mapping[str, asyncio.Future[list[Found]]], found: Sequence[Found]) -> None:
+        now = self._clock()
+        self._absent = {name: at for name, at in self._absent.items() if now - at < _ABSENT_FOR_S}
+        for name, answer in asked.items():
+            named = [each for each in found if each.volume.name == name]
+            if not named:
+                self._absent[name] = now
+            if not answer.done():
+                answer.set_result(named)
+
+    def _found(self, shown: Collection[Description]) -> list[Found]:
+        states = {str(each["VolumeId"]): each.get("State") for each in shown}
+        volumes = self._recent.seen(self.note(each) for each in shown if self._is_ours(each))
+        return [Found(volume, states[volume.volume_id] == "creating") for volume in volumes]
 
     def _is_ours(self, description: Description) -> bool:
         """Look at the tag again: a filter takes `*` and `?` specially, and some backends ignore filters."""
@@ -223,3 +268,9 @@ def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:
 def _is_passing(description: Description) -> bool:
     states = {each.get("State") for each in description.get("Attachments", ())}
     return description.get("State") == "creating" or "detaching" in states
+
+
+def _tell(answer: asyncio.Future[list[Found]], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()  # whoever asked may have gone

@@ -22,11 +22,12 @@ class _Deeds:
     """What was done to one volume.
 
     Attributes:
-        created: The volume as it was answered, until a look-up has shown it.
-        is_new: Whether it was created.
+        created: The volume as its creation was answered.
+        created_until_s: For how long look-ups may not show it.
         deleted: Whether it is gone.
         holder: Who has it: an instance, "" for nobody, None if nothing was done about that.
         earlier_holders: What look-ups may still show; "" for nobody.
+        is_recognised: Whether a look-up that shows `holder` cannot show the past.
         detached_from: The instances that it was detached from here.
         filesystem: The tag written last.
         earlier_filesystems: What look-ups may still show.
@@ -35,10 +36,11 @@ class _Deeds:
 
     until_s: float
     created: Volume | None = None
-    is_new: bool = False
+    created_until_s: float = 0.0
     deleted: bool = False
     holder: str | None = None
     earlier_holders: set[str] = field(default_factory=set)
+    is_recognised: bool = False
     detached_from: set[str] = field(default_factory=set)
     filesystem: FilesystemTag | None = None
     earlier_filesystems: set[FilesystemTag] = field(default_factory=set)
@@ -60,7 +62,7 @@ class Recent:
     def created(self, volume: Volume) -> None:
         """Note a creation that EC2 has answered."""
         deeds = self._of(volume.volume_id)
-        deeds.created, deeds.is_new = volume, True
+        deeds.created, deeds.created_until_s = volume, deeds.until_s
 
     def deleted(self, volume_id: str) -> None:
         """Note a deletion that EC2 has answered."""
@@ -72,9 +74,13 @@ class Recent:
         if deeds.holder is not None:
             deeds.earlier_holders.add(deeds.holder)
         deeds.earlier_holders.add(before or "")
+        if not holder:
+            deeds.detached_from.add(before or "")
+            if deeds.holder and before == deeds.holder:
+                # We had it, so whoever had it before us and shows now has got it again.
+                deeds.earlier_holders &= {before, ""}
+        deeds.is_recognised = holder not in deeds.earlier_holders
         deeds.earlier_holders.discard(holder)
-        if not holder and before:
-            deeds.detached_from.add(before)
         deeds.holder = holder
 
     def tagged(self, volume_id: str, tag: FilesystemTag, before: FilesystemTag) -> None:
@@ -89,7 +95,7 @@ class Recent:
     def is_new(self, volume_id: str) -> bool:
         """Tell whether this process created the volume within the last minute."""
         deeds = self._current(volume_id)
-        return deeds is not None and deeds.is_new
+        return deeds is not None and self._is_new(deeds)
 
     def is_deleted(self, volume_id: str) -> bool:
         """Tell whether this process deleted the volume within the last minute."""
@@ -101,25 +107,31 @@ class Recent:
         deeds = self._current(volume_id)
         return deeds is not None and deeds.holder == ""
 
-    def unseen(self, name: str) -> list[Volume]:
-        """Return what was created under a name and not shown by any look-up yet."""
-        return [self.corrected(each) for each in self._unseen() if each.name == name]
+    def expected(self) -> list[Volume]:
+        """Return what was created: a look-up that does not show it is late, or others have deleted it.
 
-    def seen_together(self, shown: Iterable[Volume]) -> list[Volume]:
-        """Return what a look-up for all shows, corrected, with what it should show and does not."""
-        volumes = self.seen(shown)
-        return volumes + [self.corrected(each) for each in self._unseen()]
+        That one look-up has shown it says nothing of the next: each may be answered by another server.
+        """
+        known = [self._current(volume_id) for volume_id in list(self._deeds)]
+        return [
+            self.corrected(deeds.created)
+            for deeds in known
+            if deeds is not None and deeds.created is not None and self._is_new(deeds) and not deeds.deleted
+        ]
 
     def seen(self, shown: Iterable[Volume]) -> list[Volume]:
         """Return what a look-up shows, corrected by what was done since."""
-        volumes = []
-        for volume in shown:
-            deeds = self._current(volume.volume_id)
-            if deeds is not None:
-                deeds.created = None
-            if deeds is None or not deeds.deleted:
-                volumes.append(self.corrected(volume))
-        return volumes
+        volumes = [each for each in shown if not self.is_deleted(each.volume_id)]
+        for each in volumes:
+            self._recognise(each)
+        return [self.corrected(each) for each in volumes]
+
+    def _recognise(self, volume: Volume) -> None:
+        """Drop what was before a deed once a look-up shows its effect: what differs from then on is newer."""
+        deeds = self._current(volume.volume_id)
+        is_over = volume.state in (VolumeState.IN_USE, VolumeState.AVAILABLE)
+        if deeds is not None and is_over and deeds.is_recognised and (volume.holder or "") == deeds.holder:
+            deeds.earlier_holders.clear()
 
     def corrected(self, volume: Volume) -> Volume:
         """Return a volume as it is after what was done to it."""
@@ -143,13 +155,8 @@ class Recent:
             return replace(volume, state=VolumeState.AVAILABLE, holder=None)
         return volume
 
-    def _unseen(self) -> list[Volume]:
-        found = []
-        for volume_id in list(self._deeds):
-            deeds = self._current(volume_id)
-            if deeds is not None and deeds.created is not None and not deeds.deleted:
-                found.append(deeds.created)
-        return found
+    def _is_new(self, deeds: _Deeds) -> bool:
+        return deeds.created is not None and self._clock() < deeds.created_until_s
 
     def _of(self, volume_id: str) -> _Deeds:
         deeds = self._current(volume_id)

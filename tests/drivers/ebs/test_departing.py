@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
 from volplug.models import MountSource, Volume, VolumeState
 from volplug.testing.ec2 import Ec2Cloud, Slow
@@ -175,4 +177,32 @@ async def test_disk_that_contradicts_the_record_is_tested_before_it_is_detached(
     finally:
         os.close(holding)
     await driver.detach(resized)
+    assert attachment_of(cloud, volume) == ""
+
+
+class BlindAfterDetach:
+    """An EC2 whose first looks after a detach show nothing."""
+
+    def __init__(self, caller: Caller, looks: int) -> None:
+        self._caller = caller
+        self._looks = looks
+        self._is_detached = False
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        if action == "DescribeVolumes" and self._is_detached and self._looks:
+            self._looks -= 1
+            return {"Volumes": []}
+        self._is_detached = self._is_detached or action == "DetachVolume"
+        return await self._caller.call(action, **parameters)
+
+
+async def test_look_that_shows_nothing_does_not_end_a_detach(
+    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+) -> None:
+    """This host does not show the disk, so that EC2's word is all there is."""
+    (tmp_path / "sys" / "block" / "sda").mkdir(parents=True)
+    diskless = Site(cloud, site.instance, max_retries=0, sys_root=str(tmp_path / "sys"))
+    driver = diskless.driver(tmp_path / "other", tmp_path.name, caller=BlindAfterDetach(site.caller, looks=2))
+    cloud.set_plan(detaching=Slow(looks=3))
+    await driver.detach(volume)
     assert attachment_of(cloud, volume) == ""

@@ -114,7 +114,8 @@ class Detaching:
 
     async def _gone_at_ec2(self, volume: Volume, node: Identity) -> None:
         def gone(description: Description | None) -> bool | None:
-            return None if situation(description, node.instance_id).holder == node.instance_id else True
+            now = situation(description, node.instance_id)
+            return None if now.holder == node.instance_id or now.place is Place.UNSEEN else True
 
         if not await self._cloud.states.until(volume.volume_id, gone, self._cloud.patience.detach_s):
             raise VolumeInUse(

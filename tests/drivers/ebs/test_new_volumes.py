@@ -1,4 +1,4 @@
-"""Look-ups of new volumes while EC2 does not show them, and of those that others have deleted."""
+"""What is remembered of volumes: new ones that EC2 does not show or that others deleted, and for how long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from tests.drivers.ebs.clouds import Site, spec_of
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.lookups import Caller
+from volplug.drivers.ebs.lookups import Caller, Lookups
+from volplug.drivers.ebs.recent import Recent
 from volplug.errors import BackendUnavailable
 from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, Slow
 
@@ -122,3 +123,30 @@ async def test_new_volume_that_ec2_shows_costs_one_look(cloud: Ec2Cloud, driver:
     cloud.calls.reset()
     assert await driver.get("v") is not None
     assert cloud.calls.counts() == {"DescribeVolumes": 1}
+
+
+class Nothing:
+    """An EC2 without volumes."""
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        return {"Volumes": []}
+
+
+async def test_names_that_nobody_creates_are_not_remembered() -> None:
+    now = 100.0
+    lookups = Lookups(Nothing(), "test", "ebs", Recent(lambda: now), lambda: now)
+    for number in range(5):
+        await lookups.by_name(f"v{number}")
+    now += 11
+    await lookups.by_name("last")
+    assert list(lookups._absent) == ["last"]
+    assert lookups.was_absent("last")
+
+
+def test_volumes_seen_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those are asked for again when they are needed; age alone says nothing, for mounts last for weeks."""
+    monkeypatch.setattr("volplug.drivers.ebs.lookups._MOST_KNOWN", 3)
+    lookups = Lookups(Nothing(), "test", "ebs", Recent(lambda: 0.0), lambda: 0.0)
+    for number in (1, 2, 3, 1, 4):
+        lookups.note({"VolumeId": f"vol-{number}", "AvailabilityZone": "a", "State": "available"})
+    assert [lookups.is_known(f"vol-{number}") for number in (1, 2, 3, 4)] == [True, False, True, True]

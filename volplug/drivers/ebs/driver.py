@@ -124,6 +124,7 @@ class EbsDriver:
         """Delete a volume; EC2 takes that back never, so it is gone."""
         await self._ensure_ours(volume)
         await to_the_end(self._deletion.delete(volume))
+        self._attaching.leaving.discard(volume.volume_id)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume of a name; look-ups that come together are one call."""

@@ -23,6 +23,7 @@ _PAGE: Final = 500
 _MOST_VALUES: Final = 190  # EC2 takes 200 in all filters of a call together
 _TOGETHER_S: Final = 0.003
 _ABSENT_FOR_S: Final = 10.0
+_MOST_KNOWN: Final = 10_000
 # Until a new volume is asked for again by its id; look-ups are late by a second or two, rarely more.
 _PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
@@ -84,12 +85,15 @@ class Lookups:
                 when it began.
         """
         volume = read_volume(description, self._backend)
+        self._zones.pop(volume.volume_id, None)  # what was seen last stands last
         self._zones[volume.volume_id] = str(description.get("AvailabilityZone", ""))
         if is_look and _is_passing(description):
             self._passing.add(volume.volume_id)
         else:
             self._passing.discard(volume.volume_id)
         self._absent.pop(volume.name, None)
+        if len(self._zones) > _MOST_KNOWN:
+            self.forget(next(iter(self._zones)))
         return volume
 
     def forget(self, volume_id: str) -> None:

@@ -83,14 +83,17 @@ def settings_of(cloud: Ec2Cloud, instance: Instance, **more: object) -> dict[str
 
 @dataclasses.dataclass
 class Settled:
-    """Looks so often that what it answers at last is the present: a host that is not the first to look."""
+    """Looks only when EC2 has finished what it does and shows the present: a host that comes later."""
 
     caller: Caller
+    cloud: Ec2Cloud
     looks: int
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
-        for _ in range(self.looks if action == "DescribeVolumes" else 0):
-            await self.caller.call(action, **parameters)
+        if action == "DescribeVolumes":
+            await asyncio.to_thread(self.cloud.settle)
+            for _ in range(self.looks):
+                await self.caller.call(action, **parameters)
         return await self.caller.call(action, **parameters)
 
 
@@ -104,6 +107,7 @@ class Site:
     """
 
     def __init__(self, cloud: Ec2Cloud, instance: Instance, **more: object) -> None:
+        self.cloud = cloud
         self.instance = instance
         self._table = settings_of(cloud, instance, **more)
         settings = load_settings(BackendConfig("ebs", "unused", "", Path(), self._table), {})

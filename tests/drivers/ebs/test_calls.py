@@ -13,6 +13,7 @@ import pytest
 
 from tests.drivers.ebs.clouds import Site
 from tests.drivers.ebs.services import Host, host_with
+from tests.drivers.ebs.turns import turns_until
 from tests.lab.waiting import wait_until
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.patience import Patience
@@ -111,13 +112,23 @@ async def test_mount_that_follows_at_once_asks_only_how_the_volume_is(cloud: Ec2
     await host.service.remove("db")
 
 
-async def test_nothing_is_asked_while_nothing_happens(cloud: Ec2Cloud, host: Host) -> None:
+def waiting() -> list[str]:
+    """Return what polls EC2, or listens to the kernel."""
+    tasks = (repr(task) for task in asyncio.all_tasks())
+    return [each for each in tasks if "States." in each or "DiskWatch." in each or "Lookups." in each]
+
+
+async def test_nothing_is_asked_and_nothing_listens_while_nothing_happens(
+    cloud: Ec2Cloud, host: Host
+) -> None:
     await host.create("db")
     await host.mount("db")
+    await turns_until(lambda: not waiting())
     await asyncio.to_thread(cloud.settle)
     cloud.calls.reset()
-    waiting = [task for task in asyncio.all_tasks() if "States" in repr(task) or "DiskWatch" in repr(task)]
-    assert waiting == [], "no poll goes on and no event is listened for"
+    for _ in range(3):
+        await host.use_on("db")
+        assert waiting() == []
     assert cloud.calls.counts() == {}
     await host.let_go("db")
     await host.service.remove("db")

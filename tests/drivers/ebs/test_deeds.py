@@ -89,3 +89,8 @@ def test_look_that_may_show_what_was_before_proves_nothing(recent: Recent) -> No
     recent.held("vol-1", "us", before=None)
     assert recent.seen([held_by("us")]) == [held_by("us")], "by the first attach or by the second"
     assert recent.seen([FREE]) == recent.seen([leaving("us")]) == [held_by("us")]
+
+
+def test_volume_that_came_from_another_node_was_free_in_between(recent: Recent) -> None:
+    recent.held("vol-1", "us", before="other")
+    assert recent.corrected(FREE) == recent.corrected(leaving("other")) == held_by("us")

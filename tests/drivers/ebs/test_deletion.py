@@ -30,7 +30,7 @@ async def test_what_ec2_goes_on_not_to_know_is_not_taken_for_gone(
     impatient = dataclasses.replace(IMPATIENT, visible_s=0.3)
     driver = sites[0].driver(tmp_path / "a", patience=impatient)
     volume = await driver.create(spec_of())
-    memory_cloud.set_plan(script={"DeleteVolume": [NOT_KNOWN_YET] * 9})
+    memory_cloud.set_plan(script={"DeleteVolume": [NOT_KNOWN_YET] * 10})
     with pytest.raises(BackendUnavailable, match="does not know"):
         await driver.delete(volume)
     assert await driver.get("v") is not None

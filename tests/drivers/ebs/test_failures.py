@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.drivers.ebs.clouds import IMPATIENT, SIZE, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
@@ -24,6 +24,7 @@ from volplug.errors import (
     LimitExceeded,
     OperationTimeout,
     UnexpectedState,
+    Unsupported,
     VolplugError,
     VolumeExists,
     VolumeInUse,
@@ -294,6 +295,16 @@ async def test_permissions_quotas_and_wrong_values_fail_at_once(
     with pytest.raises(error):
         await step(driver)
     assert cloud.calls.counts()[action] == 1
+
+
+@pytest.mark.parametrize("options", [{"snapshot_id": "snap-01234567"}, {"volume_id": "vol-01234567"}])
+async def test_what_is_not_blank_is_never_called_blank(
+    cloud: Ec2Cloud, driver: EbsDriver, options: dict[str, str]
+) -> None:
+    cloud.calls.reset()
+    with pytest.raises(Unsupported, match=r"what a volume with option .* holds has to be known"):
+        await driver.create(spec_of("v", SIZE, **options))
+    assert cloud.calls.counts() == {}
 
 
 @pytest.mark.parametrize("call", ["create", "get", "list", "attach", "delete", "health"])

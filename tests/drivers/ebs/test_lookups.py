@@ -19,7 +19,7 @@ from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.states import States
 from volplug.drivers.ebs.tags import tags_of
-from volplug.errors import BackendUnavailable, LimitExceeded, VolumeExists
+from volplug.errors import BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
 
@@ -168,17 +168,6 @@ async def test_volume_that_shows_late_is_not_made_twice() -> None:
     with pytest.raises(VolumeExists, match="vol-1"):
         await made.create(spec_of("a"), "z")
     assert len(script.made("CreateVolume")) == 1
-
-
-async def test_tokens_are_not_tried_for_ever() -> None:
-    script = Script(DescribeVolumes=[{"Volumes": []}], CreateVolume=[burnt()])
-    made, _ = creation(script, [])
-    with pytest.raises(LimitExceeded, match="used 8 times"):
-        await made.create(spec_of("a"), "z")
-    with pytest.raises(LimitExceeded):
-        await made.create(spec_of("a"), "z")
-    used = [call["ClientToken"] for call in script.made("CreateVolume")]
-    assert len(set(used)) == 16, "the next call goes on where this one ended"
 
 
 async def test_creation_without_an_answer_is_finished_by_the_next_call() -> None:

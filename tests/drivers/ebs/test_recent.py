@@ -41,26 +41,9 @@ def leaving(node_id: str) -> Volume:
     return replace(FREE, state=VolumeState.DETACHING, holder=node_id)
 
 
-def test_creation_is_shown_until_a_look_up_has_shown_it(recent: Recent) -> None:
-    recent.created(FREE)
-    assert recent.unseen("v") == [FREE]
-    assert recent.seen_together([]) == [FREE]
-    assert recent.seen([FREE]) == [FREE]
-    assert (recent.unseen("v"), recent.seen_together([])) == ([], [])
-
-
-def test_deletion_is_never_shown(recent: Recent) -> None:
-    recent.created(FREE)
-    recent.deleted("vol-1")
-    assert (recent.unseen("v"), recent.seen([FREE]), recent.seen_together([FREE])) == ([], [], [])
-    assert recent.is_deleted("vol-1")
-
-
 @pytest.mark.parametrize("shown", [FREE, held_by("before"), leaving("before"), held_by("us")])
 def test_attach_is_shown_over_what_was_before_it(recent: Recent, shown: Volume) -> None:
     recent.held("vol-1", "us", before="before")
-    recent.held("vol-1", "", before="us")
-    recent.held("vol-1", "us", before=None)
     assert recent.corrected(shown) == held_by("us")
 
 
@@ -104,5 +87,5 @@ def test_everything_is_forgotten_after_a_minute(recent: Recent, clock: Clock) ->
     recent.created(FREE)
     recent.held("vol-1", "us", before=None)
     clock.now += 61
-    assert (recent.unseen("v"), recent.corrected(FREE)) == ([], FREE)
+    assert (recent.expected(), recent.corrected(FREE)) == ([], FREE)
     assert not recent.is_new("vol-1")

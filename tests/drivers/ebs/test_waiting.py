@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 
@@ -116,6 +116,9 @@ class _Seen:
         self._present = present
 
     def find(self, volume: Volume, name: str = "") -> MountSource | None:
+        raise NotImplementedError
+
+    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
         raise NotImplementedError
 
     def has(self, volume_id: str) -> bool:

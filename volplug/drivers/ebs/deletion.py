@@ -15,6 +15,7 @@ from volplug.models import Volume
 _WAIT_AND_ASK: Final = ("VolumeInUse", "IncorrectState")
 _PASSING: Final = (Place.CREATING, Place.LEAVING, Place.UNSEEN)
 _TRIES: Final = 3
+_EARLY_TRIES: Final = 10
 _LATE_LOOKS: Final = 5
 
 
@@ -34,11 +35,9 @@ class Deletion:
         """See `Driver.delete`; the volume is known to be one of the cluster's."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                await self._cloud.caller.call("DeleteVolume", VolumeId=volume.volume_id)
+                await self._ask(volume)
             except Ec2Refused as refused:
                 if refused.code == "InvalidVolume.NotFound":
-                    if await self._was_too_early(refused, volume, tries_left):
-                        continue
                     self._note(volume)
                     if refused.was_repeated:
                         return  # the answer to the first call was lost
@@ -56,30 +55,36 @@ class Deletion:
         self._cloud.lookups.forget(volume.volume_id)
         self._forget(volume)
 
-    async def _was_too_early(self, refused: Ec2Refused, volume: Volume, tries_left: int) -> bool:
-        """Tell whether EC2 did not know yet what it has just created; wait until it does.
+    async def _ask(self, volume: Volume) -> None:
+        """Ask EC2 to delete a volume, again if it does not know yet what it has just created.
 
         Raises:
-            BackendUnavailable: If it never does: the volume may exist all the same.
+            BackendUnavailable: If it goes on not to know: the volume may exist all the same.
         """
-        if refused.was_repeated or not self._cloud.recent.is_new(volume.volume_id):
-            return False
+        was_shown = self._cloud.recent.was_shown(volume.volume_id)
+        for tries_left in reversed(range(_EARLY_TRIES)):
+            try:
+                await self._cloud.caller.call("DeleteVolume", VolumeId=volume.volume_id)
+            except Ec2Refused as refused:
+                is_early = refused.code == "InvalidVolume.NotFound" and not refused.was_repeated
+                if not is_early or not self._cloud.recent.is_new(volume.volume_id):
+                    raise
+                shown = await self._shown(volume, was_shown=was_shown)
+                is_gone = situation(shown, "").place is Place.DELETED or (shown is None and was_shown)
+                if is_gone:  # somebody else has deleted it
+                    raise
+                if shown is None or not tries_left:
+                    raise BackendUnavailable(
+                        f"EC2 does not know {volume.volume_id} yet, which it has just created", "Try again"
+                    ) from refused
+                was_shown = True
+            else:
+                return
+
+    async def _shown(self, volume: Volume, *, was_shown: bool) -> Description | None:
         patience = self._cloud.patience
-        unseen = [each.volume_id for each in self._cloud.recent.unseen(volume.name)]
-        # Seen before and then no more, it was deleted by somebody else.
-        was_seen = volume.volume_id not in unseen
-        shown = await self._cloud.states.until(
-            volume.volume_id,
-            lambda description: description,
-            patience.look_again_s if was_seen else patience.visible_s,
-        )
-        if situation(shown, "").place is Place.DELETED or (shown is None and was_seen):
-            return False
-        if shown is None or not tries_left:
-            raise BackendUnavailable(
-                f"EC2 does not know {volume.volume_id} yet, which it has just created", "Try again"
-            ) from refused
-        return True
+        wait_s = patience.look_again_s if was_shown else patience.visible_s
+        return await self._cloud.states.until(volume.volume_id, lambda description: description, wait_s)
 
     async def _is_going(self, refused: Ec2Refused, volume: Volume) -> bool:
         """Wait until what goes on at EC2 is over; tell whether that was a deletion.

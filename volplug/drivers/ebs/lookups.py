@@ -147,11 +147,10 @@ class Lookups:
             found += self._found(shown.values())
             # What EC2 does not know yet makes no list unavailable: it is listed as it was made.
             found += [Found(each, is_creating=False) for each in missing if each.volume_id not in shown]
-        volumes = [each.volume for each in found]
-        exist = {volume.volume_id for volume in volumes}  # what is gone need not be remembered for ever
+        exist = {each.volume.volume_id for each in found}  # what is gone need not be remembered for ever
         self._zones = {each: zone for each, zone in self._zones.items() if each in exist}
         self._passing &= exist
-        return volumes
+        return [each.volume for each in found]
 
     async def by_ids(self, volume_ids: Iterable[str]) -> dict[str, Description]:
         """Return EC2's own descriptions, in whatever state; those that it does not show are missing."""
@@ -271,7 +270,7 @@ def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:
 
 def _is_passing(description: Description) -> bool:
     states = {each.get("State") for each in description.get("Attachments", ())}
-    return description.get("State") == "creating" or "detaching" in states
+    return description.get("State") == "creating" or not states.isdisjoint({"detaching", "busy"})
 
 
 def _tell(answer: asyncio.Future[list[Found]], error: BaseException) -> None:

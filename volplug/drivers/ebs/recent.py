@@ -24,6 +24,7 @@ class _Deeds:
     Attributes:
         created: The volume as its creation was answered.
         created_until_s: For how long look-ups may not show it.
+        was_shown: Whether a look-up has shown it since.
         deleted: Whether it is gone.
         holder: Who has it: an instance, "" for nobody, None if nothing was done about that.
         earlier_holders: What look-ups may still show; "" for nobody.
@@ -37,6 +38,7 @@ class _Deeds:
     until_s: float
     created: Volume | None = None
     created_until_s: float = 0.0
+    was_shown: bool = False
     deleted: bool = False
     holder: str | None = None
     earlier_holders: set[str] = field(default_factory=set)
@@ -74,7 +76,9 @@ class Recent:
         if deeds.holder is not None:
             deeds.earlier_holders.add(deeds.holder)
         deeds.earlier_holders.add(before or "")
-        if not holder:
+        if holder:
+            deeds.earlier_holders.add("")  # between two instances it is nobody's
+        else:
             deeds.detached_from.add(before or "")
             if deeds.holder and before == deeds.holder:
                 # We had it, so whoever had it before us and shows now has got it again.
@@ -96,6 +100,11 @@ class Recent:
         """Tell whether this process created the volume within the last minute."""
         deeds = self._current(volume_id)
         return deeds is not None and self._is_new(deeds)
+
+    def was_shown(self, volume_id: str) -> bool:
+        """Tell whether a look-up has shown a volume of the last minute's deeds."""
+        deeds = self._current(volume_id)
+        return deeds is not None and deeds.was_shown
 
     def is_deleted(self, volume_id: str) -> bool:
         """Tell whether this process deleted the volume within the last minute."""
@@ -129,6 +138,8 @@ class Recent:
     def _recognise(self, volume: Volume) -> None:
         """Drop what was before a deed once a look-up shows its effect: what differs from then on is newer."""
         deeds = self._current(volume.volume_id)
+        if deeds is not None:
+            deeds.was_shown = True
         is_over = volume.state in (VolumeState.IN_USE, VolumeState.AVAILABLE)
         if deeds is not None and is_over and deeds.is_recognised and (volume.holder or "") == deeds.holder:
             deeds.earlier_holders.clear()

@@ -37,6 +37,10 @@ IMPATIENT = Patience(
 )
 
 
+QUICK = dataclasses.replace(IMPATIENT, quiet_s=0.2, attaching_s=0.6, detach_s=0.5, settle_s=5.0, fence_s=0.5)
+"""Gives up in a second."""
+
+
 def spec_of(name: str = "v", size_bytes: int = SIZE, **driver_options: str) -> VolumeSpec:
     options = {key.replace("_", "-"): value for key, value in driver_options.items()}
     return VolumeSpec(name, size_bytes, driver_options=tuple(sorted(options.items())))

@@ -1,12 +1,16 @@
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import Site
+from tests.drivers.ebs.clouds import QUICK, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
+from volplug.models import Volume
 from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor, MemoryHypervisor
+
+_NUMBERS = count()
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +55,46 @@ def on_a(sites: list[Site], tmp_path: Path) -> EbsDriver:
 @pytest.fixture
 def on_b(sites: list[Site], tmp_path: Path) -> EbsDriver:
     return sites[1].driver(tmp_path / "b")
+
+
+@pytest.fixture
+def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
+    """That cloud, without faults and instances afterwards."""
+    yield loop_cloud
+    loop_cloud.end_faults()
+    for site_id in [each.instance_id for each in loop_cloud.instances()]:
+        loop_cloud.set_instance_state(site_id, "terminated")  # EC2 takes its volumes from it
+        loop_cloud.settle()
+        loop_cloud.remove_instance(site_id)
+
+
+@pytest.fixture
+def site(cloud: Ec2Cloud) -> Site:
+    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}", attachment_limit=3))
+
+
+@pytest.fixture
+def other_site(cloud: Ec2Cloud) -> Site:
+    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}"))
+
+
+@pytest.fixture
+def cluster() -> str:
+    return f"cluster-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def driver(site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
+    return site.driver(tmp_path, cluster, QUICK)
+
+
+@pytest.fixture
+def other(other_site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
+    return other_site.driver(tmp_path / "other", cluster, QUICK)
+
+
+@pytest.fixture
+async def volume(cloud: Ec2Cloud, driver: EbsDriver) -> Volume:
+    volume = await driver.create(spec_of())
+    cloud.calls.reset()
+    return volume

@@ -16,7 +16,6 @@ from volplug.drivers.ebs.client import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
-from volplug.drivers.ebs.tries import GivenUp, Tries
 from volplug.errors import BackendDenied, BackendError, BackendUnavailable, ConfigurationError
 
 pytestmark = pytest.mark.ebs
@@ -379,32 +378,6 @@ async def test_a_call_whose_time_is_over_before_it_began_is_never_made(serve: Se
     with pytest.raises(BackendUnavailable):
         await ec2.call("DescribeVolumes")
     assert server.asked == []
-
-
-def test_giving_up_between_tries_lets_none_begin() -> None:
-    tries = Tries()
-    tries.begin()
-    tries.failed("RequestLimitExceeded")
-    assert tries.give_up()
-    with pytest.raises(GivenUp):
-        tries.begin()
-    assert tries.last == "RequestLimitExceeded"
-
-
-def test_giving_up_during_a_try_says_so_and_lets_no_other_begin() -> None:
-    tries = Tries()
-    tries.begin()
-    assert not tries.give_up()
-    with pytest.raises(GivenUp):
-        tries.failed("InternalError")
-    assert tries.give_up()
-
-
-def test_giving_up_before_the_thread_runs_lets_it_do_nothing() -> None:
-    tries = Tries()
-    assert tries.give_up()
-    with pytest.raises(GivenUp), tries.made_here():
-        pytest.fail("it ran")
 
 
 def test_the_sdk_is_not_imported_before_the_first_call() -> None:

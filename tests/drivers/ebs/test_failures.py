@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import IMPATIENT, SIZE, Site, spec_of
+from tests.drivers.ebs.clouds import QUICK, SIZE, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
@@ -22,63 +21,16 @@ from volplug.errors import (
     InvalidOption,
     InvalidRequest,
     LimitExceeded,
-    OperationTimeout,
     UnexpectedState,
     Unsupported,
     VolplugError,
     VolumeExists,
     VolumeInUse,
-    VolumeNotFound,
 )
-from volplug.models import HolderState, Volume
+from volplug.models import Volume
 from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
-
-_NUMBERS = count()
-QUICK = replace(IMPATIENT, quiet_s=0.2, attaching_s=0.6, detach_s=0.5, settle_s=5.0, fence_s=0.5)
-
-
-@pytest.fixture
-def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
-    yield loop_cloud
-    loop_cloud.end_faults()
-    for site_id in [each.instance_id for each in loop_cloud.instances()]:
-        loop_cloud.set_instance_state(site_id, "terminated")  # EC2 takes its volumes from it
-        loop_cloud.settle()
-        loop_cloud.remove_instance(site_id)
-
-
-@pytest.fixture
-def site(cloud: Ec2Cloud) -> Site:
-    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}", attachment_limit=3))
-
-
-@pytest.fixture
-def other_site(cloud: Ec2Cloud) -> Site:
-    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}"))
-
-
-@pytest.fixture
-def cluster() -> str:
-    return f"cluster-{next(_NUMBERS)}"
-
-
-@pytest.fixture
-def driver(site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
-    return site.driver(tmp_path, cluster, QUICK)
-
-
-@pytest.fixture
-def other(other_site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
-    return other_site.driver(tmp_path / "other", cluster, QUICK)
-
-
-@pytest.fixture
-async def volume(cloud: Ec2Cloud, driver: EbsDriver) -> Volume:
-    volume = await driver.create(spec_of())
-    cloud.calls.reset()
-    return volume
 
 
 def first_name_of(volume: Volume) -> str:
@@ -351,104 +303,3 @@ async def test_two_hosts_that_disagree_on_a_name_make_one_volume(driver: EbsDriv
     volumes = [each for each in made if isinstance(each, Volume)]
     assert [type(each) for each in made if each not in volumes] == [VolumeExists]
     assert await driver.list() == volumes
-
-
-# Other hosts
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ("pending", HolderState.UNKNOWN),
-        ("running", HolderState.ALIVE),
-        ("stopping", HolderState.UNKNOWN),
-        ("stopped", HolderState.DEAD),
-        ("shutting-down", HolderState.UNKNOWN),
-        ("terminated", HolderState.DEAD),
-    ],
-)
-async def test_only_stopped_and_terminated_instances_are_dead(
-    cloud: Ec2Cloud, other: EbsDriver, site: Site, state: str, expected: HolderState
-) -> None:
-    cloud.set_instance_state(site.instance.instance_id, state)
-    holder = await other.holder_state(site.instance.instance_id)
-    assert (holder.state, state in holder.evidence) == (expected, True)
-
-
-async def test_instance_that_cannot_be_asked_for_is_not_dead(
-    cloud: Ec2Cloud, other: EbsDriver, site: Site
-) -> None:
-    assert (await other.holder_state("i-0123456789abcdef0")).state is HolderState.UNKNOWN
-    cloud.set_plan(denied=frozenset({"DescribeInstances"}))
-    assert (await other.holder_state(site.instance.instance_id)).state is HolderState.UNKNOWN
-
-
-async def test_volume_of_a_stopped_instance_is_taken(
-    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, site: Site, volume: Volume
-) -> None:
-    await driver.attach(volume)
-    node_id = site.instance.instance_id
-    with pytest.raises(VolumeInUse, match=r"not proven dead: .* is running") as alive:
-        await other.take_from(volume, node_id)
-    assert alive.value.holder == node_id
-    cloud.set_instance_state(node_id, "stopped")
-    await other.take_from(volume, node_id)
-    assert await other.get("v") == volume
-    await other.take_from(volume, node_id)
-    await other.attach(volume)
-    await other.take_from(volume, node_id)
-    assert await other.locate(volume) is not None, "it is not the dead node's any more"
-
-
-@pytest.mark.parametrize("may_force", [False, True])
-async def test_force_is_used_only_where_allowed_and_after_all_else(
-    cloud: Ec2Cloud,
-    driver: EbsDriver,
-    other_site: Site,
-    site: Site,
-    cluster: str,
-    volume: Volume,
-    tmp_path: Path,
-    may_force: bool,
-) -> None:
-    await driver.attach(volume)
-    cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
-    node_id = site.instance.instance_id
-    cloud.set_instance_state(node_id, "stopped")
-    patience = replace(QUICK, settle_s=0.4)
-    taker = Site(cloud, other_site.instance, force_detach=may_force).driver(tmp_path, cluster, patience)
-    if may_force:
-        await taker.take_from(volume, node_id)
-    else:
-        with pytest.raises(VolumeInUse, match="although it is stopped"):
-            await taker.take_from(volume, node_id)
-    forced = [call.parameters.get("Force") for call in cloud.calls.log() if call.action == "DetachVolume"]
-    assert forced == ([None, "true"] if may_force else [None])
-
-
-async def test_fence_stops_the_instance_and_waits_for_proof(
-    cloud: Ec2Cloud, other: EbsDriver, site: Site
-) -> None:
-    cloud.set_plan(stopping=Slow(0.2))
-    await other.fence(site.instance.instance_id)
-    assert (await other.holder_state(site.instance.instance_id)).state is HolderState.DEAD
-
-
-async def test_fence_without_proof_ends_and_without_permission_does_not_begin(
-    cloud: Ec2Cloud, other: EbsDriver, site: Site
-) -> None:
-    cloud.set_plan(stops_by_hand=True)
-    with pytest.raises(OperationTimeout, match="is stopping"):
-        await other.fence(site.instance.instance_id)
-    cloud.set_plan(denied=frozenset({"StopInstances"}))
-    with pytest.raises(BackendDenied, match="StopInstances"):
-        await other.fence(site.instance.instance_id)
-
-
-async def test_deleted_volume_cannot_be_taken(
-    cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, site: Site, volume: Volume
-) -> None:
-    await driver.delete(volume)
-    cloud.set_instance_state(site.instance.instance_id, "stopped")
-    with pytest.raises(VolumeNotFound):
-        await other.take_from(volume, site.instance.instance_id)

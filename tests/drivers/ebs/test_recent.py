@@ -89,3 +89,59 @@ def test_everything_is_forgotten_after_a_minute(recent: Recent, clock: Clock) ->
     clock.now += 61
     assert (recent.expected(), recent.corrected(FREE)) == ([], FREE)
     assert not recent.is_new("vol-1")
+
+
+def test_detach_from_this_host_is_others_doing_unless_it_was_ours(recent: Recent) -> None:
+    recent.held("vol-1", "", before="other")
+    recent.held("vol-1", "us", before=None)
+    assert recent.corrected(leaving("us")) == leaving("us")
+    recent.held("vol-1", "", before="us")
+    recent.held("vol-1", "us", before=None)
+    assert recent.corrected(leaving("us")) == held_by("us")
+
+
+def test_creation_is_expected_for_a_minute_whatever_is_done_meanwhile(recent: Recent, clock: Clock) -> None:
+    recent.created(FREE)
+    assert recent.seen([FREE]) == recent.expected() == [FREE]
+    clock.now += 40
+    recent.held("vol-1", "us", before=None)
+    assert recent.expected() == [held_by("us")]
+    clock.now += 30
+    assert (recent.expected(), recent.is_new("vol-1")) == ([], False)
+
+
+def test_deleted_volume_is_not_expected(recent: Recent) -> None:
+    recent.created(FREE)
+    recent.deleted("vol-1")
+    assert (recent.expected(), recent.seen([FREE])) == ([], [])
+
+
+def test_node_from_which_it_was_taken_shows_when_it_is_back(recent: Recent) -> None:
+    recent.held("vol-1", "", before="other")
+    recent.held("vol-1", "us", before=None)
+    assert recent.corrected(held_by("other")) == held_by("us"), "late: nobody but us could let it go"
+    recent.held("vol-1", "", before="us")
+    assert recent.corrected(held_by("other")) == held_by("other")
+    assert recent.corrected(held_by("us")) == FREE
+    recent.held("vol-1", "us", before=None)
+    assert recent.corrected(held_by("other")) == held_by("other")
+
+
+def test_what_was_before_counts_no_more_once_a_look_has_shown_what_is(recent: Recent) -> None:
+    recent.held("vol-1", "us", before=None)
+    assert recent.seen([FREE]) == [held_by("us")]
+    assert recent.seen([held_by("us")]) == [held_by("us")]
+    assert recent.seen([FREE]) == [FREE]
+
+
+def test_look_that_may_show_what_was_before_proves_nothing(recent: Recent) -> None:
+    recent.held("vol-1", "us", before=None)
+    recent.held("vol-1", "", before="us")
+    recent.held("vol-1", "us", before=None)
+    assert recent.seen([held_by("us")]) == [held_by("us")], "by the first attach or by the second"
+    assert recent.seen([FREE]) == recent.seen([leaving("us")]) == [held_by("us")]
+
+
+def test_volume_that_came_from_another_node_was_free_in_between(recent: Recent) -> None:
+    recent.held("vol-1", "us", before="other")
+    assert recent.corrected(FREE) == recent.corrected(leaving("other")) == held_by("us")

@@ -43,6 +43,19 @@ class Script:
         return [parameters for name, parameters in self.calls if name == action]
 
 
+class Held(Script):
+    """Answers when the test lets it."""
+
+    def __init__(self, **answers: list[Mapping[str, Any] | Exception]) -> None:
+        super().__init__(**answers)
+        self.let_go = asyncio.Event()
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        answer = await super().call(action, **parameters)
+        await self.let_go.wait()
+        return answer
+
+
 def described(name: str, volume_id: str = "vol-1", cluster: str = "c", **more: object) -> dict[str, Any]:
     tags = tags_of(spec_of(name), cluster, {})
     return {"VolumeId": volume_id, "State": "available", "Size": 4, "Tags": tags, **more}
@@ -62,6 +75,19 @@ async def test_look_ups_that_come_together_are_one_call() -> None:
     assert filters["tag:volplug:name"] == ["a", "b", "c"]
     assert filters["tag:volplug:cluster"] == ["c"]
     assert "deleting" not in filters["status"]
+
+
+async def test_what_came_while_a_list_was_read_is_not_forgotten_for_not_being_in_it() -> None:
+    """Or a deletion right after would not know that the volume is ours."""
+    script = Held(DescribeVolumes=[{"Volumes": [described("a")]}])
+    asked = lookups(script)
+    asked.note(described("old", "vol-0"))
+    listing = asyncio.ensure_future(asked.all())
+    await turns_until(lambda: script.calls)
+    asked.note(described("new", "vol-2"))
+    script.let_go.set()
+    await listing
+    assert [asked.is_known(each) for each in ("vol-0", "vol-1", "vol-2")] == [False, True, True]
 
 
 async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> None:

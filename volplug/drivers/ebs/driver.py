@@ -197,8 +197,9 @@ class EbsDriver:
             VolumeNotFound: If it is none.
         """
         node = await self._node()
+        is_ours = self._lookups.is_known(volume.volume_id) or self._recent.is_new(volume.volume_id)
         if not self._recent.is_deleted(volume.volume_id) and (
-            self._lookups.is_known(volume.volume_id) or await self._lookups.by_id(volume.volume_id)
+            is_ours or await self._lookups.by_id(volume.volume_id)
         ):
             return node
         raise VolumeNotFound(f"{volume.volume_id} does not exist in cluster {self._cluster!r}")

@@ -140,6 +140,7 @@ class Lookups:
         Raises:
             BackendUnavailable: If EC2 cannot say.
         """
+        known, passing = set(self._zones), set(self._passing)
         found = self._found(await self._describe(_filter("status", _EXISTING)))
         missing = self._missing(found)
         if missing:
@@ -147,9 +148,11 @@ class Lookups:
             found += self._found(shown.values())
             # What EC2 does not know yet makes no list unavailable: it is listed as it was made.
             found += [Found(each, is_creating=False) for each in missing if each.volume_id not in shown]
-        exist = {each.volume.volume_id for each in found}  # what is gone need not be remembered for ever
-        self._zones = {each: zone for each, zone in self._zones.items() if each in exist}
-        self._passing &= exist
+        # What is gone need not be remembered for ever; what came meanwhile is not gone.
+        exist = {each.volume.volume_id for each in found}
+        for volume_id in known - exist:
+            self._zones.pop(volume_id, None)
+        self._passing -= passing - exist
         return [each.volume for each in found]
 
     async def by_ids(self, volume_ids: Iterable[str]) -> dict[str, Description]:

@@ -7,7 +7,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from volplug.log import configure_logging
 
-pytest_plugins = ["tests.lab.prepared", "tests.lab.strict"]
+pytest_plugins = ["tests.lab.prepared", "tests.lab.slow", "tests.lab.strict"]
 
 
 @pytest.fixture(autouse=True, scope="session")

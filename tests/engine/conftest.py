@@ -15,6 +15,7 @@ import pytest
 from tests.engine.recorder import Recorder
 from tests.engine.use import everything_left, remove_everything
 from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion, on
+from tests.lab import slow
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.managed import Installation, ManagedVolplug, Volplug
@@ -24,7 +25,7 @@ from tests.lab.programs import tail
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [item for item in items if item.get_closest_marker("in_pairs") and not _is_a_pair(item)]
-    if left_out:
+    if left_out and not slow.is_asked_for():
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
 

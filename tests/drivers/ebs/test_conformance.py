@@ -171,6 +171,7 @@ STALE: Final = {"stale_looks": (2, 5)}
 FAULTY: Final = {"throttle_rate": 0.3, "error_rate": 0.1, "lost_answer_rate": 0.05, "closed_rate": 0.02}
 
 
+@pytest.mark.slow
 class TestSlowEbs(Everything, EbsFixtures):
     """EC2's states lag behind what it has done."""
 
@@ -178,7 +179,7 @@ class TestSlowEbs(Everything, EbsFixtures):
     late_looks: ClassVar[int | None] = 0
 
 
-class TestFaultyEbs(Everything, EbsFixtures):
+class FaultyFixtures(EbsFixtures):
     """EC2 throttles, fails, loses answers and hangs up; repeated calls meet what the lost ones did."""
 
     plan: ClassVar[dict[str, Any]] = FAULTY
@@ -188,6 +189,12 @@ class TestFaultyEbs(Everything, EbsFixtures):
         return Repeating(site.caller)
 
 
+@pytest.mark.slow
+class TestFaultyEbs(Everything, FaultyFixtures):
+    """Nothing but that."""
+
+
+@pytest.mark.slow
 class TestStaleEbs(Everything, EbsFixtures):
     """Two to five looks after each change show what was before it; the driver under test knows better."""
 
@@ -195,8 +202,8 @@ class TestStaleEbs(Everything, EbsFixtures):
     late_looks: ClassVar[int | None] = 5
 
 
-class TestEbsAtItsWorst(TestFaultyEbs):
-    """All of it at once."""
+class TestEbsAtItsWorst(Everything, FaultyFixtures):
+    """All of it at once; the slow ones tell what of it a failure comes from."""
 
     late_looks: ClassVar[int | None] = 5
     plan: ClassVar[dict[str, Any]] = {**SLOW, **FAULTY, **STALE}

@@ -9,6 +9,8 @@ from volplug.steps import WorldStep
 pytestmark = [pytest.mark.faults, pytest.mark.loop]
 
 _MOST = 40
+# One host has nothing to take from others; tests/follow/test_kills.py kills at what that takes.
+STEPS = [step for step in WorldStep if step not in {WorldStep.FENCE, WorldStep.TAKE_OVER}]
 
 
 async def _kill_at_each(machine: LocalMachine, step: WorldStep, make_life: object) -> int:
@@ -27,13 +29,13 @@ async def _kill_at_each(machine: LocalMachine, step: WorldStep, make_life: objec
     raise AssertionError(f"more than {_MOST} times")
 
 
-@pytest.mark.parametrize("step", list(WorldStep))
+@pytest.mark.parametrize("step", STEPS)
 async def test_the_caller_repeats_what_was_not_answered(machine: LocalMachine, step: WorldStep) -> None:
     kills = await _kill_at_each(machine, step, lambda n: Life(machine, argv=killing(step, n)))
     assert kills > 0, f"nothing was ever killed at {step}"
 
 
-@pytest.mark.parametrize("step", list(WorldStep))
+@pytest.mark.parametrize("step", STEPS)
 async def test_the_caller_gives_up_and_volplug_settles_by_itself(
     machine: LocalMachine, step: WorldStep
 ) -> None:
@@ -41,7 +43,7 @@ async def test_the_caller_gives_up_and_volplug_settles_by_itself(
     assert kills > 0, f"nothing was ever killed at {step}"
 
 
-@pytest.mark.parametrize("step", list(WorldStep))
+@pytest.mark.parametrize("step", STEPS)
 async def test_the_recovery_is_killed_as_well(machine: LocalMachine, step: WorldStep) -> None:
     """After the kill it is started again with a kill at the next ledger write, unmount and detach."""
     later = [killing(again, 1) for again in (WorldStep.UNMOUNT, WorldStep.DETACH, WorldStep.LEDGER_WRITTEN)]
@@ -51,7 +53,7 @@ async def test_the_recovery_is_killed_as_well(machine: LocalMachine, step: World
     assert kills > 0, f"nothing was ever killed at {step}"
 
 
-@pytest.mark.parametrize("step", list(WorldStep))
+@pytest.mark.parametrize("step", STEPS)
 async def test_the_whole_host_is_lost_with_it(machine: LocalMachine, step: WorldStep) -> None:
     kills = await _kill_at_each(
         machine, step, lambda n: Life(machine, argv=killing(step, n), after_crash=lose_host)

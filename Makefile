@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-aws check fmt bench packages plugin
+.PHONY: help setup demo test test-all test-aws check fmt bench packages plugin
 
 help: ## show this menu
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -15,8 +15,11 @@ setup: packages $(READY) ## install what is missing: system packages (as root) a
 demo: setup ## the main job on a private Docker Engine (ENGINE=host: on the machine's)
 	@$(PYTHON_IN_VENV) -m tests.lab.demo
 
-test: setup ## run every test, real Docker Engines included (ARGS="-k loop -x": for pytest)
+test: setup ## run the tests, real Docker Engines included (ARGS="-k loop -x": for pytest)
 	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+test-all: setup ## run every combination as well; hours (before a release)
+	@VOLPLUG_TEST_SLOW=1 $(PYTHON_IN_VENV) -m pytest $(ARGS)
 
 test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; makes and deletes volumes
 	@VOLPLUG_TEST_AWS=1 $(PYTHON_IN_VENV) -m pytest tests/aws $(ARGS)

@@ -24,7 +24,7 @@ from benchmarks.peers import Rclone, Volplug
 from benchmarks.place import REPOSITORY, Place, make_mounts_private, place
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import Conditions, as_json, as_markdown, conditions, show
-from tests.lab import leftovers
+from tests.lab import lane, leftovers
 
 _JSON = REPOSITORY / "build" / "bench.json"
 _DOCS = REPOSITORY / "docs" / "benchmarks.md"
@@ -47,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, _exit_in_order)
     make_mounts_private()
+    with lane.without_namespaces() as ours:
+        return _measure_and_write(given, ours)
+
+
+def _measure_and_write(given: argparse.Namespace, ours: Path) -> int:
+    """Measure what is asked for and write the reports; returns 1 if something is left below ``ours``."""
     before = leftovers.snapshot()
     chapters = [each for each in CHAPTERS if given.part in (None, each.name)]
     results, seen = Results(), {}
@@ -59,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page = given.docs.read_text() if given.docs.exists() else ""
         given.docs.write_text(assembled(page, written))
     sys.stdout.write(assembled("", written))
-    ours = f"volplug-lab-{os.getpid()}-"  # whatever else has come or gone is somebody else's
-    if left := [line for line in leftovers.settled_difference(before) if ours in line]:
+    # What else has come or gone on this machine belongs to other programs.
+    if left := [line for line in leftovers.settled_difference(before) if str(ours) in line]:
         show("these are left on the machine:\n  " + "\n  ".join(left))
     return 1 if left else 0
 

@@ -4,12 +4,11 @@ import ctypes
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab import leftovers, loops
+from tests.lab import lane, leftovers, loops
 from tests.lab.programs import clean_environment, find_program
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,8 +51,7 @@ def make_mounts_private() -> None:
 @contextmanager
 def place() -> Iterator[Place]:
     """A place, cleaned up in any case."""
-    # Named like those of the lab, so that runs beside each other know their own; not on a tmpfs.
-    directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir="/var/tmp"))
+    directory = lane.new_directory()
     try:
         yield Place(directory)
     finally:

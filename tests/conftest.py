@@ -7,7 +7,14 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from volplug.log import configure_logging
 
-pytest_plugins = ["tests.lab.prepared", "tests.lab.slow", "tests.lab.strict"]
+# Of two that surround a test, the later one is the outer one: nothing is made while the machine is held.
+pytest_plugins = [
+    "tests.lab.parts",
+    "tests.lab.parallel",
+    "tests.lab.prepared",
+    "tests.lab.slow",
+    "tests.lab.strict",
+]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -40,6 +40,14 @@ def remove_of_plugins(names: Collection[str], timeout_s: float = 10.0) -> None:
                 _remove_tree(Path(directory) / name, timeout_s)
 
 
+def remove_of_lanes(directory: Path, timeout_s: float = 10.0) -> None:
+    """Remove the control groups of the lanes below a directory, whose processes were ended (see lane.sh)."""
+    names = "-".join(directory.parts[1:])
+    for hierarchy in hierarchies():
+        for group in hierarchy.glob(f"{names}-*/"):
+            _remove_tree(group, timeout_s)
+
+
 def _remove_tree(group: Path, timeout_s: float) -> None:
     def is_removed() -> bool:
         for directory, _, _ in os.walk(group, topdown=False):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 
-from tests.lab import leftovers
+from tests.lab import lane, leftovers
 from tests.lab.demo_steps import STEPS, Stage, Step, StepError
 from tests.lab.engine import Engine
 from tests.lab.hostengine import HostEngine, NotUsableError
@@ -27,9 +27,10 @@ def main(steps: Sequence[Step] = STEPS, argv: Sequence[str] = SERVE) -> int:
         show.failure("the demo needs root: it starts a Docker Engine and mounts volumes.")
         return 2
     signal.signal(signal.SIGTERM, _exit_in_order)
-    before = leftovers.snapshot()
-    code = _play(show, steps, argv)
-    return max(code, _show_leftovers(show, before))
+    with lane.without_namespaces():
+        before = leftovers.snapshot()
+        code = _play(show, steps, argv)
+        return max(code, _show_leftovers(show, before))
 
 
 def _play(show: Printer, steps: Sequence[Step], argv: Sequence[str]) -> int:

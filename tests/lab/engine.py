@@ -13,20 +13,17 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab import cgroups, images, loops
+from tests.lab import cgroups, images, lane, loops
 from tests.lab.namespaces import Namespaces
 from tests.lab.programs import checked, clean_environment, find_program, settled, tail
 from tests.lab.systems import System
 from tests.lab.waiting import wait_until
 
-# Not /tmp: that is often a tmpfs, and images of volumes should lie on a real disk.
-_BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in it
 _SOCKET = "/run/docker.sock"
 _PIDFILE = "/run/docker.pid"
 _CONTAINERD_PIDFILE = "/run/docker/containerd/containerd.pid"
@@ -53,7 +50,6 @@ class Engine:
         extra_args: Sequence[str] = (),
         live_restore: bool = False,
         system: System | None = None,
-        base: Path = _BASE,
         own_network: bool = True,
         files: Mapping[str, str] | None = None,
         hostname: str = "",
@@ -65,7 +61,6 @@ class Engine:
             live_restore: containers survive the end of dockerd.
             system: another system, in which dockerd and all other programs run instead of in this
                 machine's.
-            base: where the engine's directory is made.
             own_network: without it, programs inside, such as the steps of an image's build, see this
                 machine's network.
             files: what files of this machine hold inside (path to text).
@@ -73,7 +68,6 @@ class Engine:
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
         self._system = system
-        self._base = base
         self._own_network = own_network
         self._hostname = hostname
         self.files = dict(files or {})
@@ -172,8 +166,7 @@ class Engine:
                 shutil.rmtree(directory)
 
     def _make_directory(self) -> None:
-        # The name tells whose it is, so that runs side by side do not take each other's for leftovers.
-        self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=self._base))
+        self._directory = lane.new_directory()
         # dockerd with --userns-remap lets others through to its data.
         self.directory.chmod(0o711)
         (self.directory / "daemon.json").write_text("{}")

@@ -3,18 +3,16 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab import images, leftovers, loops
+from tests.lab import images, lane, leftovers, loops
 from tests.lab.programs import checked, clean_environment, find_program
 
 SOCKET = Path("/run/docker.sock")
 _PLUGIN_SOCKET = Path("/run/docker/plugins/volplug.sock")
-_BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in it
 
 
 class NotUsableError(RuntimeError):
@@ -36,8 +34,7 @@ class HostEngine:
     def __enter__(self) -> Self:
         self._refuse_if_not_usable()
         self._volumes = self._volplug_volumes()
-        # Named like the directory of a private engine, so that leftovers are found the same way.
-        self._directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=_BASE))
+        self._directory = lane.new_directory()
         return self
 
     def __exit__(

@@ -1,15 +1,13 @@
-"""What a test run may leave behind on a machine, and whether it did.
+"""What tests may leave behind in their lane, and whether they did.
 
     before = snapshot()
     ...
     assert settled_difference(before) == []
 
-Another test run or another person may work on the same machine at the same time; what
-demonstrably belongs to them (a program started by one that was there before, a file of another lab
-that still runs or of another test run) is not counted.
+Mounts, processes, namespaces and control groups are those of the lane's namespaces. Loop devices are the
+whole machine's; those count whose images lie below the lane's directory.
 """
 
-import contextlib
 import os
 import re
 from collections import Counter
@@ -17,16 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab import cgroups, loops
+from tests.lab import cgroups, lane, loops
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _PLUGINS = Path("/run/docker/plugins")
 _NAMED_NAMESPACES = (Path("/run/netns"), Path("/run/docker/netns"))
-_LAB_DIRECTORIES = Path("/var/tmp")  # noqa: S108 - looked at, nothing is made there
-_NO_IMAGES = {"data", "plugin", "previous"}  # of the engine and of managed plugins: large, and none of ours
 _OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu")
-_PYTEST_DIRECTORY = re.compile(r"/\S*/pytest-of-\w+/pytest-\d+")
-_LAB_NAME = re.compile(r"volplug-lab-(\d+)-\w+")
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The machine at one moment. Namespaces are listed with one process that is in each."""
+    """The lane at one moment. Namespaces are listed with one process that is in each."""
 
     mounts: Counter[str]
     loop_devices: frozenset[str]
@@ -51,16 +45,18 @@ class Snapshot:
 
 
 def snapshot() -> Snapshot:
-    """Look at the machine now."""
+    """Look at the lane now."""
     processes = _processes()
     return Snapshot(
         mounts=_mounts(),
-        loop_devices=frozenset(f"{device.name} of {_image(device)}" for device in loops.attached()),
+        loop_devices=frozenset(
+            f"{each.name} of {each.image}" for each in loops.attached_below(lane.directory())
+        ),
         namespaces=_namespaces(processes),
         named_namespaces=frozenset(_entries(_NAMED_NAMESPACES)),
         plugins=frozenset(_entries([_PLUGINS])),
         labs=frozenset(
-            [str(path) for path in _LAB_DIRECTORIES.glob("volplug-lab-*")]
+            [str(path) for path in lane.directory().glob("volplug-lab-*")]
             + [f"control group {cgroups.PARENT}/{name}" for name in cgroups.lab_groups()]
         ),
         processes=processes,
@@ -87,7 +83,7 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
     lines += [f"lab left: {item}" for item in after.labs - before.labs]
     lines += _new_namespaces(before, after)
     lines += _new_processes(before, after)
-    return sorted(line for line in lines if not _of_others(line))
+    return sorted(lines)
 
 
 def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
@@ -134,36 +130,15 @@ def _new_processes(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def _started_by_others(pid: int, before: Snapshot, after: Snapshot) -> bool:
-    """Whether a process descends from one that was there before and is neither us nor process 1."""
+    """Whether a process descends from one that was there before and is neither us nor process 1.
+
+    Without namespaces, the machine's own programs are seen, too.
+    """
     while pid not in before.processes:
         if pid not in after.processes:
             return False
         pid = after.processes[pid].parent
     return pid not in (0, 1, os.getpid())
-
-
-def _of_others(line: str) -> bool:
-    """Whether a line is about a file of another lab or of another test run."""
-    return _of_another_lab(line) or _of_another_test_run(line)
-
-
-def _of_another_lab(line: str) -> bool:
-    match = _LAB_NAME.search(line)
-    if match is None or int(match[1]) == os.getpid():
-        return False
-    # What a dead one left is worth telling, what it took away is its own affair.
-    return " gone: " in line or Path(f"/proc/{match[1]}").exists()
-
-
-def _of_another_test_run(line: str) -> bool:
-    match = _PYTEST_DIRECTORY.search(line)
-    if match is None:
-        return False
-    try:
-        # pytest writes its process id there, and removes the file when it ends.
-        return (Path(match[0]) / ".lock").read_text().strip() != str(os.getpid())
-    except OSError:
-        return True
 
 
 def _mounts() -> Counter[str]:
@@ -177,25 +152,6 @@ def _mount(line: str) -> str:
     root, target = place.split()[3:5]
     filesystem, source = kind.split()[:2]
     return f"{target} ({filesystem}, {source}{'' if root == '/' else root})"
-
-
-def _image(device: loops.LoopDevice) -> str:
-    """The image's path; that of a managed plugin's is one in its own namespace, and tells not whose it is."""
-    try:
-        status = os.stat(device.image)
-        if (status.st_dev, status.st_ino) == device.file:
-            return device.image
-    except OSError:
-        pass  # no such path here
-    for lab in _LAB_DIRECTORIES.glob("volplug-lab-*"):
-        for parent, below, names in os.walk(lab):
-            below[:] = [name for name in below if name not in _NO_IMAGES]
-            for name in names:
-                with contextlib.suppress(OSError):
-                    status = os.lstat(f"{parent}/{name}")
-                    if (status.st_dev, status.st_ino) == device.file:
-                        return f"{parent}/{name}"
-    return device.image
 
 
 def _processes() -> dict[int, Process]:

@@ -1,8 +1,9 @@
 """Loop devices in use, and the end of those that a lab left attached."""
 
+import contextlib
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.lab.programs import find_program
@@ -36,14 +37,21 @@ def _image(device: str) -> str:
 
 
 def attached_below(directory: Path) -> list[LoopDevice]:
-    """The loop devices whose images lie below ``directory``.
+    """The loop devices whose images lie below ``directory``, with the images' paths there.
 
-    The path alone does not tell: an image that was reached through a mount which is gone by now has
-    a path that begins at that mount.
+    The kernel's path alone does not tell: it is one in the namespace in which the image was opened, and that
+    of an image which was reached through a mount that is gone by now begins at that mount.
     """
-    devices = attached()
-    files = _files_below(directory) if devices else set()
-    return [d for d in devices if d.file in files or d.image.startswith(f"{directory}/")]
+    below = []
+    files: dict[tuple[int, int], str] | None = None
+    for device in attached():
+        if device.image.startswith(f"{directory}/"):
+            below.append(device)
+        elif not _leads_to_its_file(device):
+            files = _files_below(directory) if files is None else files
+            if device.file in files:
+                below.append(replace(device, image=files[device.file]))
+    return below
 
 
 def detach_below(directory: Path, timeout_s: float = 10.0) -> list[str]:
@@ -55,10 +63,19 @@ def detach_below(directory: Path, timeout_s: float = 10.0) -> list[str]:
     return sorted(device.image for device in left)
 
 
-def _files_below(directory: Path) -> set[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
+def _leads_to_its_file(device: LoopDevice) -> bool:
+    try:
+        status = os.stat(device.image)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == device.file
+
+
+def _files_below(directory: Path) -> dict[tuple[int, int], str]:
+    found: dict[tuple[int, int], str] = {}
     for parent, _, names in os.walk(directory):
         for name in names:
-            status = (Path(parent) / name).lstat()
-            found.add((status.st_dev, status.st_ino))
+            with contextlib.suppress(FileNotFoundError):  # another lab's, which is being removed
+                status = os.lstat(f"{parent}/{name}")
+                found[status.st_dev, status.st_ino] = f"{parent}/{name}"
     return found

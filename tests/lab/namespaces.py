@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from tests.lab import lane
 from tests.lab.systems import System
 
 Output = int | IO[bytes] | None
@@ -58,7 +59,8 @@ class Namespaces:
         script = ["sh", str(_FIRST_PROCESS), str(directory)]
         if system is not None:
             script += [str(system.root), *(str(path) for bind in system.binds.items() for path in bind)]
-        unshare = ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
+        unshare = [] if own_network else lane.with_network_outside()
+        unshare += ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
         unshare += ["-n"] if own_network else []
         unshare += ["-u"] if hostname else []
         # cwd: a mount over a directory is not seen by who stands in it already.

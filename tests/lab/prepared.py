@@ -1,25 +1,29 @@
-"""What takes long on a fresh machine is made before the first test, where no test's time limit counts it.
+"""What takes long on a fresh machine is made before the first test that needs it, outside of its time limit.
 
     @pytest.mark.prepare(by=make_it)
 
-calls ``make_it()`` if the test is going to run; the test, or its fixture, calls it again to use what was
-made. Named in tests/conftest.py: ``pytest_plugins``.
+calls ``make_it()`` before the test; the test, or its fixture, calls it again to use what was made. Other
+lanes continue with other tests meanwhile. Named in tests/conftest.py: ``pytest_plugins``.
 """
 
 import contextlib
 import subprocess
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.lab.requirements import missing_for_engine
 
+_tried: set[Callable[[], object]] = set()
 
-def pytest_runtestloop(session: pytest.Session) -> None:
-    if session.config.option.collectonly or missing_for_engine():
-        return
-    wanted = {each.kwargs["by"]: None for item in session.items for each in item.iter_markers("prepare")}
-    if wanted:
-        session.config.get_terminal_writer().line("making what tests need; on a fresh machine minutes")
-    for make in wanted:
-        with contextlib.suppress(RuntimeError, OSError, subprocess.SubprocessError):  # the tests say it
-            make()
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Make what the test needs, once; if that fails, the test says how."""
+    for mark in item.iter_markers("prepare"):
+        make = mark.kwargs["by"]
+        if make not in _tried and not missing_for_engine():
+            _tried.add(make)
+            with contextlib.suppress(RuntimeError, OSError, subprocess.SubprocessError):
+                make()
+    return (yield)

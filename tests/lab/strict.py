@@ -3,10 +3,17 @@
 Named in tests/conftest.py: ``pytest_plugins = ["tests.lab.strict"]``.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+_OUTPUT = "skipped"
 _skipped = pytest.StashKey[list[str]]()
 
 
@@ -32,7 +39,18 @@ class _Recorder:
             self._skipped.append(report.nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Add the modules that a lane skipped as a whole, of which xdist sends no report."""
+    skipped = node.config.stash[_skipped]
+    output = getattr(node, "workeroutput", {})  # a lane that crashed has none
+    skipped += [each for each in output.get(_OUTPUT, []) if each not in skipped]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_OUTPUT] = session.config.stash[_skipped]
     if session.config.stash[_skipped] and session.exitstatus in (pytest.ExitCode.OK, 0):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.lab import lane
 from tests.lab.kept import kept
 from tests.lab.programs import clean_environment, find_program, tail
 
@@ -29,6 +30,7 @@ def tree(suite: str, include: Sequence[str] = ()) -> Path:
 def _debootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
     # A mount namespace of its own: what debootstrap mounts in the tree ends with it, however that ends.
     command = [
+        *lane.with_network_outside(),
         "unshare",
         "--mount",
         "--propagation=private",

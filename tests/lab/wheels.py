@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.lab import lane
 from tests.lab.programs import checked
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -26,7 +27,15 @@ def key(extras: Sequence[str] = ()) -> list[str]:
 
 def install(target: Path, python: str, extras: Sequence[str] = ()) -> None:
     """Install them, in the versions that `make setup` installs, into a directory for ``python3.X``."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [
+        *lane.with_network_outside(),
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     wheels = [f"--target={target}", f"--python-version={python.removeprefix('python')}"]
     command = [*pip, *wheels, "--only-binary=:all:", *requirements(extras), f"--constraint={_CONSTRAINTS}"]
     checked(subprocess.run(command, check=False, capture_output=True, text=True))

@@ -163,7 +163,7 @@ def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
 
 
 @pytest.mark.parametrize("goal", Goal)
-@pytest.mark.parametrize("record", set(Record) - set(OTHER_NODES))
+@pytest.mark.parametrize("record", sorted(set(Record) - set(OTHER_NODES)))
 def test_a_standing_counts_only_where_another_node_has_the_volume(record: Record, goal: Goal) -> None:
     decided = {
         decide(Observed(record, device, standing=standing), goal)
@@ -261,7 +261,7 @@ def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, 
     [
         *(
             (FilesystemPhase.PENDING, kind, Reason.NOT_BLANK)
-            for kind in set(ContentKind) - {ContentKind.BLANK}
+            for kind in sorted(set(ContentKind) - {ContentKind.BLANK})
         ),
         (FilesystemPhase.FORMATTING, ContentKind.FOREIGN, Reason.FOREIGN_DURING_FORMAT),
         (FilesystemPhase.FORMATTED, ContentKind.BLANK, Reason.FILESYSTEM_GONE),

@@ -158,12 +158,13 @@ async def _build_service(
     loaded = await store.load()
     if loaded.set_aside is not None:
         _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
+    mount_root = str(settings.resolved_mount_root)
     site = Site(
         backends=drivers,
         default_backend=settings.default_backend,
-        host=Machine(on_step),
+        host=Machine(mount_root, on_step),
         ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
-        mount_root=str(settings.resolved_mount_root),
+        mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         limits=Limits(
             slow_answer_s=settings.slow_answer_s,

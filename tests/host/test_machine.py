@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disks, aside, formatted, plan
@@ -9,8 +11,8 @@ from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, 
 
 
 @pytest.fixture
-def machine() -> Host:
-    return Machine()
+def machine(tmp_path: Path) -> Host:
+    return Machine(str(tmp_path / "mounts"))
 
 
 async def test_the_types_that_can_be_made_are_known(machine: Host) -> None:

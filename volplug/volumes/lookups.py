@@ -10,7 +10,7 @@ from typing import Final
 from volplug.drivers.base import Driver
 from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
 from volplug.models import Volume
-from volplug.volumes.names import is_anonymous
+from volplug.names import is_anonymous
 
 _FRESH_S: Final = 5.0
 

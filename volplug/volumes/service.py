@@ -19,6 +19,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import Volume
+from volplug.names import check_name
 from volplug.volumes.convergence import Goal
 from volplug.volumes.creations import Creations
 from volplug.volumes.holder_watch import plan_takeover
@@ -27,7 +28,6 @@ from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.lists import Lists
 from volplug.volumes.lookups import Lookups
-from volplug.volumes.names import check_name
 from volplug.volumes.options import Defaults
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.releases import Releases

@@ -31,7 +31,7 @@ from volplug.errors import (
     HostError,
     InvalidOption,
     StateUnusable,
-    VolplugError,
+    UnexpectedState,
     VolumeExists,
     VolumeInUse,
     VolumeNotFound,
@@ -138,7 +138,7 @@ class LoopDriver:
         return await self._pool.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
-        """Return all volumes, but for those whose records cannot be read."""
+        """Return all volumes, those with unusable records in state ERROR."""
         return await self._pool.blocking(self._list)
 
     async def attach(self, volume: Volume) -> MountSource:
@@ -225,6 +225,7 @@ class LoopDriver:
         if record is not None:
             if record.state is VolumeState.CREATING and record.spec == spec:
                 return record
+            _refuse_unusable(record)
             raise VolumeExists(f"the record of a volume {record.volume_id} of this name exists")
         if self._images.stat(spec.name) is not None:
             raise VolumeExists(
@@ -278,10 +279,7 @@ class LoopDriver:
         attached = {(each.backing_dev, each.backing_inode): each for each in of_ours}
         volumes = []
         for name in self._records.names():
-            try:
-                record = self._records.read(name)
-            except VolplugError:
-                continue  # `get` says what is wrong with it
+            record = self._records.read(name)
             if record is not None:
                 image = self._images.stat(name)
                 device = attached.get((image.st_dev, image.st_ino)) if image else None
@@ -293,6 +291,9 @@ class LoopDriver:
     ) -> Volume:
         """Complete a record by what the disk and the kernel show."""
         shown = record if record.backend == self._backend else replace(record, backend=self._backend)
+        if record.state is VolumeState.ERROR:
+            size_bytes = image.st_size if image else shown.size_bytes
+            return replace(shown, size_bytes=size_bytes, holder=self._node_id if device else None)
         if record.state is not VolumeState.AVAILABLE:
             return shown
         if detail := self._images.damage(record, image):
@@ -311,6 +312,7 @@ class LoopDriver:
         record = self._records.read(volume.name)
         if record is None or record.volume_id != volume.volume_id:
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
+        _refuse_unusable(record)
         return record
 
     def _attach(self, volume: Volume) -> MountSource:
@@ -376,6 +378,13 @@ class LoopDriver:
     def _is_recorded(self, volume: Volume) -> bool:
         record = self._records.read(volume.name)
         return record is not None and record.volume_id == volume.volume_id
+
+
+def _refuse_unusable(record: Volume) -> None:
+    if record.state is VolumeState.ERROR:
+        raise UnexpectedState(
+            record.detail, "Nothing was changed; correct the record, or remove its files by hand"
+        )
 
 
 def _kept(device: loopdev.LoopDevice | None) -> loopdev.LoopDevice | None:

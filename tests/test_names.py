@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volplug.errors import InvalidName
-from volplug.volumes.names import check_name, is_anonymous
+from volplug.names import check_name, is_anonymous
 
 RULE = "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit."
 FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -11,13 +11,18 @@ _RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 _ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text may be the name of a volume; it is one harmless component of a path then."""
+    return _RULE.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """Return the name if it may be one.
 
     Raises:
         InvalidName: If it breaks the rule; the text shows the beginning of the name.
     """
-    if _RULE.fullmatch(name) is None:
+    if not is_name(name):
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
         raise InvalidName(
             f"volume name {shown!r} is not allowed",

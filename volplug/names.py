@@ -8,7 +8,6 @@ from typing import Final
 from volplug.errors import InvalidName
 
 _RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-_ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
@@ -29,8 +28,3 @@ def check_name(name: str) -> str:
             "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit",
         )
     return name
-
-
-def is_anonymous(name: str) -> bool:
-    """Tell whether a name looks like those dockerd makes up for volumes without one (of any driver)."""
-    return _ANONYMOUS.fullmatch(name) is not None

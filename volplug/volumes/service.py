@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -49,9 +50,40 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mounted:
+class MountAnswer:
+    """The answer to a Mount. It is counted in doubt until it is known what became of it.
+
+    Attributes:
+        path: For Docker.
+        slot: The volume's; kept from unmounting until then.
+        settle: What is done then.
+    """
+
     path: str
-    backend: str
+    slot: Slot
+    settle: Callable[[bool], None]
+
+    def answered(self, is_delivered: bool) -> None:  # a callback of the transport
+        """Count the Mount for certain if its answer was written to an open connection, or take it back."""
+        self.slot.end_mount()
+        self.settle(is_delivered)
+
+
+@dataclass(slots=True)
+class _Call:
+    """One Mount that waits for its answer.
+
+    Attributes:
+        client: Who waits.
+        is_over: Whether the call has ended, in time or not.
+    """
+
+    client: Client
+    is_over: bool = False
+
+    def is_lost(self) -> bool:
+        """Tell whether an answer can no longer reach the client."""
+        return self.is_over or self.client.is_gone()
 
 
 class VolumeService:
@@ -108,26 +140,23 @@ class VolumeService:
         context = ErrorContext("remove", check_name_for("remove", name))
         await self._work.answered(self._remove(name), self._site.limits.answer_s, context)
 
-    async def mount(self, name: str, mount_id: str, client: Client) -> str:
-        """Attach, format once and mount; return the path for Docker. Counted once per answered call."""
+    async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
+        """Attach, format once and mount; counted once per answered call."""
         site = self._site
         context = ErrorContext("mount", check_name_for("mount", name))
-        slot = site.slots.of(name)
+        slot, call = site.slots.of(name), _Call(client)
         site.timers.cancel(name)
-        with slot.mounting():
-            try:
-                mounted = await self._work.answered(
-                    self._mount(slot, client), site.limits.slow_answer_s, context
-                )
-                await self._count(name, mount_id, client, mounted.backend)
-                self._work.keep(asyncio.ensure_future(self._trust(name, mount_id)))
-            except (ClientGone, OperationTimeout):
-                self._let_go_of_lost_mount(slot, may_retry=True)
-                raise
-            except Exception:
-                self._let_go_of_lost_mount(slot, may_retry=False)
-                raise
-        return mounted.path
+        slot.begin_mount()
+        try:
+            path = await self._work.answered(
+                self._mount(slot, mount_id, call), site.limits.slow_answer_s, context
+            )
+        except BaseException as error:
+            call.is_over = True
+            slot.end_mount()
+            self._let_go_of_lost_mount(slot, may_retry=isinstance(error, (ClientGone, OperationTimeout)))
+            raise
+        return MountAnswer(path, slot, partial(self._settle_mount, slot, mount_id))
 
     async def unmount(self, name: str, mount_id: str) -> None:
         """Take back one mount; after the last, unmount and release now and detach behind."""
@@ -163,12 +192,20 @@ class VolumeService:
 
         Returns:
             The same object as before if nothing has changed since.
+
+        Raises:
+            BackendUnavailable: If a backend does not answer and no volume is known, which must not look as if
+                there were none.
         """
         answers = await self._lookups.find_all()
-        for backend, answer in answers.items():
-            if isinstance(answer, BaseException):
-                _LOG.warning("listed from memory", backend=backend, error=str(answer))
-        return self._lists.views(answers)
+        failed = {name: answer for name, answer in answers.items() if isinstance(answer, BaseException)}
+        for backend, error in failed.items():
+            _LOG.warning("listed from memory", backend=backend, error=str(error))
+        views = self._lists.views(answers)
+        if failed and not views:
+            backend, error = next(iter(failed.items()))
+            raise BackendUnavailable(f"backend {backend} cannot be listed: {error}") from error
+        return views
 
     async def plan_takeover(self, name: str) -> TakeoverPlan:
         """Tell what a Mount here would do about the node that has the volume; changes nothing.
@@ -209,37 +246,66 @@ class VolumeService:
             site.timers.cancel(name)
             self._usage.forget(name)
 
-    async def _mount(self, slot: Slot, client: Client) -> _Mounted:
+    async def _mount(self, slot: Slot, mount_id: str, call: _Call) -> str:
+        try:
+            volume, backend = await self._mounted(slot, call)
+            await self._count(slot.name, mount_id, call, backend)
+        finally:
+            if call.is_over:  # the work outlived its call
+                self._let_go_of_lost_mount(slot, may_retry=True)
+        return self._site.mountpoint(slot.name, volume)
+
+    async def _mounted(self, slot: Slot, call: _Call) -> tuple[Volume | None, str]:
+        """Return the volume, mounted here, and its backend."""
         site = self._site
         conditions = Conditions(
-            is_wanted=lambda: not client.is_gone(),
+            is_wanted=lambda: not call.client.is_gone(),
             holder_wait_s=site.limits.release_wait_s,
             takeover=site.takeover,
         )
         async with slot:
             backend = await self._backend_of(slot.name)
-            volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED, conditions)
-            return _Mounted(site.mountpoint(slot.name, volume), backend)
+            return await site.converge("mount", slot.name, backend, Goal.MOUNTED, conditions), backend
 
-    async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:
-        """Count a Mount just before its answer, in doubt: a crash may keep the answer from going out."""
-        if client.is_gone():
-            raise ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
+    async def _count(self, name: str, mount_id: str, call: _Call, backend: str) -> None:
+        """Count a Mount just before its answer, in doubt until that is out (`MountAnswer`).
+
+        Raises:
+            ClientGone: If nobody waits for the answer any more; the Mount is not counted then.
+        """
+        lost = ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
+        if call.is_lost():
+            raise lost
         ledger = self._site.ledger
         entry = ledger.get(name) or Entry(name, backend)
         counted = entry.with_mount(mount_id, self._site.boot_clock())
         await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
+        if call.is_lost():  # while it was written, which a slow disk may make long
+            await self._uncount(name, mount_id)
+            raise lost
+
+    def _settle_mount(self, slot: Slot, mount_id: str, is_delivered: bool) -> None:
+        settling = self._trust(slot.name, mount_id) if is_delivered else self._take_back_lost(slot, mount_id)
+        self._work.keep(asyncio.ensure_future(settling))
+
+    async def _uncount(self, name: str, mount_id: str) -> None:
+        entry = self._site.ledger.get(name)
+        if entry is not None:
+            await self._site.ledger.put(entry.without_doubt(mount_id))
 
     async def _trust(self, name: str, mount_id: str) -> None:
-        """Trust a counted Mount once its answer is on its way, which it is when this task gets its turn."""
         entry = self._site.ledger.get(name)
         if entry is not None:
             await self._site.ledger.put(entry.with_answer(mount_id))
 
+    async def _take_back_lost(self, slot: Slot, mount_id: str) -> None:
+        await self._uncount(slot.name, mount_id)
+        self._let_go_of_lost_mount(slot, may_retry=True)
+
     def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
-        """Let go of what an unanswered Mount attached, or still attaches; a retry ends that."""
+        """Let go of what an unanswered Mount attached; a retry ends that."""
         entry, limits = self._site.ledger.get(slot.name), self._site.limits
-        if slot.pending > 1:
+        if slot.pending:
             return
         if entry is not None and entry.is_claimed:
             if entry.doubts or entry.holders_unknown:

@@ -40,7 +40,9 @@ class Host:
         await self.service.create(name, {"size": "4", **options})
 
     async def mount(self, name: str, mount_id: str = "c1") -> str:
-        return await self.service.mount(name, mount_id, Waiting())
+        mounted = await self.service.mount(name, mount_id, Waiting())
+        mounted.answered(True)
+        return mounted.path
 
     async def let_go(self, name: str, mount_id: str = "c1") -> None:
         """Unmount, and wait until what follows behind the answer is done."""

@@ -13,8 +13,9 @@ from volplug.drivers.base import Driver
 from volplug.errors import VolplugError
 from volplug.host.base import Host
 from volplug.volumes.ledger import Desired, EngineIdentity, Ledger, Store
+from volplug.volumes.mounting import MountAnswer
 from volplug.volumes.options import Defaults
-from volplug.volumes.service import MountAnswer, VolumeService
+from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Site
 
 NAMES = ("v", "w")

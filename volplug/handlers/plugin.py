@@ -27,7 +27,7 @@ from aiohttp import web
 from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
 from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.service import Client, MountAnswer
+from volplug.volumes.mounting import Client, MountAnswer
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from volplug.errors import VolplugError
 from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.service import Client, MountAnswer
+from volplug.volumes.mounting import Client, MountAnswer
 from volplug.volumes.views import VolumeView
 
 

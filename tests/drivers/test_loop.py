@@ -11,6 +11,7 @@ import pytest
 
 from tests.drivers.loop_volumes import (
     SIZE,
+    created,
     driver_of,
     image_of,
     leave_creation,
@@ -29,10 +30,6 @@ from volplug.sizes import MIB
 pytestmark = pytest.mark.loop
 
 GARBAGE = os.urandom(64 * 1024)
-
-
-async def created(images: Path, name: str = "v") -> Volume:
-    return await driver_of(images).create(spec_of(name))
 
 
 # The files
@@ -368,7 +365,7 @@ async def test_an_interrupted_deletion_is_finished(images: Path, has_image: bool
 async def test_a_tag_interrupted_while_it_was_written_is_the_old_or_the_new_one(images: Path) -> None:
     volume = await created(images)
     tag = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")
-    (images / ".v.new").write_text("half a rec")
+    (images / ".v.json.new").write_text("half a rec")
     driver = driver_of(images)
     assert await driver.get("v") == volume
     await driver.tag_filesystem(volume, tag)

@@ -164,6 +164,7 @@ class SqliteStore:
         self._refuse_newer()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
+            self._path.chmod(0o600)
             self._prepare(connection)
         except BaseException:
             connection.close()

@@ -16,6 +16,7 @@ from typing import Final
 
 from volplug.descriptions import unusable
 from volplug.errors import BackendUnavailable, HostError, UnexpectedState
+from volplug.host.files import replace_file, sync_directory
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
@@ -78,18 +79,11 @@ class Records:
         """
         path = self._path(volume.name)
         self._kept.pop(volume.name, None)
-        temporary = self._directory / f".{volume.name}.new"
         text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            replace_file(path, text + "\n")
             sync_directory(self._directory)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise HostError(
                 f"the record {path} cannot be written: {error.strerror}",
                 "Look at its disk: full, or read-only?",
@@ -134,12 +128,3 @@ def _signature(status: os.stat_result) -> _Signature:
 def is_settled(status: os.stat_result) -> bool:
     """Tell whether a later change will show: file times move in steps of some milliseconds."""
     return time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,5 @@
 """podman with volplug as its volume plugin: it has no daemon, and takes status 200 for success."""
 
-import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,15 +133,13 @@ def test_a_volume_mounted_for_no_container_is_released_after_a_restart_of_volplu
 ) -> None:
     """Podman goes on counting it, and has to be told."""
     _create(podman, "db")
-    place = podman("volume", "mount", "db").stdout.strip()
-    Path(machine.path(place), "file").write_text("kept")
+    podman("volume", "mount", "db")
+    (podman.mounted_at("db") / "file").write_text("kept")
     assert _held(machine)
     volplug.restart()
     wait_until(lambda: not _held(machine), 20, "volplug has found out that nothing uses it")
     assert "no such file or directory" in podman.run("db", "true", check=False).stderr
-    podman("volume", "unmount", "db", check=False)
-    shown = json.loads(podman("volume", "inspect", "db").stdout)[0]
-    assert shown.get("MountCount", 0) == 0
+    podman("volume", "unmount", "db")
     assert podman.run("db", "cat /data/file").stdout == "kept"
 
 

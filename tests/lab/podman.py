@@ -1,7 +1,5 @@
 """podman on a machine of its own, with volplug as its volume plugin.
 
-    with Engine(system=None) as machine: ...
-
 podman has no daemon: each command is a program that ends, and what it remembers lies on the machine's disk.
 """
 
@@ -46,7 +44,8 @@ class Podman:
 
     def start(self, name: str, volume: str) -> None:
         """Start a container that writes numbered records into a volume until it is stopped."""
-        script = (
+        write = "n=$((n+1)); echo $n >>/data/records; sync /data/records; usleep 10000"
+        script = f"n=0; while :; do {write}; done"
             "n=0; while :; do n=$((n+1)); echo $n >>/data/records; sync /data/records; usleep 10000; done"
         )
         self("run", "--detach", "--stop-timeout=0", f"--name={name}", *_on(volume), IMAGE, "sh", "-c", script)

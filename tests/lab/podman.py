@@ -46,8 +46,6 @@ class Podman:
         """Start a container that writes numbered records into a volume until it is stopped."""
         write = "n=$((n+1)); echo $n >>/data/records; sync /data/records; usleep 10000"
         script = f"n=0; while :; do {write}; done"
-            "n=0; while :; do n=$((n+1)); echo $n >>/data/records; sync /data/records; usleep 10000; done"
-        )
         self("run", "--detach", "--stop-timeout=0", f"--name={name}", *_on(volume), IMAGE, "sh", "-c", script)
 
     def run(self, volume: str, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:

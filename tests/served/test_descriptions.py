@@ -8,7 +8,7 @@ from tests.dockerd import Dockerd
 from tests.lab import leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
-from tests.served.volumes import record_of
+from tests.served.volumes import image_of, record_of
 
 pytestmark = pytest.mark.loop
 
@@ -66,3 +66,28 @@ def _id(record: Path) -> str:
 
 def _node(volplug: VolplugProcess) -> str:
     return Path("/proc/sys/kernel/hostname").read_text().strip()
+
+
+@pytest.mark.parametrize(("fs_type", "size"), [("ext4", "8MiB"), ("xfs", "300MiB"), ("btrfs", "128MiB")])
+async def test_a_copy_made_a_volume_of_its_own_has_data_of_its_own_beside_the_original(
+    dockerd: Dockerd, volplug: VolplugProcess, fs_type: str, size: str
+) -> None:
+    """Although its filesystem has the UUID of the original's."""
+    await dockerd.ok("Create", Name="db", Opts={"size": size, "fs": fs_type})
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "file").write_text("original")
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    wait_until(lambda: not loops.attached_below(volplug.state_dir), 20, "it is detached")
+    record, image = record_of(volplug, "db"), image_of(volplug, "db")
+    image.with_name("copy.img").write_bytes(image.read_bytes())
+    text = record.read_text().replace(_id(record), "loop-0123456789ab").replace('"db"', '"copy"')
+    record.with_name("copy.json").write_text(text)
+    for name, content in (("db", "original"), ("copy", "copy")):
+        path = Path((await dockerd.ok("Mount", Name=name, ID=name))["Mountpoint"])
+        (path / "file").write_text(content)
+    for name, content in (("db", "original"), ("copy", "copy")):
+        path = Path((await dockerd.ok("Path", Name=name))["Mountpoint"])
+        assert (path / "file").read_text() == content
+        await dockerd.ok("Unmount", Name=name, ID=name)
+    await dockerd.ok("Remove", Name="copy")
+    assert image.exists()

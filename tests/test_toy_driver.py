@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.lab import leftovers, loops
+from tests.lab import lane, leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import clean_environment
 from tests.lab.waiting import wait_until
@@ -39,7 +39,8 @@ def site(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the package is installed, beside the volplug that runs these tests."""
     site = tmp_path_factory.mktemp("site")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(site)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(copied)], check=True)
+    pip = [*lane.with_network_outside(), sys.executable, "-m", "pip"]  # it fetches what builds the package
+    subprocess.run([*pip, "install", *options, str(copied)], check=True)
     assert (site / "volplug_toy.py").exists()
     return site
 

@@ -1,47 +1,129 @@
 """Engine tests leave the machine as they found it.
 
-Scenarios that do not disturb each other share one engine per module (`shared_engine`, with
-`shared_volplug` or, to see what Docker asks of it, `recorder`); each of them has to leave that engine
-empty. The others get an engine of their own (`engine`, `volplug`). All of them run on each version of
-Docker Engine (`engine_version`).
+They run on pairs of an engine and a form of volplug (pairs.py). Tests that do not disturb each other share
+the engine of their pair, which each of them has to leave empty (`empty_engine`, `shared_volplug`); they may
+end volplug. Tests that restart or alter the engine share one with their module (`own_empty_engine`,
+`own_volplug`), and those that need a fresh one get it (`engine`, `volplug`).
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.recorder import Recorder
-from tests.engine.use import everything_left, remove_everything
-from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion, on
-from tests.lab import slow
+from tests.engine.pairs import Pair
+from tests.engine.sharing import left_empty, show_dockerd, show_volplug, started
+from tests.engine.versions import EngineVersion
 from tests.lab.engine import Engine
 from tests.lab.leftovers import settled_difference, snapshot
-from tests.lab.managed import Installation, ManagedVolplug, Volplug
-from tests.lab.plugin import VolplugProcess
-from tests.lab.programs import tail
+from tests.lab.managed import Volplug
+
+_HERE = Path(__file__).parent
+# Which of the modules that share the engine of their pair do so in one lane, so that no lane takes long. All
+# others do with each other.
+_LANES = {
+    "compose": ("test_compose", "test_todolist"),
+    "lifecycle": ("test_managed", "test_volplug_restarts"),
+}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [item for item in items if item.get_closest_marker("in_pairs") and not _is_a_pair(item)]
-    if left_out and not slow.is_asked_for():
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Put tests that share an engine into one lane."""
+    if isinstance(item, pytest.Function) and "shared_engine" in item.fixturenames:
+        module = item.module.__name__.rpartition(".")[2]
+        name = next((lane for lane, modules in _LANES.items() if module in modules), "others")
+        item.add_marker(pytest.mark.lane(f"engine-{item.callspec.params['pair']}-{name}"))
 
 
-def _is_a_pair(item: pytest.Item) -> bool:
-    assert isinstance(item, pytest.Function)
-    chosen = item.callspec.params
-    is_newest = chosen.get("engine_version", DOCKER_26) is DOCKER_26
-    return is_newest == (chosen.get("installation") is ManagedVolplug)
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by the engine that they share, so that each is made once."""
+    places = [place for place, item in enumerate(items) if item.path.parent == _HERE]
+    ours = sorted((items[place] for place in places), key=_engine_of)
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
 
 
-@pytest.fixture(scope="module", params=on(DOCKER_20, DOCKER_26))
-def engine_version(request: pytest.FixtureRequest) -> EngineVersion:
+def _engine_of(item: pytest.Item) -> tuple[str, str, bool]:
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(params.get("pair", "")), item.path.name, bool(params.get("live_restore"))
+
+
+@pytest.fixture(scope="package")
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """The pair that a test runs on; its module says with a mark of pairs.py which ones."""
+    pair: Pair = request.param
+    return pair
+
+
+@pytest.fixture(scope="package")
+def engine_version(pair: Pair) -> EngineVersion:
     """The Docker Engine that a test runs on."""
-    version: EngineVersion = request.param
-    return version
+    return pair.version
+
+
+@pytest.fixture(scope="package")
+def clean_after_shared_engine(pair: Pair) -> Iterator[None]:
+    """Fails the last test of a shared engine if that engine leaves anything behind."""
+    before = snapshot()
+    yield
+    assert settled_difference(before) == []
+
+
+@pytest.fixture(scope="package")
+def shared_engine(clean_after_shared_engine: None, pair: Pair) -> Iterator[Engine]:
+    """The engine of a pair for all tests of a lane, with the image ``busybox:local``."""
+    with Engine(system=pair.version.system()) as engine:
+        engine.import_busybox()
+        yield engine
+
+
+@pytest.fixture(scope="package")
+def shared_volplug(shared_engine: Engine, pair: Pair) -> Volplug:
+    """Volplug in or beside that engine; it ends with it."""
+    return started(pair.form(shared_engine))
+
+
+@pytest.fixture
+def empty_engine(shared_engine: Engine, shared_volplug: Volplug) -> Iterator[Engine]:
+    """The shared engine, empty before and after each test: containers, volumes, mounts, loop devices."""
+    with left_empty(shared_engine, shared_volplug):
+        yield shared_engine
+
+
+@pytest.fixture(scope="module")
+def clean_after_module(pair: Pair) -> Iterator[None]:
+    """Fails the last test of a module if that leaves anything behind."""
+    before = snapshot()
+    yield
+    assert settled_difference(before) == []
+
+
+@pytest.fixture(scope="module")
+def live_restore(request: pytest.FixtureRequest) -> bool:
+    """Whether containers survive the end of the module's own engine; not unless a test says so."""
+    return bool(getattr(request, "param", False))
+
+
+@pytest.fixture(scope="module")
+def own_engine(clean_after_module: None, pair: Pair, live_restore: bool) -> Iterator[Engine]:
+    """An engine that the tests of a module may restart and alter, with the image ``busybox:local``."""
+    with Engine(system=pair.version.system(), live_restore=live_restore) as engine:
+        engine.import_busybox()
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def own_volplug(own_engine: Engine, pair: Pair) -> Volplug:
+    """Volplug in or beside that engine; it ends with it."""
+    return started(pair.form(own_engine))
+
+
+@pytest.fixture
+def own_empty_engine(own_engine: Engine, own_volplug: Volplug) -> Iterator[Engine]:
+    """The module's own engine, empty before and after each test."""
+    with left_empty(own_engine, own_volplug):
+        yield own_engine
 
 
 @pytest.fixture
@@ -53,93 +135,17 @@ def clean_machine() -> Iterator[None]:
 
 
 @pytest.fixture
-def engine(clean_machine: None, engine_version: EngineVersion) -> Iterator[Engine]:
-    """A private engine with the image ``busybox:local``."""
-    with Engine(system=engine_version.system()) as engine:
+def engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
+    """A fresh engine with the image ``busybox:local``."""
+    with Engine(system=pair.version.system()) as engine:
         engine.import_busybox()
         yield engine
-        _show_dockerd(engine)
+        show_dockerd(engine)
 
 
 @pytest.fixture
-def volplug(engine: Engine, installation: Installation) -> Iterator[Volplug]:
-    """volplug, without any configuration, beside that engine or in it."""
-    with installation(engine) as volplug:
+def volplug(engine: Engine, pair: Pair) -> Iterator[Volplug]:
+    """Volplug, without any configuration, in or beside the fresh engine."""
+    with pair.form(engine) as volplug:
         yield volplug
-        _show_volplug(volplug)
-
-
-@pytest.fixture(scope="module")
-def clean_machine_after_module(engine_version: EngineVersion) -> Iterator[None]:
-    """Fails the module if it leaves anything behind."""
-    before = snapshot()
-    yield
-    assert settled_difference(before) == []
-
-
-@pytest.fixture(scope="module")
-def installation(request: pytest.FixtureRequest) -> Installation:
-    """How volplug is installed: beside the engine, and as what else the module is marked with."""
-    installation: Installation = getattr(request, "param", VolplugProcess)
-    return installation
-
-
-@pytest.fixture(scope="module")
-def shared_engine(
-    clean_machine_after_module: None, engine_version: EngineVersion, installation: Installation
-) -> Iterator[Engine]:
-    """One engine for the module and each installation, with the image ``busybox:local``."""
-    with Engine(system=engine_version.system()) as engine:
-        engine.import_busybox()
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def shared_volplug(shared_engine: Engine, installation: Installation) -> Iterator[Volplug]:
-    """Volplug for the module, where Docker finds it."""
-    with installation(shared_engine) as volplug:
-        yield volplug
-
-
-@pytest.fixture(scope="module")
-def recorded_volplug(shared_engine: Engine) -> Iterator[VolplugProcess]:
-    """``volplug serve`` for the module, behind the recorder."""
-    with VolplugProcess(shared_engine, socket=Path("/run/volplug-behind.sock")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def recorder(shared_engine: Engine, recorded_volplug: VolplugProcess) -> Iterator[Recorder]:
-    """Stands where Docker finds the plugin, for the module."""
-    found = shared_engine.path("/run/docker/plugins/volplug.sock")
-    with Recorder(found, shared_engine.path(recorded_volplug.socket)) as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def empty_engine(shared_engine: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """The module's engine, empty before and after each test: containers, volumes, mounts, loop devices."""
-    plugin = "recorded_volplug" if "recorder" in request.fixturenames else "shared_volplug"
-    volplug: Volplug = request.getfixturevalue(plugin)
-    yield shared_engine
-    _show_dockerd(shared_engine)
-    _show_volplug(volplug)
-    if not volplug.running:  # without it, Docker waits in vain for 15 s again and again
-        volplug.start()
-    left = everything_left(shared_engine)
-    if left:
-        remove_everything(shared_engine)
-    assert left == []
-
-
-def _show_dockerd(engine: Engine) -> None:
-    _show("dockerd warned last", tail(engine.log, without="level=info"))
-
-
-def _show_volplug(volplug: Volplug) -> None:
-    _show("volplug said last", volplug.log_tail())
-
-
-def _show(what: str, text: str) -> None:
-    # pytest keeps what is written here for the tests that failed.
-    sys.stderr.write(f"--- {what}:\n{text}\n")
+        show_volplug(volplug)

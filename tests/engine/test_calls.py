@@ -3,11 +3,15 @@
 import json
 import platform
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.engine.pairs import BESIDE
 from tests.engine.recorder import Recorder
+from tests.engine.sharing import left_empty
 from tests.engine.use import (
     IMAGE,
     create,
@@ -28,11 +32,34 @@ from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 from tests.served.volumes import image_of, record_of
 
-pytestmark = ENGINE
+pytestmark = [*ENGINE, BESIDE]
 
 # Not in the image: where the image has a directory, Docker mounts once more to copy its content.
 _PLACE = "/volume"
 _WHOLE_LIFE = {"Create": 1, "Mount": 1, "Unmount": 1, "Remove": 1}
+
+
+@pytest.fixture(scope="module")
+def recorded_volplug(own_engine: Engine) -> VolplugProcess:
+    """``volplug serve``, behind the recorder."""
+    return VolplugProcess(own_engine, socket=Path("/run/volplug-behind.sock")).start()
+
+
+@pytest.fixture(scope="module")
+def recorder(own_engine: Engine, recorded_volplug: VolplugProcess) -> Iterator[Recorder]:
+    """Stands where Docker finds the plugin."""
+    found = own_engine.path("/run/docker/plugins/volplug.sock")
+    with Recorder(found, own_engine.path(recorded_volplug.socket)) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def empty_engine(
+    own_engine: Engine, recorded_volplug: VolplugProcess, recorder: Recorder
+) -> Iterator[Engine]:
+    """The engine, empty before and after each test."""
+    with left_empty(own_engine, recorded_volplug):
+        yield own_engine
 
 
 def test_a_named_volume(empty_engine: Engine, recorder: Recorder, recorded_volplug: VolplugProcess) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.documented import FILES
-from tests.engine.installations import EACH_INSTALLATION, IN_PAIRS
+from tests.engine.pairs import NEWEST, OLDEST, ON_EACH, ON_NEWEST, ON_OLDEST, on_each
 from tests.engine.use import inspect, run, volumes
 from tests.engine.versions import DOCKER_26, EngineVersion
 from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
@@ -16,8 +16,6 @@ from tests.lab.requirements import ENGINE
 
 pytestmark = [
     *ENGINE,
-    EACH_INSTALLATION,
-    IN_PAIRS,
     pytest.mark.prepare(by=COMPOSE_1.tree),
     pytest.mark.prepare(by=COMPOSE_2.tree),
     pytest.mark.timeout(300),  # every command of Compose takes a second, or several
@@ -55,6 +53,7 @@ def _starts(said: str) -> int:
     return said.count(" UTC 20")
 
 
+@ON_NEWEST
 def test_a_volume_outlives_its_project_until_it_is_told_to_go(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
@@ -69,6 +68,7 @@ def test_a_volume_outlives_its_project_until_it_is_told_to_go(
     assert volumes(empty_engine) == []
 
 
+@ON_NEWEST
 def test_a_changed_option_changes_no_volume(empty_engine: Engine, project: Project) -> None:
     COMPOSE_2(empty_engine, project({"compose.yaml": _FILE}), "up")
     changed = project({"compose.yaml": _FILE.replace("2GiB", "3GiB")})
@@ -77,6 +77,7 @@ def test_a_changed_option_changes_no_volume(empty_engine: Engine, project: Proje
     COMPOSE_2(empty_engine, changed, "down", "--volumes")
 
 
+@ON_NEWEST
 def test_a_misspelt_option_makes_nothing(empty_engine: Engine, project: Project) -> None:
     misspelt = project({"compose.yaml": _FILE.replace("size:", "sise:")})
     error = COMPOSE_2.refusal(empty_engine, misspelt, "up")
@@ -85,6 +86,7 @@ def test_a_misspelt_option_makes_nothing(empty_engine: Engine, project: Project)
     COMPOSE_2(empty_engine, misspelt, "down")
 
 
+@ON_EACH
 def test_a_directory_of_a_volume(
     empty_engine: Engine, engine_version: EngineVersion, project: Project
 ) -> None:
@@ -100,8 +102,10 @@ def test_a_directory_of_a_volume(
     empty_engine.docker("volume", "rm", "diary")
 
 
-@pytest.mark.parametrize(
-    ("compose", "prefix"), [(COMPOSE_2, ""), (COMPOSE_1, 'version: "2.4"\n')], ids=["v2", "v1"]
+@on_each(
+    ("compose", "prefix"),
+    {"v2": (COMPOSE_2, ""), "v1": (COMPOSE_1, 'version: "2.4"\n')},
+    default={OLDEST: ["v1"], NEWEST: ["v2"]},
 )
 def test_an_external_volume_belongs_to_no_project(
     empty_engine: Engine, project: Project, compose: Compose, prefix: str
@@ -117,6 +121,7 @@ def test_an_external_volume_belongs_to_no_project(
     empty_engine.docker("volume", "rm", "diary")
 
 
+@ON_NEWEST
 def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: Project) -> None:
     line = "    image: busybox\n"
     files = project({"compose.yaml": _FILE.replace(line, f"{line}    volume_driver: volplug\n")})
@@ -124,6 +129,7 @@ def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: 
     assert "services.diary Additional property volume_driver is not allowed" in error
 
 
+@ON_OLDEST
 def test_docker_compose_takes_the_same_file(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
@@ -137,6 +143,7 @@ def test_docker_compose_takes_the_same_file(
     assert volumes(empty_engine) == []
 
 
+@ON_EACH
 def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it(
     empty_engine: Engine, engine_version: EngineVersion, shared_volplug: Volplug, project: Project
 ) -> None:
@@ -151,7 +158,11 @@ def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it
     assert volumes(empty_engine) == []
 
 
-@pytest.mark.parametrize("what", ["option", "driver"])
+@on_each(
+    ("what",),
+    {"option": ["option"], "driver": ["driver"]},
+    {OLDEST: ["option", "driver"], NEWEST: ["driver"]},
+)
 def test_docker_compose_compares_volumes(
     empty_engine: Engine, shared_volplug: Volplug, project: Project, what: str
 ) -> None:
@@ -169,6 +180,7 @@ def test_docker_compose_compares_volumes(
     assert volumes(empty_engine) == []
 
 
+@ON_OLDEST
 def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
@@ -181,6 +193,7 @@ def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
     empty_engine.docker("volume", "rm", "diary")
 
 
+@ON_OLDEST
 def test_docker_compose_takes_no_driver_in_a_service_of_other_files(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:

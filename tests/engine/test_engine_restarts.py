@@ -1,39 +1,40 @@
 """The engine ends and starts again, in order or by SIGKILL, with and without live-restore."""
 
-from collections.abc import Iterator
+from collections.abc import Collection
 
 import pytest
 
-from tests.engine.installations import EACH_INSTALLATION
+from tests.engine.pairs import NEWEST, OLDEST, on_each
 from tests.engine.use import (
     create,
     execute,
     inspect,
     run,
     start,
+    use_until_released,
     volumes,
     wait_until_released,
 )
-from tests.engine.versions import EngineVersion
 from tests.lab import checker
 from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = [*ENGINE, EACH_INSTALLATION]
+pytestmark = ENGINE
+
+_ENDS = {
+    "kill-plain": ("kill", False),
+    "stop-plain": ("stop", False),
+    "kill-live-restore": ("kill", True),
+    "stop-live-restore": ("stop", True),
+}
 
 
-@pytest.fixture
-def live_restore() -> bool:
-    return False
-
-
-@pytest.fixture
-def engine(clean_machine: None, engine_version: EngineVersion, live_restore: bool) -> Iterator[Engine]:
-    with Engine(system=engine_version.system(), live_restore=live_restore) as engine:
-        engine.import_busybox()
-        yield engine
+def _ends(*names: str, oldest: Collection[str], newest: Collection[str]) -> pytest.MarkDecorator:
+    """Run a test for these ends on every pair; by default for those named of the oldest and of the newest."""
+    cases, default = {name: _ENDS[name] for name in names}, {OLDEST: oldest, NEWEST: newest}
+    return on_each(("end", "live_restore"), cases, default, indirect=["live_restore"])
 
 
 def _end_and_start(engine: Engine, end: str) -> None:
@@ -41,11 +42,11 @@ def _end_and_start(engine: Engine, end: str) -> None:
     engine.start()
 
 
-@pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
-@pytest.mark.parametrize("end", ["kill", "stop"])
+@_ends(*_ENDS, oldest=["kill-plain", "stop-live-restore"], newest=["stop-plain", "kill-live-restore"])
 def test_a_container_that_always_restarts_comes_back_with_its_data(
-    engine: Engine, volplug: Volplug, end: str, live_restore: bool
+    own_empty_engine: Engine, own_volplug: Volplug, end: str, live_restore: bool
 ) -> None:
+    engine, volplug = own_empty_engine, own_volplug
     create(engine, "db", "--opt=size=64MiB")
     records = checker.start(engine, "db", "--restart=always")
     started = inspect(engine, "container", records.name)["State"]["StartedAt"]
@@ -56,13 +57,14 @@ def test_a_container_that_always_restarts_comes_back_with_its_data(
     records.goes_on()
     records.verify()
     records.stop()
-    wait_until_released(engine, volplug)
+    use_until_released(engine, volplug, "db")
     records.verify()
     engine.docker("volume", "rm", "db")
 
 
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_volume_is_known_and_usable_after_a_restart(engine: Engine, volplug: Volplug, end: str) -> None:
+@_ends("kill-plain", "stop-plain", oldest=["stop-plain"], newest=["kill-plain"])
+def test_a_volume_is_known_and_usable_after_a_restart(own_empty_engine: Engine, end: str) -> None:
+    engine = own_empty_engine
     create(engine, "db", "--label=team=web")
     run(engine, "-v", "db:/volume", script="echo kept >/volume/file")
     _end_and_start(engine, end)
@@ -72,15 +74,17 @@ def test_a_volume_is_known_and_usable_after_a_restart(engine: Engine, volplug: V
     engine.docker("volume", "rm", "db")
 
 
+@_ends("kill-plain", oldest=["kill-plain"], newest=["kill-plain"])
 def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
-    engine: Engine, volplug: Volplug
+    own_empty_engine: Engine, own_volplug: Volplug, end: str
 ) -> None:
     """The engine that starts again ends what its predecessor left, and sends no Unmount for it."""
+    engine, volplug = own_empty_engine, own_volplug
     for name in ("again", "removed"):
         create(engine, name)
         start(engine, name, "-v", f"{name}:/volume")
     execute(engine, "again", "echo kept >/volume/file && sync /volume/file")
-    _end_and_start(engine, "kill")
+    _end_and_start(engine, end)
     engine.docker("rm", "removed")
     engine.docker("volume", "rm", "removed")
     engine.docker("start", "again")
@@ -91,14 +95,15 @@ def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
     engine.docker("volume", "rm", "again")
 
 
-@pytest.mark.parametrize("live_restore", [True], ids=["live-restore"])
+@_ends("stop-live-restore", oldest=["stop-live-restore"], newest=["stop-live-restore"])
 def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
-    engine: Engine, volplug: Volplug
+    own_empty_engine: Engine, own_volplug: Volplug, end: str
 ) -> None:
     """Docker then unmounts with the container's own ID, and sends no Unmount when the container stops."""
+    engine, volplug = own_empty_engine, own_volplug
     create(engine, "db", "--opt=size=64MiB")
     records = checker.start(engine, "db")
-    _end_and_start(engine, "stop")
+    _end_and_start(engine, end)
     target = engine.directory / "copied"
     engine.docker("cp", f"{records.name}:/data/records", str(target))
     assert target.read_text().startswith("1\n2\n3\n")
@@ -106,6 +111,6 @@ def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
     records.verify()
     records.goes_on()
     records.stop()
-    wait_until_released(engine, volplug)
+    use_until_released(engine, volplug, "db")
     records.verify()
     engine.docker("volume", "rm", "db")

@@ -9,7 +9,7 @@ import pytest
 
 import volplug
 from tests.lab.built import BuiltPlugin, built_plugin
-from tests.lab.managed import grantable
+from tests.lab.managed import as_tested
 from tests.lab.requirements import PLUGIN
 
 pytestmark = PLUGIN
@@ -39,12 +39,15 @@ def test_docker_knows_the_plugin_as_config_json_describes_it(built: BuiltPlugin)
     assert built.plugin["Enabled"] is False
 
 
-def test_tests_enable_the_shipped_config_without_exactly_one_capability() -> None:
-    enabled = grantable(_CONFIG)
-    assert {key for key in _CONFIG if enabled[key] != _CONFIG[key]} == {"linux"}
+def test_tests_enable_the_shipped_config_without_exactly_one_capability_and_with_more_mounts() -> None:
+    enabled = as_tested(_CONFIG, {Path("/here"): "/there"})
+    assert {key for key in _CONFIG if enabled[key] != _CONFIG[key]} == {"linux", "mounts"}
     shipped, ours = _CONFIG["linux"], enabled["linux"]
     assert {key for key in shipped if ours[key] != shipped[key]} == {"capabilities"}
     assert [*ours["capabilities"], "CAP_SYS_RESOURCE"] == shipped["capabilities"]
+    *shipped_mounts, added = enabled["mounts"]
+    assert shipped_mounts == _CONFIG["mounts"]
+    assert (added["source"], added["destination"], added["options"]) == ("/here", "/there", ["rbind", "ro"])
 
 
 def test_the_image_is_small_and_has_what_runs_but_not_what_built_it(built: BuiltPlugin) -> None:

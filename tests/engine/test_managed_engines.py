@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.use import create, execute, mounted, refusal, run, start, wait_until_released
+from tests.engine.pairs import MANAGED, Pair
+from tests.engine.use import create, execute, refusal, run, start, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
-from tests.lab.requirements import PLUGIN
-from tests.lab.waiting import wait_until
 
-pytestmark = PLUGIN
+pytestmark = MANAGED
 
 _FIRST_ID = 100000
 _RANGE = dict.fromkeys(("/etc/subuid", "/etc/subgid"), f"nobody:{_FIRST_ID}:65536\n")
 
-# Waits for a file of the host before it formats, as a slow disk would make it wait.
+# Found before the real one; waits for a file of the host before it formats, as it would for a slow disk.
 _SLOW_MKFS = """\
 #!/bin/sh
 echo "$$" >>/var/lib/formats
@@ -26,9 +25,10 @@ exec mke2fs -t ext4 "$@"
 
 
 @pytest.fixture
-def remapping_engine(clean_machine: None) -> Iterator[Engine]:
+def remapping_engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
     """An engine whose containers have user namespaces, so that their root is nobody special outside."""
-    with Engine(extra_args=["--userns-remap=nobody:nogroup"], files=_RANGE) as engine:
+    remap = ["--userns-remap=nobody:nogroup"]
+    with Engine(system=pair.version.system(), extra_args=remap, files=_RANGE) as engine:
         engine.import_busybox()
         yield engine
 
@@ -52,26 +52,26 @@ def test_volumes_in_containers_with_user_namespaces(remapping_engine: Engine) ->
         engine.docker("volume", "rm", "db", "owned")
 
 
-def test_a_mount_that_takes_longer_than_the_default_limit_is_joined_by_the_retry(
-    engine: Engine,
-) -> None:
+@pytest.mark.slow  # that it is formatted once, whenever Docker gives up, is shown in tests/faults
+def test_a_mount_that_takes_longer_than_the_default_limit_is_joined_by_the_retry(engine: Engine) -> None:
     """`docker plugin enable` without --timeout makes Docker give up each call after 30 s."""
-    with ManagedVolplug(engine) as plugin:
-        formats = _slow_down(plugin)
-        create(engine, "db")
-        error = refusal(engine, "run", "--rm", "-v", "db:/data", "busybox:local", "true")
-        assert "Client.Timeout exceeded" in error or "context deadline exceeded" in error
-        (plugin.host_dir / "go-on").touch()
-        assert run(engine, "-v", "db:/data", script="echo kept >/data/file && cat /data/file") == "kept\n"
-        assert len(formats.read_text().split()) == 1
-        wait_until(lambda: not mounted(engine, plugin), 90, "the volume is let go of")
-        engine.docker("volume", "rm", "db")
+    programs = _slow_mkfs(engine)
+    plugin = ManagedVolplug(engine, binds={programs: "/usr/local/sbin"}).install().start()
+    create(engine, "db")
+    error = refusal(engine, "run", "--rm", "-v", "db:/data", "busybox:local", "true")
+    assert "Client.Timeout exceeded" in error or "context deadline exceeded" in error
+    (plugin.host_dir / "go-on").touch()
+    assert run(engine, "-v", "db:/data", script="echo kept >/data/file && cat /data/file") == "kept\n"
+    assert len((plugin.host_dir / "formats").read_text().split()) == 1
+    wait_until_released(engine, plugin)
+    engine.docker("volume", "rm", "db")
 
 
-def _slow_down(plugin: ManagedVolplug) -> Path:
-    """Make each format wait for ``go-on`` in the host directory; returns the file with a line for each."""
-    program = plugin.plugin_dir / "rootfs" / "usr" / "sbin" / "mkfs.ext4"
-    program.unlink()  # a link to mke2fs
+def _slow_mkfs(engine: Engine) -> Path:
+    """Make a directory with a mkfs.ext4 that waits for ``go-on`` in the host directory of the plugin."""
+    programs = engine.directory / "programs"
+    programs.mkdir()
+    program = programs / "mkfs.ext4"
     program.write_text(_SLOW_MKFS)
     program.chmod(0o755)
-    return plugin.host_dir / "formats"
+    return programs

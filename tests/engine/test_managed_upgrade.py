@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 import volplug
+from tests.engine.pairs import MANAGED
 from tests.engine.use import create, inspect, refusal, run, volumes, wait_until_released
 from tests.lab import checker, loops
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug, create_plugin
 from tests.lab.registry import Registry
-from tests.lab.requirements import PLUGIN
 
-pytestmark = PLUGIN
+pytestmark = MANAGED
 
 _PREVIOUS = "0.0.9"
 # What the previous version did not know yet.
@@ -26,39 +26,50 @@ _NEW_SETTING = "VOLPLUG_SETTLE_S"
 
 
 @pytest.fixture(scope="module")
-def registry_engine(clean_machine_after_module: None) -> Iterator[Engine]:
+def registry_engine(own_engine: Engine) -> Iterator[Engine]:
     """An engine that reaches both versions in a registry, and whose /var/lib is its own."""
-    with Engine() as engine:
-        engine.import_busybox()
-        host_dir = engine.directory / "var-lib"
-        host_dir.mkdir()
-        engine.run(["mount", "--bind", str(host_dir), "/var/lib"], check=True)
-        with Registry(engine) as registry:
-            for version, source in (
-                (_PREVIOUS, _previous(engine)),
-                (volplug.__version__, built_plugin().directory),
-            ):
-                reference = f"{registry.address}/volplug:{version}"
-                create_plugin(engine, reference, source)
-                engine.docker("plugin", "push", reference)
-                engine.docker("plugin", "rm", reference)
-            yield engine
+    engine = own_engine
+    host_dir = engine.directory / "var-lib"
+    host_dir.mkdir()
+    engine.run(["mount", "--bind", str(host_dir), "/var/lib"], check=True)
+    rootfs = built_plugin().directory / "rootfs"
+    common = {rootfs / name: f"/{name}" for name in ("usr", "opt")}
+    with Registry(engine):
+        for source in (_current(engine), _previous(engine)):
+            reference = _reference(source.name)
+            create_plugin(engine, reference, source, large=(), binds=common)
+            engine.docker("plugin", "push", reference)
+            engine.docker("plugin", "rm", reference)
+        yield engine
 
 
 def _reference(version: str) -> str:
     return f"{Registry.address}/volplug:{version}"
 
 
+def _current(engine: Engine) -> Path:
+    """What the versions differ in: their config, and volplug itself, which they have in /code."""
+    built, target = built_plugin().directory, engine.directory / volplug.__version__
+    (package,) = built.glob("rootfs/opt/volplug/lib/python3*/site-packages/volplug")
+    (target / "rootfs" / "code").mkdir(parents=True)
+    subprocess.run(["cp", "-a", str(package), str(target / "rootfs" / "code")], check=True)
+    links = [str(path) for path in (built / "rootfs").iterdir() if path.is_symlink()]  # such as /lib
+    subprocess.run(["cp", "-a", str(built / "rootfs" / "etc"), *links, str(target / "rootfs")], check=True)
+    config = json.loads((built / "config.json").read_text())
+    config["env"].append({"name": "PYTHONPATH", "value": "/code"})
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
 def _previous(engine: Engine) -> Path:
-    """The plugin of the code as it is, but for its version and one setting less."""
-    target = engine.directory / "previous"
-    target.mkdir()
-    subprocess.run(["cp", "-a", str(built_plugin().directory / "rootfs"), str(target)], check=True)
-    (module,) = target.glob("rootfs/opt/volplug/lib/python3*/site-packages/volplug/__init__.py")
+    """The current version, but for its number and one setting less."""
+    target = engine.directory / _PREVIOUS
+    subprocess.run(["cp", "-a", str(engine.directory / volplug.__version__), str(target)], check=True)
+    module = target / "rootfs/code/volplug/__init__.py"
     changed = module.read_text().replace(volplug.__version__, _PREVIOUS)
     assert changed != module.read_text()
     module.write_text(changed)
-    config = json.loads((built_plugin().directory / "config.json").read_text())
+    config = json.loads((target / "config.json").read_text())
     config["env"] = [variable for variable in config["env"] if variable["name"] != _NEW_SETTING]
     (target / "config.json").write_text(json.dumps(config))
     return target
@@ -106,11 +117,9 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
 
 def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_engine: Engine) -> None:
     engine = registry_engine
-    with ManagedVolplug(
-        engine, host_dir=engine.directory / "disk", reference=_reference(_PREVIOUS)
-    ) as plugin:
-        plugin.stop()
-        plugin.start({"VOLPLUG_DEFAULT_SIZE": "32MiB"})
+    plugin = ManagedVolplug(engine, host_dir=engine.directory / "disk", reference=_reference(_PREVIOUS))
+    plugin.install().set("VOLPLUG_DEFAULT_SIZE=32MiB")
+    with plugin:
         create(engine, "db", "--opt=size=64MiB")
         records = checker.start(engine, "db")
 
@@ -118,13 +127,8 @@ def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_en
         variables = plugin.inspect()["Settings"]["Env"]
         assert "VOLPLUG_DEFAULT_SIZE=32MiB" in variables
         assert not any(variable.startswith(_NEW_SETTING) for variable in variables)
+        # There it would refuse to serve, as test_managed.py shows for another state directory.
         assert _state_source(plugin) == "/var/lib"
-        plugin.start()
-        error = refusal(engine, "volume", "create", "--driver=volplug", "new")
-        assert "state directory /var/lib/volplug is not the one used before" in error
-        records.goes_on()
-
-        plugin.stop()
         plugin.set(f"state.source={plugin.host_dir}")
         plugin.start()
         records.goes_on()

@@ -2,13 +2,14 @@
 
 import pytest
 
+from tests.engine.pairs import BESIDE
 from tests.engine.use import create, execute, run, start, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.served.volumes import image_of, mount_of
 
-pytestmark = [*ENGINE, pytest.mark.faults]
+pytestmark = [*ENGINE, BESIDE, pytest.mark.faults]
 
 
 def _pin(engine: Engine, bind: str) -> None:
@@ -17,15 +18,20 @@ def _pin(engine: Engine, bind: str) -> None:
 
 # Of a shared / Docker binds a slave, where mounts come and go; of a private one a copy of what is there.
 @pytest.mark.parametrize(
-    ("root", "bind"),
-    [("rprivate", "/:/rootfs"), ("rshared", "/:/rootfs"), ("rshared", "/:/rootfs:rslave")],
-    ids=["private", "shared", "rslave"],
+    ("root", "bind", "is_there_before"),
+    [
+        pytest.param("rprivate", "/:/rootfs", True, id="private-before"),
+        pytest.param("rprivate", "/:/rootfs", False, id="private-under-the-mount"),
+        pytest.param("rshared", "/:/rootfs", True, id="shared-before"),
+        pytest.param("rshared", "/:/rootfs", False, id="shared-under-the-mount", marks=pytest.mark.slow),
+        pytest.param("rshared", "/:/rootfs:rslave", True, id="rslave-before", marks=pytest.mark.slow),
+        pytest.param("rshared", "/:/rootfs:rslave", False, id="rslave-under-the-mount"),
+    ],
 )
-@pytest.mark.parametrize("is_there_before", [True, False], ids=["before", "under-the-mount"])
 def test_a_pin_keeps_nothing_through_create_unmount_remove_and_restarts(
-    empty_engine: Engine, shared_volplug: VolplugProcess, root: str, bind: str, is_there_before: bool
+    own_empty_engine: Engine, own_volplug: VolplugProcess, root: str, bind: str, is_there_before: bool
 ) -> None:
-    engine, volplug = empty_engine, shared_volplug
+    engine, volplug = own_empty_engine, own_volplug
     engine.run(["mount", f"--make-{root}", "/"], check=True)
     if is_there_before:
         _pin(engine, bind)

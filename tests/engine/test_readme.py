@@ -1,16 +1,20 @@
 """The README's commands for Docker do what it says."""
 
+import pytest
+
+from tests.engine.pairs import MANAGED
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
-from tests.lab.requirements import PLUGIN
 from tests.test_readme import DOCKER
 
-pytestmark = PLUGIN
+pytestmark = MANAGED
 
 
-def test_the_docker_commands_of_the_readme_work_as_they_stand(engine: Engine) -> None:
+# In its whole form Docker packs and unpacks all of its files.
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "whole"])
+def test_the_docker_commands_of_the_readme_work_as_they_stand(engine: Engine, is_whole: bool) -> None:
     engine.import_busybox("busybox")
-    plugin = ManagedVolplug(engine).install()
+    plugin = ManagedVolplug(engine, is_whole=is_whole).install()
     said = {command: engine.run(["sh", "-c", command], check=True).stdout for command in DOCKER}
     assert plugin.running
     assert said["docker run --rm -v todolist:/data busybox cat /data/greeting"] == "hello\n"

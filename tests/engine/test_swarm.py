@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine.documented import FILES
+from tests.engine.pairs import BESIDE
 from tests.engine.use import IMAGE, run, volumes, wait_until_released
 from tests.lab.compose import COMPOSE_2
 from tests.lab.engine import Engine
@@ -13,7 +14,7 @@ from tests.lab.programs import checked
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = [*ENGINE, pytest.mark.prepare(by=COMPOSE_2.tree)]
+pytestmark = [*ENGINE, BESIDE, pytest.mark.prepare(by=COMPOSE_2.tree)]
 
 _ADDRESS = "10.9.9.1"
 _TASK_TIMEOUT_S = 60.0
@@ -22,13 +23,20 @@ _MOUNT = "type=volume,source=db,target=/data,volume-driver=volplug"
 _NOTE = 'trap "exit 0" TERM; echo $VERSION >>/data/starts && sync; while :; do usleep 50000; done'
 
 
+@pytest.fixture(scope="module")
+def node(own_engine: Engine, own_volplug: VolplugProcess) -> Iterator[Engine]:
+    """A Swarm of one node."""
+    own_engine.run(["ip", "address", "add", f"{_ADDRESS}/24", "dev", "lo"], check=True)
+    own_engine.docker("volume", "ls")  # a node offers a socket plugin once its engine has used it
+    own_engine.docker("swarm", "init", f"--advertise-addr={_ADDRESS}", f"--listen-addr={_ADDRESS}")
+    yield own_engine
+    own_engine.docker("swarm", "leave", "--force")
+
+
 @pytest.fixture
-def swarm(engine: Engine, volplug: VolplugProcess) -> Iterator[Engine]:
-    engine.run(["ip", "address", "add", f"{_ADDRESS}/24", "dev", "lo"], check=True)
-    engine.docker("volume", "ls")  # a node offers a socket plugin once its engine has used it
-    engine.docker("swarm", "init", f"--advertise-addr={_ADDRESS}", f"--listen-addr={_ADDRESS}")
-    yield engine
-    engine.docker("swarm", "leave", "--force")
+def swarm(node: Engine, own_empty_engine: Engine) -> Engine:
+    """That Swarm, without services before and after each test."""
+    return own_empty_engine
 
 
 def _service(engine: Engine, name: str, *options: str) -> None:
@@ -42,21 +50,26 @@ def _tasks(engine: Engine, service: str, field: str, *options: str) -> list[str]
     ).stdout.splitlines()
 
 
+def _wait_until_tasks_are_gone(engine: Engine) -> None:
+    def is_gone() -> bool:
+        return engine.docker("ps", "--all", "--quiet").stdout == ""
+
+    wait_until(is_gone, _TASK_TIMEOUT_S, "the tasks are gone")
+
+
 def _starts(engine: Engine) -> str:
     return run(engine, "-v", "db:/data", script="cat /data/starts 2>/dev/null || true")
 
 
-def test_an_updated_service_finds_its_data(swarm: Engine, volplug: VolplugProcess) -> None:
+def test_an_updated_service_finds_its_data(swarm: Engine, own_volplug: VolplugProcess) -> None:
     _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=size=64MiB", "--env=VERSION=one")
     wait_until(lambda: volumes(swarm) == ["db"], _TASK_TIMEOUT_S, "the volume is made")
     wait_until(lambda: _starts(swarm) == "one\n", _TASK_TIMEOUT_S, "the first version runs")
     swarm.docker("service", "update", "--detach", "--env-add=VERSION=two", "writer")
     wait_until(lambda: _starts(swarm) == "one\ntwo\n", _TASK_TIMEOUT_S, "the second version runs")
     swarm.docker("service", "rm", "writer")
-    wait_until(
-        lambda: swarm.docker("ps", "--all", "--quiet").stdout == "", _TASK_TIMEOUT_S, "the tasks are gone"
-    )
-    wait_until_released(swarm, volplug)
+    _wait_until_tasks_are_gone(swarm)
+    wait_until_released(swarm, own_volplug)
     assert _starts(swarm) == "one\ntwo\n"
     swarm.docker("volume", "rm", "db")
 
@@ -71,11 +84,12 @@ def test_a_service_that_cannot_have_its_volume_says_why(swarm: Engine) -> None:
     wait_until(is_told, _TASK_TIMEOUT_S, "service ps shows the error")
     assert "Rejected" in _tasks(swarm, "writer", "CurrentState")[-1]
     swarm.docker("service", "rm", "writer")
+    _wait_until_tasks_are_gone(swarm)
     assert volumes(swarm) == []
 
 
 def test_the_stack_of_the_documentation_runs_its_tasks_one_after_the_other(
-    swarm: Engine, volplug: VolplugProcess
+    swarm: Engine, own_volplug: VolplugProcess
 ) -> None:
     swarm.import_busybox("busybox")
     directory = swarm.directory / "notes"
@@ -87,10 +101,8 @@ def test_the_stack_of_the_documentation_runs_its_tasks_one_after_the_other(
     swarm.docker("service", "update", "--detach", "--force", "notes_diary")
     wait_until(lambda: len(_diary(swarm)) == 2, _TASK_TIMEOUT_S, "the second task runs")
     swarm.docker("stack", "rm", "notes")
-    wait_until(
-        lambda: swarm.docker("ps", "--all", "--quiet").stdout == "", _TASK_TIMEOUT_S, "the tasks are gone"
-    )
-    wait_until_released(swarm, volplug)
+    _wait_until_tasks_are_gone(swarm)
+    wait_until_released(swarm, own_volplug)
     swarm.docker("volume", "rm", "notes_diary")
 
 

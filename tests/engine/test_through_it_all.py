@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engine.use import IMAGE, create, inspect, start, wait_until_released
+from tests.engine.pairs import BESIDE, Pair
+from tests.engine.use import IMAGE, create, inspect, start, use_until_released
 from tests.lab import checker
 from tests.lab.checker import Checker
 from tests.lab.engine import Engine
@@ -13,12 +14,12 @@ from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = [*ENGINE, pytest.mark.faults]
+pytestmark = [*ENGINE, BESIDE, pytest.mark.faults]
 
 
 @pytest.fixture
-def engine(clean_machine: None, live_restore: bool) -> Iterator[Engine]:
-    with Engine(live_restore=live_restore) as engine:
+def engine(clean_machine: None, pair: Pair, live_restore: bool) -> Iterator[Engine]:
+    with Engine(system=pair.version.system(), live_restore=live_restore) as engine:
         engine.import_busybox()
         yield engine
 
@@ -61,7 +62,7 @@ def _the_machine_is_bound_into_a_container(engine: Engine, volplug: VolplugProce
 def _volplug_crashes_again_and_again(engine: Engine, volplug: VolplugProcess) -> None:
     """While another container comes and goes; whether it starts is not the question."""
     with ThreadPoolExecutor(1) as beside:
-        for _ in range(4):
+        for _ in range(3):
             short = beside.submit(
                 engine.docker, "run", "--rm", "-v", "db:/volume", IMAGE, "true", check=False
             )
@@ -81,7 +82,7 @@ _STORY: list[Callable[[Engine, VolplugProcess], None]] = [
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("live_restore", [False, True], ids=["plain", "live-restore"])
+@pytest.mark.parametrize("live_restore", [False, True], indirect=True, ids=["plain", "live-restore"])
 def test_every_acknowledged_record_is_there(
     engine: Engine, volplug: VolplugProcess, live_restore: bool
 ) -> None:
@@ -99,7 +100,7 @@ def test_every_acknowledged_record_is_there(
 def _ends_well(engine: Engine, volplug: VolplugProcess, records: Checker) -> None:
     """Once the container is gone the volume is let go of, whatever may look on, and can be removed."""
     records.stop()
-    wait_until_released(engine, volplug)
+    use_until_released(engine, volplug, "db")
     records.verify()
     engine.docker("volume", "rm", "db")
     engine.docker("rm", "--force", "onlooker")

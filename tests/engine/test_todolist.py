@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.engine.installations import EACH_INSTALLATION, IN_PAIRS
+from tests.engine.pairs import ON_NEWEST
 from tests.engine.use import volumes, wait_until_released
 from tests.lab.compose import COMPOSE_2, bookworm
 from tests.lab.engine import Engine
@@ -15,8 +15,7 @@ from tests.lab.todolist import TODOLIST, import_images
 
 pytestmark = [
     *ENGINE,
-    EACH_INSTALLATION,
-    IN_PAIRS,
+    ON_NEWEST,
     pytest.mark.prepare(by=bookworm),
     pytest.mark.prepare(by=COMPOSE_2.tree),
     pytest.mark.timeout(600),  # a database starts twice

@@ -2,24 +2,24 @@
 
 import pytest
 
+from tests.engine.pairs import ON_EACH, SINCE_26
 from tests.engine.use import IMAGE, create, execute, inspect, refusal, run, start, wait_until_released
-from tests.engine.versions import DOCKER_26, EngineVersion, on
+from tests.engine.versions import EngineVersion
 from tests.lab.engine import Engine
-from tests.lab.plugin import VolplugProcess
+from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
 pytestmark = ENGINE
 
 
+@ON_EACH
 def test_the_engine_is_of_its_version(shared_engine: Engine, engine_version: EngineVersion) -> None:
     said = shared_engine.docker("version", "--format={{.Server.Version}}").stdout
     assert said.startswith(f"{engine_version.number}.")
 
 
-@pytest.mark.parametrize("engine_version", on(DOCKER_26), indirect=True)
-def test_containers_have_directories_of_one_volume(
-    empty_engine: Engine, shared_volplug: VolplugProcess
-) -> None:
+@SINCE_26
+def test_containers_have_directories_of_one_volume(empty_engine: Engine, shared_volplug: Volplug) -> None:
     create(empty_engine, "shelf")
     run(empty_engine, "-v", "shelf:/shelf", script="mkdir -p /shelf/red/deep /shelf/blue")
     for colour in ("red", "blue"):
@@ -35,13 +35,13 @@ def test_containers_have_directories_of_one_volume(
     empty_engine.docker("volume", "rm", "shelf")
 
 
-@pytest.mark.parametrize("engine_version", on(DOCKER_26), indirect=True)
+@SINCE_26
 @pytest.mark.parametrize(
     ("path", "cause"),
     [("nowhere", "no such file or directory"), ("out", "path concatenation escapes the base directory")],
 )
 def test_a_directory_that_is_not_in_the_volume_is_refused_and_keeps_nothing(
-    empty_engine: Engine, shared_volplug: VolplugProcess, path: str, cause: str
+    empty_engine: Engine, shared_volplug: Volplug, path: str, cause: str
 ) -> None:
     create(empty_engine, "shelf")
     run(empty_engine, "-v", "shelf:/shelf", script="ln -s /etc /shelf/out")

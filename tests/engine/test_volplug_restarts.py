@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.engine.pairs import BESIDE
 from tests.engine.use import IMAGE, create, inspect, mounted, refusal, run, start, wait_until_released
 from tests.lab import checker
 from tests.lab.engine import Engine
@@ -11,7 +12,7 @@ from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = ENGINE
+pytestmark = [*ENGINE, BESIDE]
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
@@ -34,20 +35,6 @@ def test_a_container_goes_on_without_volplug_and_with_it_again(
     empty_engine.docker("volume", "rm", "db")
 
 
-def test_without_volplug_nothing_starts_and_nothing_is_forgotten(
-    empty_engine: Engine, shared_volplug: VolplugProcess
-) -> None:
-    create(empty_engine, "db", "--label=team=web")
-    run(empty_engine, "-v", "db:/volume", script="echo kept >/volume/file")
-    shared_volplug.kill()
-    error = refusal(empty_engine, "run", "--rm", "-v", "db:/volume", IMAGE, "true")
-    assert "dial unix /run/docker/plugins/volplug.sock: connect: connection refused" in error
-    shared_volplug.start()
-    assert run(empty_engine, "-v", "db:/volume", script="cat /volume/file") == "kept\n"
-    assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
-    empty_engine.docker("volume", "rm", "db")
-
-
 def test_a_container_that_is_started_while_volplug_restarts_waits_for_it(
     empty_engine: Engine, shared_volplug: VolplugProcess
 ) -> None:
@@ -64,22 +51,30 @@ def test_a_container_that_is_started_while_volplug_restarts_waits_for_it(
     empty_engine.docker("volume", "rm", "db")
 
 
-def test_containers_that_ended_without_volplug_do_not_keep_their_volumes(
+def test_without_volplug_nothing_starts_nothing_is_forgotten_and_what_ended_keeps_no_volume(
     empty_engine: Engine, shared_volplug: VolplugProcess
 ) -> None:
-    """Docker asks in vain for 15 s, sends no Unmount then, and never tries again."""
+    """Docker asks in vain for 15 s; then it sends no Unmount for what ended, and never tries again."""
+    create(empty_engine, "db", "--label=team=web")
+    run(empty_engine, "-v", "db:/volume", script="echo kept >/volume/file")
     for name in ("stopped", "removed", "used-again"):
         create(empty_engine, name)
         start(empty_engine, name, "-v", f"{name}:/volume")
     shared_volplug.kill()
     with ThreadPoolExecutor() as together:
+        refused = together.submit(refusal, empty_engine, "run", "--rm", "-v", "db:/volume", IMAGE, "true")
         for command in (("stop", "stopped"), ("rm", "-f", "removed"), ("rm", "-f", "used-again")):
             together.submit(empty_engine.docker, *command)
+    assert "dial unix /run/docker/plugins/volplug.sock: connect: connection refused" in refused.result()
     shared_volplug.start({"VOLPLUG_SETTLE_S": "1"})  # so soon it doubts what was mounted just before
+
+    assert run(empty_engine, "-v", "db:/volume", script="cat /volume/file") == "kept\n"
+    assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
     empty_engine.docker("volume", "rm", "removed")
     run(empty_engine, "-v", "used-again:/volume")
     empty_engine.docker("start", "stopped")
     empty_engine.docker("stop", "stopped")
     wait_until_released(empty_engine, shared_volplug)
     empty_engine.docker("rm", "stopped")
-    empty_engine.docker("volume", "rm", "stopped", "used-again")
+    empty_engine.docker("volume", "rm", "db", "stopped", "used-again")
+    shared_volplug.restart()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.engine.installations import EACH_INSTALLATION
+from tests.engine.pairs import ON_EACH, ON_NEWEST, ON_OLDEST
 from tests.engine.use import (
     IMAGE,
     SMALL,
@@ -24,11 +24,12 @@ from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
-pytestmark = [*ENGINE, EACH_INSTALLATION]
+pytestmark = ENGINE
 
 _CACHE = "/data/nginx/cache"
 
 
+@ON_EACH
 def test_what_one_container_writes_the_next_one_reads(empty_engine: Engine) -> None:
     todolist = ("--volume-driver=volplug", "-v", "todolist:/data")
     run(empty_engine, *todolist, script="echo buy milk >/data/todo")
@@ -36,6 +37,7 @@ def test_what_one_container_writes_the_next_one_reads(empty_engine: Engine) -> N
     empty_engine.docker("volume", "rm", "todolist")
 
 
+@ON_EACH
 def test_two_containers_share_a_volume_until_the_last_one_stops(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
@@ -53,6 +55,7 @@ def test_two_containers_share_a_volume_until_the_last_one_stops(
     empty_engine.docker("volume", "rm", "shared")
 
 
+@ON_NEWEST
 def test_containers_that_start_together_use_one_new_volume(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
@@ -67,6 +70,7 @@ def test_containers_that_start_together_use_one_new_volume(
     empty_engine.docker("volume", "rm", "fresh")
 
 
+@ON_OLDEST
 def test_one_container_has_a_volume_at_two_places(empty_engine: Engine) -> None:
     create(empty_engine, "twice")
     places = ("-v", "twice:/here", "-v", "twice:/there")
@@ -74,6 +78,7 @@ def test_one_container_has_a_volume_at_two_places(empty_engine: Engine) -> None:
     empty_engine.docker("volume", "rm", "twice")
 
 
+@ON_NEWEST
 def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
     create(empty_engine, "full")
     fill = "dd if=/dev/zero of=/volume/file bs=1M count=32 2>&1; rm /volume/file; echo small >/volume/file"
@@ -83,6 +88,7 @@ def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
     empty_engine.docker("volume", "rm", "full")
 
 
+@ON_EACH
 async def test_an_engine_finds_the_volumes_that_it_did_not_make(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
@@ -96,6 +102,7 @@ async def test_an_engine_finds_the_volumes_that_it_did_not_make(
     empty_engine.docker("volume", "rm", "found")
 
 
+@ON_EACH
 def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
     run(empty_engine, "--volume-driver=volplug", "-v", "/data", script="echo scratch >/data/file")
     assert volumes(empty_engine) == []
@@ -104,6 +111,7 @@ def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_vol
     ]
 
 
+@ON_OLDEST
 def test_a_read_only_mount_reads_and_does_not_write(empty_engine: Engine) -> None:
     create(empty_engine, "frozen")
     run(empty_engine, "-v", "frozen:/data", script="echo kept >/data/file")
@@ -138,6 +146,7 @@ page
 """
 
 
+@ON_EACH
 def test_a_fresh_volume_gets_the_content_of_the_image_once(empty_engine: Engine, site_image: str) -> None:
     create(empty_engine, "site")
     assert run(empty_engine, "-v", "site:/site", image=site_image, script=_LIST) == _SITE
@@ -148,6 +157,7 @@ def test_a_fresh_volume_gets_the_content_of_the_image_once(empty_engine: Engine,
     empty_engine.docker("volume", "rm", "site")
 
 
+@ON_OLDEST
 def test_a_volume_with_nocopy_stays_empty(empty_engine: Engine, site_image: str) -> None:
     create(empty_engine, "bare")
     shown = run(empty_engine, "-v", "bare:/site:nocopy", image=site_image, script="ls -A /site")
@@ -155,6 +165,7 @@ def test_a_volume_with_nocopy_stays_empty(empty_engine: Engine, site_image: str)
     empty_engine.docker("volume", "rm", "bare")
 
 
+@ON_EACH
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_docker_cp_into_and_out_of_a_container(
     empty_engine: Engine, shared_volplug: Volplug, state: str
@@ -176,6 +187,7 @@ def test_docker_cp_into_and_out_of_a_container(
     empty_engine.docker("volume", "rm", "copied")
 
 
+@ON_NEWEST
 def test_the_cache_of_nginx_is_made_when_it_is_first_used(empty_engine: Engine) -> None:
     cached = empty_engine.import_image("nginx:local", {f"{_CACHE}/warm": b"from the image\n"})
     mount = ("--volume-driver=volplug", "-v", f"myCache:{_CACHE}")
@@ -186,6 +198,7 @@ def test_the_cache_of_nginx_is_made_when_it_is_first_used(empty_engine: Engine) 
     empty_engine.docker("volume", "rm", "myCache")
 
 
+@ON_NEWEST
 @pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs"])
 def test_every_filesystem_shows_an_empty_directory_with_the_owner_and_mode_asked_for(
     empty_engine: Engine, fs: str
@@ -198,6 +211,7 @@ def test_every_filesystem_shows_an_empty_directory_with_the_owner_and_mode_asked
     empty_engine.docker("volume", "rm", "shaped")
 
 
+@ON_EACH
 def test_a_volume_is_removed_once_no_container_refers_to_it(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
@@ -214,6 +228,7 @@ def test_a_volume_is_removed_once_no_container_refers_to_it(
     assert volumes(empty_engine) == []
 
 
+@ON_EACH
 def test_what_ls_and_inspect_show(empty_engine: Engine, shared_volplug: Volplug) -> None:
     label = "--label=team=web"
     empty_engine.docker("volume", "create", "--driver=volplug", *SMALL, label, "shown")
@@ -245,6 +260,7 @@ def test_what_ls_and_inspect_show(empty_engine: Engine, shared_volplug: Volplug)
     empty_engine.docker("volume", "rm", "shown")
 
 
+@ON_EACH
 def test_creating_a_volume_again_changes_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
     """Docker does not ask: it knows the volume, and does not compare options."""
     create(empty_engine, "twice")

@@ -1,13 +1,12 @@
 """How engine tests use Docker, and what they look at."""
 
 import json
-from pathlib import PurePath
 from typing import Any
 
 from tests.lab import leftovers, loops
 from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
-from tests.lab.waiting import WaitTimeoutError, wait_until
+from tests.lab.waiting import wait_until
 
 IMAGE = "busybox:local"
 SMALL = ("--opt", "size=16MiB")
@@ -71,6 +70,21 @@ def mounted(engine: Engine, volplug: Volplug) -> list[str]:
     return list(dict.fromkeys(places))
 
 
+def use_until_released(engine: Engine, volplug: Volplug, name: str) -> None:
+    """Wait until volplug has released a volume whose counts were in doubt.
+
+    A trial that found the last user still ending is repeated after minutes, or after the next Unmount.
+    """
+
+    def is_released() -> bool:
+        if mounted(engine, volplug):
+            run(engine, "-v", f"{name}:/volume")
+        return not mounted(engine, volplug)
+
+    wait_until(is_released, RELEASE_TIMEOUT_S, f"{name} is not mounted")
+    wait_until_released(engine, volplug)
+
+
 def wait_until_released(engine: Engine, volplug: Volplug) -> None:
     """Wait until volplug has nothing mounted or attached any more."""
 
@@ -78,37 +92,3 @@ def wait_until_released(engine: Engine, volplug: Volplug) -> None:
         return not mounted(engine, volplug) and not loops.attached_below(volplug.state_dir)
 
     wait_until(is_released, RELEASE_TIMEOUT_S, "nothing is mounted or attached")
-
-
-def everything_left(engine: Engine) -> list[str]:
-    """What tests left in an engine: containers and volumes, and mounts and devices that stay."""
-    containers = engine.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
-    left = [f"container {name}" for name in containers] + [f"volume {name}" for name in volumes(engine)]
-    held: list[str] = []
-
-    def nothing_held() -> bool:
-        held[:] = _held_now(engine)
-        return not held or bool(left)
-
-    try:
-        wait_until(nothing_held, RELEASE_TIMEOUT_S, "nothing is mounted or attached")
-    except WaitTimeoutError:
-        return held
-    return left + held
-
-
-def remove_everything(engine: Engine) -> None:
-    """Empty an engine as far as that is possible, so that one failed test does not fail the next ones."""
-    containers = engine.docker("ps", "--all", "--quiet").stdout.split()
-    for command, names in (("rm", containers), ("volume rm", volumes(engine))):
-        for name in names:
-            engine.docker(*command.split(), "--force", name, check=False)
-
-
-def _held_now(engine: Engine) -> list[str]:
-    places = leftovers.mounted_below(engine.directory, engine.path("/proc/1/mountinfo"))
-    # dockerd binds its own directory and those of managed plugins onto themselves.
-    held = [place for place in places if PurePath(place).name not in ("data", "propagated-mount")]
-    return [f"mount {place}" for place in held] + [
-        f"loop device {each.name} of {each.image}" for each in loops.attached_below(engine.directory)
-    ]

@@ -4,8 +4,6 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-import pytest
-
 from tests.lab.programs import find_program
 from tests.lab.systems import System, system
 
@@ -30,11 +28,3 @@ def _own_version() -> str:
 
 DOCKER_20 = EngineVersion("20.10", "bookworm")
 DOCKER_26 = EngineVersion("26.1", "trixie")
-
-
-def on(*versions: EngineVersion) -> list[object]:
-    """Parameters for ``engine_version``; what the versions need is made before the first test runs."""
-    return [
-        pytest.param(each, id=f"docker-{each.number}", marks=pytest.mark.prepare(by=each.system))
-        for each in versions
-    ]

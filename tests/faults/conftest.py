@@ -1,5 +1,5 @@
 """Faults happen to a real process on real loop devices, as in tests/served."""
 
-from tests.served.conftest import dockerd, machine, volplug
+from tests.served.conftest import dockerd, fork_server, machine, volplug
 
-__all__ = ["dockerd", "machine", "volplug"]
+__all__ = ["dockerd", "fork_server", "machine", "volplug"]

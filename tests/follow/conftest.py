@@ -1,65 +1,65 @@
-"""Two hosts for each module and each cloud; every test finds them as they were at first."""
+"""Two hosts for all tests here that run in one lane, on each cloud; a test finds them as they were at first.
+
+The hosts stay for all modules; each module gives their volplugs its settings.
+"""
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 
 import pytest
 
+from tests.follow import measures
 from tests.follow.backend import BACKENDS
-from tests.follow.measures import Measures
-from tests.follow.scene import Scene
+from tests.follow.scene import Scene, Site
 from tests.follow.watch import Watch
+from tests.lab.fork_server import ForkServer
 from tests.lab.host import Hosts
 from tests.lab.leftovers import settled_difference, snapshot
 
-_measures = pytest.StashKey[Measures]()
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_measures] = Measures()
+    if not config.pluginmanager.has_plugin(measures.__name__):
+        config.pluginmanager.register(measures, measures.__name__)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
-) -> None:
-    lines = config.stash[_measures].lines()
-    if lines:
-        terminalreporter.section("no record was acknowledged during a move for")
-        for line in lines:
-            terminalreporter.line(line)
-
-
-@pytest.fixture(scope="session")
-def measures(request: pytest.FixtureRequest) -> Measures:
-    """How long moves took, for the end of the report."""
-    return request.config.stash[_measures]
-
-
-@pytest.fixture(scope="module", params=list(BACKENDS))
+@pytest.fixture(scope="package", params=list(BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     """The cloud that a test runs on."""
     name: str = request.param
     return name
 
 
+@pytest.fixture(scope="package")
+def site(backend: str) -> Iterator[Site]:
+    """The hosts and their cloud; it fails if anything of them stays."""
+    before = snapshot()
+    with (
+        ForkServer(with_ec2=True) as forks,
+        Hosts("a", "b", beside=forks.beside) as hosts,
+        BACKENDS[backend](hosts) as cloud,
+    ):
+        try:
+            own = {host.name: cloud.settings(host) for host in hosts}
+            hosts.power_on(own)
+            yield Site(hosts, cloud, own, count(1))
+        finally:
+            hosts.close()  # before the cloud takes its devices away
+    assert settled_difference(before) == []
+
+
 @pytest.fixture(scope="module")
 def settings() -> Mapping[str, str]:
-    """What modules set otherwise than volplug does by default, on both hosts."""
+    """What a module sets otherwise than volplug does by default, on both hosts."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def shared_scene(backend: str, settings: Mapping[str, str]) -> Iterator[Scene]:
-    """The hosts of a module; it fails if anything of them stays."""
-    before = snapshot()
-    with Hosts("a", "b") as hosts, BACKENDS[backend](hosts) as cloud:
-        try:
-            each = {host.name: {**cloud.settings(host), **settings} for host in hosts}
-            hosts.power_on(each)
-            with Watch(hosts, cloud) as watch:
-                yield Scene(hosts, cloud, watch)
-        finally:
-            hosts.close()  # before the cloud takes its devices away
-    assert settled_difference(before) == []
+def shared_scene(site: Site, settings: Mapping[str, str]) -> Iterator[Scene]:
+    """The hosts with a module's settings, and the watch."""
+    for host in site.hosts:
+        host.restart_volplug(settings={**site.settings[host.name], **settings})
+    with Watch(site.hosts, site.cloud) as watch:
+        yield Scene(site, watch)
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Hosts on one cloud, and what tests do with them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.follow.backend import FollowBackend
 from tests.follow.watch import Watch, mounted
@@ -12,11 +15,29 @@ from tests.lab.waiting import wait_until
 
 IMAGE = "busybox:local"
 TIMEOUT_S = 60.0
+# For modules that take about two minutes together: they share the hosts.
+HOSTS = pytest.mark.lane("follow")
 # Without it, an engine that does not know the volume yet makes a local one while the cloud does not answer.
 _DRIVER = ("--volume-driver=volplug",)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Site:
+    """What all tests of a lane share.
+
+    Attributes:
+        hosts: Two, `a` and `b`.
+        cloud: What their volumes are of.
+        settings: Those of each host's volplug that the cloud asks for.
+        numbers: For the names of volumes, each used once.
+    """
+
+    hosts: Hosts
+    cloud: FollowBackend
+    settings: Mapping[str, Mapping[str, str]]
+    numbers: Iterator[int]
+
+
 class Scene:
     """What a module's tests share.
 
@@ -30,12 +51,14 @@ class Scene:
             seen a volume may take it for existing some seconds longer.
     """
 
-    hosts: Hosts
-    cloud: FollowBackend
-    watch: Watch
-    changed: set[str] = field(default_factory=set)
-    stopped: set[str] = field(default_factory=set)
-    volume: str = "db-1"
+    def __init__(self, site: Site, watch: Watch) -> None:
+        self.hosts = site.hosts
+        self.cloud = site.cloud
+        self.watch = watch
+        self.changed: set[str] = set()
+        self.stopped: set[str] = set()
+        self._numbers = site.numbers
+        self.volume = self._new_name()
 
     @property
     def a(self) -> Host:
@@ -141,7 +164,7 @@ class Scene:
             holder = next(iter(self.cloud.holders(volume)), "b")  # it need not linger there
             self.hosts[holder].docker("volume", "rm", volume)
         self.numbers.unlink(missing_ok=True)
-        self.volume = f"db-{int(self.volume.partition('-')[2]) + 1}"
+        self.volume = self._new_name()
 
     def left(self) -> list[str]:
         """What the last test left that it should have removed."""
@@ -149,3 +172,6 @@ class Scene:
         for host in self.hosts:
             found += [f"{volume} mounted on {host.name}" for volume in mounted(host)]
         return found
+
+    def _new_name(self) -> str:
+        return f"db-{next(self._numbers)}"

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.follow.scene import IMAGE, Scene
+from tests.follow.scene import HOSTS, IMAGE, Scene
 from tests.lab.requirements import MULTIHOST
 
-pytestmark = MULTIHOST
+pytestmark = [*MULTIHOST, HOSTS]
 
 
 @pytest.fixture(scope="module")

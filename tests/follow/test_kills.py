@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def settings() -> Mapping[str, str]:
 
 
 class Move:
-    """A container's volume goes from a to b, as their engines ask for it; whoever dies is started again.
+    """A container's volume goes from a to b, as their engines ask for it; a dead volplug is started again.
 
     Args:
         scene: Where.
@@ -55,6 +56,7 @@ class Move:
         self._scene = scene
         self._settings = settings
         self._written: list[str] = []
+        self._observed: set[Host] = set()
         self.deaths = 0
 
     async def begin(self) -> None:
@@ -69,18 +71,24 @@ class Move:
         self.revive(self._scene.a)
 
     async def arrive_on_b(self) -> None:
-        """Mount it on b, check what was written, and let it go."""
+        """Mount it on b, and check what was written."""
         scene = self._scene
         await self._use(scene.b, "container-on-b")
         scene.watch.check(scene.volume)
         assert scene.cloud.holders(scene.volume) == {"b"}
+
+    async def leave_b(self) -> None:
+        """Unmount it on b, and wait until no host has it."""
+        scene = self._scene
         await self._call(scene.b, "Unmount", ID="container-on-b")
         self.revive(scene.b)
         wait_until(self._is_free, TIMEOUT_S, "no host has it any more")
+        self._let_them_finish()
         scene.watch.check(scene.volume)
 
     def restart(self, host: Host, argv: tuple[str, ...]) -> bool:
         """Start its volplug anew so that it will die; tell whether it has not done so at once."""
+        self._observed.add(host)
         host.volplug.kill()
         self._scene.changed.add(host.name)
         try:
@@ -94,8 +102,11 @@ class Move:
         if host.volplug.running:
             return
         self.deaths += 1
+        self._observed.discard(host)
         host.volplug.kill()
         host.volplug.start(self._settings)
+        if self._settings is None:  # it runs as it did at first
+            self._scene.changed.discard(host.name)
 
     async def _use(self, host: Host, mount_id: str) -> None:
         mountpoint = ""
@@ -134,17 +145,34 @@ class Move:
                 self.revive(host)
         return not self._scene.cloud.holders(self._scene.volume)
 
+    def _let_them_finish(self) -> None:
+        """End what is still observed in order: the last steps come when the cloud has the volume back."""
+        for host in self._observed:
+            if host.is_on and host.volplug.stop() == -signal.SIGKILL:
+                self.deaths += 1
+
 
 async def _move(scene: Scene, host: Host, step: WorldStep, occurrence: int) -> tuple[int, int]:
-    """Kill a host's volplug at such a step of a move; returns at which occurrence, and how often it died."""
+    """Kill a host's volplug at such a step of its part of a move.
+
+    Returns:
+        At which occurrence, and how often it died; b until it has the volume, for then it lets go as a does.
+    """
     move = Move(scene)
     await move.begin()
+    occurrence = _restart_to_die(move, host, step, occurrence)
+    await move.leave_a()
+    await move.arrive_on_b()
+    deaths_until_arrival = move.deaths
+    await move.leave_b()
+    return occurrence, deaths_until_arrival if host is scene.b else move.deaths
+
+
+def _restart_to_die(move: Move, host: Host, step: WorldStep, occurrence: int) -> int:
     while not move.restart(host, dying_at(step, occurrence)):
         occurrence += 1
         assert occurrence < _MOST_OCCURRENCES
-    await move.leave_a()
-    await move.arrive_on_b()
-    return occurrence, move.deaths
+    return occurrence
 
 
 async def _move_killed_at_each(scene: Scene, host: Host, step: WorldStep) -> None:
@@ -170,12 +198,10 @@ async def test_the_host_that_takes_it_over_is_killed(scene: Scene, step: WorldSt
     move = Move(scene, _FENCE)
     await move.begin()
     scene.lose(scene.a)
-    occurrence = 1
-    while not move.restart(scene.b, dying_at(step, occurrence)):
-        occurrence += 1
-        assert occurrence < _MOST_OCCURRENCES
+    _restart_to_die(move, scene.b, step, 1)
     await move.arrive_on_b()
     assert move.deaths > 0, f"nothing was ever killed at {step}"
+    await move.leave_b()
 
 
 async def test_a_move_and_a_takeover_take_these_steps_and_no_others(scene: Scene) -> None:
@@ -194,6 +220,7 @@ async def test_a_move_and_a_takeover_take_these_steps_and_no_others(scene: Scene
         else:
             await move.leave_a()
         await move.arrive_on_b()
+        await move.leave_b()
         seen |= {path.name: Counter(path.read_text().split()) for path in logs.values()}
         scene.make_ready()
     assert set(seen["steps-a-False"]) == set(_LETTING_GO)

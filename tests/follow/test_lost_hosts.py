@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.follow.measures import Measures
-from tests.follow.scene import TIMEOUT_S, Scene
+from tests.follow.scene import HOSTS, TIMEOUT_S, Scene
 from tests.follow.watch import mounted
 from tests.lab.host import Host
 from tests.lab.network import Wire
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = MULTIHOST
+pytestmark = [*MULTIHOST, HOSTS]
 
 
 @pytest.fixture(scope="module")
 def settings() -> Mapping[str, str]:
-    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_RELEASE_WAIT_S": "1", "VOLPLUG_SETTLE_S": "1"}
+    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_RELEASE_WAIT_S": "0", "VOLPLUG_SETTLE_S": "1"}
 
 
 def _refuses(scene: Scene, host: Host, holder: Host) -> None:

@@ -1,21 +1,26 @@
 """A volume goes where its container goes: by hand, with Compose, and as Swarm moves a service."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tests.follow.measures import Measures
-from tests.follow.scene import IMAGE, TIMEOUT_S, Scene
+from tests.follow.scene import HOSTS, IMAGE, TIMEOUT_S, Scene
 from tests.lab import checker
 from tests.lab.compose import COMPOSE_2
 from tests.lab.host import Host, join_swarm
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = MULTIHOST
+pytestmark = [*MULTIHOST, HOSTS]
 
 _SETTLED_RECORDS = 5
+
+
+@pytest.fixture(scope="module")
+def settings() -> Mapping[str, str]:
+    return {"VOLPLUG_LINGER_S": "0"}
 
 
 def _wait_for_records(scene: Scene, more_than: int) -> None:
@@ -29,12 +34,15 @@ def _wait_for_records(scene: Scene, more_than: int) -> None:
 def test_docker_run_on_another_host_and_back_again_finds_every_record(
     scene: Scene, measures: Measures
 ) -> None:
+    scene.restart_volplug(scene.a, VOLPLUG_LINGER_S="")  # as long as it is by default, here only
     scene.create(scene.a)
     scene.write(scene.a).stop()
     count = scene.count()
     scene.watch.check(scene.volume)
     records = scene.write(scene.b)
-    measures.downtime("docker rm on one host, docker run on the other", scene.downtime_s(count))
+    measures.downtime(
+        "docker rm on one host, docker run on the other, with the default linger", scene.downtime_s(count)
+    )
     scene.watch.check(scene.volume)
     records.stop()
     scene.verify(scene.a)
@@ -84,21 +92,36 @@ def test_a_compose_project_goes_on_on_another_host(scene: Scene, measures: Measu
     scene.verify(scene.b)
 
 
+@pytest.fixture(scope="module")
+def hosts_in_swarm(shared_scene: Scene) -> Iterator[None]:
+    """Both hosts are nodes of one Swarm, which `a` manages."""
+    a, b = shared_scene.hosts
+    join_swarm(a, b)
+    yield
+    for host in (b, a):
+        host.docker("swarm", "leave", "--force")
+
+
 @pytest.fixture
-def swarm(scene: Scene) -> Iterator[Host]:
-    """The manager of a Swarm of both hosts."""
-    join_swarm(scene.a, scene.b)
+def swarm(scene: Scene, hosts_in_swarm: None) -> Iterator[Host]:
+    """The manager of a Swarm of both hosts; in the end there is no task any more."""
     yield scene.a
     for service in scene.a.docker("service", "ls", "--quiet").split():
         scene.a.docker("service", "rm", service)
-    for host in (scene.b, scene.a):
-        host.docker("swarm", "leave", "--force")
+    for host in scene.hosts:
+        _wait_for_the_end_of_tasks(host)
+
+
+def _wait_for_the_end_of_tasks(host: Host) -> None:
+    wait_until(
+        lambda: host.docker("ps", "--all", "--quiet") == "", TIMEOUT_S, f"no task is left on {host.name}"
+    )
 
 
 def _create_service(scene: Scene, *options: str) -> None:
     scene.numbers.parent.mkdir(exist_ok=True)
     mounts = [scene.mount(), f"--mount=type=bind,source={scene.numbers.parent},target=/acknowledged"]
-    common = ["--detach", "--no-resolve-image", "--stop-grace-period=1s", "--constraint=node.hostname==a"]
+    common = ["--detach", "--no-resolve-image", "--stop-grace-period=0s", "--constraint=node.hostname==a"]
     scene.a.docker(
         "service", "create", "--name=writer", *common, *options, *mounts, IMAGE, "sh", "-c", checker.WRITE
     )
@@ -120,7 +143,7 @@ def test_swarm_moves_a_service_with_its_volume(scene: Scene, swarm: Host, measur
     measures.downtime("docker service update, from one node to another", scene.downtime_s(count))
     scene.watch.check(scene.volume)
     swarm.docker("service", "rm", "writer")
-    wait_until(lambda: scene.b.docker("ps", "--all", "--quiet") == "", TIMEOUT_S, "the task on b is gone")
+    _wait_for_the_end_of_tasks(scene.b)
     scene.verify(scene.b)
 
 

@@ -1,18 +1,20 @@
 """The watch sees what it is there for."""
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from tests.follow.backend import FollowBackend
+from tests.follow.scene import HOSTS, Site
 from tests.follow.watch import Watch
 from tests.lab.host import Host, Hosts
-from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = MULTIHOST
+pytestmark = [*MULTIHOST, HOSTS]
 
 _TIMEOUT_S = 60.0
 
@@ -32,55 +34,52 @@ class _Cloud:
 
 
 @pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    before = snapshot()
-    with Hosts("a", "b") as hosts:
-        hosts.power_on()
-        image = hosts.directory / "image"
-        for command in (f"truncate --size=32M {image}", f"mkfs.ext4 -q {image}"):
-            hosts["a"].engine.run(command.split(), check=True)
-        yield hosts
-    assert settled_difference(before) == []
+def hosts(site: Site) -> Iterator[Hosts]:
+    """The hosts, with an image of a filesystem that both can mount."""
+    image = _image(site.hosts)
+    for command in (f"truncate --size=32M {image}", f"mkfs.ext4 -q {image}"):
+        site.hosts["a"].engine.run(command.split(), check=True)
+    yield site.hosts
+    image.unlink()
 
 
-@pytest.fixture
-def cloud() -> _Cloud:
-    return _Cloud()
+def _image(hosts: Hosts) -> Path:
+    return hosts.directory / "image"
 
 
-@pytest.fixture
-def watch(hosts: Hosts, cloud: _Cloud) -> Iterator[Watch]:
-    with Watch(hosts, cast(FollowBackend, cloud)) as watch:
-        yield watch
+@contextmanager
+def _mounted(hosts: Hosts, host: Host, place: Path) -> Iterator[None]:
+    """The filesystem is mounted on a host."""
+    host.engine.run(["mkdir", "-p", str(place)], check=True)
+    host.engine.run(["mount", "-o", "loop", str(_image(hosts)), str(place)], check=True)
+    yield
+    host.engine.run(["umount", str(place)], check=True)
+    host.engine.run(["rmdir", str(place)], check=True)
 
 
-def _mount(hosts: Hosts, host: Host, place: str) -> None:
-    script = f"mkdir -p {place} && mount -o loop {hosts.directory}/image {place}"
-    host.engine.run(["sh", "-c", script], check=True)
-
-
-def test_it_sees_whatever_breaks_a_promise(hosts: Hosts, watch: Watch, cloud: _Cloud) -> None:
+def test_it_sees_whatever_breaks_a_promise(hosts: Hosts) -> None:
     a, b = hosts
-    _mount(hosts, a, f"{a.volplug.mount_root}/db")
-    watch.check("db")
-
-    cloud.names = ["db", "db"]
-    with pytest.raises(AssertionError, match="lost or doubled"):
-        watch.check("db")
-    cloud.names = ["db"]
-
-    cloud.holder = {"b"}
-    with pytest.raises(AssertionError, match="db is mounted on a"):
-        watch.check("db")
-    cloud.holder = {"a"}
-
-    _mount(hosts, b, "/mnt")  # as a container that has it still
-    with pytest.raises(AssertionError, match="mounted on several hosts"):
+    cloud = _Cloud()
+    with (
+        Watch(hosts, cast(FollowBackend, cloud)) as watch,
+        _mounted(hosts, a, a.volplug.mount_root / "db"),
+    ):
         watch.check("db")
 
-    _mount(hosts, b, f"{b.volplug.mount_root}/db")
-    wait_until(lambda: bool(watch.broken), _TIMEOUT_S, "the watch has seen it")
-    for place in (f"{b.volplug.mount_root}/db", "/mnt"):
-        b.engine.run(["umount", place], check=True)
-    with pytest.raises(AssertionError, match="db was mounted on"):
-        watch.check("db")
+        cloud.names = ["db", "db"]
+        with pytest.raises(AssertionError, match="lost or doubled"):
+            watch.check("db")
+        cloud.names = ["db"]
+
+        cloud.holder = {"b"}
+        with pytest.raises(AssertionError, match="db is mounted on a"):
+            watch.check("db")
+        cloud.holder = {"a"}
+
+        with _mounted(hosts, b, b.directory / "container"):  # as one that has it still
+            with pytest.raises(AssertionError, match="mounted on several hosts"):
+                watch.check("db")
+            with _mounted(hosts, b, b.volplug.mount_root / "db"):
+                wait_until(lambda: bool(watch.broken), _TIMEOUT_S, "the watch has seen it")
+        with pytest.raises(AssertionError, match="db was mounted on"):
+            watch.check("db")

@@ -10,26 +10,23 @@ from each other, they start anew. Leaving the block ends all of them and removes
 when it failed. Disks of a cloud are this machine's: the same paths and loop devices inside of every host.
 """
 
-import os
 import shutil
 import sys
-import tempfile
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab import loops, power
+from tests.lab import lane, loops, power
 from tests.lab.engine import Engine
 from tests.lab.network import BOTH, Network, Wire
-from tests.lab.plugin import VolplugProcess
+from tests.lab.plugin import Machine, VolplugProcess
 from tests.lab.programs import tail
 from volplug.steps import WorldStep
 
-_BASE = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of our own in it
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FIRST_NUMBER = 11
 _IMAGE = "busybox:local"
@@ -46,13 +43,14 @@ class Host:
         is_on: whether it has power.
     """
 
-    def __init__(self, name: str, number: int, network: Network) -> None:
+    def __init__(self, name: str, number: int, network: Network, beside: Callable[[Engine], Machine]) -> None:
         """Describe a host; nothing runs before ``power_on``."""
         self.name = name
         self.number = number
         self.engine = Engine(hostname=name)
         self.is_on = False
         self._network = network
+        self._beside = beside
         self._is_frozen = False
         self._volplug: VolplugProcess | None = None
 
@@ -94,8 +92,7 @@ class Host:
         self.engine.power_on()
         self._network.plug(self.name, self.number, self.engine.first_pid)
         if settings is not None or self._volplug is None:
-            own = {"VOLPLUG_NODE_ID": self.name, **(settings or {})}
-            self._volplug = VolplugProcess(self.engine, env=own)
+            self._volplug = self._with_settings(settings or {})
         self.volplug.start()  # first: an engine that starts looks for the plugins that it knows
         self.engine.start()
         if not self.docker("image", "ls", "--quiet", _IMAGE):
@@ -135,18 +132,30 @@ class Host:
         """Undo ``partition``."""
         self._network.heal(self.name, wires)
 
-    def restart_volplug(self, *, kill: bool = False, kill_at: tuple[WorldStep, int] | None = None) -> None:
+    def restart_volplug(
+        self,
+        *,
+        kill: bool = False,
+        kill_at: tuple[WorldStep, int] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """End its volplug in order or by SIGKILL, if it runs, and start it again.
 
         Args:
             kill: whether it is killed.
             kill_at: the step, and which occurrence of it, at which the new one dies.
+            settings: as in ``power_on``.
         """
         if kill:
             self.volplug.kill()
         else:
             self.volplug.stop()
+        if settings is not None:
+            self._volplug = self._with_settings(settings)
         self.volplug.start(argv=None if kill_at is None else dying_at(*kill_at))
+
+    def _with_settings(self, settings: Mapping[str, str]) -> VolplugProcess:
+        return VolplugProcess(self._beside(self.engine), env={"VOLPLUG_NODE_ID": self.name, **settings})
 
     def close(self) -> None:
         """End and remove it, whatever state it is in. May be called twice."""
@@ -171,20 +180,26 @@ class Hosts:
     directory: Path
     network: Network
 
-    def __init__(self, *names: str) -> None:
-        """Describe hosts of these names; nothing runs before ``with``, and no host before ``power_on``."""
+    def __init__(self, *names: str, beside: Callable[[Engine], Machine] = lambda engine: engine) -> None:
+        """Describe hosts; nothing runs before ``with``, and no host before ``power_on``.
+
+        Args:
+            names: of the hosts.
+            beside: what starts volplug beside an engine; by default the engine's own machine.
+        """
         self._names = names
+        self._beside = beside
         self._hosts: dict[str, Host] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir=_BASE))
+            self.directory = lane.new_directory()
             stack.callback(self._remove_directory)
             self.network = Network(self.directory)
             stack.callback(self.network.close)
             for number, name in enumerate(self._names, start=_FIRST_NUMBER):
-                self._hosts[name] = Host(name, number, self.network)
+                self._hosts[name] = Host(name, number, self.network, self._beside)
                 stack.callback(self._hosts[name].close)
             self._stack = stack.pop_all()
         return self

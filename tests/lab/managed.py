@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,10 +16,12 @@ from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import checked
-from tests.lab.waiting import wait_until
+from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _DEFAULT_HOST_DIR = Path("/var/lib")
 _READY_TIMEOUT_S = 30.0
+# Nearly all of the root file system.
+_LARGE = ("usr", "opt")
 # Where the processes of this machine's root may not have it, no container gets it either.
 _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
 
@@ -26,8 +29,9 @@ _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
 class ManagedVolplug:
     """The plugin that `make plugin` builds, in an engine; with the surface of ``VolplugProcess``.
 
-    It is created as it is shipped but for CAP_SYS_RESOURCE, which only growing ext4 needs. Its state lies in
-    the engine's directory.
+    It is created as it is shipped but for CAP_SYS_RESOURCE, which only growing ext4 needs, and for its large
+    directories, which are mounts of what was built: Docker takes ten seconds to pack and unpack them. Its
+    state lies in the engine's directory.
 
     Attributes:
         name: what `docker plugin` commands call it.
@@ -43,6 +47,8 @@ class ManagedVolplug:
         name: str = "volplug",
         host_dir: Path | None = None,
         reference: str = "",
+        binds: Mapping[Path, str] | None = None,
+        is_whole: bool = False,
     ) -> None:
         """Describe a plugin; nothing happens before ``install`` or ``with``.
 
@@ -51,16 +57,23 @@ class ManagedVolplug:
             name: its name, with or without a tag.
             host_dir: the directory that gets its state, by default one of the engine's.
             reference: where a registry has it; without one, it is created from what was built.
+            binds: further directories that it sees (path here to path in the plugin).
+            is_whole: whether Docker gets all of its files, the large directories too.
         """
         self._engine = engine
         self._reference = reference
+        self._binds = dict(binds or {})
+        self._large = () if is_whole else _LARGE
+        self._is_installed = False
         self.name = name
         self.driver = name if ":" in name else f"{name}:latest"
         self.host_dir = host_dir or engine.directory / f"{name}-host"
         self.state_dir = engine.path(self.host_dir / "volplug")
 
     def __enter__(self) -> Self:
-        self.install()
+        """Install it, if that has not been done, and start it."""
+        if not self._is_installed:
+            self.install()
         return self.start()
 
     def __exit__(
@@ -74,18 +87,13 @@ class ManagedVolplug:
 
     def install(self) -> Self:
         """Create it, not enabled."""
+        self._is_installed = True
         if self._reference:
-            install = [
-                "install",
-                "--disable",
-                "--grant-all-permissions",
-                "--alias",
-                self.name,
-                self._reference,
-            ]
-            self._engine.docker("plugin", *install)
+            options = ("--disable", "--grant-all-permissions", "--alias", self.name)
+            self._engine.docker("plugin", "install", *options, self._reference)
         else:
-            create_plugin(self._engine, self.name, built_plugin().directory)
+            source = built_plugin().directory
+            create_plugin(self._engine, self.name, source, large=self._large, binds=self._binds)
         if self.host_dir != _DEFAULT_HOST_DIR:
             self.host_dir.mkdir(exist_ok=True)
             self.set(f"state.source={self.host_dir}")
@@ -101,21 +109,31 @@ class ManagedVolplug:
         """Change settings; the plugin has to be disabled."""
         self._engine.docker("plugin", "set", self.name, *settings)
 
-    def start(self, env: Mapping[str, str] | None = None) -> Self:
-        """Enable it, unless the engine has done so by itself, and wait until its socket accepts."""
-        if env:
-            self.set(*(f"{key}={value}" for key, value in env.items()))
-        wait_until(self._is_up, _READY_TIMEOUT_S, f"{self.name} accepts connections")
-        return self
+    def start(self, settings: Mapping[str, str] | None = None) -> Self:
+        """Enable it, unless the engine did so already, and wait until its socket accepts connections.
 
-    def _is_up(self) -> bool:
-        # The engine gives up on a plugin that ends again and again, some time after it was enabled; and for a
-        # moment after an enable that failed, the next one fails with "id already in use".
-        if not self.running:
-            enabled = self._engine.docker("plugin", "enable", self.name, check=False)
-            if "already" not in enabled.stderr:
+        Args:
+            settings: what is set before; that needs a plugin which is disabled.
+        """
+        if settings:
+            self.set(*(f"{key}={value}" for key, value in settings.items()))
+        refused: list[subprocess.CompletedProcess[str]] = []
+
+        def is_up() -> bool:
+            # The engine gives up on a plugin that ends again and again, some time after it was enabled; and
+            # while it still cleans up after one that ended, enabling it fails.
+            if not self.running:
+                enabled = self._engine.docker("plugin", "enable", self.name, check=False)
+                refused[:] = [enabled] if enabled.returncode != 0 else []
+            return self.accepts()
+
+        try:
+            wait_until(is_up, _READY_TIMEOUT_S, f"{self.name} accepts connections")
+        except WaitTimeoutError:
+            for enabled in refused:
                 checked(enabled)
-        return self.accepts()
+            raise
+        return self
 
     def stop(self) -> None:
         """Disable it, whatever uses it."""
@@ -139,6 +157,7 @@ class ManagedVolplug:
 
     def remove(self) -> None:
         """Disable and remove it, if it is there."""
+        self._is_installed = False
         if self._engine.docker("plugin", "inspect", self.name, check=False).returncode == 0:
             if self.running:
                 self.stop()
@@ -203,7 +222,8 @@ class ManagedVolplug:
 
     def pids(self) -> list[int]:
         """Its first process in all containers that the engine has of it: none or one, but for moments."""
-        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_first_of(entry, self.id)]
+        number = self.id
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_first_of(entry, number)]
 
     def accepts(self) -> bool:
         """Whether somebody listens at its socket."""
@@ -219,25 +239,47 @@ Volplug = VolplugProcess | ManagedVolplug
 Installation = Callable[[Engine], Volplug]
 
 
-def grantable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plugin's config without the one capability that cannot be had everywhere."""
+def as_tested(config: Mapping[str, Any], binds: Mapping[Path, str]) -> dict[str, Any]:
+    """A plugin's config with ``binds``, and without the one capability that cannot be had everywhere."""
     linux = dict(config["linux"])
     linux["capabilities"] = [name for name in linux["capabilities"] if name != _NOT_GRANTED_EVERYWHERE]
-    return {**config, "linux": linux}
+    mounts = [
+        {"name": there, "type": "bind", "source": str(here), "destination": there, "options": ["rbind", "ro"]}
+        for here, there in binds.items()
+    ]
+    return {**config, "linux": linux, "mounts": [*config["mounts"], *mounts]}
 
 
-def create_plugin(engine: Engine, name: str, source: Path) -> None:
-    """`docker plugin create` from ``source``, but for CAP_SYS_RESOURCE."""
+def create_plugin(
+    engine: Engine,
+    name: str,
+    source: Path,
+    *,
+    large: Sequence[str] = _LARGE,
+    binds: Mapping[Path, str] | None = None,
+) -> None:
+    """`docker plugin create` from ``source``, but for CAP_SYS_RESOURCE.
+
+    Args:
+        engine: where it is created.
+        name: its name, with or without a tag.
+        source: has ``config.json`` and ``rootfs``; the plugin goes on using it.
+        large: directories of the root file system that become read-only mounts of those in ``source``.
+        binds: further read-only mounts (path here to path in the plugin).
+    """
     directory = engine.directory / "plugin"
-    (directory / "rootfs").mkdir(parents=True, exist_ok=True)
-    config = grantable(json.loads((source / "config.json").read_text()))
+    rootfs = directory / "rootfs"
+    rootfs.mkdir(parents=True, exist_ok=True)
+    mounts = {source / "rootfs" / each: f"/{each}" for each in large} | dict(binds or {})
+    config = as_tested(json.loads((source / "config.json").read_text()), mounts)
     (directory / "config.json").write_text(json.dumps(config))
-    rootfs = str(directory / "rootfs")
-    engine.run(["mount", "--bind", str(source / "rootfs"), rootfs], check=True)
+    engine.run(["mount", "--bind", str(source / "rootfs"), str(rootfs)], check=True)
     try:
+        for each in large:
+            engine.run(["mount", "-t", "tmpfs", "tmpfs", str(rootfs / each)], check=True)
         engine.docker("plugin", "create", name, str(directory), timeout_s=300)
     finally:
-        engine.run(["umount", rootfs], check=True)
+        engine.run(["umount", "--recursive", str(rootfs)], check=True)
 
 
 def _is_first_of(process: Path, plugin_id: str) -> bool:

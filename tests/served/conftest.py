@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.lab import leftovers, loops
+from tests.lab import lane, leftovers, loops
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import clean_environment
 
@@ -19,8 +19,10 @@ from tests.lab.programs import clean_environment
 class LocalMachine:
     """This machine; a directory of our own holds the socket (its path must be short) and the state."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, fork_server: ForkServer | None = None) -> None:
+        """Use a directory; volplug is forked by the fork server if there is one, and started if not."""
         self.directory = directory
+        self._fork_server = fork_server
 
     def path(self, inside: Path, /) -> Path:
         """Docker's directory of plugin sockets is the machine's own, so the socket lies elsewhere."""
@@ -30,19 +32,21 @@ class LocalMachine:
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
         environment = clean_environment(**{**(env or {}), "VOLPLUG_SOCKET": str(self.directory / "p.sock")})
-        with (log or self.directory / "log").open("ab") as output:
+        log = log or self.directory / "log"
+        if self._fork_server is not None and self._fork_server.can_start(argv):
+            return self._fork_server.start(argv, environment, log)
+        with log.open("ab") as output:
             return subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
 
 
 @contextmanager
-def local_machine() -> Iterator[LocalMachine]:
+def local_machine(fork_server: ForkServer | None = None) -> Iterator[LocalMachine]:
     """A directory of our own, cleaned up in any case; what a test left mounted or attached fails it."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    # Named like those of the lab, so that runs beside each other know their own.
-    directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir="/var/tmp"))
+    directory = lane.new_directory()
     try:
-        yield LocalMachine(directory)
+        yield LocalMachine(directory, fork_server)
     finally:
         mounted = leftovers.mounted_below(directory)
         for target in mounted:
@@ -53,16 +57,22 @@ def local_machine() -> Iterator[LocalMachine]:
     assert not attached, "left attached"
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
 @pytest.fixture
-def machine() -> Iterator[LocalMachine]:
-    with local_machine() as machine:
+def machine(fork_server: ForkServer) -> Iterator[LocalMachine]:
+    with local_machine(fork_server) as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
-def shared_volplug() -> Iterator[VolplugProcess]:
+def shared_volplug(fork_server: ForkServer) -> Iterator[VolplugProcess]:
     """One process for all cases of a table that leave nothing behind."""
-    with local_machine() as machine, VolplugProcess(machine) as process:
+    with local_machine(fork_server) as machine, VolplugProcess(machine) as process:
         yield process
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.dockerd import Dockerd
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
-from tests.served.conftest import LocalMachine
+from tests.served.conftest import LocalMachine, local_machine
 
 pytestmark = pytest.mark.loop
 
@@ -98,7 +98,8 @@ def test_what_is_no_socket_is_not_replaced_by_one(machine: LocalMachine, what: s
     assert other.read_text() == "of somebody else"
 
 
-def test_a_relative_path_is_one_below_the_current_directory(machine: LocalMachine) -> None:
-    state = machine.directory / "state" / "state.sqlite"
-    with VolplugProcess(machine, state_dir=Path(os.path.relpath(state.parent))):
-        wait_until(state.exists, 10, "the state is where it was meant to be")
+def test_a_relative_path_is_one_below_the_current_directory() -> None:
+    with local_machine() as machine:
+        state = machine.directory / "state" / "state.sqlite"
+        with VolplugProcess(machine, state_dir=Path(os.path.relpath(state.parent))):
+            wait_until(state.exists, 10, "the state is where it was meant to be")

@@ -1,14 +1,13 @@
 """Two guests for all tests here, booted once; each test leaves them without disks of its own."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.lab import lane
 from tests.lab.leftovers import settled_difference, snapshot
 from tests.vm.guest import Guest
 from tests.vm.guest_volplug import install_volplug
@@ -21,8 +20,7 @@ _INSTANCE_IDS = ("i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb")
 def lab() -> Iterator[Path]:
     """A directory for the guests' files; in the end nothing may be left of it and them."""
     before = snapshot()
-    # Named like those of the lab, so that runs beside each other know their own.
-    directory = Path(tempfile.mkdtemp(prefix=f"volplug-lab-{os.getpid()}-", dir="/var/tmp"))
+    directory = lane.new_directory()
     try:
         yield directory
     finally:

@@ -18,12 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 from tests.lab.programs import checked, find_program, settled, tail
 from tests.lab.waiting import wait_until
 from tests.vm import agent
 from tests.vm.image import GuestImage
 from tests.vm.qmp import Qmp
 
+# For tests with the guests of conftest.py, which are booted once in each lane that needs them.
+GUESTS = pytest.mark.lane("vm")
 HOST = "10.0.2.2"
 BOOT_TIMEOUT_S = 240.0
 _SLOTS = 4
@@ -141,6 +145,14 @@ class Guest:
     def spawn(self, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a program in the guest and return its process id there."""
         return int(self._ask("spawn", argv=argv, env=dict(env or {}), log=log)["pid"])
+
+    def is_running(self, pid: int) -> bool:
+        """Whether a program that was spawned in the guest has not ended."""
+        return bool(self._ask("is_running", pid=pid)["running"])
+
+    def read(self, path: str) -> str:
+        """Read a file in the guest."""
+        return str(self._ask("read", path=path)["text"])
 
     def connect(self, path: str) -> socket.socket:
         """Connect to a Unix socket in the guest."""

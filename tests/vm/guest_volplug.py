@@ -7,7 +7,8 @@ import json
 import shutil
 import socket
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,21 @@ _STOP_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 180.0
 
 
-def install_volplug(guests: Iterable[Guest], scratch: Path) -> None:
-    """Copy the code into guests, compiled: an emulated processor takes long for that."""
+def install_volplug(guests: Collection[Guest], scratch: Path) -> None:
+    """Copy what serves into guests, compiled: an emulated processor takes long for that."""
     copy = scratch / "source"
-    shutil.copytree(_REPOSITORY / "volplug", copy / "volplug", ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", "testing")
+    shutil.copytree(_REPOSITORY / "volplug", copy / "volplug", ignore=left_out)
     compileall.compile_dir(copy, quiet=1, stripdir=copy, prependdir=_SOURCE)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(copy, _SOURCE)
-    for guest in guests:
+
+    def install(guest: Guest) -> None:
         guest.run(["tar", "-x", "-C", "/"], input_bytes=archive.getvalue())
+
+    with ThreadPoolExecutor(len(guests)) as threads:
+        list(threads.map(install, guests))
 
 
 def spawn_python(guest: Guest, script: Path, *arguments: str, log: str) -> None:
@@ -73,16 +79,20 @@ class GuestVolplug:
         self._pid = self._guest.spawn([PYTHON, "-m", "volplug", "serve"], env=self._env, log=_LOG)
 
     def await_ready(self) -> None:
-        """Wait until it accepts connections."""
-        where = f"volplug accepts connections in {self._guest.instance_id}"
-        wait_until(self._accepts, _START_TIMEOUT_S, where)
+        """Wait until it accepts connections, and its cloud has answered it once.
+
+        The first question loads the SDK, which takes an emulated processor longer than Create waits.
+        """
+        where = self._guest.instance_id
+        wait_until(self._accepts, _START_TIMEOUT_S, f"volplug accepts connections in {where}")
+        wait_until(self._has_reached_its_cloud, _START_TIMEOUT_S, f"volplug reaches its cloud in {where}")
 
     def stop(self) -> None:
         """SIGTERM, as systemd would; nothing happens if it has ended."""
         if self._pid:
             self._guest.run(["sh", "-c", f"kill {self._pid} || true"])
             where = f"volplug ends in {self._guest.instance_id}"
-            wait_until(lambda: not self._is_running(), _STOP_TIMEOUT_S, where)
+            wait_until(lambda: not self._guest.is_running(self._pid), _STOP_TIMEOUT_S, where)
             self._pid = 0
 
     def show_log(self) -> None:
@@ -105,20 +115,25 @@ class GuestVolplug:
     @property
     def log(self) -> str:
         """What it has said."""
-        return self._guest.run(["cat", _LOG])
+        return self._guest.read(_LOG)
 
     def _accepts(self) -> bool:
         try:
             self._guest.connect(_SOCKET).close()
         except RuntimeError as error:
-            if not self._is_running():
+            if not self._guest.is_running(self._pid):
                 raise RuntimeError(f"volplug ended in the guest:\n{self.log}") from error
             return False
         return True
 
-    def _is_running(self) -> bool:
-        shown = self._guest.run(["sh", "-c", f"test -e /proc/{self._pid} && echo yes || echo no"])
-        return shown.strip() == "yes"
+    def _has_reached_its_cloud(self) -> bool:
+        try:
+            self.call("Get", Name="nothing")
+        except http.client.RemoteDisconnected:  # which is how it says that it does not know
+            return False
+        except RefusedError:
+            return True
+        raise AssertionError("there is a volume of this name")
 
 
 class _Connection(http.client.HTTPConnection):

@@ -1,6 +1,7 @@
 """The EBS driver in virtual machines, into which volumes of a served EC2 are plugged as NVMe disks."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ import pytest
 from tests.lab.requirements import VM
 from tests.lab.waiting import wait_until
 from tests.testing.ec2.clients import caller
-from tests.vm.guest import HOST, Guest
+from tests.vm.guest import GUESTS, HOST, Guest
 from tests.vm.guest_volplug import GuestVolplug, RefusedError
 from tests.vm.hypervisor import QemuHypervisor, serial_of
 from tests.vm.image import guest_image
 from volplug.testing.ec2 import Ec2Cloud, VolumeFact
 
-pytestmark = [*VM, pytest.mark.ebs, pytest.mark.prepare(by=guest_image)]
+pytestmark = [*VM, GUESTS, pytest.mark.ebs, pytest.mark.prepare(by=guest_image)]
 
 _TIMEOUT_S = 240.0
 _QEMU = "QEMU NVMe Ctrl"  # it cannot call its disks otherwise
@@ -66,13 +67,13 @@ class Node:
 
     def serial_at(self, place: str) -> str:
         """The serial of the disk with the filesystem that is mounted there."""
-        return self.guest.run(["cat", f"/sys/block/{self.disk_of(place)}/device/serial"]).strip()
+        return self.guest.read(f"/sys/block/{self.disk_of(place)}/device/serial").strip()
 
     def write(self, path: str, text: str) -> None:
         self.guest.run(["tee", path], input_bytes=text.encode())
 
     def read(self, path: str) -> str:
-        return self.guest.run(["cat", path])
+        return self.guest.read(path)
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def site(site_of_all: Site, guests: tuple[Guest, Guest]) -> Iterator[Site]:
     # One that runs already goes on.
     for node in nodes:
         node.start()
-    for node in nodes:
-        node.volplug.await_ready()
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        list(threads.map(lambda node: node.volplug.await_ready(), nodes))
     site.cloud.calls.reset()
     yield site
     left = [*site.cloud.volumes(), *site.hypervisor.directory.iterdir()]

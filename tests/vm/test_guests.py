@@ -9,11 +9,11 @@ import pytest
 
 from tests.lab.requirements import VM
 from tests.lab.waiting import wait_until
-from tests.vm.guest import Guest
+from tests.vm.guest import GUESTS, Guest
 from tests.vm.guest_volplug import spawn_python
 from tests.vm.image import guest_image
 
-pytestmark = [*VM, pytest.mark.prepare(by=guest_image)]
+pytestmark = [*VM, GUESTS, pytest.mark.prepare(by=guest_image)]
 
 _SERIAL = "vol0123456789abcdef0"
 _SIZE_BYTES = 64 << 20
@@ -31,8 +31,8 @@ def _disk(directory: Path, name: str) -> Path:
 
 def _output(guest: Guest, log: str, wanted: str) -> list[str]:
     """What a program wrote until the wanted line came."""
-    wait_until(lambda: wanted in guest.run(["cat", log]), _TIMEOUT_S, f"{log} has {wanted!r}")
-    return guest.run(["cat", log]).splitlines()
+    wait_until(lambda: wanted in guest.read(log), _TIMEOUT_S, f"{log} has {wanted!r}")
+    return guest.read(log).splitlines()
 
 
 def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
@@ -46,9 +46,9 @@ def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
     name = said[-1].removeprefix("found ")
     assert f"add {name}" in said
     shown = f"/sys/block/{name}"
-    assert guest.run(["cat", f"{shown}/device/serial"]).strip() == _SERIAL
-    assert guest.run(["cat", f"{shown}/device/model"]).strip() == _MODEL
-    assert int(guest.run(["cat", f"{shown}/size"])) * 512 == _SIZE_BYTES
+    assert guest.read(f"{shown}/device/serial").strip() == _SERIAL
+    assert guest.read(f"{shown}/device/model").strip() == _MODEL
+    assert int(guest.read(f"{shown}/size")) * 512 == _SIZE_BYTES
     guest.run(["udevadm", "settle"])
     by_id = f"/dev/disk/by-id/nvme-{_MODEL.replace(' ', '_')}_{_SERIAL}"
     assert guest.run(["readlink", "--canonicalize", by_id]).strip() == f"/dev/{name}"
@@ -58,7 +58,7 @@ def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
 
 _STARTING_SCRIPT = """
 import pathlib, sys
-from tests.vm.guest import Guest
+from tests.vm.guest import GUESTS, Guest
 from tests.vm.image import guest_image
 guest = Guest(guest_image(), pathlib.Path(sys.argv[1]), "i-killed")
 guest.start()

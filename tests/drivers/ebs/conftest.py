@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import QUICK, Site, spec_of
+from tests.drivers.ebs import sdk_data
+from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
+from volplug.drivers.ebs.patience import Patience
 from volplug.models import Volume
 from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor, MemoryHypervisor
 
 _NUMBERS = count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_data_is_read_once() -> Iterator[None]:
+    with sdk_data.read_once():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +40,35 @@ def loop_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ec2Cloud]:
         yield cloud
 
 
-@pytest.fixture
-def memory_cloud() -> Iterator[Ec2Cloud]:
-    """A cloud whose volumes are mere facts."""
+@pytest.fixture(scope="module")
+def hosts(loop_cloud: Ec2Cloud) -> list[Site]:
+    """Two instances of that cloud, one pair for a module: new connections to EC2 cost a lot."""
+    first = loop_cloud.add_instance("i-0000000000000000a", attachment_limit=3)
+    second = loop_cloud.add_instance("i-0000000000000000b")
+    return [Site(loop_cloud, each) for each in (first, second)]
+
+
+@pytest.fixture(scope="module")
+def memory_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Site]]:
+    """Two instances of a cloud whose volumes are mere facts, in one zone; one pair for a module."""
+    place = tmp_path_factory.mktemp("host")
+    roots = {"sys_root": str(place / "sys"), "dev_root": str(place / "dev")}
     with Ec2Cloud(MemoryHypervisor()) as cloud:
-        yield cloud
+        instances = [cloud.add_instance(f"i-0000000000000000{each}") for each in "ab"]
+        yield [Site(cloud, each, max_retries=1, **roots) for each in instances]
 
 
 @pytest.fixture
-def sites(memory_cloud: Ec2Cloud, tmp_path: Path) -> list[Site]:
-    """Two instances of that cloud, in one zone."""
-    roots = {"sys_root": str(tmp_path / "sys"), "dev_root": str(tmp_path / "dev")}
-    ids = ("i-0000000000000000a", "i-0000000000000000b")
-    return [Site(memory_cloud, memory_cloud.add_instance(each), max_retries=1, **roots) for each in ids]
+def memory_cloud(memory_hosts: list[Site]) -> Iterator[Ec2Cloud]:
+    """That cloud, as new."""
+    cloud = memory_hosts[0].cloud
+    yield cloud
+    cloud.start_over()
+
+
+@pytest.fixture
+def sites(memory_cloud: Ec2Cloud, memory_hosts: list[Site]) -> list[Site]:
+    return memory_hosts
 
 
 @pytest.fixture
@@ -59,23 +83,19 @@ def on_b(sites: list[Site], tmp_path: Path) -> EbsDriver:
 
 @pytest.fixture
 def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
-    """That cloud, without faults and instances afterwards."""
+    """The cloud of loop devices, as new."""
     yield loop_cloud
-    loop_cloud.end_faults()
-    for site_id in [each.instance_id for each in loop_cloud.instances()]:
-        loop_cloud.set_instance_state(site_id, "terminated")  # EC2 takes its volumes from it
-        loop_cloud.settle()
-        loop_cloud.remove_instance(site_id)
+    loop_cloud.start_over()
 
 
 @pytest.fixture
-def site(cloud: Ec2Cloud) -> Site:
-    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}", attachment_limit=3))
+def site(cloud: Ec2Cloud, hosts: list[Site]) -> Site:
+    return hosts[0]
 
 
 @pytest.fixture
-def other_site(cloud: Ec2Cloud) -> Site:
-    return Site(cloud, cloud.add_instance(f"i-{next(_NUMBERS):017x}"))
+def other_site(cloud: Ec2Cloud, hosts: list[Site]) -> Site:
+    return hosts[1]
 
 
 @pytest.fixture
@@ -84,13 +104,19 @@ def cluster() -> str:
 
 
 @pytest.fixture
-def driver(site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
-    return site.driver(tmp_path, cluster, QUICK)
+def patience() -> Patience:
+    """How long the drivers wait; a test in which nothing comes is parametrized with a shorter one."""
+    return IMPATIENT
 
 
 @pytest.fixture
-def other(other_site: Site, cluster: str, tmp_path: Path) -> EbsDriver:
-    return other_site.driver(tmp_path / "other", cluster, QUICK)
+def driver(site: Site, cluster: str, tmp_path: Path, patience: Patience) -> EbsDriver:
+    return site.driver(tmp_path, cluster, patience)
+
+
+@pytest.fixture
+def other(other_site: Site, cluster: str, tmp_path: Path, patience: Patience) -> EbsDriver:
+    return other_site.driver(tmp_path / "other", cluster, patience)
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The shared suite on a served EC2: Nitro and Xen, slow states, faults, and look-ups that show the past."""
+"""The shared suite on a served EC2: Nitro and Xen, slow states, faults, and look-ups that show the past.
+
+What an instance is and what EC2 suffers are independent, so two classes show each of them once: an EC2
+without faults on Xen, and one with all faults on Nitro. The slow classes are the other combinations.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from tests.drivers.ebs.clouds import SIZE, Repeating, Settled, Site, spec_of
+from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
 from volplug.drivers.base import Driver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.models import Volume, VolumeSpec
@@ -37,14 +41,14 @@ class EbsFixtures(DriverFixtures):
         kind: Of the instances.
         plan: What goes wrong, or is slow, at EC2.
         settings: Of the backends.
-        late_looks: How many looks all drivers but the one under test leave to others, once EC2 has finished
-            what it does; None if they look at once. What a process without memory is shown it has to believe.
+        others_come_late: Whether all drivers but the one under test look only when EC2 has finished what it
+            does and shows it. What a process without memory is shown it has to believe.
     """
 
     kind: ClassVar[str] = "nitro"
     plan: ClassVar[dict[str, Any]] = {}
     settings: ClassVar[dict[str, Any]] = {"max_retries": 2}
-    late_looks: ClassVar[int | None] = None
+    others_come_late: ClassVar[bool] = False
 
     @pytest.fixture
     def cloud(self, loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
@@ -68,12 +72,12 @@ class EbsFixtures(DriverFixtures):
 
     def caller_of(self, site: Site) -> Caller:
         """Return what the driver under test calls EC2 by."""
-        return site.caller
+        return SmallPages(site.caller)
 
     def late_caller_of(self, site: Site) -> Caller:
         """Return what all others call EC2 by: restarted drivers, which have no memory, and other hosts."""
         caller = self.caller_of(site)
-        return caller if self.late_looks is None else Settled(caller, site.cloud, self.late_looks)
+        return Settled(caller, site.cloud) if self.others_come_late else caller
 
     @pytest.fixture
     def new_driver(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> NewDriver:
@@ -103,6 +107,10 @@ class EbsFixtures(DriverFixtures):
             return spec_of(name or f"v{next(numbers)}", size_bytes or SIZE)
 
         return make
+
+    @pytest.fixture
+    def many(self) -> int:
+        return SMALLEST_PAGE + 2
 
     @pytest.fixture
     def interrupt_create(self, cloud: Ec2Cloud, new_driver: NewDriver) -> Interrupt:
@@ -149,34 +157,22 @@ class Everything(
     """Every capability."""
 
 
-class TestEbs(Everything, EbsFixtures):
-    pass
-
-
-class TestEbsOnXen(Everything, EbsFixtures):
-    """Disks have no serials."""
-
-    kind = "xen"
-
-
 SLOW: Final = {
-    "latency_s": 0.01,
-    "creating": Slow(0.2),
-    "attaching": Slow(0.2),
-    "detaching": Slow(0.2),
-    "deleting": Slow(0.2),
+    "latency_s": 0.002,
+    "creating": Slow(0.05),
+    "attaching": Slow(0.05),
+    "detaching": Slow(0.05),
+    "deleting": Slow(0.05),
     "device": "before",
 }
 STALE: Final = {"stale_looks": (2, 5)}
 FAULTY: Final = {"throttle_rate": 0.3, "error_rate": 0.1, "lost_answer_rate": 0.05, "closed_rate": 0.02}
 
 
-@pytest.mark.slow
-class TestSlowEbs(Everything, EbsFixtures):
-    """EC2's states lag behind what it has done."""
+class TestEbsOnXen(Everything, EbsFixtures):
+    """Nothing goes wrong; disks have no serials."""
 
-    plan: ClassVar[dict[str, Any]] = SLOW
-    late_looks: ClassVar[int | None] = 0
+    kind = "xen"
 
 
 class FaultyFixtures(EbsFixtures):
@@ -186,7 +182,38 @@ class FaultyFixtures(EbsFixtures):
     settings: ClassVar[dict[str, Any]] = {"max_retries": 0}
 
     def caller_of(self, site: Site) -> Caller:
-        return Repeating(site.caller)
+        return SmallPages(Repeating(site.caller))
+
+
+class WorstFixtures(FaultyFixtures):
+    """All of it at once; the slow classes tell what of it a failure comes from."""
+
+    others_come_late: ClassVar[bool] = True
+    plan: ClassVar[dict[str, Any]] = {**SLOW, **FAULTY, **STALE}
+
+
+class TestEbsAtItsWorst(Everything, WorstFixtures):
+    """Disks have serials."""
+
+
+@pytest.mark.slow
+class TestEbsOnXenAtItsWorst(Everything, WorstFixtures):
+    """Disks have no serials."""
+
+    kind = "xen"
+
+
+@pytest.mark.slow
+class TestEbs(Everything, EbsFixtures):
+    """Nothing goes wrong; disks have serials."""
+
+
+@pytest.mark.slow
+class TestSlowEbs(Everything, EbsFixtures):
+    """EC2's states lag behind what it has done."""
+
+    plan: ClassVar[dict[str, Any]] = SLOW
+    others_come_late: ClassVar[bool] = True
 
 
 @pytest.mark.slow
@@ -199,11 +226,4 @@ class TestStaleEbs(Everything, EbsFixtures):
     """Two to five looks after each change show what was before it; the driver under test knows better."""
 
     plan: ClassVar[dict[str, Any]] = STALE
-    late_looks: ClassVar[int | None] = 5
-
-
-class TestEbsAtItsWorst(Everything, FaultyFixtures):
-    """All of it at once; the slow ones tell what of it a failure comes from."""
-
-    late_looks: ClassVar[int | None] = 5
-    plan: ClassVar[dict[str, Any]] = {**SLOW, **FAULTY, **STALE}
+    others_come_late: ClassVar[bool] = True

@@ -63,12 +63,12 @@ async def test_another_volume_that_another_host_has_just_made_is_found_after_use
     memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
 ) -> None:
     """Its token is refused as a deleted one's, but not with the same words."""
-    on_b = sites[1].driver(tmp_path / "b", patience=dataclasses.replace(IMPATIENT, look_again_s=2.0))
+    on_b = sites[1].driver(tmp_path / "b", patience=dataclasses.replace(IMPATIENT, look_again_s=1.0))
     for _ in range(3):
         await on_a.delete(await on_a.create(spec_of()))
     assert await on_b.get("v") is None
-    # Three looks for the first token, one for each of the next two, and one for that of the volume.
-    memory_cloud.set_plan(stale_looks=(6, 6))
+    # Two looks for the first token, one for each of the next two, and one for that of the volume.
+    memory_cloud.set_plan(stale_looks=(5, 5))
     await on_a.create(spec_of(size_bytes=SIZE + GIB))
     with pytest.raises(VolumeExists):
         await on_b.create(spec_of())

@@ -27,8 +27,8 @@ async def test_what_ec2_has_just_created_and_does_not_know_yet_is_deleted_all_th
 async def test_what_ec2_goes_on_not_to_know_is_not_taken_for_gone(
     memory_cloud: Ec2Cloud, sites: list[Site], tmp_path: Path
 ) -> None:
-    impatient = dataclasses.replace(IMPATIENT, visible_s=0.3)
-    driver = sites[0].driver(tmp_path / "a", patience=impatient)
+    persistent = dataclasses.replace(IMPATIENT, look_again_s=10.0)
+    driver = sites[0].driver(tmp_path / "a", patience=persistent)
     volume = await driver.create(spec_of())
     memory_cloud.set_plan(script={"DeleteVolume": [NOT_KNOWN_YET] * 10})
     with pytest.raises(BackendUnavailable, match="does not know"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,11 @@ from volplug.testing.ec2 import Ec2Cloud, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
-_NUMBERS = count()
 
-
-@pytest.fixture
-def cloud(loop_cloud: Ec2Cloud) -> Iterator[Ec2Cloud]:
-    loop_cloud.calls.reset()
-    yield loop_cloud
-    loop_cloud.end_faults()
-    loop_cloud.settle()
-
-
-@pytest.fixture
-def site(cloud: Ec2Cloud) -> Iterator[Site]:
-    instance = cloud.add_instance(f"i-{next(_NUMBERS):017x}")
-    yield Site(cloud, instance, max_retries=0)
-    cloud.remove_instance(instance.instance_id)
-
-
-@pytest.fixture
-def driver(site: Site, tmp_path: Path) -> EbsDriver:
-    return site.driver(tmp_path / "host", tmp_path.name)
+@pytest.fixture(scope="module")
+def hosts(loop_cloud: Ec2Cloud) -> list[Site]:
+    """One instance, whose lost answers are not asked for again."""
+    return [Site(loop_cloud, loop_cloud.add_instance("i-0000000000000000a"), max_retries=0)]
 
 
 @pytest.fixture
@@ -75,10 +58,10 @@ async def test_detach_without_an_answer_is_over_before_the_next_attach(
 
 
 async def test_detach_that_takes_too_long_is_over_before_the_next_attach(
-    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+    cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
 ) -> None:
     impatient = dataclasses.replace(IMPATIENT, detach_s=0.2)
-    driver = site.driver(tmp_path / "other", tmp_path.name, impatient)
+    driver = site.driver(tmp_path / "other", cluster, impatient)
     cloud.set_plan(detaching=Slow(looks=3))
     with pytest.raises(VolumeInUse):
         await driver.detach(volume)
@@ -99,11 +82,11 @@ async def test_detach_that_ec2_refuses_is_not_waited_for(
 
 
 async def test_attach_waits_for_a_detach_that_an_earlier_process_began(
-    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+    cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
 ) -> None:
     cloud.set_plan(detaching=Slow(looks=2))
     await detach_by_hand(site, volume)
-    restarted = site.driver(tmp_path / "host", tmp_path.name)
+    restarted = site.driver(tmp_path, cluster)
     leaving = await restarted.get(volume.name)
     assert leaving is not None
     assert leaving.state is VolumeState.DETACHING
@@ -197,12 +180,12 @@ class BlindAfterDetach:
 
 
 async def test_look_that_shows_nothing_does_not_end_a_detach(
-    cloud: Ec2Cloud, site: Site, tmp_path: Path, volume: Volume
+    cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
 ) -> None:
     """This host does not show the disk, so that EC2's word is all there is."""
     (tmp_path / "sys" / "block" / "sda").mkdir(parents=True)
     diskless = Site(cloud, site.instance, max_retries=0, sys_root=str(tmp_path / "sys"))
-    driver = diskless.driver(tmp_path / "other", tmp_path.name, caller=BlindAfterDetach(site.caller, looks=2))
+    driver = diskless.driver(tmp_path / "other", cluster, caller=BlindAfterDetach(site.caller, looks=2))
     cloud.set_plan(detaching=Slow(looks=3))
     await driver.detach(volume)
     assert attachment_of(cloud, volume) == ""

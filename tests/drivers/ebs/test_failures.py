@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import QUICK, SIZE, Site, spec_of
+from tests.drivers.ebs.clouds import IMPATIENT, QUICK, SIZE, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
@@ -44,6 +44,7 @@ def names_asked(cloud: Ec2Cloud) -> list[str]:
 # Attaching
 
 
+@pytest.mark.parametrize("patience", [replace(QUICK, attaching_s=1.0)], ids=["quick"])
 async def test_name_on_which_attaches_get_stuck_is_left_for_another(
     cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
 ) -> None:
@@ -56,6 +57,7 @@ async def test_name_on_which_attaches_get_stuck_is_left_for_another(
     assert cloud.calls.counts()["DetachVolume"] == 1
 
 
+@pytest.mark.parametrize("patience", [QUICK], ids=["quick"])
 async def test_attach_that_is_always_stuck_is_given_up_and_taken_back(
     cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
 ) -> None:
@@ -79,10 +81,11 @@ async def test_name_that_somebody_else_took_is_left_for_the_next(
     assert len(set(names_asked(cloud))) == 2
 
 
+@pytest.mark.parametrize("patience", [replace(IMPATIENT, quiet_s=0.05)], ids=["asks soon"])
 async def test_device_that_comes_late_is_waited_for(
     cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
 ) -> None:
-    cloud.set_plan(device="after", device_lag_s=0.4)  # longer than nothing is asked
+    cloud.set_plan(device="after", device_lag_s=0.2)  # longer than nothing is asked
     source = await driver.attach(volume)
     assert source.serial == volume.volume_id.replace("-", "")
     assert names_asked(cloud) == [first_name_of(volume)]
@@ -118,7 +121,7 @@ async def test_volume_that_leaves_another_host_is_waited_for(
     cloud: Ec2Cloud, driver: EbsDriver, other: EbsDriver, volume: Volume
 ) -> None:
     await driver.attach(volume)
-    cloud.set_plan(detaching=Slow(0.3))
+    cloud.set_plan(detaching=Slow(0.1))
     await driver.detach(volume)
     source = await other.attach(volume)
     assert await other.locate(volume) == source
@@ -151,6 +154,7 @@ async def test_device_in_use_is_found_before_anything_is_changed(
     await driver.detach(volume)
 
 
+@pytest.mark.parametrize("patience", [QUICK], ids=["quick"])
 async def test_detach_that_stays_busy_is_explained_and_ends_before_the_next_attach(
     cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
 ) -> None:
@@ -183,7 +187,7 @@ async def test_nothing_is_concluded_from_a_host_that_shows_no_disks(
 ) -> None:
     await driver.attach(volume)
     (tmp_path / "block").mkdir()
-    blind = Site(cloud, site.instance, sys_root=tmp_path).driver(tmp_path, cluster, QUICK)
+    blind = Site(cloud, site.instance, sys_root=tmp_path).driver(tmp_path, cluster)
     cloud.calls.reset()
     with pytest.raises(HostError, match="shows no disks at all"):
         await blind.detach(volume)
@@ -279,7 +283,7 @@ async def test_without_a_cluster_nothing_is_done(
 async def test_key_that_ec2_may_not_use_is_named(cloud: Ec2Cloud, driver: EbsDriver, ends: str) -> None:
     """EC2 takes the call and finds out later."""
     key = "arn:aws:kms:eu-central-1:123456789012:key/0123"
-    cloud.set_plan(bad_kms_keys=frozenset({key}), creation_ends=ends, creating=Slow(0.2))
+    cloud.set_plan(bad_kms_keys=frozenset({key}), creation_ends=ends, creating=Slow(0.05))
     with pytest.raises(UnexpectedState, match="KMS key"):
         await driver.create(spec_of(kms_key_id=key))
     assert (await driver.get("v") is None) == (ends == "gone")

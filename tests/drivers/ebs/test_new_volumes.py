@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,22 +90,29 @@ async def test_list_alone_hears_of_a_deletion_by_another_host(
     assert await driver.list() == []
 
 
-@pytest.mark.parametrize("is_seen_before", [False, True])
 async def test_new_volume_of_which_ec2_knows_nothing_is_never_called_absent(
-    site: Site, cloud: Ec2Cloud, tmp_path: Path, *, is_seen_before: bool
+    site: Site, cloud: Ec2Cloud, tmp_path: Path
 ) -> None:
-    caller = Forgetful(site.caller)
-    driver = site.driver(tmp_path, tmp_path.name, caller=caller)
-    volume = await driver.create(spec_of())
-    if is_seen_before:
-        await driver.get("v")
-    caller.is_blind = True
-    with pytest.raises(BackendUnavailable, match=volume.volume_id):
-        await driver.get("v")
-    assert await driver.get("another") is None
-    assert [each.volume_id for each in await driver.list()] == [volume.volume_id]
-    caller.is_blind = False
-    assert await driver.get("v") is not None
+    """Both at once, for each look-up goes on for three seconds."""
+
+    async def stays_known(cluster: str, *, is_seen_before: bool) -> None:
+        caller = Forgetful(site.caller)
+        driver = site.driver(tmp_path / cluster, cluster, caller=caller)
+        volume = await driver.create(spec_of())
+        if is_seen_before:
+            await driver.get("v")
+        caller.is_blind = True
+        with pytest.raises(BackendUnavailable, match=volume.volume_id):
+            await driver.get("v")
+        assert await driver.get("another") is None
+        assert [each.volume_id for each in await driver.list()] == [volume.volume_id]
+        caller.is_blind = False
+        assert await driver.get("v") is not None
+
+    await asyncio.gather(
+        stays_known(f"{tmp_path.name}-a", is_seen_before=False),
+        stays_known(f"{tmp_path.name}-b", is_seen_before=True),
+    )
 
 
 async def test_new_volume_that_ec2_shows_late_is_asked_for_until_it_does(

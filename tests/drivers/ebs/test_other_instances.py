@@ -1,7 +1,7 @@
 """What EC2 proves of other instances, and what is done with the proof."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
-from volplug.testing.ec2 import Ec2Cloud, Instance, Refusal, Slow
+from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -20,27 +20,18 @@ A, B = "i-0000000000000000a", "i-0000000000000000b"
 
 
 @pytest.fixture(scope="module")
-def instances(loop_cloud: Ec2Cloud) -> dict[str, Instance]:
-    return {each: loop_cloud.add_instance(each) for each in (A, B)}
+def hosts(loop_cloud: Ec2Cloud) -> list[Site]:
+    return [Site(loop_cloud, loop_cloud.add_instance(each), max_retries=0) for each in (A, B)]
 
 
 @pytest.fixture
-def cloud(loop_cloud: Ec2Cloud, instances: dict[str, Instance]) -> Iterator[Ec2Cloud]:
-    loop_cloud.calls.reset()
-    yield loop_cloud
-    loop_cloud.end_faults()
-    for instance_id in instances:
-        loop_cloud.set_instance_state(instance_id, "running")
+def on_a(site: Site, tmp_path: Path) -> EbsDriver:
+    return site.driver(tmp_path / "a")
 
 
 @pytest.fixture
-def on_a(cloud: Ec2Cloud, instances: dict[str, Instance], tmp_path: Path) -> EbsDriver:
-    return Site(cloud, instances[A], max_retries=2).driver(tmp_path / "a")
-
-
-@pytest.fixture
-def on_b(cloud: Ec2Cloud, instances: dict[str, Instance], tmp_path: Path) -> EbsDriver:
-    return Site(cloud, instances[B], max_retries=2).driver(tmp_path / "b")
+def on_b(other_site: Site, tmp_path: Path) -> EbsDriver:
+    return other_site.driver(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -136,9 +127,8 @@ class _Kept:
 
 
 async def test_nothing_is_asked_between_the_proof_of_death_and_the_detach(
-    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+    cloud: Ec2Cloud, site: Site, on_b: EbsDriver, tmp_path: Path
 ) -> None:
-    site = Site(cloud, instances[A], max_retries=2)
     volume = await on_b.create(spec_of())
     await on_b.attach(volume)
     cloud.set_instance_state(B, "stopped")
@@ -153,9 +143,8 @@ async def test_nothing_is_asked_between_the_proof_of_death_and_the_detach(
 
 
 async def test_an_instance_that_starts_while_its_volume_is_looked_up_keeps_it(
-    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+    cloud: Ec2Cloud, site: Site, on_b: EbsDriver, tmp_path: Path
 ) -> None:
-    site = Site(cloud, instances[A], max_retries=2)
     volume = await on_b.create(spec_of())
     await on_b.attach(volume)
     held = await on_b.get(volume.name)
@@ -186,15 +175,14 @@ class _Hiding:
 
 
 async def test_a_volume_that_ec2_does_not_show_for_a_moment_is_not_taken_for_free(
-    cloud: Ec2Cloud, instances: dict[str, Instance], on_b: EbsDriver, tmp_path: Path
+    cloud: Ec2Cloud, site: Site, on_b: EbsDriver, tmp_path: Path
 ) -> None:
-    site = Site(cloud, instances[A], max_retries=2)
     volume = await on_b.create(spec_of())
     await on_b.attach(volume)
     held = await on_b.get(volume.name)
     assert held is not None
     cloud.set_instance_state(B, "stopped")
-    cloud.set_plan(detaching=Slow(0.5))
+    cloud.set_plan(detaching=Slow(0.1))
     caller = _Hiding(site.caller, looks=2)
     on_a = site.driver(tmp_path / "a", caller=caller)
     await on_a.take_from(held, B)

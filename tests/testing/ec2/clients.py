@@ -1,5 +1,6 @@
 """boto3 in front of a served EC2, without retries of its own unless a test wants them."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from volplug.testing.ec2 import Instance
 from volplug.testing.ec2.cloud import REGION
 
 ZONE = f"{REGION}a"
+_SERVED = "http://served.invalid"
 
 
 class Caller:
@@ -66,22 +68,50 @@ class Caller:
         return volume["State"], attachments[0]["State"] if attachments else ""
 
 
+class _Client:
+    """One of the SDK's clients, which take long to make, for one served EC2 after the other.
+
+    Attributes:
+        sdk: The client.
+        endpoint: Where its calls go.
+    """
+
+    def __init__(self, attempts: int, region: str, access_key: str, secret_key: str, token: str) -> None:
+        self.endpoint = ""
+        self.sdk: Any = boto3.client(
+            "ec2",
+            endpoint_url=_SERVED,
+            region_name=region,
+            config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            aws_session_token=token or None,
+        )
+        self.sdk.meta.events.register("before-sign.ec2", self._redirect)
+
+    def _redirect(self, request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 makes its classes as it runs
+        request.url = request.url.replace(_SERVED, self.endpoint, 1)
+
+
+_idle: defaultdict[tuple[int, str, str, str, str], list[_Client]] = defaultdict(list)
+
+
 @contextmanager
 def caller(
     endpoint: str, *, attempts: int = 1, instance: Instance | None = None, region: str = REGION
 ) -> Iterator[Caller]:
     """A client with keys of its own, or with those of an instance."""
-    keys = {
-        "aws_access_key_id": instance.access_key if instance else "AKIATEST",
-        "aws_secret_access_key": instance.secret_key if instance else "test",
-        "aws_session_token": instance.session_token if instance else None,
-    }
-    settings = Config(retries={"total_max_attempts": attempts, "mode": "standard"})
-    client = boto3.client("ec2", endpoint_url=endpoint, region_name=region, config=settings, **keys)
+    keys = ("AKIATEST", "test", "")
+    if instance is not None:
+        keys = (instance.access_key, instance.secret_key, instance.session_token)
+    idle = _idle[attempts, region, *keys]
+    client = idle.pop() if idle else _Client(attempts, region, *keys)
+    client.endpoint = endpoint
     try:
-        yield Caller(client)
+        yield Caller(client.sdk)
     finally:
-        client.close()
+        client.sdk.close()  # its connections; the next call opens others
+        idle.append(client)
 
 
 def error_of(error: ClientError) -> tuple[str, str, int]:

@@ -96,6 +96,14 @@ def test_changes_go_by_the_truth(late: Caller) -> None:
     assert error_of(caught.value)[0] == "VolumeInUse"
 
 
+def test_the_present_can_be_shown_at_once(cloud: Ec2Cloud, late: Caller) -> None:
+    volume_id = late.made()
+    cloud.show_present()
+    assert late.states(volume_id) == ("available", "")
+    late.tag(volume_id, a="b")
+    assert "Tags" not in late.described(volume_id), "the next change is shown late again"
+
+
 def test_how_often_is_drawn_between_the_bounds(cloud: Ec2Cloud, ec2: Caller) -> None:
     cloud.plan.stale_looks = (2, 5)
     needed = []

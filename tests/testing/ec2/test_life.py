@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError
 
 from tests.testing.ec2.clients import ZONE, Caller, caller, error_of
 from tests.testing.ec2.conftest import INSTANCE, OTHER
-from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, NewVolume
+from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
 from volplug.testing.ec2.hypervisor import Plugged
 
 
@@ -55,6 +55,27 @@ def test_clouds_side_by_side_share_nothing(ec2: Caller, cloud: Ec2Cloud) -> None
         second.plan.denied = frozenset({"CreateVolume"})
         assert ec2.made() in ec2.found()
         assert second.calls.counts()["CreateVolume"] == 0
+
+
+def test_a_cloud_that_starts_over_is_as_new(
+    cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor
+) -> None:
+    attached, deleting = ec2.made(ClientToken="t"), ec2.made()
+    ec2.attach(attached, INSTANCE)
+    hypervisor.use(attached)
+    cloud.set_instance_state(OTHER, "stopped")
+    cloud.plan.set(deleting=Slow(looks=2), detaching=Slow(looks=2), denied=frozenset({"AttachVolume"}))
+    ec2.delete(deleting)
+    ec2.detach(attached)
+    cloud.plan.stale_looks = (2, 2)
+    late = ec2.made(ClientToken="late")
+    cloud.start_over()
+    assert (cloud.volumes(), hypervisor.plugged(), cloud.calls.log()) == ([], {}, [])
+    assert {each.state for each in cloud.instances()} == {"running"}
+    again = [ec2.made(ClientToken=token) for token in ("t", "late")]
+    assert not {attached, deleting, late} & set(again)
+    assert sorted(ec2.found()) == sorted(again)
+    ec2.attach(again[0], OTHER)
 
 
 def test_calls_are_counted_by_action_and_by_caller(cloud: Ec2Cloud, ec2: Caller) -> None:

@@ -36,16 +36,12 @@ def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
             running.kill()
 
 
-@pytest.fixture(params=["here", "process"])
+@pytest.fixture(params=["here", "afar"])
 def handle(request: pytest.FixtureRequest) -> Iterator[CloudHandle]:
     """The same cloud behind both handles."""
-    if request.param == "here":
-        with Ec2Cloud(MemoryHypervisor()) as cloud:
-            cloud.add_instance(INSTANCE, attachment_limit=1)
-            yield cloud
-    else:
-        process = request.getfixturevalue("process")
-        yield RemoteEc2Cloud(json.loads(process.stdout.readline())["endpoint"])
+    with Ec2Cloud(MemoryHypervisor()) as cloud:
+        cloud.add_instance(INSTANCE, attachment_limit=1)
+        yield cloud if request.param == "here" else RemoteEc2Cloud(cloud.endpoint)
 
 
 def test_a_process_says_where_it_serves_and_ends_when_it_is_told_to(
@@ -118,15 +114,15 @@ def test_what_a_plan_cannot_be_is_said(handle: CloudHandle) -> None:
         handle.set_plan(latency=1)
 
 
-def test_a_plan_set_from_afar_is_read_as_it_was_set(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    cloud = RemoteEc2Cloud(json.loads(process.stdout.readline())["endpoint"])
+def test_a_plan_set_from_afar_is_read_as_it_was_set(cloud: Ec2Cloud) -> None:
+    remote = RemoteEc2Cloud(cloud.endpoint)
     changes = {
         "creating": Slow(0.5, 2),
         "script": {"X": ["lost", Refusal("A", "b", 400)]},
         "stuck_devices": frozenset({"/dev/sdf"}),
         "stale_looks": (2, 5),
     }
-    cloud.set_plan(**changes)
-    plan = cloud.read_plan()
+    remote.set_plan(**changes)
+    plan = remote.read_plan()
     assert {name: plan[name] for name in changes} == changes
+    assert {name: getattr(cloud.plan, name) for name in changes} == changes

@@ -48,6 +48,10 @@ class Past:
         """Return the volumes of which something else than the truth is shown."""
         return list(self._before)
 
+    def forget(self) -> None:
+        """Show nothing but the truth, until the next change."""
+        self._before.clear()
+
     def looked(self, volume_id: str) -> None:
         """Take note that a look has been answered with the past."""
         before = self._before[volume_id]

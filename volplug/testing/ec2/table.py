@@ -83,6 +83,11 @@ class VolumeTable:
                 self._past.note(fact.volume_id, before, self._plan.stale_looks, self._plan.seed)
             self._volumes[fact.volume_id] = fact
 
+    def show_present(self) -> None:
+        """Let DescribeVolumes hear of all changes so far."""
+        with self.lock:
+            self._past.forget()
+
     def remove(self, volume_id: str) -> None:
         """Forget a volume."""
         with self.lock:

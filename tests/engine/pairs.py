@@ -1,0 +1,87 @@
+"""The pairs of a Docker Engine and a form of volplug that engine tests run on.
+
+By default the oldest engine has volplug beside it, and the newest one has it as a managed plugin: both
+engines and both forms, but not each form on each engine, which is slow. A module, or a test, says with one
+of the marks below which pairs it is about.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion
+from tests.lab.built import built_plugin
+from tests.lab.managed import ManagedVolplug
+from tests.lab.plugin import VolplugProcess
+from tests.lab.requirements import PLUGIN
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An engine and how volplug is installed.
+
+    Attributes:
+        version: The Docker Engine.
+        form: Beside it, or in it.
+    """
+
+    version: EngineVersion
+    form: type[VolplugProcess] | type[ManagedVolplug]
+
+    def __str__(self) -> str:
+        return f"docker-{self.version.number}-{'managed' if self.form is ManagedVolplug else 'process'}"
+
+
+OLDEST = Pair(DOCKER_20, VolplugProcess)
+NEWEST = Pair(DOCKER_26, ManagedVolplug)
+_BESIDE_NEWEST = Pair(DOCKER_26, VolplugProcess)
+_IN_OLDEST = Pair(DOCKER_20, ManagedVolplug)
+_PAIRS = (OLDEST, NEWEST, _IN_OLDEST, _BESIDE_NEWEST)
+
+
+def _on(*default: Pair, slow: tuple[Pair, ...]) -> pytest.MarkDecorator:
+    params = [_param(pair, id=str(pair), is_slow=pair in slow) for pair in (*default, *slow)]
+    return pytest.mark.parametrize("pair", params, indirect=True, scope="package")
+
+
+def _param(pair: Pair, *values: object, id: str, is_slow: bool) -> object:  # noqa: A002 - as pytest.param
+    marks = [pytest.mark.prepare(by=pair.version.system)]
+    if pair.form is ManagedVolplug:
+        marks += [*PLUGIN, pytest.mark.prepare(by=built_plugin)]
+    if is_slow:
+        marks.append(pytest.mark.slow)
+    return pytest.param(pair, *values, id=id, marks=marks)
+
+
+ON_EACH = _on(OLDEST, NEWEST, slow=(_IN_OLDEST, _BESIDE_NEWEST))
+# What depends neither on the engine nor on the form, on one of the two.
+ON_OLDEST = _on(OLDEST, slow=(NEWEST, _IN_OLDEST, _BESIDE_NEWEST))
+ON_NEWEST = _on(NEWEST, slow=(OLDEST, _IN_OLDEST, _BESIDE_NEWEST))
+# What only the newest engine can do.
+SINCE_26 = _on(NEWEST, slow=(_BESIDE_NEWEST,))
+# What is about one form only.
+BESIDE = _on(OLDEST, slow=(_BESIDE_NEWEST,))
+MANAGED = _on(NEWEST, slow=(_IN_OLDEST,))
+
+
+def on_each(
+    names: Sequence[str],
+    cases: Mapping[str, Sequence[object]],
+    default: Mapping[Pair, Collection[str]],
+    indirect: Collection[str] = (),
+) -> pytest.MarkDecorator:
+    """Run a test for every case on every pair.
+
+    Args:
+        names: The arguments that a case has values for.
+        cases: The values by the name of the case.
+        default: The cases of each pair which are not slow.
+        indirect: Those of the names that are fixtures of a module.
+    """
+    params = [
+        _param(pair, *values, id=f"{pair}-{case}", is_slow=case not in default.get(pair, ()))
+        for pair in _PAIRS
+        for case, values in cases.items()
+    ]
+    return pytest.mark.parametrize(("pair", *names), params, indirect=["pair", *indirect], scope="package")

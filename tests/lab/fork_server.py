@@ -1,0 +1,139 @@
+"""Starts volplug by forking a process that has loaded it already, which is a fifth of the work.
+
+    with ForkServer() as server:
+        process = server.start([sys.executable, "-m", "volplug", "serve"], env, log)
+        machine = server.beside(host.engine)  # forks into the namespaces of that machine
+
+Where the loading of modules is not what a test is about. What is forked is a process as any other, with an
+environment, a log and an end of its own; only its command line in /proc is the fork server's.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from tests.lab.engine import Engine
+from tests.lab.programs import clean_environment, settled
+
+_MAIN = Path(__file__).with_name("fork_server_main.py")
+_END_TIMEOUT_S = 10.0
+
+
+class ForkServer:
+    """The process that forks. Any thread may use it.
+
+    Args:
+        with_ec2: Whether it has loaded what calls EC2, too, which takes as long as all else.
+    """
+
+    def __init__(self, *, with_ec2: bool = False) -> None:
+        """Describe it; nothing runs before ``with``."""
+        self._options = ["--with-ec2"] if with_ec2 else []
+
+    def __enter__(self) -> Self:
+        self._lock = threading.Lock()
+        self._connection, theirs = socket.socketpair()
+        self._lines = self._connection.makefile("rw")
+        with theirs:
+            # -P: what lies beside it must not take the place of modules of these names.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_MAIN), *self._options],
+                stdin=theirs.fileno(),
+                env=clean_environment(),
+                cwd="/",
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.close()
+        self._connection.close()
+        settled(self._process, _END_TIMEOUT_S)
+
+    @staticmethod
+    def can_start(argv: Sequence[str]) -> bool:
+        """Tell whether a command runs a module of volplug."""
+        return list(argv[:2]) == [sys.executable, "-m"] and argv[2].partition(".")[0] == "volplug"
+
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, first_pid: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Fork a process that does what a command does.
+
+        Args:
+            argv: The command, one for which ``can_start`` is true.
+            env: All of its environment.
+            log: The file that its output is appended to.
+            first_pid: A process whose namespaces it runs in; None for those of the fork server.
+        """
+        forked = self.ask("start", first_pid=first_pid, argv=list(argv), env=dict(env), log=str(log))
+        # It is not our child, but can do what is done with volplug's process.
+        return cast(subprocess.Popen[bytes], _Forked(self, forked["pid"], argv))
+
+    def beside(self, engine: Engine) -> "ForkingMachine":
+        """The machine of an engine, for programs that are forked there."""
+        return ForkingMachine(self, engine)
+
+    def ask(self, action: str, **arguments: object) -> dict[str, Any]:
+        """Ask the process to do something, and return its answer."""
+        with self._lock:
+            self._lines.write(json.dumps({"do": action, **arguments}) + "\n")
+            self._lines.flush()
+            line = self._lines.readline()
+        if not line:
+            raise RuntimeError("the fork server has ended")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        if "error" in answer:
+            raise RuntimeError(f"fork server, {action}: {answer['error']}")
+        return answer
+
+
+class ForkingMachine:
+    """See `tests.lab.plugin.Machine`; the programs are modules of Python."""
+
+    def __init__(self, server: ForkServer, engine: Engine) -> None:
+        self._server = server
+        self._engine = engine
+
+    @property
+    def directory(self) -> Path:
+        """Where state and logs may be kept."""
+        return self._engine.directory
+
+    def path(self, inside: Path) -> Path:
+        """How a path there is reached from here."""
+        return self._engine.path(inside)
+
+    def spawn(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program there."""
+        log = log or self._engine.directory / "spawned.log"
+        environment = clean_environment(**(env or {}))
+        return self._server.start(argv, environment, log, first_pid=self._engine.first_pid)
+
+
+class _Forked:
+    """A program that the fork server has started; its methods are those of Popen."""
+
+    def __init__(self, server: ForkServer, pid: int, argv: Sequence[str]) -> None:
+        self._server = server
+        self.pid = pid
+        self.args = list(argv)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.ask("poll", pid=self.pid)["code"]
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        self._server.ask("signal", pid=self.pid, number=number)

@@ -110,8 +110,10 @@ def _parsed(text: bytes, path: str, name: str) -> Volume:
         return unusable(unknown, error.cause)
     except (ValueError, KeyError, TypeError, RecursionError):
         return unusable(unknown, f"{path} is not a record; restore it from a backup")
-    if volume.name == name or volume.state is VolumeState.ERROR:
-        return replace(volume, name=name)
+    if volume.state is VolumeState.ERROR:
+        return unusable(replace(volume, name=name), volume.detail)
+    if volume.name == name:
+        return volume
     # A copy, whose id is the original's as well; it must be neither served nor deleted as that.
     return unusable(
         replace(unknown, size_bytes=volume.size_bytes),

@@ -9,6 +9,7 @@ from volplug.log import configure_logging
 
 # Of two that surround a test, the later one is the outer one: nothing is made while the machine is held.
 pytest_plugins = [
+    "tests.follow.measures",
     "tests.lab.parts",
     "tests.lab.parallel",
     "tests.lab.prepared",

@@ -25,7 +25,7 @@ from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.log import configure_logging
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
-from volplug.state_dir import check_state_id, lock_state_dir
+from volplug.state_dir import check_state_id, close_mount_root, close_state_dir, lock_state_dir
 from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
@@ -49,6 +49,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     Raises:
         VolplugError: If this process cannot serve at all.
     """
+    os.umask(0o077)  # what is written here is for root alone
     configure_logging(settings.log_level)
     if taken := rexray_variables():
         _LOG.warning("variables of REX-Ray are in force; takeover happens on proof only", set=",".join(taken))
@@ -100,6 +101,8 @@ async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnSte
     service: VolumeService | None = None
     store: SqliteStore | None = None
     try:
+        close_state_dir(settings.state_dir)
+        close_mount_root(settings.resolved_mount_root, settings.state_dir)
         check_state_id(settings.state_dir, settings.resolved_state_marker)
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
         volumes = service = await _build_service(settings, drivers, store, engines, on_step)
@@ -158,12 +161,13 @@ async def _build_service(
     loaded = await store.load()
     if loaded.set_aside is not None:
         _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
+    mount_root = str(settings.resolved_mount_root)
     site = Site(
         backends=drivers,
         default_backend=settings.default_backend,
-        host=Machine(on_step),
+        host=Machine(mount_root, on_step),
         ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
-        mount_root=str(settings.resolved_mount_root),
+        mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         limits=Limits(
             slow_answer_s=settings.slow_answer_s,

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     backends: dict[str, BackendTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, str]] = Field(default_factory=dict)
 
+    @field_validator("socket", "state_dir", "state_marker", "mount_root")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Take a relative path from the current directory now; what serves later has another one."""
+        return None if path is None else Path(os.path.abspath(path))
+
     @field_validator("default_size")
     @classmethod
     def _check_size(cls, text: str) -> str:

@@ -157,11 +157,14 @@ class MountSource:
         device: Path of the block device.
         serial: What identified the device as this volume's.
         size_bytes: Size of the device as the kernel reports it.
+        outdated: Why the device is no longer the volume's storage, such as an image that was replaced; empty
+            if it is. It is still what is mounted here, and has to be tested, released and detached.
     """
 
     device: str
     serial: str
     size_bytes: int
+    outdated: str = ""
 
 
 class ContentKind(StrEnum):

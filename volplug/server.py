@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -46,15 +47,17 @@ class PluginSocket:
         Raises:
             AlreadyRunning: If another process answers on the path.
             ConfigurationError: If the path is too long.
-            HostError: If it cannot be bound.
+            HostError: If it cannot be bound, or something that is no socket is in its place.
         """
         if (inherited := _inherited_socket()) is not None:
             return cls(inherited, None)
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             raise ConfigurationError(f"socket path {path} is longer than {_MAX_SOCKET_PATH} bytes")
+        temporary = path.with_name(f".{path.name[:10]}")
+        for place in (path, temporary):
+            _refuse_if_no_socket(place)
         _refuse_if_served(path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        temporary = path.with_name(f".{path.name[:10]}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             temporary.unlink(missing_ok=True)
@@ -85,6 +88,13 @@ def _inherited_socket() -> socket.socket | None:
     inherited.setblocking(False)
     os.set_inheritable(inherited.fileno(), False)
     return inherited
+
+
+def _refuse_if_no_socket(path: Path) -> None:
+    """Leave what others have put in the socket's place as it is, links included."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise HostError(f"{path} is not a socket", "Move it away, or set another VOLPLUG_SOCKET")
 
 
 def _refuse_if_served(path: Path) -> None:

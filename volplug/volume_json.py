@@ -6,6 +6,7 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
+from volplug.descriptions import checked
 from volplug.errors import UnexpectedState
 from volplug.models import Volume
 
@@ -20,13 +21,18 @@ def volume_to_json(volume: Volume) -> str:
     return _adapter().dump_json(volume).decode()
 
 
-def volume_from_json(text: str | bytes) -> Volume:
-    """Read a volume from JSON.
+def volume_from_json(text: str | bytes, source: str = "its record") -> Volume:
+    """Read a volume from JSON; one that must not be believed is in state ERROR.
+
+    Args:
+        text: What `volume_to_json` wrote, or somebody else.
+        source: Where it was read, for the detail of that state.
 
     Raises:
         UnexpectedState: If the text is not a volume's; nothing may be concluded from it then.
     """
     try:
-        return _adapter().validate_json(text)
+        volume = _adapter().validate_json(text)
     except ValidationError as error:
-        raise UnexpectedState(f"its record cannot be read ({error.error_count()} errors)") from error
+        raise UnexpectedState(f"{source} cannot be read ({error.error_count()} errors)") from error
+    return checked(volume, lambda _: source)

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from volplug import errors
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
-from volplug.host import devices, loopdev
+from volplug.host import devices, loop_attach, loopdev
 from volplug.host.threads import Pool
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.volume_json import volume_from_json, volume_to_json
@@ -104,7 +104,7 @@ class ToyDriver:
         record = self._current(volume)
         device = self._device(record)
         if device is None:
-            device = loopdev.attach(str(self._file(record.name, "toy")), record.volume_id, discards=True)
+            device = loop_attach.attach(str(self._file(record.name, "toy")), record.volume_id, discards=True)
         return _source(record, device)
 
     @in_thread

@@ -102,7 +102,7 @@ async def test_create_that_cannot_be_read_says_so_and_creates_nothing(
 ) -> None:
     reply = await dockerd.raw("/VolumeDriver.Create", body)
     assert reply is not None
-    assert (reply.status, reply.error) == (200, error)
+    assert (reply.status, reply.error) == (500, error)
     assert not world.cloud.volumes
 
 
@@ -195,11 +195,11 @@ async def test_known_volumes_are_described_from_memory_during_an_outage(
     assert (await dockerd.error("Remove", Name="db")).endswith("the cloud is down.")
 
 
-async def test_anonymous_names_of_other_drivers_are_not_asked_of_the_cloud(
+async def test_a_list_of_which_nothing_is_known_is_an_error_and_not_empty(
     dockerd: Dockerd, world: World
 ) -> None:
-    assert (await dockerd.error("Get", Name="0f" * 32)).endswith("no such volume.")
-    assert "get" not in world.cloud.calls
+    world.cloud.outage = BackendUnavailable("the cloud is down")
+    assert await dockerd.error("List") == "backend memory cannot be listed: the cloud is down."
 
 
 @pytest.mark.parametrize("id_field", [{}, {"ID": ""}, {"ID": None}])

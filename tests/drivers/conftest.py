@@ -9,11 +9,13 @@ import pytest
 from tests.drivers.disks import Disk
 from tests.lab import loops
 from tests.lab.leftovers import mounted_below
+from volplug.drivers.loop.directory import unlock_all
 from volplug.sizes import MIB
 
 
 def _clean(directory: Path) -> None:
     """Undo what a test left attached or mounted below its directory, and fail if something stays."""
+    unlock_all()
     for place in mounted_below(directory):
         loops.detach_below(Path(place))  # images on a disk go before the disk
         subprocess.run(["umount", place], check=True, capture_output=True)
@@ -72,5 +74,5 @@ def host_disk(mounted_disk: Path) -> Iterator[Path]:
 def disk(images: Path) -> Disk:
     """The same directory as the root of a disk of 64 MiB."""
     images.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(images)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", str(images)], check=True)
     return Disk(images)

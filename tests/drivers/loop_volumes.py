@@ -21,6 +21,10 @@ def driver_of(directory: Path, overcommit: float = 1.0, id_copy: Path | None = N
     return LoopDriver("loop", "host1", directory, overcommit, id_copy)
 
 
+async def created(images: Path, name: str = "v") -> Volume:
+    return await driver_of(images).create(spec_of(name))
+
+
 def image_of(directory: Path, name: str = "v") -> Path:
     return directory / f"{name}.img"
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.drivers.loop_volumes import (
     SIZE,
+    created,
     driver_of,
     image_of,
     leave_creation,
@@ -29,10 +30,6 @@ from volplug.sizes import MIB
 pytestmark = pytest.mark.loop
 
 GARBAGE = os.urandom(64 * 1024)
-
-
-async def created(images: Path, name: str = "v") -> Volume:
-    return await driver_of(images).create(spec_of(name))
 
 
 # The files
@@ -79,7 +76,7 @@ async def test_a_record_is_read_again_when_its_file_is_another_one(
     volume, driver = await created(images), driver_of(images)
     reads: list[str] = []
 
-    def read(text: str) -> Volume:
+    def read(text: str, source: str) -> Volume:
         reads.append(text)
         return volume
 
@@ -177,40 +174,83 @@ async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "cause"),
+    ("text", "detail"),
     [
-        ("", "is not a record"),
-        ("{", "is not a record"),
-        ("[]", "is not a record"),
-        ("\x00" * 100, "is not a record"),
-        ('{"format": 2, "volume": {}}', "has format 2, not 1"),
-        ('{"format": 1}', "is not a record"),
-        ("[" * 100_000, "is not a record"),
+        ("", "{} is not a record; restore it from a backup"),
+        ("{", "{} is not a record; restore it from a backup"),
+        ("[]", "{} is not a record; restore it from a backup"),
+        ("\x00" * 100, "{} is not a record; restore it from a backup"),
+        ('{"format": 2, "volume": {}}', "its record {} has format 2, not 1"),
+        ('{"format": 1}', "{} is not a record; restore it from a backup"),
+        ('{"format": 1, "volume": {"name": "v"}}', "its record {} cannot be read (5 errors)"),
+        ("[" * 100_000, "{} is not a record; restore it from a backup"),
     ],
-    ids=["empty", "cut", "list", "zeros", "newer", "without-volume", "deep"],
+    ids=["empty", "cut", "list", "zeros", "newer", "without-volume", "incomplete", "deep"],
 )
-async def test_of_a_record_that_cannot_be_read_nothing_is_concluded(
-    images: Path, text: str, cause: str
+async def test_a_record_that_cannot_be_read_is_a_volume_in_error_and_nothing_is_concluded_from_it(
+    images: Path, text: str, detail: str
 ) -> None:
     await created(images)
     other = await created(images, "other")
     image_of(images).write_bytes(GARBAGE)
     record_of(images).write_text(text)
-    driver = driver_of(images)
-    with pytest.raises(UnexpectedState) as unknown:
-        await driver.get("v")
-    with pytest.raises(UnexpectedState) as refused:
-        await driver.create(spec_of())
-    assert unknown.value.cause == refused.value.cause == f"{record_of(images)} {cause}"
-    assert list(await driver.list()) == [other]
+    await assert_only_described(images, detail.format(record_of(images)))
+    assert other in await driver_of(images).list()
     assert (image_of(images).read_bytes(), record_of(images).read_text()) == (GARBAGE, text)
 
 
-async def test_a_record_of_this_format_that_makes_no_sense_is_not_a_volume(images: Path) -> None:
-    await created(images)
-    record_of(images).write_text('{"format": 1, "volume": {"name": "v"}}')
-    with pytest.raises(UnexpectedState, match="its record cannot be read"):
-        await driver_of(images).get("v")
+async def assert_only_described(images: Path, detail: str, name: str = "v") -> None:
+    """The volume is shown in state error with this detail, and nothing can be done to it."""
+    driver = driver_of(images)
+    shown = await driver.get(name)
+    assert shown is not None
+    assert (shown.name, shown.state, shown.detail) == (name, VolumeState.ERROR, detail)
+    assert shown in await driver.list()
+    for change in (driver.attach(shown), driver.delete(shown), driver.create(spec_of(name))):
+        with pytest.raises(UnexpectedState) as refused:
+            await change
+        assert refused.value.cause == detail
+    assert loops.attached_below(images) == []
+
+
+async def test_a_copied_volume_is_never_taken_for_the_original_nor_the_original_for_it(images: Path) -> None:
+    """As in `cp v.img copy.img; cp v.json copy.json; docker volume rm copy`."""
+    volume = await created(images)
+    for suffix in ("img", "json"):
+        (images / f"copy.{suffix}").write_bytes((images / f"v.{suffix}").read_bytes())
+    image_of(images).write_bytes(GARBAGE[:SIZE].ljust(SIZE, b"x"))
+    before = image_of(images).read_bytes()
+    record = images / "copy.json"
+    await assert_only_described(
+        images,
+        f"its record {record} is one of volume 'v'; to make a copy a volume of its own, write 'copy' as its "
+        "name and spec.name, and another volume_id",
+        "copy",
+    )
+    assert volume in await driver_of(images).list()
+    record.write_text(
+        record.read_text().replace('"v"', '"copy"').replace(volume.volume_id, "loop-aaaaaaaaaaaa")
+    )
+    driver = driver_of(images)
+    copy = await driver.get("copy")
+    assert copy is not None
+    assert (copy.name, copy.state) == ("copy", VolumeState.AVAILABLE)
+    await driver.delete(copy)
+    assert list(await driver.list()) == [volume]
+    assert image_of(images).read_bytes() == before
+
+
+async def test_a_volume_whose_record_was_spoilt_while_it_was_attached_can_be_detached(images: Path) -> None:
+    driver, volume = driver_of(images), await created(images)
+    source = await driver.attach(volume)
+    record_of(images).write_text(record_of(images).read_text().replace('"data"', '"../.."'))
+    shown = await driver.get("v")
+    assert shown is not None
+    assert (shown.state, shown.holder, shown.subpath) == (VolumeState.ERROR, "host1", "data")
+    assert shown.detail.endswith("cannot be used: '../..' is not the name of one directory")
+    assert await driver.locate(volume) == source
+    await driver.detach(volume)
+    assert loops.attached_below(images) == []
 
 
 # Other programs
@@ -325,7 +365,7 @@ async def test_an_interrupted_deletion_is_finished(images: Path, has_image: bool
 async def test_a_tag_interrupted_while_it_was_written_is_the_old_or_the_new_one(images: Path) -> None:
     volume = await created(images)
     tag = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")
-    (images / ".v.new").write_text("half a rec")
+    (images / ".v.json.new").write_text("half a rec")
     driver = driver_of(images)
     assert await driver.get("v") == volume
     await driver.tag_filesystem(volume, tag)

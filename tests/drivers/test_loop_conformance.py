@@ -1,6 +1,7 @@
 """The shared suite on image files: both allocations, and a host disk of every filesystem."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,9 +11,10 @@ import pytest
 
 from tests.drivers.loop_volumes import SIZE, driver_of, leave_creation, spec_of
 from tests.lab import loops
-from volplug.models import VolumeSpec
-from volplug.testing.conformance import DriverConformance, OutageConformance
-from volplug.testing.driver_fixtures import DriverFixtures, Interrupt, MakeSpec, NewDriver, Outage
+from volplug.models import Volume, VolumeSpec
+from volplug.testing.conformance import DescriptionConformance, DriverConformance, OutageConformance
+from volplug.testing.driver_fixtures import Describe, DriverFixtures, Interrupt, MakeSpec, NewDriver, Outage
+from volplug.volume_json import volume_to_json
 
 
 class LoopFixtures(DriverFixtures):
@@ -46,6 +48,16 @@ class LoopFixtures(DriverFixtures):
         return interrupt
 
     @pytest.fixture
+    def describe(self, images: Path) -> Describe:
+        """Write a record by hand."""
+
+        async def describe(volume: Volume, otherwise: Volume) -> None:
+            record = json.dumps({"format": 1, "volume": json.loads(volume_to_json(otherwise))})
+            await asyncio.to_thread((images / f"{volume.name}.json").write_text, record)
+
+        return describe
+
+    @pytest.fixture
     def outage(self, images: Path) -> Outage:
         """The disk is not mounted: the directory is there and empty."""
         mounted = images.with_suffix(".mounted")
@@ -71,19 +83,19 @@ class LoopFixtures(DriverFixtures):
 
 @pytest.mark.loop
 @pytest.mark.conformance
-class TestLoop(DriverConformance, OutageConformance, LoopFixtures):
+class TestLoop(DriverConformance, OutageConformance, DescriptionConformance, LoopFixtures):
     pass
 
 
 @pytest.mark.loop
 @pytest.mark.conformance
-class TestSparseLoop(DriverConformance, OutageConformance, LoopFixtures):
+class TestSparseLoop(DriverConformance, OutageConformance, DescriptionConformance, LoopFixtures):
     allocation = "sparse"
 
 
 @pytest.mark.loop
 @pytest.mark.conformance
-class TestLoopOnEachFilesystem(DriverConformance, OutageConformance, LoopFixtures):
+class TestLoopOnEachFilesystem(DriverConformance, OutageConformance, DescriptionConformance, LoopFixtures):
     @pytest.fixture
     def images(self, host_disk: Path) -> Path:
         return host_disk / "images"

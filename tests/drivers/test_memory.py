@@ -12,12 +12,14 @@ from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
     ClusterConformance,
+    DescriptionConformance,
     DriverConformance,
     DuplicateConformance,
     OutageConformance,
     SharedDriverConformance,
 )
 from volplug.testing.driver_fixtures import (
+    Describe,
     DriverFixtures,
     Duplicate,
     Interrupt,
@@ -52,6 +54,14 @@ class MemoryFixtures(DriverFixtures):
             cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
 
         return interrupt
+
+    @pytest.fixture
+    def describe(self, cloud: MemoryCloud) -> Describe:
+        async def describe(volume: Volume, otherwise: Volume) -> None:
+            now = cloud.volumes[volume.volume_id]
+            cloud.volumes[volume.volume_id] = replace(otherwise, state=now.state, holder=now.holder)
+
+        return describe
 
     @pytest.fixture
     def has_devices(self) -> bool:
@@ -94,6 +104,7 @@ class TestMemory(
     ClusterConformance,
     OutageConformance,
     DuplicateConformance,
+    DescriptionConformance,
     MemoryFixtures,
 ):
     pass

@@ -242,7 +242,8 @@ def test_a_mount_that_fails_is_not_unmounted(
     error = refusal(empty_engine, "run", "--rm", "-v", f"broken:{_PLACE}", *options, IMAGE, "true")
     prefix = _CREATING[engine_version] if options else _STARTING
     assert error == (
-        f'{prefix}mount "broken" (loop {record["volume_id"]}, node {platform.node()}): holds data that no '
+        f'{prefix}VolumeDriver.Mount: mount "broken" (loop {record["volume_id"]}, node {platform.node()}): '
+        "holds data that no "
         f"known filesystem claims instead of its ext4 filesystem {record['filesystem']['uuid']}; "
         "it is not formatted. Restore it from a backup, or remove the volume."
     )

@@ -81,7 +81,7 @@ def test_a_container_that_uses_what_it_sees_keeps_the_volume_until_it_has_gone(
     own_empty_engine.docker("rm", "-f", "user")
     volume_id = inspect(own_empty_engine, "volume", "db")["Status"]["id"]
     assert refusal(own_empty_engine, "volume", "rm", "db") == (
-        f'remove db: remove "db" (loop {volume_id}, node {platform.node()}): '
+        f'remove db: VolumeDriver.Remove: remove "db" (loop {volume_id}, node {platform.node()}): '
         f"still in use by container {intruder}. {_REMEDY}"
     )
     assert image_of(own_volplug, "db").exists()

@@ -6,8 +6,9 @@ The texts of all other wrong options and names are tested at the socket (tests/s
 import pytest
 
 from tests.engine.pairs import ON_EACH
-from tests.engine.use import IMAGE, refusal, volumes
+from tests.engine.use import IMAGE, create, refusal, volumes
 from tests.lab.engine import Engine
+from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
 pytestmark = [*ENGINE, ON_EACH]
@@ -29,7 +30,7 @@ def _mount_option(*options: str) -> str:
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_an_option_that_cannot_be(empty_engine: Engine, options: list[str], error: str) -> None:
-    shown = f'create db: create "db": {error}'
+    shown = f'create db: VolumeDriver.Create: create "db": {error}'
     given = [f"--opt={each}" for each in options]
     assert refusal(empty_engine, "volume", "create", "--driver=volplug", *given, "db") == shown
     mount = _mount_option(*(f"volume-opt={each}" for each in options))
@@ -40,7 +41,7 @@ def test_an_option_that_cannot_be(empty_engine: Engine, options: list[str], erro
 @pytest.mark.parametrize("name", ["\u00fcn\u00ef", "x" * 129])
 def test_a_name_that_is_not_allowed(empty_engine: Engine, name: str) -> None:
     shown = ascii(name) if len(name) < 100 else f"'{name[:40]}... ({len(name)} characters)'"
-    expected = f"create {name}: create: volume name {shown} is not allowed. {_NAME_RULE}"
+    expected = f"create {name}: VolumeDriver.Create: create: volume name {shown} is not allowed. {_NAME_RULE}"
     assert refusal(empty_engine, "volume", "create", "--driver=volplug", name) == expected
     mount = ("--volume-driver=volplug", "-v", f"{name}:/data")
     assert refusal(empty_engine, "run", "--rm", *mount, IMAGE, "true") == expected
@@ -53,5 +54,21 @@ def test_help_lists_the_options_of_the_backend(empty_engine: Engine) -> None:
         "allocation=preallocated|sparse, backend=NAME, fs=btrfs|ext4|xfs, gid=0, mkfs-opts='-m 0', "
         "mode=0755, mount-opts=noatime, profile=NAME, size=1GiB, uid=0"
     )
-    assert shown == f'create db: create "db": options of driver loop: {options}.'
+    assert shown == f'create db: VolumeDriver.Create: create "db": options of driver loop: {options}.'
     assert volumes(empty_engine) == []
+
+
+def test_a_list_that_cannot_be_made_is_a_warning_beside_what_docker_remembers(
+    empty_engine: Engine, shared_volplug: Volplug
+) -> None:
+    create(empty_engine, "db")
+    images = shared_volplug.state_dir / "backends" / "loop"
+    shared_volplug.stop()
+    (shared_volplug.state_dir / "state.sqlite").unlink()
+    aside = images.rename(images.with_name("aside"))
+    shared_volplug.start()
+    listed = empty_engine.docker("volume", "ls", "--quiet")
+    aside.rename(images)
+    assert listed.stdout == "db\n"
+    assert "VolumeDriver.List: backend loop cannot be listed: directory " in listed.stderr
+    empty_engine.docker("volume", "rm", "db")

@@ -76,7 +76,7 @@ def test_an_updated_service_finds_its_data(swarm: Engine, own_volplug: VolplugPr
 
 def test_a_service_that_cannot_have_its_volume_says_why(swarm: Engine) -> None:
     _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=sise=64MiB")
-    error = "create db: create \"db\": unknown option 'sise'. Did you mean 'size'? "
+    error = "create db: VolumeDriver.Create: create \"db\": unknown option 'sise'. Did you mean 'size'? "
 
     def is_told() -> bool:
         return any(error in line for line in _tasks(swarm, "writer", "Error"))

@@ -62,11 +62,13 @@ class SmallDisk:
 def small_disk(image: Path, directory: Path, size_mib: int) -> Iterator[SmallDisk]:
     """Mount a new disk at a directory, which is made; in the end nothing on it is attached or mounted."""
     disk = SmallDisk(image, directory)
-    directory.mkdir(parents=True)
+    for each in reversed([directory, *directory.parents]):
+        each.mkdir(mode=0o700, exist_ok=True)
     with disk.image.open("xb") as file:
         file.truncate(size_mib * 2**20)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", str(_BLOCK), disk.image], check=True)
     disk.mount()
+    directory.chmod(0o700)  # as an administrator is told to do
     try:
         yield disk
     finally:

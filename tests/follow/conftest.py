@@ -8,18 +8,12 @@ from itertools import count
 
 import pytest
 
-from tests.follow import measures
 from tests.follow.backend import BACKENDS
-from tests.follow.fork_server import ForkServer
 from tests.follow.scene import Scene, Site
 from tests.follow.watch import Watch
+from tests.lab.fork_server import ForkServer
 from tests.lab.host import Hosts
 from tests.lab.leftovers import settled_difference, snapshot
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not config.pluginmanager.has_plugin(measures.__name__):
-        config.pluginmanager.register(measures, measures.__name__)
 
 
 @pytest.fixture(scope="package", params=list(BACKENDS))
@@ -34,7 +28,7 @@ def site(backend: str) -> Iterator[Site]:
     """The hosts and their cloud; it fails if anything of them stays."""
     before = snapshot()
     with (
-        ForkServer() as forks,
+        ForkServer(with_ec2=True) as forks,
         Hosts("a", "b", beside=forks.beside) as hosts,
         BACKENDS[backend](hosts) as cloud,
     ):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from tests.lab.waiting import wait_until
-from volplug.host import loopdev, mountinfo
+from volplug.host import loop_attach, mountinfo
 from volplug.host.devices import is_held_now
 from volplug.host.loopdev import LoopDevice
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
@@ -65,7 +65,7 @@ class Disks:
         return path
 
     def attach(self, image: Path) -> Disk:
-        device = aside(loopdev.attach, str(image), image.name)
+        device = aside(loop_attach.attach, str(image), image.name)
         return Disk(image, device, MountSource(device.path, image.name, image.stat().st_size))
 
     def blank(self, size_mib: int, name: str = "image") -> Disk:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.host.disks import MIB, Disks, assert_let_go, held, run
 from volplug.errors import DeviceMismatch, HostError, VolumeInUse
-from volplug.host import loopdev
+from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.devices import size_bytes
 
 pytestmark = pytest.mark.loop
@@ -38,7 +38,7 @@ def test_what_is_written_to_the_device_is_in_the_image(disks: Disks) -> None:
 def test_direct_io_is_used_unless_not_wanted(disks: Disks) -> None:
     assert disks.blank(1, "direct").device.direct_io
     image = disks.image(1, "cached")
-    assert not loopdev.attach(str(image), "cached", direct_io=False).direct_io
+    assert not loop_attach.attach(str(image), "cached", direct_io=False).direct_io
 
 
 def test_an_image_on_a_filesystem_without_direct_io_is_attached_all_the_same(disks: Disks) -> None:
@@ -47,20 +47,20 @@ def test_an_image_on_a_filesystem_without_direct_io_is_attached_all_the_same(dis
     run("mount", "-t", "tmpfs", "none", str(directory))
     image = directory / "image"
     image.write_bytes(bytes(MIB))
-    device = loopdev.attach(str(image), "image")
+    device = loop_attach.attach(str(image), "image")
     assert size_bytes(device.path) == MIB
     loopdev.detach(device.path)
 
 
 def test_a_long_label_is_cut_to_what_the_kernel_keeps(disks: Disks) -> None:
-    device = loopdev.attach(str(disks.image(1)), "x" * 100)
+    device = loop_attach.attach(str(disks.image(1)), "x" * 100)
     assert device.label == "x" * 63
 
 
 def test_a_second_attach_of_one_image_is_refused_and_names_the_first(disks: Disks) -> None:
     disk = disks.blank(1)
     with pytest.raises(VolumeInUse, match=f"is attached to {disk.path} already"):
-        loopdev.attach(str(disk.image), "again")
+        loop_attach.attach(str(disk.image), "again")
     assert loopdev.status(disk.path) == disk.device
 
 
@@ -69,21 +69,21 @@ def test_a_second_attach_by_another_name_of_the_image_is_refused(disks: Disks) -
     link = disks.directory / "hard link"
     os.link(disk.image, link)
     with pytest.raises(VolumeInUse):
-        loopdev.attach(str(link), "again")
+        loop_attach.attach(str(link), "again")
 
 
 def test_an_image_that_losetup_attached_without_a_lock_is_refused(disks: Disks) -> None:
     image = disks.image(1)
     device = run("losetup", "--find", "--show", str(image)).strip()
     with pytest.raises(VolumeInUse, match=f"is attached to {device} already"):
-        loopdev.attach(str(image), "again")
+        loop_attach.attach(str(image), "again")
 
 
 def test_an_image_locked_by_another_program_is_refused(disks: Disks) -> None:
     image = disks.image(1)
     disks.holder("true", "flock", str(image))
     with pytest.raises(VolumeInUse, match="locked by another program"):
-        loopdev.attach(str(image), "image")
+        loop_attach.attach(str(image), "image")
     assert loopdev.find(*identity(image), image.name) is None
 
 
@@ -109,7 +109,7 @@ def test_of_many_who_attach_one_image_at_once_one_succeeds(disks: Disks) -> None
 
     def attach(number: int) -> str | None:
         try:
-            return loopdev.attach(str(image), f"attacher {number}").label
+            return loop_attach.attach(str(image), f"attacher {number}").label
         except VolumeInUse:
             return None
 
@@ -123,7 +123,7 @@ def test_of_many_who_attach_one_image_at_once_one_succeeds(disks: Disks) -> None
 def test_many_images_attach_at_once_to_more_devices_than_there_were(disks: Disks) -> None:
     images = [disks.image(1, f"image-{number}") for number in range(24)]
     with ThreadPoolExecutor(24) as threads:
-        devices = list(threads.map(lambda image: loopdev.attach(str(image), image.name), images))
+        devices = list(threads.map(lambda image: loop_attach.attach(str(image), image.name), images))
     assert [device.label for device in devices] == [image.name for image in images]
     assert len({device.path for device in devices}) == 24
     with ThreadPoolExecutor(24) as threads:
@@ -135,10 +135,10 @@ def test_many_images_attach_at_once_to_more_devices_than_there_were(disks: Disks
 
 def test_an_image_that_is_missing_or_no_file_cannot_be_attached(disks: Disks) -> None:
     with pytest.raises(HostError, match="cannot be attached: No such file or directory"):
-        loopdev.attach(str(disks.directory / "missing"), "missing")
+        loop_attach.attach(str(disks.directory / "missing"), "missing")
     os.mkfifo(disks.directory / "fifo")
     with pytest.raises(HostError, match="is not a regular file"):
-        loopdev.attach(str(disks.directory / "fifo"), "fifo")
+        loop_attach.attach(str(disks.directory / "fifo"), "fifo")
 
 
 def test_a_free_or_missing_device_has_no_status(disks: Disks) -> None:
@@ -200,7 +200,7 @@ def test_disabled_discard_keeps_a_full_image_full(disks: Disks) -> None:
     with image.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, 16 * MIB)
     disk = disks.attach(image)
-    assert loopdev.disable_discard(disk.path)
+    assert loop_discard.disable_discard(disk.path)
     refused = subprocess.run(["blkdiscard", disk.path], check=False, capture_output=True, text=True)
     assert "Operation not supported" in refused.stderr
     assert image.stat().st_blocks * 512 >= 16 * MIB
@@ -210,17 +210,17 @@ def test_an_image_that_wants_discards_gets_them_even_from_a_device_where_they_we
     disks: Disks,
 ) -> None:
     used_before = disks.blank(1, "used before")
-    assert loopdev.disable_discard(used_before.path)
+    assert loop_discard.disable_discard(used_before.path)
     loopdev.detach(used_before.path)
     image = disks.image(16, "wants discards")
     with image.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, 16 * MIB)
-    run("blkdiscard", loopdev.attach(str(image), "wants discards", discards=True).path)
+    run("blkdiscard", loop_attach.attach(str(image), "wants discards", discards=True).path)
     assert image.stat().st_blocks * 512 < MIB
 
 
 def test_discard_of_a_device_that_is_not_there_cannot_be_disabled() -> None:
-    assert not loopdev.disable_discard("/dev/loop999999")
+    assert not loop_discard.disable_discard("/dev/loop999999")
 
 
 def test_a_detach_that_waits_for_a_reader_can_be_called_off(disks: Disks) -> None:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disks, aside, formatted, plan
-from volplug.errors import DeviceNotFound
+from volplug.errors import DeviceNotFound, HostError, UnexpectedState
 from volplug.host import loopdev
 from volplug.host.base import Host, MountRequest
 from volplug.host.machine import Machine
@@ -9,8 +11,8 @@ from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, 
 
 
 @pytest.fixture
-def machine() -> Host:
-    return Machine()
+def machine(tmp_path: Path) -> Host:
+    return Machine(str(tmp_path / "mounts"))
 
 
 async def test_the_types_that_can_be_made_are_known(machine: Host) -> None:
@@ -49,3 +51,46 @@ async def test_a_volumes_life(machine: Host, disks: Disks, fs_type: str) -> None
 async def test_of_a_device_that_has_gone_release_is_not_concluded(machine: Host) -> None:
     with pytest.raises(DeviceNotFound):
         await machine.is_held(MountSource("/dev/nothing", "gone", 1), patience_s=0)
+
+
+@pytest.mark.parametrize(
+    "place", ["victim", "mounts/../victim", "mounts/a/b", "mounts/..", "mounts/.", "mounts/"]
+)
+async def test_nothing_is_done_at_a_place_that_is_not_directly_below_the_mount_root(
+    machine: Host, tmp_path: Path, place: str
+) -> None:
+    victim = tmp_path / "victim"
+    (victim / "data").mkdir(parents=True, mode=0o700)
+    target, spec = f"{tmp_path}/{place}", VolumeSpec("volume", MIB, uid=999, gid=999)
+    for call in (
+        machine.mount(MountRequest(MountSource("/dev/null", "serial", MIB), target, "ext4")),
+        machine.unmount(target),
+        machine.make_data_directory(target, "data", spec),
+        machine.has_data_directory(target, "data"),
+    ):
+        with pytest.raises(UnexpectedState, match="is not directly below"):
+            await call
+    assert (victim / "data").stat().st_uid == 0
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("what", ["link", "file"])
+async def test_a_link_in_place_of_the_data_directory_is_not_followed(
+    machine: Host, disks: Disks, tmp_path: Path, what: str
+) -> None:
+    victim, target = tmp_path / "victim", disks.target()
+    victim.mkdir(mode=0o700)
+    disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
+    spec = VolumeSpec("volume", SMALL_MIB["ext4"] * MIB, uid=999, gid=999, mode=0o777)
+    await machine.make_filesystem(disk.source, spec, tag)
+    await machine.mount(MountRequest(disk.source, target, "ext4"))
+    place = Path(target, "data")
+    if what == "link":
+        place.symlink_to(victim)
+    else:
+        place.touch()
+    assert not await machine.has_data_directory(target, "data")
+    with pytest.raises(HostError, match=r"the data directory .* cannot be made"):
+        await machine.make_data_directory(target, "data", spec)
+    assert (victim.stat().st_uid, victim.stat().st_mode & 0o777) == (0, 0o700)
+    await machine.unmount(target)

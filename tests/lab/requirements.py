@@ -27,6 +27,18 @@ ENGINE = [
 ]
 
 
+def _missing_for_podman() -> str:
+    """Why podman cannot be run here, in one line; empty if it can."""
+    found = shutil.which("podman", path=clean_environment()["PATH"])
+    return missing_for_engine() or ("" if found else "not installed: podman (make setup as root)")
+
+
+PODMAN = [
+    pytest.mark.engine,
+    pytest.mark.skipif(bool(_missing_for_podman()), reason=_missing_for_podman() or "-"),
+]
+
+
 # Several hosts, each with an engine.
 MULTIHOST = [*ENGINE, pytest.mark.multihost]
 

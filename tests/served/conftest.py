@@ -6,15 +6,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from tests.dockerd import Dockerd
 from tests.lab import lane, leftovers, loops
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import clean_environment
-from tests.served.fork_server import ForkServer
 
 
 class LocalMachine:
@@ -34,9 +33,8 @@ class LocalMachine:
     ) -> subprocess.Popen[bytes]:
         environment = clean_environment(**{**(env or {}), "VOLPLUG_SOCKET": str(self.directory / "p.sock")})
         log = log or self.directory / "log"
-        if self._fork_server is not None and self._fork_server.can_fork(argv):
-            forked = self._fork_server.fork(argv, environment, log)
-            return cast("subprocess.Popen[bytes]", forked)  # which it is as far as VolplugProcess goes
+        if self._fork_server is not None and self._fork_server.can_start(argv):
+            return self._fork_server.start(argv, environment, log)
         with log.open("ab") as output:
             return subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
 

@@ -87,7 +87,7 @@ async def test_an_option_that_cannot_be(
 async def test_more_than_the_disk_has_is_refused_and_leaves_nothing(machine: LocalMachine) -> None:
     small = machine.directory / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", small], check=True)
     try:
         with VolplugProcess(machine, state_dir=small) as volplug:
             async with Dockerd(machine.directory / "p.sock") as dockerd:

@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
+from tests.sound_volumes import NAMES, TEXT, volumes
 from volplug.errors import HostError, StateUnusable
 from volplug.models import (
-    FilesystemPhase,
-    FilesystemTag,
     Volume,
     VolumeSpec,
     VolumeState,
@@ -24,51 +23,20 @@ from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 THIS_BOOT, NEXT_BOOT = "boot-1", "boot-2"
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 
-TEXT = st.text(max_size=12)
 COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
-TAGS = st.one_of(
-    st.just(FilesystemTag()),
-    st.builds(
-        FilesystemTag, st.sampled_from(FilesystemPhase), st.sampled_from(["ext4", "xfs"]), st.just("uuid-1")
-    ),
-)
-SPECS = st.builds(
-    VolumeSpec,
-    TEXT,
-    st.integers(1, 2**60),
-    fs_type=TEXT,
-    mkfs_options=st.lists(TEXT, max_size=2).map(tuple),
-    mount_options=st.lists(TEXT, max_size=2).map(tuple),
-    uid=st.integers(0, 2**32 - 2),
-    mode=st.integers(0, 0o7777),
-    driver_options=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
-)
-TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
-VOLUMES = st.builds(
-    Volume,
-    TEXT,
-    TEXT,
-    TEXT,
-    st.integers(1, 2**60),
-    st.sampled_from(VolumeState),
-    SPECS,
-    filesystem=TAGS,
-    subpath=TEXT,
-    created_at=st.none() | TIMES,
-    holder=st.none() | TEXT,
-    detail=TEXT,
-)
-ENTRIES = st.builds(
-    Entry,
-    TEXT,
-    TEXT,
-    counts=COUNTS,
-    doubts=COUNTS,
-    desired=st.sampled_from(Desired),
-    record=st.none() | VOLUMES,
-    holders_unknown=st.booleans(),
-    mounted_at_s=st.floats(0, 1e9),
-    last_error=TEXT,
+ENTRIES = NAMES.flatmap(
+    lambda name: st.builds(
+        Entry,
+        st.just(name),
+        TEXT,
+        counts=COUNTS,
+        doubts=COUNTS,
+        desired=st.sampled_from(Desired),
+        record=st.none() | volumes(st.just(name)),
+        holders_unknown=st.booleans(),
+        mounted_at_s=st.floats(0, 1e9),
+        last_error=TEXT,
+    )
 )
 
 

@@ -95,6 +95,19 @@ class DeletesNamesakes(MemoryDriver):
             await super().delete(each)
 
 
+# Descriptions
+
+
+class BelievesEverything(MemoryDriver):
+    def _described(self, volume: Volume) -> Volume:
+        return volume
+
+
+class HidesWhatIsSpoilt(MemoryDriver):
+    async def locate(self, volume: Volume) -> MountSource | None:
+        return await super().locate(volume) if volume.state is not VolumeState.ERROR else None
+
+
 # Devices, which are files here
 
 

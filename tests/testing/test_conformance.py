@@ -19,6 +19,7 @@ from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
     ClusterConformance,
+    DescriptionConformance,
     DriverConformance,
     DuplicateConformance,
     OutageConformance,
@@ -27,7 +28,12 @@ from volplug.testing.conformance import (
 
 
 class Suite(
-    DriverConformance, SharedDriverConformance, ClusterConformance, OutageConformance, DuplicateConformance
+    DriverConformance,
+    SharedDriverConformance,
+    ClusterConformance,
+    OutageConformance,
+    DuplicateConformance,
+    DescriptionConformance,
 ):
     """All cases that there are."""
 
@@ -90,6 +96,8 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "name_of_two_volumes_is_refused_naming_both": backends.TakesTheFirst,
     "duplicates_do_not_hide_other_volumes": backends.ListsNames,
     "deletion_of_one_duplicate_leaves_the_other": backends.DeletesNamesakes,
+    "description_that_must_not_be_believed_is_an_error": backends.BelievesEverything,
+    "spoilt_description_does_not_hide_the_device": backends.HidesWhatIsSpoilt,
 }
 ALSO_CAUGHT = [
     ("names_that_look_alike_are_different", faulty.FindsByTheirBeginning),
@@ -136,6 +144,10 @@ def _fixtures(kind: type[MemoryDriver], files: Path) -> dict[str, object]:
         cloud.volumes[copy.volume_id] = copy
         return copy
 
+    async def describe(volume: Volume, otherwise: Volume) -> None:
+        now = cloud.volumes[volume.volume_id]
+        cloud.volumes[volume.volume_id] = replace(otherwise, state=now.state, holder=now.holder)
+
     @asynccontextmanager
     async def outage() -> AsyncIterator[None]:
         cloud.outage = BackendUnavailable("no route to the cloud")
@@ -156,6 +168,7 @@ def _fixtures(kind: type[MemoryDriver], files: Path) -> dict[str, object]:
         "make_spec": make_spec,
         "interrupt_create": interrupt_create,
         "duplicate": duplicate,
+        "describe": describe,
         "outage": outage,
         "unknown_volume": unknown,
         "has_devices": issubclass(kind, backends.FileDriver),

@@ -164,17 +164,6 @@ async def test_one_name_at_two_backends_is_never_the_first(both: Backends) -> No
     assert twice.value.volume_ids == ids
 
 
-async def test_names_made_up_by_docker_are_asked_of_this_host_only(both: Backends) -> None:
-    volume = await both.near.create(spec_of(ANONYMOUS))
-    assert await both.lookups.find(ANONYMOUS) == volume
-    assert both.far_cloud.calls == []
-
-
-async def test_a_name_made_up_by_docker_is_asked_of_the_backend_that_has_it(both: Backends) -> None:
-    volume = await both.far.create(spec_of(ANONYMOUS))
-    assert await both.lookups.find(ANONYMOUS, "far") == volume
-
-
 async def test_the_whole_list_with_the_failures_of_those_that_could_not_be_asked(both: Backends) -> None:
     volume = await both.near.create(spec_of("v"))
     both.far_cloud.outage = OUTAGE

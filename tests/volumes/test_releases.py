@@ -139,8 +139,11 @@ async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, a
 
 async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, releases: Releases) -> None:
     await world.mounted()
-    with world.site.slots.of("v").mounting(), pytest.raises(VolumeInUse) as refused:
+    slot = world.site.slots.of("v")
+    slot.begin_mount()
+    with pytest.raises(VolumeInUse) as refused:
         await releases.trial_release(world.entry(), 0)
+    slot.end_mount()
     assert str(refused.value) == ("it is being mounted. Wait for the container to start, then stop it.")
     assert world.is_mounted()
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import Caller, World
+from tests.volumes.world import Caller, Gate, World
 from volplug.drivers.memory import MemoryDriver
 from volplug.errors import (
     ClientGone,
@@ -221,7 +221,65 @@ async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmountin
     assert world.volume().holder is None
 
 
+async def test_a_mount_whose_client_leaves_while_its_count_is_written_is_taken_back(world: World) -> None:
+    await world.create("v")
+    world.store.gate, caller = Gate(), Caller()
+    mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
+    await world.store.gate.reached.wait()
+    caller.gone = True
+    world.store.gate.opened.set()
+    with pytest.raises(ClientGone):
+        await mounting
+    assert not world.entry().is_claimed
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_mount_whose_answer_was_not_delivered_is_taken_back(world: World) -> None:
+    await world.create("v")
+    mounted = await world.service.mount("v", "c1", Caller())
+    mounted.answered(False)
+    await asyncio.sleep(0)
+    assert not world.entry().is_claimed
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_an_answer_to_docker_cp_that_was_not_delivered_leaves_the_container_its_count(
+    world: World,
+) -> None:
+    await world.mounted("v", "c1")
+    mounted = await world.service.mount("v", "c1", Caller())
+    mounted.answered(False)
+    await asyncio.sleep(0)
+    assert (world.entry().counts, dict(world.entry().doubts)) == ({"c1": 1}, {})
+    await world.run_timers()
+    assert world.is_mounted()
+
+
+async def test_a_count_that_nobody_says_was_answered_stays_in_doubt(world: World) -> None:
+    await world.create("v")
+    await world.service.mount("v", "c1", Caller())
+    await asyncio.sleep(0.01)
+    assert (dict(world.entry().counts), world.entry().doubts) == ({}, {"c1": 1})
+
+
 # Time
+
+
+async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: World) -> None:
+    await world.create("v")
+    world.limits = Limits(slow_answer_s=0.01)
+    world.restart()
+    world.store.gate = gate = Gate()
+    with pytest.raises(OperationTimeout):
+        await world.service.mount("v", "c1", Caller())
+    assert gate.reached.is_set()
+    gate.opened.set()
+    await world.service.stop(5)
+    assert not world.entry().is_claimed
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
 async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world: World) -> None:
@@ -239,7 +297,7 @@ async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world:
     gate.opened.set()
     assert await retry == "/mounts/v/data"
     assert world.cloud.calls.count("attach") == 1
-    assert world.entry().counts == {"c1": 1}
+    assert (world.entry().counts, dict(world.entry().doubts)) == ({"c1": 1}, {})
 
 
 @pytest.mark.parametrize("held_at", ["get", "attach"])

@@ -91,6 +91,7 @@ class MemoryStore:
         engine: The run of the engine that spoke last.
         writes: Every write in its order: name, desired state, whether durable.
         broken: Whether writes fail.
+        gate: Where writes of entries that have doubts stop, as on a disk that stalls.
     """
 
     def __init__(self) -> None:
@@ -98,8 +99,11 @@ class MemoryStore:
         self.engine: EngineIdentity | None = None
         self.writes: list[tuple[str, str, bool]] = []
         self.broken = False
+        self.gate: Gate | None = None
 
     async def save(self, entry: Entry, *, durable: bool) -> None:
+        if self.gate is not None and entry.doubts:
+            await self.gate.pass_through()
         self._fail_if_broken()
         self.entries[entry.name] = entry
         self.writes.append((entry.name, entry.desired.value, durable))
@@ -221,11 +225,12 @@ class World:
 
     async def mount(self, name: str, mount_id: str = "c1", *, container: str = "") -> str:
         """Mount a volume, and start a container on it if one is named."""
-        path = await self.service.mount(name, mount_id, Caller())
-        await asyncio.sleep(0)  # the answer goes out
+        mounted = await self.service.mount(name, mount_id, Caller())
+        mounted.answered(True)
+        await asyncio.sleep(0)
         if container:
             self.occupy(name, container)
-        return path
+        return mounted.path
 
     async def mounted(self, name: str = "v", mount_id: str = "c1") -> Volume:
         """Create and mount a volume; its Mount is as old as a trial release asks for."""

@@ -39,7 +39,7 @@ class LoopGround:
         self._acknowledged: dict[str, list[str]] = {}
         self.mount_root = str(directory / "mounts")
         self.driver: Driver = LoopDriver("loop", "host1", directory / "images", 1.0)
-        self.host: Host = Machine()
+        self.host: Host = Machine(self.mount_root)
 
     async def load(self) -> Memory:
         await self.close()

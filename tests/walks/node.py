@@ -13,6 +13,7 @@ from volplug.drivers.base import Driver
 from volplug.errors import VolplugError
 from volplug.host.base import Host
 from volplug.volumes.ledger import Desired, EngineIdentity, Ledger, Store
+from volplug.volumes.mounting import MountAnswer
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Site
@@ -156,13 +157,21 @@ class Node:
             await self._ask(lambda service: service.unmount(container.volume, container.mount_id))
 
     async def mount_and_leave(self, name: str) -> None:
-        """A Mount whose client does not wait for the answer."""
-        await self._mount(name, f"c{next(_NUMBERS)}", Caller(gone=True))
+        """A Mount whose client leaves, before the answer or while it is written."""
+        mount_id = f"c{next(_NUMBERS)}"
+        caller = Caller(gone=next(_NUMBERS) % 2 == 0)
+        mounted = await self._ask(lambda service: service.mount(name, mount_id, caller))
+        if isinstance(mounted, MountAnswer):
+            mounted.answered(False)
+            await asyncio.sleep(0)
 
-    async def _mount(self, name: str, mount_id: str, caller: Caller | None = None) -> object:
-        path = await self._ask(lambda service: service.mount(name, mount_id, caller or Caller()))
-        await asyncio.sleep(0)  # the answer goes out
-        return path
+    async def _mount(self, name: str, mount_id: str) -> object:
+        mounted = await self._ask(lambda service: service.mount(name, mount_id, Caller()))
+        if not isinstance(mounted, MountAnswer):
+            return _FAILED
+        mounted.answered(True)
+        await asyncio.sleep(0)
+        return mounted.path
 
     async def _ask(self, call: Callable[[VolumeService], Awaitable[object]]) -> object:
         if self._life.is_over:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from volplug.descriptions import checked
 from volplug.drivers.base import DriverInfo, Holder, Scope
 from volplug.errors import (
     DuplicateVolumes,
@@ -118,7 +119,7 @@ class MemoryDriver:
     async def list(self) -> Sequence[Volume]:
         """Return all volumes."""
         self._cloud.record_call("list")
-        return [replace(volume, backend=self._backend) for volume in self._visible()]
+        return [self._described(volume) for volume in self._visible()]
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach to this node."""
@@ -187,13 +188,16 @@ class MemoryDriver:
         return self._cloud.volumes.get(volume_id) if self._is_ours(volume_id) else None
 
     def _named(self, name: str) -> Volume | None:
-        found = [volume for volume in self._visible() if volume.name == name]
+        found = [volume for volume in self._visible() if self._described(volume).name == name]
         if len(found) > 1:
             ids = tuple(volume.volume_id for volume in found)
             raise DuplicateVolumes(
                 f"{' and '.join(ids)} carry this name", "Remove or rename one", volume_ids=ids
             )
-        return replace(found[0], backend=self._backend) if found else None
+        return self._described(found[0]) if found else None
+
+    def _described(self, volume: Volume) -> Volume:
+        return checked(replace(volume, backend=self._backend), lambda what: f"its {what}")
 
     def _current(self, volume: Volume) -> Volume:
         current = self._find(volume.volume_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
@@ -12,11 +14,17 @@ CONTENT_TYPE: Final = "application/vnd.docker.plugins.v1.2+json"
 
 
 class WholeAnswer(web.StreamResponse):
-    """An answer whose bytes are ready: aiohttp's own building of headers takes longer than most calls."""
+    """An answer whose bytes are ready: aiohttp's own building of headers takes longer than most calls.
 
-    def __init__(self, ready: bytes) -> None:
+    Args:
+        ready: What is written.
+        on_written: Told whether it was written to a connection that was still open.
+    """
+
+    def __init__(self, ready: bytes, on_written: Callable[[bool], None] = lambda _: None) -> None:
         super().__init__()
         self._ready = ready
+        self._on_written = on_written
         self._is_kept_alive = True
 
     @property
@@ -28,18 +36,21 @@ class WholeAnswer(web.StreamResponse):
         """Write everything, if somebody is still there."""
         self._is_kept_alive = request.keep_alive
         transport = request.transport
-        if transport is not None and not transport.is_closing():
+        is_open = transport is not None and not transport.is_closing()
+        if transport is not None and is_open:
             transport.write(self._ready)
+        self._on_written(is_open)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: all is written."""
 
 
-def ready_bytes(answer: dict[str, Any]) -> bytes:
-    """Return a whole answer with status 200."""
+def ready_bytes(answer: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> bytes:
+    """Return a whole answer."""
     try:
         body = to_json(answer)
     except ValueError:  # a path on disk that is not UTF-8
         body = json.dumps(answer).encode("ascii")
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+    head += f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode("ascii") + body

@@ -2,10 +2,12 @@
 
 What dockerd does with the answers decides about data, so the rules are strict:
 
-* Always status 200 and one JSON object; errors are `{"Err": "..."}`.
+* One JSON object; errors are `{"Err": "..."}` with status 500. podman reads the status alone, taking 200
+  for success; dockerd reads either.
 * An answered error on Get means to dockerd that the volume does not exist: it forgets it, and may create a
-  local one in its place. So Get and List answer nothing but the truth; if nobody knows it, the connection is
+  local one in its place. So Get answers nothing but the truth; if that is not known, the connection is
   closed, which dockerd reports as a failure to communicate.
+* An error on List makes dockerd warn and show what it remembers, so it is answered like any other.
 * dockerd's retries of a broken connection arrive with an empty body: closed as well, for the same reason.
 
 The requests have no Content-Type, may have an empty Host, and Opts may be null.
@@ -25,14 +27,14 @@ from aiohttp import web
 from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
 from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.service import Client
+from volplug.volumes.mounting import Client, MountAnswer
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)
 _VERB: Final = "/VolumeDriver."
 _ACTIVATED: Final = ready_bytes({"Implements": ["VolumeDriver"]})
 
-Answer = dict[str, Any] | bytes  # bytes: a whole answer, made before
+Answer = dict[str, Any] | bytes | WholeAnswer  # bytes: a whole answer, made before
 
 
 class Volumes(Protocol):
@@ -46,8 +48,8 @@ class Volumes(Protocol):
         """Delete a volume."""
         ...
 
-    async def mount(self, name: str, mount_id: str, client: Client) -> str:
-        """Mount a volume and return its path."""
+    async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
+        """Mount a volume."""
         ...
 
     async def unmount(self, name: str, mount_id: str) -> None:
@@ -138,6 +140,8 @@ class PluginHandler:
             return _refusal(f"unknown call {request.path[:80]!r}", HTTPStatus.NOT_FOUND)
         try:
             answer = await self._answer(verb, request)
+            if isinstance(answer, WholeAnswer):
+                return answer
             return WholeAnswer(answer if isinstance(answer, bytes) else ready_bytes(answer))
         except _NoAnswerError:
             if request.transport is not None:
@@ -145,7 +149,7 @@ class PluginHandler:
             return WholeAnswer(b"")
 
     async def _answer(self, verb: Callable[[_Call], Awaitable[Answer]], request: web.BaseRequest) -> Answer:
-        tells_existence = verb in (self._get, self._list)
+        tells_existence = verb == self._get
         try:
             if (engine := self._identify_engine(request)) is not None:
                 await self._volumes.engine_seen(engine)
@@ -155,18 +159,18 @@ class PluginHandler:
             raise _NoAnswerError from error
         except VolplugError as error:
             if isinstance(error, VolumeNotFound) and tells_existence:
-                return {"Err": str(error)}
+                return _failed(error)
             _LOG.warning("failed", call=request.path, code=error.code, error=str(error))
             if tells_existence:
                 raise _NoAnswerError from error
-            return {"Err": str(error)}
+            return _failed(error)
         except _NoAnswerError:
             raise
         except Exception as error:  # a bug of ours must reach the user as an answer, too
             _LOG.exception("internal error", call=request.path)
             if tells_existence:
                 raise _NoAnswerError from error
-            return {"Err": str(VolplugError(f"internal error: {error!r}", "See the log of volplug"))}
+            return _failed(VolplugError(f"internal error: {error!r}", "See the log of volplug"))
 
     async def _create(self, call: _Call) -> Answer:
         await self._volumes.create(call.text("Name"), call.options())
@@ -177,7 +181,8 @@ class PluginHandler:
         return {}
 
     async def _mount(self, call: _Call) -> Answer:
-        return {"Mountpoint": await self._volumes.mount(call.text("Name"), call.text("ID", default=""), call)}
+        mounted = await self._volumes.mount(call.text("Name"), call.text("ID", default=""), call)
+        return WholeAnswer(ready_bytes({"Mountpoint": mounted.path}), mounted.answered)
 
     async def _unmount(self, call: _Call) -> Answer:
         await self._volumes.unmount(call.text("Name"), call.text("ID", default=""))
@@ -227,6 +232,10 @@ async def _read_body(request: web.BaseRequest, path: str) -> dict[str, Any]:
 
 def _unreadable(path: str, cause: str) -> Exception:
     return _NoAnswerError() if path == f"{_VERB}Get" else InvalidRequest(cause)
+
+
+def _failed(error: VolplugError) -> bytes:
+    return ready_bytes({"Err": str(error)}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _refusal(text: str, status: HTTPStatus) -> web.Response:

@@ -1,4 +1,4 @@
-"""Volumes that cannot be served: every call says why, and Get and List stay without an answer."""
+"""Volumes that cannot be served: every call says why, and Get stays without an answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from volplug.errors import VolplugError
 from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.service import Client
+from volplug.volumes.mounting import Client, MountAnswer
 from volplug.volumes.views import VolumeView
 
 
@@ -28,7 +28,7 @@ class RefusingVolumes:
         """Refuse."""
         self._refuse()
 
-    async def mount(self, name: str, mount_id: str, client: Client) -> str:
+    async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
         """Refuse."""
         self._refuse()
 
@@ -45,7 +45,7 @@ class RefusingVolumes:
         self._refuse()
 
     async def list(self) -> Sequence[VolumeView]:
-        """Refuse; the handler closes the connection."""
+        """Refuse; Docker shows what it remembers."""
         self._refuse()
 
     async def engine_seen(self, engine: EngineIdentity) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
-import stat
+from collections.abc import Iterator
 from typing import Final
 
 from volplug.errors import HostError
 from volplug.host.devices import opened
 from volplug.models import Usage, VolumeSpec
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -29,20 +32,20 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
     Raises:
         HostError: With the kernel's reason.
     """
-    path = os.path.join(target, subpath) if subpath else target
     try:
-        if subpath:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-        with opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as directory:
-            if not (subpath and os.listdir(directory)):
-                os.fchown(directory, spec.uid, spec.gid)
-                os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
-            os.fsync(directory)
-            with opened(os.path.dirname(path) if subpath else path, os.O_RDONLY | os.O_DIRECTORY) as parent:
-                os.fsync(parent)
-            _sync_filesystem(directory)
+        with opened(target, _DIRECTORY) as root:
+            if subpath:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(subpath, 0o700, dir_fd=root)
+            with _opened_below(root, subpath) as directory:
+                if not (subpath and os.listdir(directory)):
+                    os.fchown(directory, spec.uid, spec.gid)
+                    os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
+                os.fsync(directory)
+                os.fsync(root)
+                _sync_filesystem(directory)
     except OSError as exc:
+        path = os.path.join(target, subpath)
         raise HostError(f"the data directory {path} cannot be made: {exc.strerror}") from exc
 
 
@@ -52,13 +55,24 @@ def has_data_directory(target: str, subpath: str) -> bool:
     Raises:
         HostError: If the filesystem does not say.
     """
-    path = os.path.join(target, subpath) if subpath else target
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        with opened(target, _DIRECTORY) as root, _opened_below(root, subpath):
+            return True
     except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        path = os.path.join(target, subpath)
         raise HostError(f"the data directory {path} cannot be read: {exc.strerror}") from exc
+
+
+@contextlib.contextmanager
+def _opened_below(root: int, subpath: str) -> Iterator[int]:
+    """Open one directory of a directory, by its name alone and never through a link."""
+    descriptor = os.open(subpath or ".", _DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def usage(target: str) -> Usage:

@@ -6,11 +6,11 @@ every volume has been deleted. The id tells the difference.
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 
 from volplug.errors import StateUnusable
+from volplug.host.files import replace_file
 
 
 def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory") -> None:
@@ -56,12 +56,6 @@ def _read(path: Path) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        replace_file(path, f"{text}\n")
     except OSError as error:
         raise StateUnusable(f"{path} cannot be written: {error.strerror}") from error

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import random
 import re
 import stat
 import struct
@@ -22,35 +21,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from volplug.errors import DeviceMismatch, HostError, Unsupported, VolumeInUse
+from volplug.errors import DeviceMismatch, HostError, VolumeInUse
 from volplug.host.devices import opened
+from volplug.host.threads import Asking
 
 _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_SET_STATUS64: Final = 0x4C04
 _LOOP_GET_STATUS64: Final = 0x4C05
-_LOOP_CONFIGURE: Final = 0x4C0A
-_LOOP_CTL_ADD: Final = 0x4C80
-_LOOP_CTL_REMOVE: Final = 0x4C81
-_LOOP_CTL_GET_FREE: Final = 0x4C82
 _FLAG_READ_ONLY: Final = 1
 _FLAG_AUTOCLEAR: Final = 4
-_FLAG_DIRECT_IO: Final = 16
+FLAG_DIRECT_IO: Final = 16
 
 # loop_info64: device, inode, rdevice, offset, sizelimit; number, two of encryption, flags; file name, crypt
 # name, key; init. loop_config: fd, block size, loop_info64, eight reserved words.
-_INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
-_CONFIG: Final = struct.Struct(f"=2I{_INFO.size}s64x")
+INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
 _LABEL_BYTES: Final = 63
 _FLAGS_FIELD: Final = 8
 
 _LOOP_LINE: Final = re.compile(rb"^ *\d+ +\d+ +\d+ (loop\d+)$", re.MULTILINE)  # not loop0p1, a partition
-_CONTROL: Final = "/dev/loop-control"
 _SYS_BLOCK: Final = "/sys/block"
 _READ_BYTES: Final = 65_536
-_ATTACH_TRIES: Final = 200
-_LOCK_TRIES: Final = 6
 _DETACH_TIMEOUT_S: Final = 5.0
-_NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
+NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
+
+
+# A query takes microseconds, unless the image is on a file server that does not answer.
+_ASKING: Final = Asking(patience_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +72,6 @@ class LoopDevice:
     read_only: bool
 
 
-def attach(image_path: str, label: str, *, direct_io: bool = True, discards: bool = False) -> LoopDevice:
-    """Attach an image file to a free loop device, making a new one if all are taken.
-
-    Args:
-        image_path: A regular file; its length is the device's size.
-        label: Shown by losetup as the file name.
-        direct_io: Ask for direct I/O; silently done without where the image's filesystem has none.
-        discards: Take a device that passes discards on, as sparse images want, and none for which
-            `disable_discard` was called before.
-
-    Raises:
-        VolumeInUse: If the image is attached already, by whomever.
-        Unsupported: If this host has no loop devices.
-        HostError: If the image cannot be opened or the kernel refuses.
-    """
-    try:
-        with opened(image_path, os.O_RDWR) as image:
-            if not stat.S_ISREG(os.fstat(image).st_mode):
-                raise HostError(f"the image {image_path} is not a regular file")
-            _lock(image, image_path)
-            _refuse_a_second(image, image_path)
-            return _configure(image, label, direct_io, discards)
-    except OSError as exc:
-        raise HostError(f"the image {image_path} cannot be attached: {exc.strerror}") from exc
-
-
 def status(path: str) -> LoopDevice | None:
     """Return what a loop device is attached to, or None if it is free or does not exist.
 
@@ -110,9 +80,9 @@ def status(path: str) -> LoopDevice | None:
     """
     try:
         with opened(path, os.O_RDONLY) as device:
-            return _read_status(device, path)
+            return read_status(device, path)
     except OSError as exc:
-        if exc.errno in _NOT_ATTACHED:
+        if exc.errno in NOT_ATTACHED:
             return None
         raise HostError(f"the loop device {path} cannot be asked: {exc.strerror}") from exc
 
@@ -130,19 +100,40 @@ def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevi
     try:
         # One file, however many free loop devices there are: it lists only devices that have a size.
         names = [name.decode() for name in _LOOP_LINE.findall(_read_whole("/proc/partitions"))]
-        paths = [_with_node(name) for name in names if is_wanted(_image_name(name))]
+        paths = [node_path(name) for name in names if is_wanted(_image_name(name))]
     except OSError as exc:
         raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
     return [device for path in paths if (device := status(path)) is not None]
 
 
+def every() -> tuple[list[LoopDevice], list[str]]:
+    """Return all loop devices of this host that have an image, and the paths of those that do not say which.
+
+    One whose image is on a file server that is gone does not answer; it keeps none of the others.
+
+    Raises:
+        HostError: If they cannot be listed.
+    """
+    try:
+        names = [name.decode() for name in _LOOP_LINE.findall(_read_whole("/proc/partitions"))]
+        paths = [node_path(name) for name in names]
+    except OSError as exc:
+        raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
+    answers, silent = _ASKING.ask(paths, status)
+    return [device for device in answers if device is not None], silent
+
+
 def _image_name(name: str) -> str:
     """Return the name of a device's image as the kernel remembers it, without looking at the image."""
+    return os.path.basename(image_path(name).removesuffix(" (deleted)"))
+
+
+def image_path(name: str) -> str:
+    """Return the path of a device's image as the kernel remembers it, without looking at the image."""
     try:
-        image = _read_whole(f"{_SYS_BLOCK}/{name}/loop/backing_file").decode()
+        return _read_whole(f"{_SYS_BLOCK}/{name}/loop/backing_file").decode().rstrip("\n")
     except (OSError, UnicodeDecodeError):
         return ""
-    return os.path.basename(image.rstrip("\n").removesuffix(" (deleted)"))
 
 
 def _read_whole(path: str) -> bytes:
@@ -193,12 +184,12 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
     """
     try:
         with opened(path, os.O_RDONLY | os.O_EXCL) as device:
-            current = _read_status(device, path)
+            current = read_status(device, path)
             if expected is not None and not _is_same_image(current, expected):
                 raise DeviceMismatch(f"{path} has the image {current.label}, not {expected.label}")
             fcntl.ioctl(device, _LOOP_CLR_FD)
     except OSError as exc:
-        if exc.errno in _NOT_ATTACHED:
+        if exc.errno in NOT_ATTACHED:
             return
         if exc.errno == errno.EBUSY:
             raise VolumeInUse(f"{path} is in use") from exc
@@ -220,106 +211,19 @@ def keep(device: LoopDevice) -> LoopDevice | None:
     """
     try:
         with opened(device.path, os.O_RDONLY) as descriptor:  # from here on it cannot go by itself
-            if not _is_same_image(_read_status(descriptor, device.path), device):
+            if not _is_same_image(read_status(descriptor, device.path), device):
                 return None
-            fields = list(_INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_INFO.size))))
+            fields = list(INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(INFO.size))))
             fields[_FLAGS_FIELD] &= ~_FLAG_AUTOCLEAR
-            fcntl.ioctl(descriptor, _LOOP_SET_STATUS64, _INFO.pack(*fields))
-            return _read_status(descriptor, device.path)
+            fcntl.ioctl(descriptor, _LOOP_SET_STATUS64, INFO.pack(*fields))
+            return read_status(descriptor, device.path)
     except OSError as exc:
-        if exc.errno in _NOT_ATTACHED:
+        if exc.errno in NOT_ATTACHED:
             return None
         raise HostError(f"the loop device {device.path} cannot be kept: {exc.strerror}") from exc
 
 
-def disable_discard(path: str) -> bool:
-    """Best effort: make the device refuse discards, so that fstrim cannot punch holes into a full image.
-
-    A preallocated image with holes can no longer be filled once the host's disk is full. The setting outlives
-    a detach, and newer kernels have no way back: images that want discards say so to `attach`. It takes the
-    kernel some milliseconds, but only once for each device number.
-
-    Returns:
-        Whether discards are refused now; not where /sys is read-only.
-    """
-    setting = f"{_queue(path)}/discard_max_bytes"
-    if _read_number(setting) == 0:
-        return True  # a write of the same number would halt the queue all the same
-    try:
-        with open(setting, "w", encoding="ascii") as file:
-            file.write("0")
-    except OSError:
-        return False
-    return True
-
-
-def _lock(image: int, image_path: str) -> None:
-    """Take the lock; a detach that ended just now may drop its own a moment late."""
-    for attempt in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.001 * 2**attempt)
-        else:
-            return
-    raise VolumeInUse(_already_attached(image, image_path))
-
-
-def _refuse_a_second(image: int, image_path: str) -> None:
-    """Look for devices whose attacher took no lock, such as losetup."""
-    file = os.fstat(image)
-    if find(file.st_dev, file.st_ino, os.path.basename(image_path)) is not None:
-        raise VolumeInUse(_already_attached(image, image_path))
-
-
-def _already_attached(image: int, image_path: str) -> str:
-    file = os.fstat(image)
-    device = find(file.st_dev, file.st_ino, os.path.basename(image_path))
-    where = f"attached to {device.path} already" if device else "locked by another program"
-    return f"the image {image_path} is {where}"
-
-
-def _configure(image: int, label: str, direct_io: bool, discards: bool) -> LoopDevice:
-    for attempt in range(_ATTACH_TRIES):
-        path = _free_device()
-        if discards and _is_discard_disabled(path):
-            _renew(path)
-            continue
-        try:
-            with opened(path, os.O_RDWR) as device:
-                fcntl.ioctl(device, _LOOP_CONFIGURE, _config(image, label, direct_io))
-                return _read_status(device, path)
-        except OSError as exc:
-            if exc.errno == errno.EINVAL and direct_io:
-                direct_io = False  # the image's filesystem has no direct I/O
-            elif exc.errno in (errno.EBUSY, *_NOT_ATTACHED):
-                # Another attacher was faster. Waits of random length part those who race.
-                time.sleep(random.uniform(0, 0.001 * min(attempt + 1, 20)))  # noqa: S311
-            else:
-                raise
-    raise HostError(f"no free loop device was found in {_ATTACH_TRIES} tries")
-
-
-def _config(image: int, label: str, direct_io: bool) -> bytes:
-    name = label.encode("utf-8", "replace")[:_LABEL_BYTES]
-    flags = _FLAG_DIRECT_IO if direct_io else 0
-    info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, name, b"", b"", 0, 0)
-    return _CONFIG.pack(image, 0, info)
-
-
-def _free_device() -> str:
-    try:
-        with opened(_CONTROL, os.O_RDWR) as control:
-            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-    except OSError as exc:
-        raise Unsupported(
-            f"this host gives no loop devices: {_CONTROL}: {exc.strerror}",
-            "Load the kernel module loop and let volplug see /dev",
-        ) from exc
-    return _with_node(f"loop{number}")
-
-
-def _with_node(name: str) -> str:
+def node_path(name: str) -> str:
     """Return the device's path, after making its node where no devtmpfs does."""
     path = f"/dev/{name}"
     if not os.path.exists(path):
@@ -330,15 +234,16 @@ def _with_node(name: str) -> str:
     return path
 
 
-def _read_status(device: int, path: str) -> LoopDevice:
-    fields = _INFO.unpack(fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(_INFO.size)))
+def read_status(device: int, path: str) -> LoopDevice:
+    """Return what an open loop device is attached to; OSError comes through."""
+    fields = INFO.unpack(fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(INFO.size)))
     flags = fields[_FLAGS_FIELD]
     return LoopDevice(
         path=path,
         backing_dev=fields[0],
         backing_inode=fields[1],
         label=fields[9].split(b"\0", 1)[0].decode("utf-8", "replace"),
-        direct_io=bool(flags & _FLAG_DIRECT_IO),
+        direct_io=bool(flags & FLAG_DIRECT_IO),
         autoclear=bool(flags & _FLAG_AUTOCLEAR),
         read_only=bool(flags & _FLAG_READ_ONLY),
     )
@@ -361,32 +266,3 @@ def _wait_until_gone(path: str, previous: LoopDevice) -> None:
             )
         time.sleep(wait_s)
         wait_s = min(wait_s * 2, 0.1)
-
-
-def _queue(path: str) -> str:
-    return f"{_SYS_BLOCK}/{os.path.basename(path)}/queue"
-
-
-def _is_discard_disabled(path: str) -> bool:
-    queue = _queue(path)
-    # A device that never had an image has no discard in hardware either, and gets it with its first image.
-    return _read_number(f"{queue}/discard_max_bytes") == 0 < _read_number(f"{queue}/discard_max_hw_bytes")
-
-
-def _renew(path: str) -> None:
-    """Remove a free loop device and make it anew, with the settings that the kernel begins with."""
-    number = int(path.removeprefix("/dev/loop"))
-    with (
-        contextlib.suppress(OSError),
-        opened(_CONTROL, os.O_RDWR) as control,
-    ):  # taken meanwhile: try the next
-        fcntl.ioctl(control, _LOOP_CTL_REMOVE, number)
-        fcntl.ioctl(control, _LOOP_CTL_ADD, number)
-
-
-def _read_number(path: str) -> int:
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return -1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+from volplug.errors import UnexpectedState
 from volplug.host import contents, devices, directories, filesystems, holders, mounts
 from volplug.host.base import MountRequest
 from volplug.host.threads import blocking
@@ -12,9 +14,15 @@ from volplug.steps import OnStep, WorldStep, unannounced
 
 
 class Machine:
-    """This machine. Thin: each call is one function of a sibling module, in a thread where it may block."""
+    """This machine. Thin: each call is one function of a sibling module, in a thread where it may block.
 
-    def __init__(self, on_step: OnStep = unannounced) -> None:
+    Args:
+        mount_root: Nothing is mounted, unmounted or opened at a target that is not directly below it.
+        on_step: Told of every change of the world.
+    """
+
+    def __init__(self, mount_root: str, on_step: OnStep = unannounced) -> None:
+        self._mount_root = mount_root
         self._on_step = on_step
 
     async def filesystems(self) -> Sequence[str]:
@@ -51,21 +59,35 @@ class Machine:
 
     async def mount(self, request: MountRequest) -> None:
         """See `Host`."""
+        self._check_target(request.target)
         await blocking(mounts.mount, request, self._on_step)
 
     async def unmount(self, target: str) -> None:
         """See `Host`."""
+        self._check_target(target)
         await blocking(mounts.unmount, target, self._on_step)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """See `Host`."""
+        self._check_target(target)
         await blocking(directories.make_data_directory, target, subpath, spec)
         self._on_step(WorldStep.DATA_DIRECTORY_MADE)
 
     async def has_data_directory(self, target: str, subpath: str) -> bool:
         """See `Host`."""
+        self._check_target(target)
         return await blocking(directories.has_data_directory, target, subpath)
 
     async def usage(self, target: str) -> Usage:
         """See `Host`."""
         return await blocking(directories.usage, target)
+
+    def _check_target(self, target: str) -> None:
+        """Refuse a target elsewhere, whatever led to it: names and paths come from outside.
+
+        Raises:
+            UnexpectedState: If the target is not directly below the mount root.
+        """
+        parent, name = os.path.split(target)
+        if parent != self._mount_root or name in ("", ".", ".."):
+            raise UnexpectedState(f"{target} is not directly below {self._mount_root}")

@@ -130,7 +130,7 @@ def _answers(target: str) -> bool:
 
 def _make_bare_directory(target: str) -> None:
     try:
-        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(target, 0)
             return

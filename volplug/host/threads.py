@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
+
+from volplug.errors import VolplugError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -60,6 +63,49 @@ async def ended(running: asyncio.Future[_T]) -> None:
             await asyncio.wait({running})
     if not running.cancelled():
         running.exception()  # its caller has gone, nobody else is going to ask
+
+
+class Asking:
+    """Asks a question of several who may never answer, such as devices of a file server that is gone.
+
+    Args:
+        patience_s: How long one answer may take.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._open: dict[str, threading.Thread] = {}
+
+    def ask(self, names: Sequence[str], question: Callable[[str], _T]) -> tuple[list[_T], list[str]]:
+        """Ask one after the other; blocks.
+
+        One of which an earlier question is still open is not asked again, so threads do not add up.
+
+        Returns:
+            The answers, and the names of those that did not answer.
+        """
+        answers: list[_T] = []
+        silent: list[str] = []
+        for name in names:
+            earlier = self._open.get(name)
+            if earlier is not None and earlier.is_alive():
+                silent.append(name)
+                continue
+            answer: list[_T] = []
+            thread = threading.Thread(target=_answer, args=(question, name, answer), daemon=True)
+            thread.start()
+            thread.join(self._patience_s)
+            if answer:
+                answers += answer
+            else:
+                self._open[name] = thread
+                silent.append(name)
+        return answers, silent
+
+
+def _answer(question: Callable[[str], _T], name: str, answer: list[_T]) -> None:
+    with contextlib.suppress(VolplugError):  # no answer either
+        answer.append(question(name))
 
 
 _HOST: Final = Pool("host", 64)

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from volplug.errors import HostError, StateUnusable, UnexpectedState
 from volplug.models import Volume
+from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
@@ -154,13 +155,16 @@ class SqliteStore:
             "SELECT pid, started FROM engine WHERE boot_id = ?", (self._boot_id,)
         ).fetchone()
         return Loaded(
-            tuple(_entry(row) for row in rows), EngineIdentity(*engine) if engine else None, set_aside
+            tuple(_entry(row) for row in rows if is_name(row[0])),
+            EngineIdentity(*engine) if engine else None,
+            set_aside,
         )
 
     def _open(self) -> sqlite3.Connection:
         self._refuse_newer()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
+            self._path.chmod(0o600)
             self._prepare(connection)
         except BaseException:
             connection.close()
@@ -201,7 +205,8 @@ class SqliteStore:
 
 def _entry(row: tuple[str, str, str, str | None, str, str, str, int, float, int]) -> Entry:
     name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, is_this_boot = row
-    entry = Entry(name, backend, desired=Desired(desired), record=_record(record), last_error=last_error)
+    known = _record(record, name)
+    entry = Entry(name, backend, desired=Desired(desired), record=known, last_error=last_error)
     if not is_this_boot:
         return entry
     return replace(
@@ -213,9 +218,10 @@ def _entry(row: tuple[str, str, str, str | None, str, str, str, int, float, int]
     )
 
 
-def _record(text: str | None) -> Volume | None:
-    """Read a last-known record; one that cannot be read is not known, its backend has the truth."""
+def _record(text: str | None, name: str) -> Volume | None:
+    """Read a last-known record; one that is unreadable or another volume's is not known."""
     try:
-        return volume_from_json(text) if text else None
+        volume = volume_from_json(text) if text else None
     except UnexpectedState:
         return None
+    return volume if volume is not None and volume.name == name else None

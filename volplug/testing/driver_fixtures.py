@@ -30,6 +30,7 @@ NewDriver = Callable[[], Driver]
 Interrupt = Callable[[VolumeSpec], Awaitable[None]]
 Outage = Callable[[], AbstractAsyncContextManager[None]]
 Duplicate = Callable[[Volume], Awaitable[Volume]]
+Describe = Callable[[Volume, Volume], Awaitable[None]]
 
 
 class DriverFixtures:
@@ -81,6 +82,11 @@ class DriverFixtures:
     @pytest.fixture
     def duplicate(self) -> Duplicate:
         """`DuplicateConformance`: return what makes a second volume of a volume's name behind the driver."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def describe(self) -> Describe:
+        """`DescriptionConformance`: return what describes a volume otherwise, behind the driver."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)

@@ -44,10 +44,14 @@ class Record(StrEnum):
 
 
 class Device(StrEnum):
-    """What this host's kernel shows of the volume."""
+    """What this host's kernel shows of the volume.
+
+    OUTDATED: the device that the volume was attached as, but no longer the volume's storage.
+    """
 
     NONE = auto()
     RIGHT = auto()
+    OUTDATED = auto()
     WRONG = auto()
 
 
@@ -188,7 +192,7 @@ def _towards_mounted(seen: Observed) -> Decision:
         return _from_elsewhere(seen)
     if seen.record in _UNUSABLE:
         return Refusal(_UNUSABLE[seen.record])
-    if seen.device is Device.WRONG:
+    if seen.device in (Device.WRONG, Device.OUTDATED):
         return Refusal(Reason.WRONG_DEVICE)
     match seen.record:
         case Record.CREATING:
@@ -306,7 +310,7 @@ def _towards_released(seen: Observed) -> Decision:
             return Step.DONE
         case Device.WRONG:
             return Refusal(Reason.WRONG_DEVICE)
-        case Device.RIGHT:
+        case Device.RIGHT | Device.OUTDATED:
             return _if_free(seen, Step.DONE)
 
 
@@ -326,7 +330,7 @@ def _towards_detached(seen: Observed) -> Decision:
         case Record.ABSENT | Record.ERROR:
             return Step.DETACH
         case Record.AVAILABLE:
-            return Step.AWAIT_BACKEND
+            return Step.DETACH if seen.device is Device.OUTDATED else Step.AWAIT_BACKEND
         case Record.ELSEWHERE | Record.LEAVING | Record.CREATING | Record.DELETING:
             return Refusal(Reason.CONTRADICTION)
 

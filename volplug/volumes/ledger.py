@@ -94,6 +94,10 @@ class Entry:
             return self
         return replace(self, doubts=_less(self.doubts, mount_id), counts=_more(self.counts, mount_id))
 
+    def without_doubt(self, mount_id: str) -> Entry:
+        """Take back one mount whose answer has not gone out."""
+        return replace(self, doubts=_less(self.doubts, mount_id))
+
     def without_mount(self, mount_id: str) -> Entry:
         """Take back one mount, a doubtful one last; an unknown ID changes nothing."""
         if mount_id in self.counts:

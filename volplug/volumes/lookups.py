@@ -10,7 +10,6 @@ from typing import Final
 from volplug.drivers.base import Driver
 from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
 from volplug.models import Volume
-from volplug.volumes.names import is_anonymous
 
 _FRESH_S: Final = 5.0
 
@@ -46,7 +45,7 @@ class Lookups:
         """
         if backend is not None and backend not in self._backends:
             raise ConfigurationError(f"backend {backend!r} is not configured")
-        asked = [backend] if backend is not None else self._worth_asking(name)
+        asked = [backend] if backend is not None else list(self._backends)
         answers = await asyncio.gather(*(self._bounded(each, name) for each in asked), return_exceptions=True)
         found = [answer for answer in answers if isinstance(answer, Volume)]
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -58,14 +57,6 @@ class Lookups:
         if not found and failures:
             raise failures[0]
         return found[0] if found else None
-
-    def _worth_asking(self, name: str) -> list[str]:
-        """Leave out backends over a network for names that dockerd made up for other drivers."""
-        return [
-            backend
-            for backend, driver in self._backends.items()
-            if not (is_anonymous(name) and driver.info.remote)
-        ]
 
     async def _bounded(self, backend: str, name: str) -> Volume | None:
         """Ask one backend; the time-out ends the waiting, not the shared question."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from volplug.descriptions import MAX_ID, MAX_MODE
 from volplug.drivers.base import DriverInfo
 from volplug.errors import InvalidOption, InvalidSize, VolumeExists
+from volplug.filesystem_options import check_mkfs_options, check_mount_options
 from volplug.models import Volume, VolumeSpec
 from volplug.sizes import MIB, format_size, parse_size, round_up
-from volplug.volumes.filesystem_options import check_mkfs_options, check_mount_options
 
 # The smallest device that each mkfs accepts, rounded up (e2fsprogs 1.47, xfsprogs 6.1, btrfs-progs 6.2).
 MINIMUM_SIZES: Final[Mapping[str, int]] = MappingProxyType(
@@ -37,7 +38,6 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {"fstype": "fs", "filesystem": "fs", "fsopts": "mkfs-opts", "mkfsoptions": "mkfs-opts"}
     | {"mountoptions": "mount-opts"}
 )
-_MAX_ID: Final = 2**32 - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ def read_options(name: str, raw: Mapping[str, str], info: DriverInfo, defaults: 
         fs_type=fs_type,
         mkfs_options=check_mkfs_options(fs_type, _split("mkfs-opts", chosen)),
         mount_options=check_mount_options(chosen.get("mount-opts", "")),
-        uid=_number("uid", chosen.get("uid", "0"), 10, _MAX_ID),
-        gid=_number("gid", chosen.get("gid", "0"), 10, _MAX_ID),
-        mode=_number("mode", chosen.get("mode", "0755"), 8, 0o7777),
+        uid=_number("uid", chosen.get("uid", "0"), 10, MAX_ID),
+        gid=_number("gid", chosen.get("gid", "0"), 10, MAX_ID),
+        mode=_number("mode", chosen.get("mode", "0755"), 8, MAX_MODE),
         profile=profile,
         driver_options=tuple(sorted(driver_options.items())),
     )

@@ -31,5 +31,7 @@ def device_of(source: MountSource | None, volume: Volume | None, error: VolplugE
         return Device.WRONG
     if source is None:
         return Device.NONE
+    if source.outdated:
+        return Device.OUTDATED
     is_right = volume is not None and source.size_bytes == volume.size_bytes
     return Device.RIGHT if is_right else Device.WRONG

@@ -12,6 +12,7 @@ import structlog
 
 from volplug.errors import VolplugError
 from volplug.models import MountState, Volume, VolumeState
+from volplug.names import is_name
 from volplug.volumes.convergence import Goal
 from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, Entry
@@ -39,7 +40,8 @@ class Recovery:
         entries = list(self._site.ledger.entries())
         self._site.perhaps_leaving.update(entry.name for entry in entries if not entry.is_claimed)
         names = {entry.name for entry in entries}
-        names |= {PurePath(path).name for path in await self._site.host.mounts_below(self._site.mount_root)}
+        places = await self._site.host.mounts_below(self._site.mount_root)
+        names |= {name for name in (PurePath(place).name for place in places) if is_name(name)}
         retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
         slots = [self._site.slots.of(name) for name in sorted(names)]
         for slot in slots:

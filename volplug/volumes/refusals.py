@@ -99,6 +99,8 @@ def _held_here(facts: Facts) -> VolplugError:
 
 
 def _wrong_device(facts: Facts) -> VolplugError:
+    if facts.source and facts.source.outdated:
+        return DeviceMismatch(facts.source.outdated, "Stop what uses it; the next mount takes what is there")
     seen = format_size(facts.source.size_bytes) if facts.source else "?"
     wanted = format_size(facts.volume.size_bytes) if facts.volume else "?"
     device = facts.source.device if facts.source else "its device"

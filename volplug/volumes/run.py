@@ -177,7 +177,7 @@ class Run:
         known = self._job.known
         if known is None or self._job.goal not in _KNOWN_IS_ENOUGH or self._waited_s:
             return False
-        if self._job.may_be_leaving and self._job.goal is Goal.MOUNTED:
+        if self._job.goal is Goal.MOUNTED and (self._job.may_be_leaving or known.state is VolumeState.ERROR):
             return False
         await self._locate()
         if self._job.goal is Goal.RELEASED and self._source is None:
@@ -210,6 +210,13 @@ class Run:
                 self.volume = None  # what was known of the name is over
             return
         self.volume = not_older(found, self.volume)
+        if (
+            found.state is VolumeState.ERROR
+            and self._job.known
+            and self._job.known.volume_id == found.volume_id
+        ):
+            # A description that is not believed does not change which device is the volume's.
+            self.volume = replace(self.volume, size_bytes=self._job.known.size_bytes)
         self._record = record_of(found, self._job.driver.node_id)
 
     async def _locate(self) -> None:

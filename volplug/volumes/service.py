@@ -4,54 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import structlog
 
 from volplug.errors import (
     BackendUnavailable,
-    ClientGone,
     ErrorContext,
     InvalidName,
-    OperationTimeout,
     VolplugError,
     VolumeNotFound,
 )
 from volplug.models import Volume
+from volplug.names import check_name
 from volplug.volumes.convergence import Goal
 from volplug.volumes.creations import Creations
 from volplug.volumes.holder_watch import plan_takeover
 from volplug.volumes.holding import TakeoverPlan
-from volplug.volumes.job import Conditions
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.lists import Lists
 from volplug.volumes.lookups import Lookups
-from volplug.volumes.names import check_name
+from volplug.volumes.mounting import Client, MountAnswer, Mounting
 from volplug.volumes.options import Defaults
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.releases import Releases
 from volplug.volumes.site import Site
-from volplug.volumes.slots import Slot
 from volplug.volumes.usage import UsageSampler
 from volplug.volumes.views import VolumeView, view_volume
 from volplug.volumes.work import Work
 
 _LOG = structlog.get_logger(__name__)
-
-
-class Client(Protocol):
-    """Who waits for an answer."""
-
-    def is_gone(self) -> bool:
-        """Tell whether the connection has been closed by the other side."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Mounted:
-    path: str
-    backend: str
 
 
 class VolumeService:
@@ -66,6 +48,7 @@ class VolumeService:
         self._usage = UsageSampler(site.host)
         self._lists = Lists(site.ledger, self._view)
         self._work = Work()
+        self._mounting = Mounting(site, self._releases, self._work, self._backend_of)
 
     # Life
 
@@ -108,26 +91,9 @@ class VolumeService:
         context = ErrorContext("remove", check_name_for("remove", name))
         await self._work.answered(self._remove(name), self._site.limits.answer_s, context)
 
-    async def mount(self, name: str, mount_id: str, client: Client) -> str:
-        """Attach, format once and mount; return the path for Docker. Counted once per answered call."""
-        site = self._site
-        context = ErrorContext("mount", check_name_for("mount", name))
-        slot = site.slots.of(name)
-        site.timers.cancel(name)
-        with slot.mounting():
-            try:
-                mounted = await self._work.answered(
-                    self._mount(slot, client), site.limits.slow_answer_s, context
-                )
-                await self._count(name, mount_id, client, mounted.backend)
-                self._work.keep(asyncio.ensure_future(self._trust(name, mount_id)))
-            except (ClientGone, OperationTimeout):
-                self._let_go_of_lost_mount(slot, may_retry=True)
-                raise
-            except Exception:
-                self._let_go_of_lost_mount(slot, may_retry=False)
-                raise
-        return mounted.path
+    async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
+        """Attach, format once and mount; counted once per answered call."""
+        return await self._mounting.mount(check_name_for("mount", name), mount_id, client)
 
     async def unmount(self, name: str, mount_id: str) -> None:
         """Take back one mount; after the last, unmount and release now and detach behind."""
@@ -163,12 +129,20 @@ class VolumeService:
 
         Returns:
             The same object as before if nothing has changed since.
+
+        Raises:
+            BackendUnavailable: If a backend does not answer and no volume is known, which must not look as if
+                there were none.
         """
         answers = await self._lookups.find_all()
-        for backend, answer in answers.items():
-            if isinstance(answer, BaseException):
-                _LOG.warning("listed from memory", backend=backend, error=str(answer))
-        return self._lists.views(answers)
+        failed = {name: answer for name, answer in answers.items() if isinstance(answer, BaseException)}
+        for backend, error in failed.items():
+            _LOG.warning("listed from memory", backend=backend, error=str(error))
+        views = self._lists.views(answers)
+        if failed and not views:
+            backend, error = next(iter(failed.items()))
+            raise BackendUnavailable(f"backend {backend} cannot be listed: {error}") from error
+        return views
 
     async def plan_takeover(self, name: str) -> TakeoverPlan:
         """Tell what a Mount here would do about the node that has the volume; changes nothing.
@@ -208,46 +182,6 @@ class VolumeService:
                 self._lookups.forget(name)
             site.timers.cancel(name)
             self._usage.forget(name)
-
-    async def _mount(self, slot: Slot, client: Client) -> _Mounted:
-        site = self._site
-        conditions = Conditions(
-            is_wanted=lambda: not client.is_gone(),
-            holder_wait_s=site.limits.release_wait_s,
-            takeover=site.takeover,
-        )
-        async with slot:
-            backend = await self._backend_of(slot.name)
-            volume = await site.converge("mount", slot.name, backend, Goal.MOUNTED, conditions)
-            return _Mounted(site.mountpoint(slot.name, volume), backend)
-
-    async def _count(self, name: str, mount_id: str, client: Client, backend: str) -> None:
-        """Count a Mount just before its answer, in doubt: a crash may keep the answer from going out."""
-        if client.is_gone():
-            raise ClientGone("the client left before the answer").in_context(ErrorContext("mount", name))
-        ledger = self._site.ledger
-        entry = ledger.get(name) or Entry(name, backend)
-        counted = entry.with_mount(mount_id, self._site.boot_clock())
-        await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
-
-    async def _trust(self, name: str, mount_id: str) -> None:
-        """Trust a counted Mount once its answer is on its way, which it is when this task gets its turn."""
-        entry = self._site.ledger.get(name)
-        if entry is not None:
-            await self._site.ledger.put(entry.with_answer(mount_id))
-
-    def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
-        """Let go of what an unanswered Mount attached, or still attaches; a retry ends that."""
-        entry, limits = self._site.ledger.get(slot.name), self._site.limits
-        if slot.pending > 1:
-            return
-        if entry is not None and entry.is_claimed:
-            if entry.doubts or entry.holders_unknown:
-                self._releases.schedule_trial(slot.name, limits.settle_s)
-        elif may_retry:
-            self._releases.schedule(slot.name, limits.long_linger_s)
-        elif entry is not None and entry.desired is not Desired.NONE:
-            self._releases.schedule(slot.name, self._site.linger_s(entry.backend))
 
     async def _unmount(self, name: str, mount_id: str) -> None:
         site = self._site

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -43,14 +42,13 @@ class Slot:
         """Let the next in line change the volume."""
         self._lock.release()
 
-    @contextmanager
-    def mounting(self) -> Iterator[None]:
-        """Count a Mount from its arrival to its answer."""
+    def begin_mount(self) -> None:
+        """Count a Mount that has come in."""
         self.pending += 1
-        try:
-            yield
-        finally:
-            self.pending -= 1
+
+    def end_mount(self) -> None:
+        """Count it no more: it has failed, or its answer is out or lost."""
+        self.pending -= 1
 
 
 class Slots:

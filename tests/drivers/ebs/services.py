@@ -40,7 +40,9 @@ class Host:
         await self.service.create(name, {"size": "4", **options})
 
     async def mount(self, name: str, mount_id: str = "c1") -> str:
-        return await self.service.mount(name, mount_id, Waiting())
+        mounted = await self.service.mount(name, mount_id, Waiting())
+        mounted.answered(True)
+        return mounted.path
 
     async def let_go(self, name: str, mount_id: str = "c1") -> None:
         """Unmount, and wait until what follows behind the answer is done."""
@@ -64,7 +66,7 @@ async def host_with(driver: Driver, directory: Path, linger_s: float = 0.0) -> A
     site = Site(
         backends={"ebs": driver},
         default_backend="ebs",
-        host=Machine(),
+        host=Machine(str(directory / "mounts")),
         ledger=Ledger(store, loaded.entries, loaded.engine, lambda _: None),
         mount_root=str(directory / "mounts"),
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),

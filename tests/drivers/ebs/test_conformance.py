@@ -17,15 +17,25 @@ import pytest
 from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
 from volplug.drivers.base import Driver
 from volplug.drivers.ebs.lookups import Caller
+from volplug.drivers.ebs.tags import tags_of
 from volplug.models import Volume, VolumeSpec
 from volplug.testing.conformance import (
     ClusterConformance,
+    DescriptionConformance,
     DriverConformance,
     DuplicateConformance,
     OutageConformance,
     SharedDriverConformance,
 )
-from volplug.testing.driver_fixtures import DriverFixtures, Duplicate, Interrupt, MakeSpec, NewDriver, Outage
+from volplug.testing.driver_fixtures import (
+    Describe,
+    DriverFixtures,
+    Duplicate,
+    Interrupt,
+    MakeSpec,
+    NewDriver,
+    Outage,
+)
 from volplug.testing.ec2 import Ec2Cloud, NewVolume, Slow
 from volplug.testing.leftovers import Watch
 
@@ -139,6 +149,17 @@ class EbsFixtures(DriverFixtures):
         return outage
 
     @pytest.fixture
+    def describe(self, sites: list[Site], cluster: str) -> Describe:
+        """Write the tags as everybody may who has ec2:CreateTags."""
+        caller = self.caller_of(sites[1])
+
+        async def describe(volume: Volume, otherwise: Volume) -> None:
+            tags = tags_of(otherwise.spec, cluster, {}, otherwise.filesystem, otherwise.subpath)
+            await caller.call("CreateTags", Resources=[volume.volume_id], Tags=tags)
+
+        return describe
+
+    @pytest.fixture
     def duplicate(self, cloud: Ec2Cloud, driver: Driver) -> Duplicate:
         """Somebody puts the same tags on another volume, in another zone."""
 
@@ -152,7 +173,12 @@ class EbsFixtures(DriverFixtures):
 
 
 class Everything(
-    DriverConformance, SharedDriverConformance, ClusterConformance, OutageConformance, DuplicateConformance
+    DriverConformance,
+    SharedDriverConformance,
+    ClusterConformance,
+    OutageConformance,
+    DuplicateConformance,
+    DescriptionConformance,
 ):
     """Every capability."""
 

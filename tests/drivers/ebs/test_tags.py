@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sound_volumes import CONTENTS, specs
 from volplug.drivers.ebs.tags import fs_tags, read_volume, tags_of
 from volplug.errors import InvalidOption, Unsupported
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
@@ -17,30 +18,16 @@ INSTANCE = "i-0123456789abcdef0"
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 CREATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = VolumeSpec("todolist", 10 * GIB, mkfs_options=("-m", "0"), driver_options=(("type", "gp3"),))
+SPEC_TAG = next(tag["Value"] for tag in tags_of(SPEC, "prod", {}) if tag["Key"] == "volplug:spec")
 PERMITS_MKFS = {FilesystemPhase.PENDING, FilesystemPhase.FORMATTING}
 
-_words = st.text(st.characters(codec="utf-8"), max_size=40)
-_specs = st.builds(
-    VolumeSpec,
-    name=st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", fullmatch=True),
-    size_bytes=st.integers(1, 65_536).map(lambda size_gib: size_gib * GIB),
-    fs_type=st.sampled_from(["ext4", "xfs", "btrfs"]),
-    mkfs_options=st.lists(_words, max_size=6).map(tuple),
-    mount_options=st.lists(_words, max_size=6).map(tuple),
-    uid=st.integers(0, 2**32 - 2),
-    gid=st.integers(0, 2**32 - 2),
-    mode=st.integers(0, 0o7777),
-    profile=_words.filter(bool),
-    driver_options=st.dictionaries(st.sampled_from(["iops", "tags", "type"]), _words).map(
-        lambda chosen: tuple(sorted(chosen.items()))
-    ),
+_specs = specs(
+    sizes_bytes=st.integers(1, 65_536).map(lambda size_gib: size_gib * GIB),
+    driver_options=st.dictionaries(
+        st.sampled_from(["iops", "tags", "type"]), st.text(st.characters(codec="utf-8"), max_size=40)
+    ).map(lambda chosen: tuple(sorted(chosen.items()))),
+    profiles=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
 )
-_contents = st.builds(
-    FilesystemTag,
-    st.just(FilesystemPhase.FORMATTED) | st.just(FilesystemPhase.FORMATTING),
-    st.sampled_from(["ext4", "xfs", "btrfs"]),
-    st.uuids().map(str),
-) | st.just(FilesystemTag())
 
 
 def described(tags: list[dict[str, str]] | None = None, **changes: object) -> dict[str, Any]:
@@ -67,7 +54,7 @@ def changed(**values: str | None) -> list[dict[str, str]]:
 
 
 @settings(deadline=None)
-@given(_specs, _contents, st.sampled_from(["data", "", "some/where"]))
+@given(_specs, CONTENTS, st.sampled_from(["data", "", "elsewhere"]))
 def test_what_is_written_is_read_and_ec2_takes_it(
     spec: VolumeSpec, contents: FilesystemTag, subpath: str
 ) -> None:
@@ -133,7 +120,7 @@ def test_a_volume_that_is_not_blank_is_never_called_so(
 
 
 @settings(deadline=None)
-@given(_contents)
+@given(CONTENTS)
 def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -> None:
     tags = {tag["Key"]: tag["Value"] for tag in fs_tags(contents)}
     assert tags == {"volplug:fs": contents.to_text(), "volplug:fs-uuid": contents.uuid}
@@ -199,9 +186,29 @@ def test_a_volume_in_error_says_why(description: dict[str, Any], detail: str) ->
         (changed(fs=None), "todolist", "its tag volplug:fs is missing"),
         (changed(fs=""), "todolist", "its filesystem tag '' cannot be read"),
         (changed(fs="formatting:ext4"), "todolist", "its filesystem tag 'formatting:ext4' cannot be read"),
+        (
+            changed(name="../../x", spec=SPEC_TAG),
+            VOLUME_ID,
+            "its tag volplug:name cannot be used: volume name '../../x' is not allowed",
+        ),
+        (
+            changed(subpath="../.."),
+            "todolist",
+            "its tag volplug:subpath cannot be used: '../..' is not the name of one directory",
+        ),
+        (
+            changed(spec=SPEC_TAG.replace('"-m","0"', '"-d","/etc"')),
+            "todolist",
+            "its tag volplug:spec cannot be used: option 'mkfs-opts' has '-d', which is not allowed for ext4",
+        ),
+        (
+            changed(fs="formatting:ext4:-F"),
+            "todolist",
+            "its tag volplug:fs cannot be used: '-F' is no UUID of a filesystem",
+        ),
     ],
 )
-def test_a_volume_that_cannot_be_read_says_so_and_permits_nothing(
+def test_a_volume_that_cannot_be_read_or_believed_says_so_and_permits_nothing(
     tags: list[dict[str, str]], name: str, detail: str
 ) -> None:
     volume = read_volume(described(tags), "cloud")

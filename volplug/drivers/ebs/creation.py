@@ -21,7 +21,7 @@ from typing import Any, Final
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.lately import Lately
-from volplug.drivers.ebs.lookups import Description, Found
+from volplug.drivers.ebs.lookups import GONE, Description, Found
 from volplug.drivers.ebs.options import create_parameters, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tags import read_volume, tags_of
@@ -42,7 +42,6 @@ _REMEMBERED_S: Final = 3600.0
 _FRESH_S: Final = 10.0
 _LOOK_PAUSE_S: Final = 1.0
 _CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
-_GONE: Final = ("deleting", "deleted")
 
 
 class _Used(Enum):
@@ -184,7 +183,7 @@ class Creation:
 
     def _is_gone(self, answer: Description) -> bool:
         """Tell whether a token led to a volume that it made once and that is gone."""
-        return answer.get("State") in _GONE or self._cloud.recent.is_deleted(str(answer["VolumeId"]))
+        return answer.get("State") in GONE or self._cloud.recent.is_deleted(str(answer["VolumeId"]))
 
     async def _created(self, answer: Description, parameters: Mapping[str, Any]) -> Volume:
         volume = self._cloud.lookups.note(answer, is_look=False)
@@ -201,7 +200,7 @@ class Creation:
 
         def over(description: Description | None) -> Volume | None:
             nonlocal was_seen
-            if description is None or description.get("State") in _GONE:
+            if description is None or description.get("State") in GONE:
                 if was_seen:
                     raise self._given_up(volume, parameters)
                 return None

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from volplug.drivers.ebs.names import NITRO_NAMES, XEN_NAMES
 from volplug.drivers.ebs.sysfs import Disk, Sysfs
 from volplug.errors import DeviceMismatch, HostError
+from volplug.host.files import replace_file
 from volplug.models import MountSource, Volume
 from volplug.sizes import format_size
 
@@ -216,11 +217,10 @@ class XenDevices:
 
     def _write(self, notes: dict[str, _Note]) -> None:
         """Replace the file; no fsync, for a power cut is another boot, which makes all notes void."""
-        temporary = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary.write_text(json.dumps({each: asdict(note) for each, note in notes.items()}))
-            temporary.replace(self._path)
+            text = json.dumps({each: asdict(note) for each, note in notes.items()})
+            replace_file(self._path, text, is_durable=False)
         except OSError as error:
             raise HostError(f"{self._path} cannot be written: {error.strerror}") from error
         self._notes = notes

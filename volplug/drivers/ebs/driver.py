@@ -23,7 +23,7 @@ from volplug.drivers.ebs.detaching import Detaching
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.identity import HostIdentity, Identity
-from volplug.drivers.ebs.lookups import Caller, Lookups
+from volplug.drivers.ebs.lookups import GONE, Caller, Lookups
 from volplug.drivers.ebs.nodes import Nodes
 from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.racing import to_the_end
@@ -129,7 +129,18 @@ class EbsDriver:
     async def get(self, name: str) -> Volume | None:
         """Return the volume of a name; look-ups that come together are one call."""
         await self._node()
-        return the_one([each.volume for each in await self._lookups.by_name(name)])
+        volume = the_one([each.volume for each in await self._lookups.by_name(name)])
+        return volume or await self._listed_by_id(name)
+
+    async def _listed_by_id(self, name: str) -> Volume | None:
+        """Return the volume that is listed under its id, because the name in its tag cannot be used."""
+        if not name.startswith("vol-"):
+            return None
+        description = await self._lookups.by_id(name)
+        if description is None or description.get("State") in GONE:
+            return None
+        volume = self._lookups.note(description)
+        return volume if volume.name == name else None
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes of the cluster, page by page."""

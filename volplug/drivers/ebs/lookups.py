@@ -18,7 +18,7 @@ from volplug.models import Volume
 
 # EC2 never takes a deletion back, so a volume that is being deleted is gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
-_GONE: Final = ("deleting", "deleted")
+GONE: Final = ("deleting", "deleted")
 _PAGE: Final = 500
 _MOST_VALUES: Final = 190  # EC2 takes 200 in all filters of a call together
 _TOGETHER_S: Final = 0.003
@@ -223,7 +223,7 @@ class Lookups:
             if len(found) == len(volumes):
                 break
         for volume_id, description in found.items():
-            if description.get("State") in _GONE:
+            if description.get("State") in GONE:
                 self._recent.deleted(volume_id)
                 self.forget(volume_id)
         return found

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
 from volplug.errors import InvalidOption, UnexpectedState, Unsupported
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -31,9 +33,14 @@ MAX_TAGS: Final = 50
 MAX_VALUE_LENGTH: Final = 256
 # Of what is written here, not of the program: hosts with different programs send the same request.
 FORMAT_VERSION: Final = "1"
-_DEFAULT_SUBPATH: Final = "data"
-# Permits nothing: neither mkfs nor a mount.
-_UNKNOWN_CONTENTS: Final = FilesystemTag(FilesystemPhase.FORMATTED, "unknown")
+# Where what is checked is read from.
+_SOURCES: Final = {
+    "name": f"its tag {NAME}",
+    "volume_id": "its id",
+    "subpath": f"its tag {SUBPATH}",
+    "spec": f"its tag {SPEC}",
+    "filesystem": f"its tag {FS}",
+}
 
 
 class _Spec(BaseModel):
@@ -57,7 +64,7 @@ def tags_of(
     cluster: str,
     user_tags: Mapping[str, str],
     filesystem: FilesystemTag | None = None,
-    subpath: str = _DEFAULT_SUBPATH,
+    subpath: str = DEFAULT_SUBPATH,
 ) -> list[dict[str, str]]:
     """Return the tags of a new volume, sorted, so that every host sends the same.
 
@@ -113,7 +120,8 @@ def as_mapping(description: Mapping[str, Any]) -> dict[str, str]:
 def read_volume(description: Mapping[str, Any], backend: str) -> Volume:
     """Return the volume that one item of a DescribeVolumes answer, or the answer of CreateVolume, describes.
 
-    A volume whose tags cannot be read is in state ERROR and says why: it must not hide all others of a list.
+    A volume whose tags cannot be read, or must not be believed, is in state ERROR and says why: it must not
+    hide all others of a list.
 
     Args:
         description: EC2's item.
@@ -124,26 +132,24 @@ def read_volume(description: Mapping[str, Any], backend: str) -> Volume:
     size_bytes = int(description.get("Size", 0)) * GIB
     state, holder, detail = _state(description)
     name = tags.get(NAME, "")
-    try:
-        spec = _read_spec(name, tags)
-        filesystem = _read_filesystem(tags)
-    except UnexpectedState as error:
-        state, detail = VolumeState.ERROR, error.cause
-        spec, filesystem = VolumeSpec(name or volume_id, size_bytes), _UNKNOWN_CONTENTS
     created = description.get("CreateTime")
-    return Volume(
-        name=name or volume_id,
+    volume = Volume(
+        name=name,
         volume_id=volume_id,
         backend=backend,
         size_bytes=size_bytes,
         state=state,
-        spec=spec,
-        filesystem=filesystem,
-        subpath=tags.get(SUBPATH, _DEFAULT_SUBPATH),
+        spec=VolumeSpec(name, size_bytes),
+        subpath=tags.get(SUBPATH, DEFAULT_SUBPATH),
         created_at=created if isinstance(created, datetime) else None,
         holder=holder,
         detail=detail,
     )
+    try:
+        volume = replace(volume, spec=_read_spec(name, tags), filesystem=_read_filesystem(tags))
+    except UnexpectedState as error:
+        return unusable(volume, error.cause)
+    return checked(volume, _SOURCES.__getitem__)
 
 
 def _state(description: Mapping[str, Any]) -> tuple[VolumeState, str | None, str]:

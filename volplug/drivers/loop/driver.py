@@ -7,7 +7,6 @@ without a record was never ours to touch, and a crash leaves a record that says 
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,26 +17,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
+from volplug.drivers.loop.devices import Devices
+from volplug.drivers.loop.directory import Directory
 from volplug.drivers.loop.images import Images, is_image_name
 from volplug.drivers.loop.listing import Listing
 from volplug.drivers.loop.records import Records
 from volplug.errors import (
-    BackendUnavailable,
     ConfigurationError,
     DeviceMismatch,
     HostError,
     InvalidOption,
-    StateUnusable,
-    VolplugError,
+    UnexpectedState,
     VolumeExists,
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.host import devices, loopdev
-from volplug.host.directory_id import check_directory_id, mark_directory
+from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import Pool
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
@@ -64,6 +62,13 @@ class LoopSettings(BaseModel):
 
     directory: Path | None = None
     overcommit: float = Field(default=1.0, gt=0)
+
+    @field_validator("directory")
+    @classmethod
+    def _check_directory(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("is not an absolute path")
+        return path
 
 
 def build(config: BackendConfig) -> LoopDriver:
@@ -96,18 +101,14 @@ class LoopDriver:
         on_step: OnStep = unannounced,
     ) -> None:
         self._on_step = on_step
-        self._id_file = directory / ".backend-id"
-        self._id_copy = id_copy
-        self._marking = threading.Lock()
-        self._checked = (0, 0)
         self._pool = Pool(f"loop-{backend}", 32)
         self._backend = backend
         self._node_id = node_id
-        self._directory = directory
+        self._directory = Directory(directory, id_copy)
         self._records = Records(directory)
         self._images = Images(directory, overcommit)
         self._listing = Listing(directory)
-        self._last_devices: dict[str, str] = {}
+        self._devices = Devices(self._records, self._images)
 
     @property
     def info(self) -> DriverInfo:
@@ -138,7 +139,7 @@ class LoopDriver:
         return await self._pool.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
-        """Return all volumes, but for those whose records cannot be read."""
+        """Return all volumes, those with unusable records in state ERROR."""
         return await self._pool.blocking(self._list)
 
     async def attach(self, volume: Volume) -> MountSource:
@@ -165,47 +166,13 @@ class LoopDriver:
 
     async def health(self) -> None:
         """Check that the directory is there, or can be made, and is writable."""
-        await self._pool.blocking(self._mark_directory)
+        await self._pool.blocking(self._directory.mark)
 
     # What runs in threads
 
-    def _mark_directory(self) -> None:
-        """Make the directory at its first use, and refuse one that is not that of the last use."""
-        self._check_identity()
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise HostError(f"{self._directory} cannot be made: {error.strerror}") from error
-        if not os.access(self._directory, os.W_OK | os.X_OK):
-            raise HostError(f"{self._directory} is not writable", "Check that its disk is mounted")
-        if self._id_copy is not None:
-            with self._marking:  # two ids at once would be two directories
-                mark_directory(self._id_file, self._id_copy)
-
-    def _check_identity(self) -> None:
-        """Refuse to conclude anything from a directory that only has the right path.
-
-        Raises:
-            BackendUnavailable: If it is not the directory that was used before.
-        """
-        try:
-            status = self._directory.stat()
-        except FileNotFoundError:
-            identity = (0, 0)
-        except OSError as error:
-            raise BackendUnavailable(f"{self._directory} cannot be read: {error.strerror}") from error
-        else:
-            identity = (status.st_dev, status.st_ino)
-        if identity == (0, 0) or identity != self._checked:
-            try:
-                check_directory_id(self._id_file, self._id_copy)
-            except StateUnusable as error:
-                raise BackendUnavailable(error.cause, error.remedy) from error
-            self._checked = identity
-
     def _create(self, spec: VolumeSpec) -> Volume:
         _INFO.check_size(spec.size_bytes)
-        self._mark_directory()
+        self._directory.mark()
         volume = self._begun(spec)
         self._images.path(spec.name).unlink(missing_ok=True)  # what an interrupted creation left
         try:
@@ -225,6 +192,7 @@ class LoopDriver:
         if record is not None:
             if record.state is VolumeState.CREATING and record.spec == spec:
                 return record
+            _refuse_unusable(record)
             raise VolumeExists(f"the record of a volume {record.volume_id} of this name exists")
         if self._images.stat(spec.name) is not None:
             raise VolumeExists(
@@ -246,13 +214,13 @@ class LoopDriver:
 
     def _delete(self, volume: Volume) -> None:
         record = self._recorded(volume)
-        device = self._device(record)
+        device = self._devices.of(record)
         if device is not None:
             raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
         self._images.remove(volume.name, partial(self._mark_as_deleting, record))
         self._on_step(WorldStep.LOOP_IMAGE_REMOVED)
         self._records.remove(volume.name)
-        self._last_devices.pop(volume.volume_id, None)
+        self._devices.forget(volume)
 
     def _mark_as_deleting(self, record: Volume) -> None:
         """Make a crash in the middle show; on a full disk it shows as a volume without its image."""
@@ -261,15 +229,15 @@ class LoopDriver:
         self._on_step(WorldStep.LOOP_RECORD_DELETING)
 
     def _get(self, name: str) -> Volume | None:
-        self._check_identity()
+        self._directory.check()
         record = self._records.read(name)
         if record is None:
             return None
-        return self._observed(record, self._images.stat(name), self._device(record))
+        return self._observed(record, self._images.stat(name), self._devices.shown(record))
 
     def _list(self) -> Sequence[Volume]:
-        self._check_identity()
-        if not self._directory.exists():
+        self._directory.check()
+        if not self._directory.path.exists():
             return []
         of_ours = loopdev.attached(is_image_name)
         return self._listing.volumes(of_ours, partial(self._read_all, of_ours))
@@ -278,10 +246,7 @@ class LoopDriver:
         attached = {(each.backing_dev, each.backing_inode): each for each in of_ours}
         volumes = []
         for name in self._records.names():
-            try:
-                record = self._records.read(name)
-            except VolplugError:
-                continue  # `get` says what is wrong with it
+            record = self._records.read(name)
             if record is not None:
                 image = self._images.stat(name)
                 device = attached.get((image.st_dev, image.st_ino)) if image else None
@@ -293,6 +258,9 @@ class LoopDriver:
     ) -> Volume:
         """Complete a record by what the disk and the kernel show."""
         shown = record if record.backend == self._backend else replace(record, backend=self._backend)
+        if record.state is VolumeState.ERROR:
+            size_bytes = image.st_size if image else shown.size_bytes
+            return replace(shown, size_bytes=size_bytes, holder=self._node_id if device else None)
         if record.state is not VolumeState.AVAILABLE:
             return shown
         if detail := self._images.damage(record, image):
@@ -307,10 +275,11 @@ class LoopDriver:
         return shown
 
     def _recorded(self, volume: Volume) -> Volume:
-        self._check_identity()
+        self._directory.check()
         record = self._records.read(volume.name)
         if record is None or record.volume_id != volume.volume_id:
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
+        _refuse_unusable(record)
         return record
 
     def _attach(self, volume: Volume) -> MountSource:
@@ -318,26 +287,27 @@ class LoopDriver:
         if detail := self._images.damage(record, self._images.stat(record.name)):
             raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
         is_sparse = _is_sparse(record.spec)
+        self._devices.refuse_outdated(record)
         try:
             path = str(self._images.path(volume.name))
-            device = loopdev.attach(path, volume.volume_id, discards=is_sparse)
+            device = loop_attach.attach(path, volume.volume_id, discards=is_sparse)
             self._on_step(WorldStep.LOOP_CONFIGURED)
         except VolumeInUse:
-            found = self._device(record)
+            found = self._devices.kept(record)
             if found is None:
                 raise
-            device = _kept(found) or found  # attached here already, perhaps by an earlier life of ours
+            device = found  # attached here already, perhaps by an earlier life of ours
         if not is_sparse:
-            loopdev.disable_discard(device.path)
-        self._last_devices[volume.volume_id] = device.path
-        return self._source(volume, device)
+            loop_discard.disable_discard(device.path)
+        self._devices.note(volume, device)
+        return self._devices.source(volume, device)
 
     def _locate(self, volume: Volume) -> MountSource | None:
-        device = _kept(self._device(volume))
-        return self._source(volume, device) if device else None
+        device = self._devices.kept(volume)
+        return self._devices.source(volume, device) if device else None
 
     def _detach(self, volume: Volume) -> None:
-        device = self._device(volume)
+        device = self._devices.of(volume)
         if device is None:
             self._recorded(volume)
         else:
@@ -346,45 +316,14 @@ class LoopDriver:
     def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
         record = replace(self._recorded(volume), filesystem=tag)
         self._records.write(record)
-        return self._observed(record, self._images.stat(record.name), self._device(record))
-
-    def _source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
-        return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))
-
-    def _device(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the loop device of the volume, as this host's kernel has it.
-
-        It is known by device and inode of the image and by our label. One of these may be missing: the image
-        (removed by hand) or the label (attached by hand). With both, a volume that was created anew under the
-        name of an old one is not taken for it.
-        """
-        last = self._last_devices.get(volume.volume_id)
-        status = loopdev.status(last) if last else None
-        image = self._images.stat(volume.name)
-        if status and image and status.label == volume.volume_id and _backs(image, status):
-            return status
-        name = self._images.path(volume.name).name
-        found = loopdev.find(image.st_dev, image.st_ino, name) if image else None
-        if found and (found.label == volume.volume_id or self._is_recorded(volume)):
-            self._last_devices[volume.volume_id] = found.path
-            return found
-        if image and not found:
-            return None
-        labelled = (each for each in loopdev.attached(is_image_name) if each.label == volume.volume_id)
-        return next(labelled, None)
-
-    def _is_recorded(self, volume: Volume) -> bool:
-        record = self._records.read(volume.name)
-        return record is not None and record.volume_id == volume.volume_id
+        return self._observed(record, self._images.stat(record.name), self._devices.shown(record))
 
 
-def _kept(device: loopdev.LoopDevice | None) -> loopdev.LoopDevice | None:
-    """Call off a detach that somebody delays: what is used must not go by itself."""
-    return loopdev.keep(device) if device is not None and device.autoclear else device
-
-
-def _backs(image: os.stat_result, device: loopdev.LoopDevice) -> bool:
-    return (device.backing_dev, device.backing_inode) == (image.st_dev, image.st_ino)
+def _refuse_unusable(record: Volume) -> None:
+    if record.state is VolumeState.ERROR:
+        raise UnexpectedState(
+            record.detail, "Nothing was changed; correct the record, or remove its files by hand"
+        )
 
 
 def _is_sparse(spec: VolumeSpec) -> bool:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from volplug.drivers.loop.records import sync_directory
 from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
+from volplug.host.files import sync_directory
 from volplug.models import Volume
 from volplug.sizes import GIB, MIB, format_size
 

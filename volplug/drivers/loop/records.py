@@ -10,15 +10,20 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from volplug.descriptions import unusable
 from volplug.errors import BackendUnavailable, HostError, UnexpectedState
-from volplug.models import Volume
+from volplug.host.files import replace_file, sync_directory
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
 
 _FORMAT: Final = 1
 _SUFFIX: Final = ".json"
+_UNKNOWN_ID: Final = "unknown"
 _SETTLED_NS: Final = 1_000_000_000
 
 
@@ -35,8 +40,9 @@ class Records:
     def read(self, name: str) -> Volume | None:
         """Return the record of a volume, or None if there is none.
 
+        What is not a record, or must not be believed, is a volume in state ERROR.
+
         Raises:
-            UnexpectedState: If it is there and is not a record.
             BackendUnavailable: If the disk does not say.
         """
         path = f"{self._directory}/{name}{_SUFFIX}"
@@ -53,7 +59,7 @@ class Records:
             return None
         except OSError as error:
             raise BackendUnavailable(f"{path} cannot be read: {error.strerror}") from error
-        volume = _parsed(text, path)
+        volume = _parsed(text, path, name)
         if is_settled(status):
             self._kept[name] = _signature(status), volume
         return volume
@@ -61,8 +67,9 @@ class Records:
     def names(self) -> Iterator[str]:
         """Return the names of all volumes that have a record."""
         for entry in os.scandir(self._directory):
-            if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
-                yield entry.name.removesuffix(_SUFFIX)
+            name = entry.name.removesuffix(_SUFFIX)
+            if name != entry.name and is_name(name):
+                yield name
 
     def write(self, volume: Volume) -> None:
         """Replace a record, or write the first one, durably.
@@ -72,18 +79,11 @@ class Records:
         """
         path = self._path(volume.name)
         self._kept.pop(volume.name, None)
-        temporary = self._directory / f".{volume.name}.new"
         text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            replace_file(path, text + "\n")
             sync_directory(self._directory)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise HostError(
                 f"the record {path} cannot be written: {error.strerror}",
                 "Look at its disk: full, or read-only?",
@@ -99,14 +99,27 @@ class Records:
         return self._directory / f"{name}{_SUFFIX}"
 
 
-def _parsed(text: bytes, path: str) -> Volume:
+def _parsed(text: bytes, path: str, name: str) -> Volume:
+    unknown = Volume(name, _UNKNOWN_ID, "", 0, VolumeState.ERROR, VolumeSpec(name, 0))
     try:
         content = json.loads(text)
         if content["format"] != _FORMAT:
-            raise UnexpectedState(f"{path} has format {content['format']!r}, not {_FORMAT}")
-        return volume_from_json(json.dumps(content["volume"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnexpectedState(f"{path} is not a record", "Restore it from a backup") from error
+            return unusable(unknown, f"its record {path} has format {content['format']!r}, not {_FORMAT}")
+        volume = volume_from_json(json.dumps(content["volume"]), f"its record {path}")
+    except UnexpectedState as error:
+        return unusable(unknown, error.cause)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return unusable(unknown, f"{path} is not a record; restore it from a backup")
+    if volume.state is VolumeState.ERROR:
+        return unusable(replace(volume, name=name), volume.detail)
+    if volume.name == name:
+        return volume
+    # A copy, whose id is the original's as well; it must be neither served nor deleted as that.
+    return unusable(
+        replace(unknown, size_bytes=volume.size_bytes),
+        f"its record {path} is one of volume {volume.name!r}; to make a copy a volume of its own, write"
+        f" {name!r} as its name and spec.name, and another volume_id",
+    )
 
 
 def _signature(status: os.stat_result) -> _Signature:
@@ -117,12 +130,3 @@ def _signature(status: os.stat_result) -> _Signature:
 def is_settled(status: os.stat_result) -> bool:
     """Tell whether a later change will show: file times move in steps of some milliseconds."""
     return time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

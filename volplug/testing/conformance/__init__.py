@@ -13,6 +13,7 @@ capability by joining the class, before its fixtures:
 * `ClusterConformance`: several clusters share the backend.
 * `OutageConformance`: the backend can fail to answer, and the fixtures can make it so.
 * `DuplicateConformance`: the backend lets two volumes carry one name.
+* `DescriptionConformance`: others can write what the backend keeps of a volume, as with tags and files.
 
 A driver whose `info` says GLOBAL has to join the first two, one that says `remote` the third. Whatever a test
 makes is deleted afterwards through the driver's own calls, and the test fails if something stays.
@@ -32,6 +33,7 @@ from volplug.testing.conformance.attachment import AttachmentCases
 from volplug.testing.conformance.clusters import ClusterConformance
 from volplug.testing.conformance.creation import CreationCases
 from volplug.testing.conformance.deletion import DeletionCases
+from volplug.testing.conformance.descriptions import DescriptionConformance
 from volplug.testing.conformance.duplicates import DuplicateConformance
 from volplug.testing.conformance.facts import FactCases
 from volplug.testing.conformance.interruption import InterruptionCases
@@ -40,6 +42,7 @@ from volplug.testing.conformance.shared import SharedDriverConformance
 
 __all__ = [
     "ClusterConformance",
+    "DescriptionConformance",
     "DriverConformance",
     "DuplicateConformance",
     "OutageConformance",

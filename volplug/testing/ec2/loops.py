@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.errors import VolumeInUse
-from volplug.host import loopdev
+from volplug.host import loop_attach, loopdev
 from volplug.host.devices import device_number, opened
 from volplug.testing.ec2.views import InstanceView, Views
 
@@ -48,7 +48,7 @@ class LoopHypervisor:
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
         """Attach the image to a loop device, show it, then let the kernel's listeners look."""
-        loop = loopdev.attach(self._image(volume_id), volume_id, direct_io=False, discards=True)
+        loop = loop_attach.attach(self._image(volume_id), volume_id, direct_io=False, discards=True)
         plugged = _Plugged(loop, device)
         with self._lock:
             self._plugged[volume_id] = plugged

@@ -1,12 +1,11 @@
-"""Starts volplug on hosts by forking a process that has loaded it already, which is a fifth of the work.
+"""Starts volplug by forking a process that has loaded it already, which is a fifth of the work.
 
     with ForkServer() as server:
-        machine = server.beside(host.engine)
-        process = machine.spawn([sys.executable, "-m", "volplug", "serve"], env, log=log)
+        process = server.start([sys.executable, "-m", "volplug", "serve"], env, log)
+        machine = server.beside(host.engine)  # forks into the namespaces of that machine
 
-Where the loading of modules is not what a test is about. What is forked is a process of the host as any
-other: in its namespaces, with an environment, a log and an end of its own; only its command line in /proc
-is the fork server's.
+Where the loading of modules is not what a test is about. What is forked is a process as any other, with an
+environment, a log and an end of its own; only its command line in /proc is the fork server's.
 """
 
 import json
@@ -27,7 +26,15 @@ _END_TIMEOUT_S = 10.0
 
 
 class ForkServer:
-    """The process that forks. Any thread may use it."""
+    """The process that forks. Any thread may use it.
+
+    Args:
+        with_ec2: Whether it has loaded what calls EC2, too, which takes as long as all else.
+    """
+
+    def __init__(self, *, with_ec2: bool = False) -> None:
+        """Describe it; nothing runs before ``with``."""
+        self._options = ["--with-ec2"] if with_ec2 else []
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -36,7 +43,10 @@ class ForkServer:
         with theirs:
             # -P: what lies beside it must not take the place of modules of these names.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_MAIN)], stdin=theirs.fileno(), env=clean_environment(), cwd="/"
+                [sys.executable, "-P", str(_MAIN), *self._options],
+                stdin=theirs.fileno(),
+                env=clean_environment(),
+                cwd="/",
             )
         return self
 
@@ -46,6 +56,26 @@ class ForkServer:
         self._lines.close()
         self._connection.close()
         settled(self._process, _END_TIMEOUT_S)
+
+    @staticmethod
+    def can_start(argv: Sequence[str]) -> bool:
+        """Tell whether a command runs a module of volplug."""
+        return list(argv[:2]) == [sys.executable, "-m"] and argv[2].partition(".")[0] == "volplug"
+
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, first_pid: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Fork a process that does what a command does.
+
+        Args:
+            argv: The command, one for which ``can_start`` is true.
+            env: All of its environment.
+            log: The file that its output is appended to.
+            first_pid: A process whose namespaces it runs in; None for those of the fork server.
+        """
+        forked = self.ask("start", first_pid=first_pid, argv=list(argv), env=dict(env), log=str(log))
+        # It is not our child, but can do what is done with volplug's process.
+        return cast(subprocess.Popen[bytes], _Forked(self, forked["pid"], argv))
 
     def beside(self, engine: Engine) -> "ForkingMachine":
         """The machine of an engine, for programs that are forked there."""
@@ -86,15 +116,9 @@ class ForkingMachine:
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a program there."""
-        forked = self._server.ask(
-            "start",
-            first_pid=self._engine.first_pid,
-            argv=list(argv),
-            env=clean_environment(**(env or {})),
-            log=str(log or self._engine.directory / "spawned.log"),
-        )
-        # It is not our child, but can do what is done with volplug's process.
-        return cast(subprocess.Popen[bytes], _Forked(self._server, forked["pid"], argv))
+        log = log or self._engine.directory / "spawned.log"
+        environment = clean_environment(**(env or {}))
+        return self._server.start(argv, environment, log, first_pid=self._engine.first_pid)
 
 
 class _Forked:

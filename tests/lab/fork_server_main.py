@@ -1,4 +1,4 @@
-"""The process of a fork server: has volplug's modules loaded, and forks programs into hosts from there.
+"""The process of a fork server: has volplug's modules loaded, and forks programs from there.
 
 Run by fork_server.py as a program of its own, without the tests. A request is a line of JSON on standard
 input, which is a socket, and so is the answer. It ends when the socket is closed.
@@ -16,12 +16,9 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-# What `volplug serve` loads at its start and with its first call of EC2; neither starts a thread.
-import boto3.session
-import botocore.config
-
+# What `volplug serve` loads at its start.
 import volplug.app
-import volplug.drivers.ebs  # noqa: F401
+import volplug.drivers.loop  # noqa: F401
 
 _NAMESPACES = ("net", "uts", "mnt")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -30,7 +27,8 @@ _exit_codes: dict[int, int] = {}
 
 def main() -> None:
     """Answer requests until the connection is closed."""
-    _load_what_the_first_client_loads()
+    if "--with-ec2" in sys.argv:
+        _load_what_calls_ec2()
     gc.collect()
     gc.freeze()  # the children leave these objects alone, so that their memory stays shared
     signal.signal(signal.SIGCHLD, _reap)
@@ -47,14 +45,20 @@ def _answer(do: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - e
         return {"error": str(error)}
 
 
-def _load_what_the_first_client_loads() -> None:
+def _load_what_calls_ec2() -> None:
+    """Load what the first call of EC2 loads; no thread is started by it."""
+    import boto3.session
+    import botocore.config
+
+    import volplug.drivers.ebs  # noqa: F401
+
     unsigned = botocore.config.Config(signature_version=botocore.UNSIGNED)
     boto3.session.Session().client("ec2", region_name="eu-central-1", config=unsigned)
 
 
-def _start(first_pid: int, argv: Sequence[str], env: Mapping[str, str], log: str) -> Mapping[str, Any]:
-    """Run a module, as `python -m` does, in the namespaces of a host."""
-    _enter(first_pid, "pid")  # which is where children are born; this process stays
+def _start(first_pid: int | None, argv: Sequence[str], env: Mapping[str, str], log: str) -> Mapping[str, Any]:
+    """Run a module, as `python -m` does, in the namespaces of a host if one is named."""
+    _enter(first_pid or os.getpid(), "pid")  # which is where children are born; this process stays
     # Until an earlier program of this number is forgotten, or the new one's end would be, too.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     try:
@@ -79,10 +83,12 @@ def _signal(pid: int, number: int) -> Mapping[str, Any]:
     return {}
 
 
-def _be_the_program(first_pid: int, argv: Sequence[str], env: Mapping[str, str], log: str) -> NoReturn:
+def _be_the_program(first_pid: int | None, argv: Sequence[str], env: Mapping[str, str], log: str) -> NoReturn:
     code = 1
     try:
-        _become_part_of(first_pid, env, log)
+        _become_independent(env, log)
+        if first_pid is not None:
+            _move_to(first_pid)
         code = _run(argv)
     except BaseException:
         traceback.print_exc()
@@ -92,22 +98,26 @@ def _be_the_program(first_pid: int, argv: Sequence[str], env: Mapping[str, str],
         os._exit(code)
 
 
-def _become_part_of(first_pid: int, env: Mapping[str, str], log: str) -> None:
+def _become_independent(env: Mapping[str, str], log: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for descriptor, standard in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, standard)
+    for descriptor in (output, nothing):
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(env)
+
+
+def _move_to(first_pid: int) -> None:
     root = os.open(f"/proc/{first_pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for kind in _NAMESPACES:
         _enter(first_pid, kind)
     os.fchdir(root)
     os.chroot(".")
-    for descriptor in (output, nothing, root):
-        os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(env)
+    os.close(root)
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -8,7 +8,11 @@ from typing import Final
 from volplug.errors import InvalidName
 
 _RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-_ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text may be the name of a volume; it is one harmless component of a path then."""
+    return _RULE.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
@@ -17,15 +21,10 @@ def check_name(name: str) -> str:
     Raises:
         InvalidName: If it breaks the rule; the text shows the beginning of the name.
     """
-    if _RULE.fullmatch(name) is None:
+    if not is_name(name):
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
         raise InvalidName(
             f"volume name {shown!r} is not allowed",
             "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit",
         )
     return name
-
-
-def is_anonymous(name: str) -> bool:
-    """Tell whether a name looks like those dockerd makes up for volumes without one (of any driver)."""
-    return _ANONYMOUS.fullmatch(name) is not None

@@ -1,0 +1,57 @@
+"""The directory of a backend: one volplug at a time, and no other writers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.drivers.loop_volumes import created, driver_of, spec_of
+from volplug.errors import BackendUnavailable
+from volplug.models import FilesystemPhase, FilesystemTag
+
+pytestmark = pytest.mark.loop
+
+
+async def test_a_second_volplug_on_the_directory_is_refused_everything(images: Path) -> None:
+    await created(images)
+    program = (
+        "import asyncio, sys; from pathlib import Path; from volplug.drivers.loop.driver import LoopDriver\n"
+        "driver = LoopDriver('loop', 'host1', Path(sys.argv[1]), 1.0)\n"
+        "print(asyncio.run(driver.get('v')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(images)], capture_output=True, text=True)
+    assert f"BackendUnavailable: {images} is used by another volplug. Stop that one" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
+async def test_a_directory_that_others_can_write_to_is_refused(images: Path, mode: int) -> None:
+    await created(images)
+    images.chmod(mode)
+    driver = driver_of(images)
+    for call in (driver.get("v"), driver.list(), driver.create(spec_of("w")), driver.health()):
+        with pytest.raises(BackendUnavailable) as refused:
+            await call
+        assert str(refused.value) == (
+            f"{images} can be written by other users of this host (mode {mode:04o}). chmod go-w {images}."
+        )
+
+
+async def test_a_directory_of_another_user_is_refused(images: Path) -> None:
+    await created(images)
+    os.chown(images, 65534, 65534)
+    with pytest.raises(BackendUnavailable, match=f"{images} belongs to user 65534"):
+        await driver_of(images).get("v")
+    os.chown(images, 0, 0)
+
+
+async def test_a_link_in_the_place_of_a_temporary_file_is_removed_and_never_followed(
+    images: Path, tmp_path: Path
+) -> None:
+    volume, victim = await created(images), tmp_path / "victim"
+    victim.write_text("of the host")
+    (images / ".v.json.new").symlink_to(victim)
+    tag = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")
+    await driver_of(images).tag_filesystem(volume, tag)
+    assert victim.read_text() == "of the host"

@@ -1,0 +1,105 @@
+"""Other users of this host: they reach neither volumes nor state nor the socket."""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.dockerd import Dockerd
+from tests.lab.plugin import VolplugProcess
+from tests.lab.waiting import wait_until
+from tests.served.conftest import LocalMachine, local_machine
+
+pytestmark = pytest.mark.loop
+
+_NOBODY = 65534
+_SMALL = {"size": "8MiB"}
+
+
+def _as_nobody(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, user=_NOBODY, group=_NOBODY, extra_groups=[]
+    )
+
+
+async def test_another_user_reaches_no_volume_no_state_and_no_socket(
+    dockerd: Dockerd, volplug: VolplugProcess, machine: LocalMachine
+) -> None:
+    machine.directory.chmod(0o755)  # nothing above closes the way
+    await dockerd.ok("Create", Name="db", Opts=_SMALL)
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "secret").write_text("of the container")
+    (path / "secret").chmod(0o644)
+    program = path / "id"
+    shutil.copy(shutil.which("id") or "/usr/bin/id", program)
+    program.chmod(0o4755)
+    for command in (
+        ("cat", str(path / "secret")),
+        ("sh", "-c", 'exec "$0" -u', str(program)),
+        ("ls", str(volplug.state_dir)),
+        ("ls", str(volplug.mount_root)),
+        ("cat", str(volplug.state_dir / "state.sqlite")),
+    ):
+        done = _as_nobody(*command)
+        assert "Permission denied" in done.stderr, command
+        assert done.stdout == ""
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    assert "PermissionError" in _as_nobody("python3", "-c", connect, str(machine.directory / "p.sock")).stderr
+    for place in (volplug.state_dir, *volplug.state_dir.rglob("*")):
+        if not place.is_relative_to(volplug.mount_root / "db"):
+            assert place.stat().st_mode & 0o077 == 0, place
+    await dockerd.ok("Unmount", Name="db", ID="a")
+
+
+async def test_a_directory_that_volplug_has_marked_is_closed_again(machine: LocalMachine) -> None:
+    with VolplugProcess(machine) as volplug:
+        volplug.stop()
+        for place in (volplug.state_dir, volplug.mount_root):
+            place.chmod(0o755)
+        volplug.start()
+        for place in (volplug.state_dir, volplug.mount_root):
+            assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        assert (volplug.state_dir / "state.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("what", ["state directory", "mount root"])
+async def test_a_directory_that_was_open_before_volplug_came_is_refused_and_left_as_it_is(
+    machine: LocalMachine, what: str
+) -> None:
+    place = machine.directory / "given"
+    place.mkdir()
+    place.chmod(0o755)
+    variable = "VOLPLUG_STATE_DIR" if what == "state directory" else "VOLPLUG_MOUNT_ROOT"
+    with VolplugProcess(machine, env={variable: str(place)}):
+        async with Dockerd(machine.directory / "p.sock") as dockerd:
+            assert await dockerd.error("Create", Name="db") == (
+                f"the {what} {place} is open to other users of this host (mode 0755). chmod 0700 {place}."
+            )
+    assert stat.S_IMODE(place.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("what", ["file", "link", "directory"])
+def test_what_is_no_socket_is_not_replaced_by_one(machine: LocalMachine, what: str) -> None:
+    place, other = machine.directory / "p.sock", machine.directory / "other"
+    other.write_text("of somebody else")
+    if what == "file":
+        place.write_text("kept")
+    elif what == "link":
+        place.symlink_to(other)
+    else:
+        place.mkdir()
+    before = os.lstat(place)
+    with pytest.raises(RuntimeError, match=f"{place} is not a socket. Move it away, or set another"):
+        VolplugProcess(machine).start()
+    assert os.lstat(place).st_ino == before.st_ino
+    assert other.read_text() == "of somebody else"
+
+
+def test_a_relative_path_is_one_below_the_current_directory() -> None:
+    with local_machine() as machine:
+        state = machine.directory / "state" / "state.sqlite"
+        with VolplugProcess(machine, state_dir=Path(os.path.relpath(state.parent))):
+            wait_until(state.exists, 10, "the state is where it was meant to be")

@@ -1,0 +1,85 @@
+"""Which loop device has the image of a volume. Every method blocks."""
+
+from __future__ import annotations
+
+import contextlib
+
+from volplug.drivers.loop.images import Images, is_image_name
+from volplug.drivers.loop.records import Records
+from volplug.errors import BackendUnavailable, DeviceMismatch
+from volplug.host import devices, loopdev
+from volplug.models import MountSource, Volume
+
+
+class Devices:
+    """The loop devices of the volumes in one directory."""
+
+    def __init__(self, records: Records, images: Images) -> None:
+        self._records = records
+        self._images = images
+        self._last: dict[str, str] = {}
+
+    def of(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the loop device of the volume, as this host's kernel has it.
+
+        It is known by device and inode of the image and by our label. One of these may be missing: the image
+        (removed or replaced by hand) or the label (attached by hand). With both, a volume that was created
+        anew under the name of an old one is not taken for it.
+        """
+        found = self.shown(volume)
+        if found is None:
+            labelled = (each for each in loopdev.attached(is_image_name) if each.label == volume.volume_id)
+            found = next(labelled, None)
+        if found is not None:
+            self.note(volume, found)
+        return found
+
+    def shown(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the same unless the image was replaced before this process has seen its device; cheaper."""
+        last = self._last.get(volume.volume_id)
+        status = loopdev.status(last) if last else None
+        if status is not None and status.label == volume.volume_id:
+            return status
+        image = self._images.stat(volume.name)
+        name = self._images.path(volume.name).name
+        found = loopdev.find(image.st_dev, image.st_ino, name) if image else None
+        return found if found and (found.label == volume.volume_id or self._is_recorded(volume)) else None
+
+    def kept(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the same, after calling off a detach that somebody delays: what is used must not go."""
+        device = self.of(volume)
+        return loopdev.keep(device) if device is not None and device.autoclear else device
+
+    def note(self, volume: Volume, device: loopdev.LoopDevice) -> None:
+        """Note where to look first."""
+        self._last[volume.volume_id] = device.path
+
+    def forget(self, volume: Volume) -> None:
+        """Drop what is noted of a volume that is gone."""
+        self._last.pop(volume.volume_id, None)
+
+    def source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
+        """Describe the device of a volume, and say if the image is another file by now."""
+        outdated = ""
+        with contextlib.suppress(BackendUnavailable):  # the disk is away: nothing was replaced there
+            image = self._images.stat(volume.name)
+            if image and (image.st_dev, image.st_ino) != (device.backing_dev, device.backing_inode):
+                path = self._images.path(volume.name)
+                outdated = f"its image {path} was replaced while it was attached to {device.path}"
+        return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path), outdated)
+
+    def refuse_outdated(self, volume: Volume) -> None:
+        """Refuse to attach a second device beside one that has an earlier image of the volume.
+
+        Raises:
+            DeviceMismatch: If there is one.
+        """
+        device = self.of(volume)
+        if device is not None and (outdated := self.source(volume, device).outdated):
+            raise DeviceMismatch(
+                outdated, "Stop the containers that use it; the next mount takes what is there"
+            )
+
+    def _is_recorded(self, volume: Volume) -> bool:
+        record = self._records.read(volume.name)
+        return record is not None and record.volume_id == volume.volume_id

@@ -1,0 +1,117 @@
+"""The directory of a backend: the right one, closed to other writers, and used by one volplug at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Final
+
+from volplug.errors import BackendUnavailable, HostError, StateUnusable
+from volplug.host.directory_id import check_directory_id, mark_directory
+
+_ID_FILE: Final = ".backend-id"
+# Directories that this process has locked, by device and inode; the kernel unlocks them at its end.
+_locked: Final[dict[tuple[int, int], int]] = {}
+_locking: Final = threading.Lock()
+
+
+class Directory:
+    """One directory. Every method blocks.
+
+    Args:
+        path: Where it is; made at its first use.
+        id_copy: Where a copy of its id lies, or None for an id that is not checked.
+    """
+
+    def __init__(self, path: Path, id_copy: Path | None) -> None:
+        self.path = path
+        self._id_file = path / _ID_FILE
+        self._id_copy = id_copy
+        self._marking = threading.Lock()
+        self._checked = (0, 0)
+
+    def mark(self) -> None:
+        """Make the directory at its first use, and refuse one that is not that of the last use.
+
+        Raises:
+            BackendUnavailable: As `check`.
+            HostError: If it cannot be made or written.
+        """
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise HostError(f"{self.path} cannot be made: {error.strerror}") from error
+        self.check()  # it is there by now, and locked
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise HostError(f"{self.path} is not writable", "Check that its disk is mounted")
+        if self._id_copy is not None:
+            with self._marking:  # two ids at once would be two directories
+                mark_directory(self._id_file, self._id_copy)
+
+    def check(self) -> None:
+        """Refuse to conclude anything from a directory that only has the right path.
+
+        Raises:
+            BackendUnavailable: If it is not the directory that was used before, others write to it, or
+                another volplug uses it.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            identity = (0, 0)
+        except OSError as error:
+            raise BackendUnavailable(f"{self.path} cannot be read: {error.strerror}") from error
+        else:
+            identity = (status.st_dev, status.st_ino)
+        if identity == (0, 0) or identity != self._checked:
+            try:
+                check_directory_id(self._id_file, self._id_copy)
+            except StateUnusable as error:
+                raise BackendUnavailable(error.cause, error.remedy) from error
+            if identity != (0, 0):
+                self._refuse_if_others_write(status)
+                self._lock(identity)
+            self._checked = identity
+
+    def _refuse_if_others_write(self, status: os.stat_result) -> None:
+        """Other writers would decide what is mounted, and which files root overwrites."""
+        if status.st_uid != os.geteuid():
+            raise BackendUnavailable(
+                f"{self.path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {self.path}"
+            )
+        if status.st_mode & 0o022:
+            mode = stat.S_IMODE(status.st_mode)
+            raise BackendUnavailable(
+                f"{self.path} can be written by other users of this host (mode {mode:04o})",
+                f"chmod go-w {self.path}",
+            )
+
+    def _lock(self, identity: tuple[int, int]) -> None:
+        """Keep a second volplug out, which might have a state directory of its own."""
+        with _locking:
+            if identity in _locked:
+                return
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise BackendUnavailable(f"{self.path} cannot be locked: {error.strerror}") from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise BackendUnavailable(
+                    f"{self.path} is used by another volplug",
+                    "Stop that one, or give each its own directory",
+                ) from error
+            _locked[identity] = descriptor
+
+
+def unlock_all() -> None:
+    """Unlock the directories that this process has used, so that their disks can be unmounted; for tests."""
+    with _locking:
+        while _locked:
+            os.close(_locked.popitem()[1])

@@ -1,0 +1,96 @@
+"""Descriptions that others can write."""
+
+# ruff: noqa: S101  # these are pytest's tests, which assert
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from volplug.drivers.base import Driver
+from volplug.errors import VolplugError
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.names import is_name
+from volplug.testing.driver_fixtures import Describe, DriverFixtures, MakeSpec, NewDriver
+
+_LOOKS: Final = 12  # a backend may show what was before
+_SPOILT: Final = (
+    "directory above",
+    "path of the host",
+    "mkfs option",
+    "mount option",
+    "owner",
+    "mode",
+    "filesystem",
+    "planned UUID",
+    "name",
+)
+
+
+def _spoil(volume: Volume, what: str) -> Volume:
+    """Return the volume as somebody would describe it who wants to get out of it."""
+    spec, tag = volume.spec, volume.filesystem
+    described = {
+        "directory above": replace(volume, subpath="../../.."),
+        "path of the host": replace(volume, subpath="/etc"),
+        "mkfs option": replace(volume, spec=replace(spec, mkfs_options=("-d", "/etc"))),
+        "mount option": replace(volume, spec=replace(spec, mount_options=("loop",))),
+        "owner": replace(volume, spec=replace(spec, uid=2**40)),
+        "mode": replace(volume, spec=replace(spec, mode=0o27777)),
+        "filesystem": replace(volume, filesystem=FilesystemTag(FilesystemPhase.FORMATTED, "vfat", tag.uuid)),
+        "planned UUID": replace(volume, filesystem=FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "-F")),
+        "name": replace(volume, name="../../victim", spec=replace(spec, name="../../victim")),
+    }
+    return described[what]
+
+
+class DescriptionConformance(DriverFixtures):
+    """What the backend keeps of a volume can be written by others: it is input like a user's options."""
+
+    @pytest.mark.parametrize("what", _SPOILT)
+    async def test_description_that_must_not_be_believed_is_an_error(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, describe: Describe, what: str
+    ) -> None:
+        """It says so, permits neither mkfs nor a mount, and nothing in it leads anywhere."""
+        volume = await driver.create(make_spec())
+        await describe(volume, _spoil(volume, what))
+        for each in (driver, new_driver()):
+            listed = await _listed(each, volume)
+            shown = await each.get(listed.name)
+            assert shown is not None
+            for found in (listed, shown):
+                assert (found.volume_id, found.state) == (volume.volume_id, VolumeState.ERROR)
+                assert found.detail
+                assert is_name(found.name)
+                assert found.subpath == "data"
+                assert found.spec == VolumeSpec(found.name, found.size_bytes)
+                assert found.filesystem.phase is FilesystemPhase.FORMATTED
+        await describe(volume, volume)
+
+    async def test_spoilt_description_does_not_hide_the_device(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, describe: Describe
+    ) -> None:
+        """A volume that is attached already can be released, whatever is said of it by then."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        await describe(volume, _spoil(volume, "directory above"))
+        for each in (driver, new_driver()):
+            found = await _listed(each, volume)
+            assert found.holder == driver.node_id
+            assert await each.locate(found) == source
+        await driver.detach(volume)
+        assert await new_driver().locate(volume) is None
+        await describe(volume, volume)
+
+
+async def _listed(driver: Driver, volume: Volume) -> Volume:
+    """Return the volume as it is listed once the driver shows that it is spoilt, or at last."""
+    for _ in range(_LOOKS):
+        found = [each for each in await driver.list() if each.volume_id == volume.volume_id]
+        if found and found[0].state is VolumeState.ERROR:
+            break
+    if not found:
+        raise VolplugError(f"{volume.volume_id} is not listed")
+    return found[0]

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tests.lab.parts import PARTS
 from volplug.config import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -31,3 +32,12 @@ def test_relative_links_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_budgets_of_the_tests_are_those_that_a_run_shows() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    written = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    assert {name: float(budget) for name, budget in written if name != "to come"} == {
+        part.name: part.budget_min for part in PARTS
+    }
+    assert sum(float(budget) for _, budget in written) == 30

@@ -12,7 +12,7 @@ from tests.lab.built import BuiltPlugin, built_plugin
 from tests.lab.managed import as_tested
 from tests.lab.requirements import PLUGIN
 
-pytestmark = PLUGIN
+pytestmark = [*PLUGIN, pytest.mark.prepare(by=built_plugin)]
 
 _CONFIG: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config.json").read_text())
 _MAX_IMAGE_BYTES = 150 * 2**20

@@ -1,19 +1,15 @@
 """The managed plugin in engines that are set up in other ways, and within the limits that engines set."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.pairs import MANAGED, Pair
-from tests.engine.use import create, execute, refusal, run, start, wait_until_released
+from tests.engine.pairs import MANAGED
+from tests.engine.use import create, refusal, run, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
 
 pytestmark = MANAGED
-
-_FIRST_ID = 100000
-_RANGE = dict.fromkeys(("/etc/subuid", "/etc/subgid"), f"nobody:{_FIRST_ID}:65536\n")
 
 # Found before the real one; waits for a file of the host before it formats, as it would for a slow disk.
 _SLOW_MKFS = """\
@@ -22,34 +18,6 @@ echo "$$" >>/var/lib/formats
 while [ ! -e /var/lib/go-on ]; do sleep 0.05; done
 exec mke2fs -t ext4 "$@"
 """
-
-
-@pytest.fixture
-def remapping_engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
-    """An engine whose containers have user namespaces, so that their root is nobody special outside."""
-    remap = ["--userns-remap=nobody:nogroup"]
-    with Engine(system=pair.version.system(), extra_args=remap, files=_RANGE) as engine:
-        engine.import_busybox()
-        yield engine
-
-
-def test_volumes_in_containers_with_user_namespaces(remapping_engine: Engine) -> None:
-    engine = remapping_engine
-    owner = (f"--opt=uid={_FIRST_ID}", f"--opt=gid={_FIRST_ID}")
-    with ManagedVolplug(engine) as plugin:
-        assert plugin.plugin_dir.parent == engine.directory / "data" / f"{_FIRST_ID}.{_FIRST_ID}" / "plugins"
-        create(engine, "db")
-        create(engine, "owned", *owner)
-        # Docker gives a fresh volume the owner of the directory that the image has there.
-        places = ("-v", "db:/data", "-v", "owned:/not-in-the-image")
-        start(engine, "user", *places)
-        for place in ("/data", "/not-in-the-image"):
-            execute(engine, "user", f"echo kept >{place}/file")
-            assert execute(engine, "user", f"stat -c %u:%g {place} {place}/file") == "0:0\n0:0\n"
-        assert run(engine, *places, script="cat /data/file /not-in-the-image/file") == "kept\nkept\n"
-        engine.docker("rm", "-f", "user")
-        wait_until_released(engine, plugin)
-        engine.docker("volume", "rm", "db", "owned")
 
 
 @pytest.mark.slow  # that it is formatted once, whenever Docker gives up, is shown in tests/faults

@@ -240,3 +240,36 @@ def test_a_detach_that_waits_for_a_reader_can_be_called_off(disks: Disks) -> Non
 def test_what_has_another_image_by_now_is_not_kept(disks: Disks) -> None:
     one, other = disks.blank(1, "one"), disks.blank(1, "other")
     assert loopdev.keep(replace(one.device, path=other.path)) is None
+
+
+def test_an_image_that_is_open_elsewhere_is_not_attached_while_a_device_does_not_say_which_it_has(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose image is on a file server that is gone; nobody can tell whether it is this image."""
+    image = disks.image(1)
+    monkeypatch.setattr(loop_attach, "every", lambda: ([], ["/dev/loop999999"]))
+    with image.open("rb"), pytest.raises(VolumeInUse) as refused:
+        loop_attach.attach(str(image), "image")
+    assert str(refused.value) == (
+        f"/dev/loop999999 does not say which image it has, and the image {image} is open elsewhere. "
+        "See what /dev/loop999999 is attached to: losetup /dev/loop999999."
+    )
+    device = loop_attach.attach(str(image), "image")  # of which nothing else knows
+    loopdev.detach(device.path)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_an_image_that_is_replaced_before_it_is_locked_is_not_attached(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch, is_removed: bool
+) -> None:
+    image = disks.image(1)
+
+    def replace_it(descriptor: int, path: str) -> None:
+        image.unlink()
+        if not is_removed:
+            image.write_bytes(bytes(MIB))
+
+    monkeypatch.setattr(loop_attach, "_lock", replace_it)
+    with pytest.raises(HostError, match=r"was replaced while it was being attached|No such file"):
+        loop_attach.attach(str(image), "image")
+    assert image.name not in {device.label for device in loopdev.attached()}

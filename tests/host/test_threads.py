@@ -3,7 +3,10 @@ import threading
 
 import pytest
 
+from tests.lab.waiting import wait_until
+from volplug.errors import HostError
 from volplug.host import threads
+from volplug.host.threads import Asking
 
 
 async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
@@ -66,3 +69,30 @@ async def test_many_hanging_calls_leave_room_for_others() -> None:
     finally:
         go.set()
         await asyncio.gather(*hanging)
+
+
+# Asking
+
+
+def test_what_does_not_answer_keeps_no_answer_of_the_others_and_is_not_asked_twice() -> None:
+    asked: list[str] = []
+    hung = threading.Event()
+
+    def question(name: str) -> str:
+        asked.append(name)
+        if name == "dead":
+            hung.wait()
+        if name == "broken":
+            raise HostError("it says nothing")
+        return name.upper()
+
+    asking = Asking(patience_s=0.05)
+    try:
+        for _ in range(3):
+            answers, silent = asking.ask(["one", "dead", "broken", "two"], question)
+            assert (answers, silent) == (["ONE", "TWO"], ["dead", "broken"])
+        assert asked.count("dead") == 1
+        assert asked.count("broken") == 3
+    finally:
+        hung.set()
+    wait_until(lambda: "DEAD" in asking.ask(["dead"], question)[0], 5, "it answers again")

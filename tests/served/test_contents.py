@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from tests.dockerd import Dockerd
 from tests.host.test_contents import SIGNATURES
+from tests.lab import loops
 from tests.lab.plugin import VolplugProcess
-from tests.served.volumes import digest, image_of, mount_of, record_of, wait_until_detached
+from tests.lab.waiting import wait_until
+from tests.served.volumes import container_of, digest, image_of, mount_of, record_of, wait_until_detached
 
 pytestmark = [pytest.mark.loop, pytest.mark.contract]
 
@@ -164,3 +167,27 @@ async def test_an_image_without_a_record_is_not_overwritten(
     await dockerd.ok("Mount", Name="db", ID="b")
     await dockerd.ok("Unmount", Name="db", ID="b")
     wait_until_detached(volplug, "db")
+
+
+async def test_an_image_replaced_under_a_container_is_refused_released_and_then_served(
+    dockerd: Dockerd, volplug: VolplugProcess, tmp_path: Path
+) -> None:
+    """As by `cp --sparse=always db.img x && mv x db.img`, while a container writes."""
+    await dockerd.ok("Create", Name="db", Opts={"size": "8MiB"})
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "file").write_text("before")
+    subprocess.run(["sync", "--file-system", path], check=True)
+    image = image_of(volplug, "db")
+    copy = image.with_name("x")
+    shutil.copy(image, copy)
+    copy.rename(image)
+    with container_of(path, tmp_path / "container"):
+        refused = await dockerd.error("Mount", Name="db", ID="b")
+        assert f"its image {image} was replaced while it was attached to /dev/loop" in refused
+        assert "still in use by" in await dockerd.error("Unmount", Name="db", ID="a")
+        assert "still in use by" in await dockerd.error("Remove", Name="db")
+        assert image.exists()
+    wait_until(lambda: not loops.attached_below(volplug.state_dir), 20, "the old device is detached")
+    path = Path((await dockerd.ok("Mount", Name="db", ID="c"))["Mountpoint"])
+    assert (path / "file").read_text() == "before"
+    await dockerd.ok("Unmount", Name="db", ID="c")

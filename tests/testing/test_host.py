@@ -16,8 +16,9 @@ from volplug.sizes import GIB
 from volplug.testing.host import Disk, MemoryHost
 
 SOURCE = MountSource("memory:a", "a", GIB)
-PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "uuid-1")
-FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "uuid-1")
+UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
+PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)
+FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID)
 SPEC = VolumeSpec("v", GIB)
 
 
@@ -36,13 +37,13 @@ async def formatted(host: MemoryHost) -> Disk:
     [
         (Disk(), FilesystemTag(), ContentKind.BLANK),
         (Disk(), FINISHED, ContentKind.BLANK),
-        (Disk(fs_type="ext4", uuid="uuid-1"), FINISHED, ContentKind.OURS),
-        (Disk(fs_type="ext4", uuid="uuid-1"), PLANNED, ContentKind.OURS),
-        (Disk(fs_type="ext4", uuid="uuid-1"), FilesystemTag(), ContentKind.FOREIGN),
+        (Disk(fs_type="ext4", uuid=UUID), FINISHED, ContentKind.OURS),
+        (Disk(fs_type="ext4", uuid=UUID), PLANNED, ContentKind.OURS),
+        (Disk(fs_type="ext4", uuid=UUID), FilesystemTag(), ContentKind.FOREIGN),
         (Disk(fs_type="ext4", uuid="other"), FINISHED, ContentKind.FOREIGN),
-        (Disk(fs_type="xfs", uuid="uuid-1"), FINISHED, ContentKind.FOREIGN),
-        (Disk(fs_type="ext4", uuid="uuid-1", is_dirty=True), FINISHED, ContentKind.DIRTY),
-        (Disk(fs_type="ext4", uuid="uuid-1", is_dirty=True), PLANNED, ContentKind.PARTIAL),
+        (Disk(fs_type="xfs", uuid=UUID), FINISHED, ContentKind.FOREIGN),
+        (Disk(fs_type="ext4", uuid=UUID, is_dirty=True), FINISHED, ContentKind.DIRTY),
+        (Disk(fs_type="ext4", uuid=UUID, is_dirty=True), PLANNED, ContentKind.PARTIAL),
         (Disk(is_partial=True), PLANNED, ContentKind.PARTIAL),
         (Disk(foreign="a LUKS header"), PLANNED, ContentKind.FOREIGN),
     ],

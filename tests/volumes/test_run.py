@@ -24,8 +24,9 @@ from volplug.volumes.convergence import Goal
 from volplug.volumes.job import Conditions, Job
 from volplug.volumes.run import Run
 
-PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "uuid-1")
-FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "uuid-1")
+UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
+PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)
+FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID)
 TARGET = f"{ROOT}/v"
 
 
@@ -74,12 +75,12 @@ async def bench() -> Bench:
 async def test_a_format_that_was_begun_and_left_blank_is_done_again_with_its_uuid(bench: Bench) -> None:
     volume = await bench.volume(PLANNED)
     await bench.to(Goal.MOUNTED)
-    assert (bench.disk(volume).uuid, bench.disk(volume).formats) == ("uuid-1", 1)
+    assert (bench.disk(volume).uuid, bench.disk(volume).formats) == (UUID, 1)
     assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
 
 
 @pytest.mark.parametrize(
-    "remnant", [{"is_partial": True}, {"fs_type": "ext4", "uuid": "uuid-1", "is_dirty": True}]
+    "remnant", [{"is_partial": True}, {"fs_type": "ext4", "uuid": UUID, "is_dirty": True}]
 )
 async def test_remnants_of_our_own_format_are_formatted_again(
     bench: Bench, remnant: dict[str, object]
@@ -87,12 +88,12 @@ async def test_remnants_of_our_own_format_are_formatted_again(
     volume = await bench.volume(PLANNED)
     disk = bench.disk(volume, **remnant)
     await bench.to(Goal.MOUNTED)
-    assert (disk.formats, disk.uuid, disk.is_partial, disk.is_dirty) == (1, "uuid-1", False, False)
+    assert (disk.formats, disk.uuid, disk.is_partial, disk.is_dirty) == (1, UUID, False, False)
 
 
 async def test_a_format_that_was_finished_but_not_tagged_is_adopted(bench: Bench) -> None:
     volume = await bench.volume(PLANNED)
-    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1")
+    disk = bench.disk(volume, fs_type="ext4", uuid=UUID)
     await bench.to(Goal.MOUNTED)
     assert (disk.formats, disk.directories) == (0, {"data"})
     assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
@@ -112,14 +113,14 @@ async def test_somebody_elses_filesystem_is_not_formatted_although_a_format_was_
 
 async def test_a_filesystem_not_cleanly_unmounted_is_checked_before_it_is_mounted(bench: Bench) -> None:
     volume = await bench.volume(FINISHED)
-    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", is_dirty=True, directories={"data"})
+    disk = bench.disk(volume, fs_type="ext4", uuid=UUID, is_dirty=True, directories={"data"})
     await bench.to(Goal.MOUNTED)
     assert (disk.is_dirty, bench.host.mounts) == (False, {TARGET: device_of(volume.volume_id)})
 
 
 async def test_a_filesystem_in_use_is_mounted_once_more_and_not_checked(bench: Bench) -> None:
     volume = await bench.volume(FINISHED)
-    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", is_dirty=True, directories={"data"})
+    disk = bench.disk(volume, fs_type="ext4", uuid=UUID, is_dirty=True, directories={"data"})
     bench.host.holders[device_of(volume.volume_id)] = {"container web"}
     await bench.to(Goal.MOUNTED)
     assert (disk.is_dirty, bench.host.mounts) == (True, {TARGET: device_of(volume.volume_id)})
@@ -136,7 +137,7 @@ async def test_a_blank_volume_that_somebody_holds_is_not_formatted(bench: Bench)
 
 async def test_a_filesystem_without_its_data_directory_is_refused_and_unmounted(bench: Bench) -> None:
     volume = await bench.volume(FINISHED)
-    bench.disk(volume, fs_type="ext4", uuid="uuid-1")
+    bench.disk(volume, fs_type="ext4", uuid=UUID)
     with pytest.raises(FilesystemMismatch) as refused:
         await bench.to(Goal.MOUNTED)
     assert str(refused.value) == (
@@ -258,7 +259,7 @@ async def test_an_unreachable_backend_is_reported_in_its_own_words(bench: Bench)
 
 async def test_a_volume_known_and_attached_here_is_mounted_without_its_backend(bench: Bench) -> None:
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
-    bench.disk(volume, fs_type="ext4", uuid="uuid-1", directories={"data"})
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     before = len(bench.cloud.calls)
     await bench.to(Goal.MOUNTED, known=volume)
     assert bench.cloud.calls[before:] == []
@@ -267,7 +268,7 @@ async def test_a_volume_known_and_attached_here_is_mounted_without_its_backend(b
 async def test_what_is_remembered_of_an_unfinished_format_is_never_trusted(bench: Bench) -> None:
     """The record says pending, but since it was heard of, the volume has been formatted and used."""
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
-    disk = bench.disk(volume, fs_type="ext4", uuid="uuid-1", directories={"data"})
+    disk = bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     await bench.to(Goal.MOUNTED, known=replace(volume, filesystem=FilesystemTag()))
     assert disk.formats == 0
     assert TARGET in bench.host.mounts

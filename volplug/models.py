@@ -138,12 +138,16 @@ class Volume:
 
 
 def not_older(found: Volume, known: Volume | None) -> Volume:
-    """Return what was found, but never with a filesystem tag from before what is known of the same volume.
+    """Return what was found, but without what may not replace what is known of the same volume.
 
-    A cloud may answer a look-up with the past. Taken for the present, it would permit mkfs over data.
+    A cloud may answer a look-up with the past: a filesystem tag from before, taken for the present, would
+    permit mkfs over data. And a description that cannot be used (state error) does not change the size, by
+    which the volume's device is told from another's.
     """
     if known is None or known.volume_id != found.volume_id:
         return found
+    if found.state is VolumeState.ERROR:
+        found = replace(found, size_bytes=known.size_bytes)
     if found.filesystem.phase.rank >= known.filesystem.phase.rank:
         return found
     return replace(found, filesystem=known.filesystem)

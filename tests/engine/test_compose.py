@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.documented import FILES
-from tests.engine.pairs import NEWEST, OLDEST, ON_EACH, ON_NEWEST, ON_OLDEST, on_each
+from tests.engine.pairs import NEWEST, OLDEST, ON_NEWEST, ON_OLDEST, on_each
 from tests.engine.use import inspect, run, volumes
 from tests.engine.versions import DOCKER_26, EngineVersion
 from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
@@ -86,7 +86,7 @@ def test_a_misspelt_option_makes_nothing(empty_engine: Engine, project: Project)
     COMPOSE_2(empty_engine, misspelt, "down")
 
 
-@ON_EACH
+@ON_NEWEST
 def test_a_directory_of_a_volume(
     empty_engine: Engine, engine_version: EngineVersion, project: Project
 ) -> None:
@@ -143,7 +143,7 @@ def test_docker_compose_takes_the_same_file(
     assert volumes(empty_engine) == []
 
 
-@ON_EACH
+@ON_OLDEST
 def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it(
     empty_engine: Engine, engine_version: EngineVersion, shared_volplug: Volplug, project: Project
 ) -> None:
@@ -161,7 +161,7 @@ def test_docker_compose_replaces_a_container_unless_the_engine_is_too_new_for_it
 @on_each(
     ("what",),
     {"option": ["option"], "driver": ["driver"]},
-    {OLDEST: ["option", "driver"], NEWEST: ["driver"]},
+    {OLDEST: ["option"], NEWEST: ["driver"]},
 )
 def test_docker_compose_compares_volumes(
     empty_engine: Engine, shared_volplug: Volplug, project: Project, what: str

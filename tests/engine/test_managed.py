@@ -57,7 +57,9 @@ def test_after_disable_a_container_holds_what_only_the_next_mount_shows(
     create(empty_engine, "db", "--opt=size=64MiB")
     records = checker.start(empty_engine, "db")
     device = loops.attached_below(plugin.state_dir)
-    plugin.restart()
+    plugin.stop()
+    records.goes_on()
+    plugin.start()
     assert mounted(empty_engine, plugin) == []
     start(empty_engine, "second", "-v", "db:/data")
     assert len(mounted(empty_engine, plugin)) == 1
@@ -67,6 +69,7 @@ def test_after_disable_a_container_holds_what_only_the_next_mount_shows(
     records.goes_on()
     records.stop()
     wait_until_released(empty_engine, plugin)
+    records.verify()
     empty_engine.docker("volume", "rm", "db")
 
 
@@ -171,7 +174,7 @@ def _kill_again_and_again(plugin: ManagedVolplug) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        pytest.param(ManagedVolplug.stop, id="disable"),
+        pytest.param(ManagedVolplug.stop, id="disable", marks=pytest.mark.slow),
         pytest.param(_kill, id="kill"),
         pytest.param(_kill_again_and_again, id="crash-loop", marks=pytest.mark.slow),
     ],

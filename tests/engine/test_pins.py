@@ -20,7 +20,7 @@ def _pin(engine: Engine, bind: str) -> None:
 @pytest.mark.parametrize(
     ("root", "bind", "is_there_before"),
     [
-        pytest.param("rprivate", "/:/rootfs", True, id="private-before"),
+        pytest.param("rprivate", "/:/rootfs", True, id="private-before", marks=pytest.mark.slow),
         pytest.param("rprivate", "/:/rootfs", False, id="private-under-the-mount"),
         pytest.param("rshared", "/:/rootfs", True, id="shared-before"),
         pytest.param("rshared", "/:/rootfs", False, id="shared-under-the-mount", marks=pytest.mark.slow),

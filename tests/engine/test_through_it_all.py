@@ -82,7 +82,15 @@ _STORY: list[Callable[[Engine, VolplugProcess], None]] = [
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("live_restore", [False, True], indirect=True, ids=["plain", "live-restore"])
+# A container that lives through all of it says most: with live-restore the engine's end is none of its own.
+@pytest.mark.parametrize(
+    "live_restore",
+    [
+        pytest.param(True, id="live-restore"),
+        pytest.param(False, id="plain", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 def test_every_acknowledged_record_is_there(
     engine: Engine, volplug: VolplugProcess, live_restore: bool
 ) -> None:

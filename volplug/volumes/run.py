@@ -210,13 +210,6 @@ class Run:
                 self.volume = None  # what was known of the name is over
             return
         self.volume = not_older(found, self.volume)
-        if (
-            found.state is VolumeState.ERROR
-            and self._job.known
-            and self._job.known.volume_id == found.volume_id
-        ):
-            # A description that is not believed does not change which device is the volume's.
-            self.volume = replace(self.volume, size_bytes=self._job.known.size_bytes)
         self._record = record_of(found, self._job.driver.node_id)
 
     async def _locate(self) -> None:

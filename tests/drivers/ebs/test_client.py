@@ -33,6 +33,7 @@ ROLE = (
     '{"Code": "Success", "AccessKeyId": "ASIA1", "SecretAccessKey": "x", "Token": "session-1", '
     '"Expiration": "2099-01-01T00:00:00Z"}'
 )
+BUDGET_S = 60.0
 Serve = Callable[[Callable[[Asked], Reply]], Server]
 
 
@@ -46,6 +47,16 @@ def replies(*given: Reply) -> Callable[[Asked], Reply]:
     """Answer one after the other, and the last one for ever."""
     left = list(given)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def once_released(release: threading.Event, reply: Reply) -> Callable[[Asked], Reply]:
+    """Answer when the event is set."""
+
+    def answer(_: Asked) -> Reply:
+        release.wait(60)
+        return reply
+
+    return answer
 
 
 def ec2_of(url: str, *, budget_s: float = 60, keys: bool = True, **values: object) -> Ec2:
@@ -285,12 +296,7 @@ async def test_lookups_that_hang_do_not_hold_up_other_actions(serve: Serve) -> N
 
 async def test_a_cancelled_change_ends_with_its_answer(serve: Serve) -> None:
     release = threading.Event()
-
-    def waits(_: Asked) -> Reply:
-        release.wait(60)
-        return DONE
-
-    server = serve(waits)
+    server = serve(once_released(release, DONE))
     attach = asyncio.create_task(ec2_of(server.url).call("AttachVolume", **ATTACHING))
     try:
         await until(lambda: len(server.asked) == 1)
@@ -305,12 +311,7 @@ async def test_a_cancelled_change_ends_with_its_answer(serve: Serve) -> None:
 
 async def test_a_cancelled_change_whose_answer_is_a_failure_is_not_repeated(serve: Serve) -> None:
     release = threading.Event()
-
-    def fails(_: Asked) -> Reply:
-        release.wait(60)
-        return BROKEN
-
-    server = serve(fails)
+    server = serve(once_released(release, BROKEN))
     attach = asyncio.create_task(ec2_of(server.url, max_retries=50).call("AttachVolume", **ATTACHING))
     try:
         await until(lambda: len(server.asked) == 1)
@@ -326,12 +327,7 @@ async def test_a_cancelled_change_whose_answer_is_a_failure_is_not_repeated(serv
 
 async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
     release = threading.Event()
-
-    def waits(_: Asked) -> Reply:
-        release.wait(60)
-        return DONE
-
-    server = serve(waits)
+    server = serve(once_released(release, DONE))
     lookup = asyncio.create_task(ec2_of(server.url).call("DescribeVolumes"))
     try:
         await until(lambda: len(server.asked) == 1)
@@ -342,33 +338,40 @@ async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
         release.set()
 
 
-async def test_a_call_that_is_only_throttled_ends_with_its_time(serve: Serve) -> None:
-    server = serve(replies(DONE, THROTTLED))
-    ec2 = ec2_of(server.url, budget_s=1, max_retries=50)
-    await ec2.call("AttachVolume", **ATTACHING)  # makes the client
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a call's time be over for the event loop, by whose clock it is measured."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + BUDGET_S)
+
+
+async def test_a_call_that_is_only_throttled_ends_with_its_time(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(replies(THROTTLED))
+    ec2 = ec2_of(server.url, budget_s=BUDGET_S, max_retries=50)
+    attach = asyncio.create_task(ec2.call("AttachVolume", **ATTACHING))
+    await until(lambda: server.asked != [])
+    pass_time(monkeypatch)
     with pytest.raises(BackendUnavailable) as wrong:
-        await ec2.call("AttachVolume", **ATTACHING)
+        await attach
     assert wrong.value.cause == (
-        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 1 s"
+        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 60 s"
     )
 
 
-async def test_a_try_under_way_is_waited_for_when_the_time_is_over(serve: Serve) -> None:
+async def test_a_try_under_way_is_waited_for_when_the_time_is_over(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = threading.Event()
-
-    def waits(asked: Asked) -> Reply:
-        if asked.form["VolumeId"] == "vol-1":
-            release.wait(60)
-        return DONE
-
-    server = serve(waits)
-    ec2 = ec2_of(server.url, budget_s=0.5)
-    await ec2.call("AttachVolume", **ATTACHING | {"VolumeId": "vol-2"})  # makes the client
-    attach = asyncio.create_task(ec2.call("AttachVolume", **ATTACHING))
+    server = serve(once_released(release, DONE))
+    attach = asyncio.create_task(ec2_of(server.url, budget_s=BUDGET_S).call("AttachVolume", **ATTACHING))
     try:
-        await until(lambda: len(server.asked) == 2)
-        done, _ = await asyncio.wait({attach}, timeout=0.7)
-        assert not done
+        await until(lambda: server.asked != [])
+        pass_time(monkeypatch)
+        for _ in range(10):  # until the task has noticed
+            await asyncio.sleep(0)
+        assert not attach.done()
     finally:
         release.set()
     assert (await attach)["State"] == "attached"

@@ -5,7 +5,7 @@ engines and both forms, but not each form on each engine, which is slow. A modul
 of the marks below which pairs it is about.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -70,6 +70,7 @@ def on_each(
     cases: Mapping[str, Sequence[object]],
     default: Mapping[Pair, Collection[str]],
     indirect: Collection[str] = (),
+    can_run: Callable[[Pair, str], bool] = lambda _pair, _case: True,
 ) -> pytest.MarkDecorator:
     """Run a test for every case on every pair.
 
@@ -78,10 +79,12 @@ def on_each(
         cases: The values by the name of the case.
         default: The cases of each pair which are not slow.
         indirect: Those of the names that are fixtures of a module.
+        can_run: Whether a case makes sense on a pair.
     """
     params = [
         _param(pair, *values, id=f"{pair}-{case}", is_slow=case not in default.get(pair, ()))
         for pair in _PAIRS
         for case, values in cases.items()
+        if can_run(pair, case)
     ]
     return pytest.mark.parametrize(("pair", *names), params, indirect=["pair", *indirect], scope="package")

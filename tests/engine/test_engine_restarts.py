@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from tests.engine.pairs import NEWEST, OLDEST, on_each
+from tests.engine.pairs import NEWEST, OLDEST, Pair, on_each
 from tests.engine.use import (
     create,
     execute,
@@ -17,7 +17,7 @@ from tests.engine.use import (
 )
 from tests.lab import checker
 from tests.lab.engine import Engine
-from tests.lab.managed import Volplug
+from tests.lab.managed import ManagedVolplug, Volplug
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
@@ -31,10 +31,20 @@ _ENDS = {
 }
 
 
-def _ends(*names: str, oldest: Collection[str], newest: Collection[str]) -> pytest.MarkDecorator:
+def _ends(*names: str, oldest: Collection[str], newest: Collection[str] = ()) -> pytest.MarkDecorator:
     """Run a test for these ends on every pair; by default for those named of the oldest and of the newest."""
     cases, default = {name: _ENDS[name] for name in names}, {OLDEST: oldest, NEWEST: newest}
-    return on_each(("end", "live_restore"), cases, default, indirect=["live_restore"])
+    return on_each(("end", "live_restore"), cases, default, ["live_restore"], _is_reliable)
+
+
+def _is_reliable(pair: Pair, name: str) -> bool:
+    """Whether Docker takes every such end well.
+
+    Without live-restore, a dockerd that starts after a SIGKILL ends the managed plugins of its predecessor
+    and starts them again. When one has ended, it unmounts what is mounted for it, and sometimes comes to that
+    only after the new start: containers then do not see their volumes before the plugin is enabled again.
+    """
+    return name != "kill-plain" or pair.form is not ManagedVolplug
 
 
 def _end_and_start(engine: Engine, end: str) -> None:
@@ -62,7 +72,7 @@ def test_a_container_that_always_restarts_comes_back_with_its_data(
     engine.docker("volume", "rm", "db")
 
 
-@_ends("kill-plain", "stop-plain", oldest=["stop-plain"], newest=[])
+@_ends("kill-plain", "stop-plain", oldest=["stop-plain"])
 def test_a_volume_is_known_and_usable_after_a_restart(own_empty_engine: Engine, end: str) -> None:
     engine = own_empty_engine
     create(engine, "db", "--label=team=web")
@@ -74,7 +84,7 @@ def test_a_volume_is_known_and_usable_after_a_restart(own_empty_engine: Engine, 
     engine.docker("volume", "rm", "db")
 
 
-@_ends("kill-plain", oldest=["kill-plain"], newest=["kill-plain"])
+@_ends("kill-plain", oldest=["kill-plain"])
 def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
     own_empty_engine: Engine, own_volplug: Volplug, end: str
 ) -> None:

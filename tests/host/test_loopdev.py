@@ -270,6 +270,7 @@ def test_an_image_that_is_replaced_before_it_is_locked_is_not_attached(
             image.write_bytes(bytes(MIB))
 
     monkeypatch.setattr(loop_attach, "_lock", replace_it)
+    label = f"{image.parent.name}-{os.getpid()}"  # loop devices are the machine's
     with pytest.raises(HostError, match=r"was replaced while it was being attached|No such file"):
-        loop_attach.attach(str(image), "image")
-    assert image.name not in {device.label for device in loopdev.attached()}
+        loop_attach.attach(str(image), label)
+    assert label not in {device.label for device in loopdev.attached()}

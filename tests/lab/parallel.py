@@ -61,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     config.option.loadscopereorder = False  # see pytest_collection_modifyitems
     config.stash[_run] = run = Path(tempfile.mkdtemp(prefix="volplug-tests-", dir=lane.directory()))
+    run.chmod(0o711)  # what closes volumes to other users must not be a directory of the tests
     if os.geteuid() == 0:
         start = f"popen//python=sh {_SCRIPT} {run}"
         config.option.tx = [f"{start}/{number} {sys.executable}" for number in range(len(config.option.tx))]

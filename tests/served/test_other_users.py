@@ -56,10 +56,14 @@ async def test_another_user_reaches_no_volume_no_state_and_no_socket(
 
 async def test_a_directory_that_volplug_has_marked_is_closed_again(machine: LocalMachine) -> None:
     with VolplugProcess(machine) as volplug:
-        volplug.stop()
-        for place in (volplug.state_dir, volplug.mount_root):
-            place.chmod(0o755)
-        volplug.start()
+        async with Dockerd(machine.directory / "p.sock") as dockerd:
+            await dockerd.ok("List")  # by then the directory is marked
+            volplug.stop()
+            await dockerd.hang_up()
+            for place in (volplug.state_dir, volplug.mount_root):
+                place.chmod(0o755)
+            volplug.start()
+            await dockerd.ok("List")
         for place in (volplug.state_dir, volplug.mount_root):
             assert stat.S_IMODE(place.stat().st_mode) == 0o700
         assert (volplug.state_dir / "state.sqlite").stat().st_mode & 0o777 == 0o600

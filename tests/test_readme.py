@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab import lane
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
 DOCKER = [command for command in COMMANDS if command.startswith("docker ") and "mysql" not in command]
@@ -25,6 +27,7 @@ def test_every_command_is_known_to_a_test() -> None:
 def test_the_package_installs_with_everything_it_needs_to_serve(tmp_path: Path) -> None:
     """As in docs/install.md, but beside the dependencies that are installed already."""
     argv = [
+        *lane.with_network_outside(),  # pip fetches what builds the package
         sys.executable,
         "-m",
         "pip",

@@ -26,6 +26,7 @@ from volplug.errors import (
     VolplugError,
     VolumeExists,
     VolumeInUse,
+    VolumeNotFound,
 )
 from volplug.models import Volume
 from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
@@ -250,6 +251,34 @@ async def test_permissions_quotas_and_wrong_values_fail_at_once(
     cloud.set_plan(script={action: [refusal] * 5})
     with pytest.raises(error):
         await step(driver)
+    assert cloud.calls.counts()[action] == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "error", "words"),
+    [
+        ("AttachVolume", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
+        ("AttachVolume", "InvalidVolume.ZoneMismatch", InvalidRequest, "in another availability zone"),
+        ("AttachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
+        ("DetachVolume", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
+        ("DetachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
+    ],
+)
+async def test_what_ec2_refuses_of_a_volume_of_another_host_is_asked_once(
+    cloud: Ec2Cloud,
+    other: EbsDriver,
+    volume: Volume,
+    action: str,
+    code: str,
+    error: type[VolplugError],
+    words: str,
+) -> None:
+    if action == "DetachVolume":
+        await other.attach(volume)
+    cloud.calls.reset()
+    cloud.set_plan(script={action: [Refusal(code)]})
+    with pytest.raises(error, match=words.format(volume_id=volume.volume_id)):
+        await (other.attach if action == "AttachVolume" else other.detach)(volume)
     assert cloud.calls.counts()[action] == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from volplug.errors import AlreadyRunning, HostError, StateUnusable
-from volplug.state_dir import check_state_id, lock_state_dir
+from volplug.state_dir import check_state_id, close_mount_root, close_state_dir, lock_state_dir
 
 LOCK_AND_WAIT = """
 import pathlib, sys
@@ -165,3 +165,24 @@ def test_an_id_that_was_cut_is_not_the_id(state: Path, marker: Path) -> None:
     (state / "state-id").write_text(state_id[:10])
     with pytest.raises(StateUnusable):
         use(state, marker)
+
+
+# Other users; tests/served/test_other_users.py has the rest
+
+
+def test_what_cannot_be_closed_to_others_is_an_error(state: Path) -> None:
+    state.write_text("not a directory")
+    with pytest.raises(HostError, match=f"the state directory {state} cannot be used: Not a directory"):
+        close_state_dir(state)
+    for mount_root in (state, state / "mnt"):
+        with pytest.raises(HostError, match=f"the mount root {mount_root} cannot be made: "):
+            close_mount_root(mount_root, state)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_mount_root_of_another_user_is_refused(state: Path) -> None:
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    with pytest.raises(HostError, match=f"the mount root {state} belongs to user 65534. chown 0 {state}"):
+        close_mount_root(state, state.parent / "elsewhere")
+    assert state.stat().st_uid == 65534

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.loop_volumes import created, driver_of, spec_of
-from volplug.errors import BackendUnavailable
+from volplug.errors import BackendUnavailable, HostError
 from volplug.models import FilesystemPhase, FilesystemTag
 
 pytestmark = pytest.mark.loop
@@ -44,6 +44,14 @@ async def test_a_directory_of_another_user_is_refused(images: Path) -> None:
     with pytest.raises(BackendUnavailable, match=f"{images} belongs to user 65534"):
         await driver_of(images).get("v")
     os.chown(images, 0, 0)
+
+
+async def test_what_is_no_directory_or_cannot_become_one_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(BackendUnavailable, match="file/images cannot be read: Not a directory"):
+        await driver_of(tmp_path / "file" / "images").get("v")
+    with pytest.raises(HostError, match="/proc/images cannot be made: "):
+        await driver_of(Path("/proc/images")).create(spec_of())
 
 
 async def test_a_link_in_the_place_of_a_temporary_file_is_removed_and_never_followed(

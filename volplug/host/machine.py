@@ -80,6 +80,7 @@ class Machine:
 
     async def usage(self, target: str) -> Usage:
         """See `Host`."""
+        self._check_target(target)
         return await blocking(directories.usage, target)
 
     def _check_target(self, target: str) -> None:

@@ -46,7 +46,7 @@ class Devices:
         return found if found and (found.label == volume.volume_id or self._is_recorded(volume)) else None
 
     def kept(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the same, after calling off a detach that somebody delays: what is used must not go."""
+        """Return the same, after cancelling a detach that waits for the device's last close."""
         device = self.of(volume)
         return loopdev.keep(device) if device is not None and device.autoclear else device
 

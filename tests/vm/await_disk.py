@@ -33,9 +33,10 @@ async def main(serial: str) -> None:
     def ask() -> str | None:
         nonlocal asked
         asked += 1
-        if asked == 1:
+        found = find(serial)
+        if asked == 1:  # after the look, or a disk plugged meanwhile would be found without an event
             print("waiting", flush=True)  # noqa: T201 - that is how it says it
-        return find(serial)
+        return found
 
     found = await devices.wait_for(ask, _NEVER_S)
     while (event := monitor.poll(timeout=0)) is not None:

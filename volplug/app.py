@@ -161,6 +161,8 @@ async def _build_service(
     loaded = await store.load()
     if loaded.set_aside is not None:
         _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
+    if loaded.dropped:
+        _LOG.error("rows of the state file were damaged and are dropped", rows=loaded.dropped)
     mount_root = str(settings.resolved_mount_root)
     site = Site(
         backends=drivers,

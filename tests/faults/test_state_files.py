@@ -14,6 +14,7 @@ from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine
 from tests.served.volumes import container_of
+from tests.store.files import set_version
 
 pytestmark = [pytest.mark.faults, pytest.mark.loop]
 
@@ -117,7 +118,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
         await assert_agreement(dockerd, volplug, {_USED: 1, _UNUSED: 1})
     volplug.kill()
     file = volplug.state_dir / "state.sqlite"
-    _set_version(file, 99)
+    set_version(file, 99)
     volplug.start()
     async with _client(machine) as dockerd:
         for verb in ("Mount", "Unmount", "Remove"):
@@ -130,7 +131,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
             records.write(5)
     volplug.kill()
     assert mounted(volplug) == {_USED, _UNUSED}
-    _set_version(file, 1)
+    set_version(file, 1)
     volplug.start()
     async with _client(machine) as dockerd:
         await assert_agreement(dockerd, volplug, {_USED: 1, _UNUSED: 1})
@@ -139,9 +140,3 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
         for name in (_USED, _UNUSED):
             await dockerd.ok("Unmount", Name=name, ID="a")
         await assert_agreement(dockerd, volplug, {})
-
-
-def _set_version(file: Path, version: int) -> None:
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute(f"PRAGMA user_version = {version}")
-    connection.close()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from tests.lab.programs import clean_environment, settled
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine, local_machine
 from tests.served.volumes import is_attached, is_mounted, mount_of, record_of, wait_until_detached
+from tests.store.files import set_version, update_volumes
 from volplug.errors import StateUnusable
 
 pytestmark = [pytest.mark.loop, pytest.mark.contract]
@@ -81,9 +81,8 @@ async def test_an_unmount_that_was_begun_is_finished_by_the_next_start(
         await dockerd.ok("Create", Name="db", Opts=SMALL)
         await dockerd.ok("Mount", Name="db", ID="a")
     volplug.kill()
-    connection = sqlite3.connect(volplug.state_dir / "state.sqlite", isolation_level=None)
-    connection.execute("UPDATE volumes SET counts = '{}', doubts = '{}', desired = 'detached'")
-    connection.close()
+    state = volplug.state_dir / "state.sqlite"
+    update_volumes(state, "counts = '{}', doubts = '{}', desired = 'detached'")
     volplug.start()
     wait_until(lambda: not is_mounted(volplug, "db"), 10, "db is unmounted")
     wait_until_detached(volplug, "db")
@@ -100,9 +99,7 @@ async def test_half_done_creations_and_deletions_are_finished_by_the_next_start(
     record["volume"]["state"] = state
     record_of(volplug, "db").write_text(json.dumps(record))
     desired = {"creating": "present", "deleting": "absent"}[state]
-    connection = sqlite3.connect(volplug.state_dir / "state.sqlite", isolation_level=None)
-    connection.execute("UPDATE volumes SET desired = ?", (desired,))
-    connection.close()
+    update_volumes(volplug.state_dir / "state.sqlite", "desired = ?", desired)
     volplug.start()
     async with _client(machine) as dockerd:
         wait_until(lambda: record_of(volplug, "db").exists() == bool(left), 10, "it is finished")
@@ -223,9 +220,7 @@ async def test_a_newer_state_file_is_left_untouched_and_nothing_is_served(
 ) -> None:
     volplug.stop()
     file = volplug.state_dir / "state.sqlite"
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
+    set_version(file, 99)
     before = file.read_bytes()
     volplug.start()
     async with _client(machine) as dockerd:

@@ -1,7 +1,10 @@
 import os
+import random
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,13 +14,15 @@ from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
+from tests.store.files import damaged, set_version
 from volplug.errors import HostError, StateUnusable
 from volplug.models import (
     Volume,
     VolumeSpec,
     VolumeState,
 )
-from volplug.store.sqlite import SqliteStore
+from volplug.store import sqlite
+from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
 THIS_BOOT, NEXT_BOOT = "boot-1", "boot-2"
@@ -115,13 +120,12 @@ async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: 
     assert (await read_back(path))[1] == EngineIdentity(8, 10)
 
 
-async def test_a_record_that_cannot_be_read_is_not_known_and_spoils_nothing(
-    store: SqliteStore, path: Path
+async def test_a_record_of_another_volplug_that_cannot_be_read_is_not_known(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.save(ENTRY, durable=True)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE volumes SET record = ?", ('{"name": "v", "from": "the future"}',))
-    connection.close()
+    monkeypatch.setattr(sqlite, "volume_to_json", lambda _: '{"name": "v", "from": "the future"}')
+    record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
+    await store.save(replace(ENTRY, record=record), durable=True)
     assert (await read_back(path))[0] == (ENTRY,)
 
 
@@ -168,8 +172,8 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
     newer.mkdir()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA user_version = 2")
     connection.execute("CREATE TABLE unheard_of (x)")
+    set_version(path, 2)
     if not is_crashed:
         connection.close()
     for file in tmp_path.glob("state.sqlite*"):  # as a crash leaves them: what was written is in the log
@@ -216,6 +220,101 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damag
     written = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert before - timedelta(seconds=1) <= written <= datetime.now(UTC)
     assert (await read_back(path))[0] == (ENTRY,)
+
+
+async def used_files(path: Path) -> dict[str, dict[str, bytes]]:
+    """Two files made by use: as a clean end leaves them, and as a kill does, with a log."""
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.save_engine(ENGINE)
+    for entry in WRITTEN:
+        await store.save(entry, durable=False)
+    await store.forget("forgotten")
+    killed = {file.name: file.read_bytes() for file in path.parent.glob("state.sqlite*")}
+    await store.close()
+    return {"closed": {path.name: path.read_bytes()}, "killed": killed}
+
+
+ENGINE = EngineIdentity(7, 9)
+_RECORD = Volume("w1", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("w1", 1))
+WRITTEN = [
+    Entry("forgotten", "loop"),
+    *(Entry(f"v{number}", "loop", {"c": 1}, desired=desired) for number, desired in enumerate(Desired)),
+    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.ABSENT, _RECORD, mounted_at_s=12.5, last_error="busy"),
+    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, _RECORD, mounted_at_s=12.5),
+    *(Entry(f"long-{number}", "loop", last_error="x" * 250) for number in range(40)),
+]
+
+
+async def test_damage_costs_the_rows_that_it_hits_or_the_file_and_nothing_once_more(tmp_path: Path) -> None:
+    used = await used_files(tmp_path / "state.sqlite")
+    outcomes: Counter[str] = Counter()
+    for seed in range(250):
+        dice = random.Random(seed)  # noqa: S311  # repeatable
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        files = used[dice.choice(["closed", "killed"])]
+        target = dice.choice(sorted(files))
+        for name, content in files.items():
+            (directory / name).write_bytes(damaged(content, dice) if name == target else content)
+        first, again = [await load_once(directory / "state.sqlite") for _ in range(2)]
+        assert [entry for entry in first.entries if entry not in WRITTEN] == [], f"seed {seed}"
+        assert first.engine in (ENGINE, None), f"seed {seed}"
+        assert again == Loaded(first.entries, first.engine), f"seed {seed}"
+        outcomes["file" if first.set_aside else "rows" if first.dropped else "nothing"] += 1
+    assert set(outcomes) == {"file", "rows", "nothing"}
+
+
+async def load_once(path: Path) -> Loaded:
+    store = SqliteStore(path, THIS_BOOT)
+    loaded = await store.load()
+    await store.close()
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE volumes SET desired = 'wanted'",
+        "UPDATE volumes SET counts = 'c1: 2'",
+        "UPDATE volumes SET counts = '[1]'",
+        "UPDATE volumes SET name = '../../etc'",
+        "UPDATE volumes SET last_error = CAST(x'ff00' AS TEXT)",
+        "UPDATE volumes SET mounted_at_s = x'00'",
+        "UPDATE volumes SET checksum = -checksum",
+    ],
+)
+async def test_a_damaged_row_is_dropped_and_leaves_the_others(path: Path, change: str) -> None:
+    for entry in (ENTRY, replace(ENTRY, name="w")):
+        store = SqliteStore(path, THIS_BOOT)
+        await store.load()
+        await store.save(entry, durable=True)
+        await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"{change} WHERE name = 'v'")
+    connection.close()
+    assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None, dropped=1)
+    assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = 65537",
+        "PRAGMA application_id = 0",
+        "ALTER TABLE volumes RENAME TO volumfs",
+        "ALTER TABLE volumes RENAME COLUMN desired TO desirfd",
+        "DROP TABLE engine",
+    ],
+)
+async def test_a_file_whose_head_or_tables_are_damaged_is_set_aside(path: Path, change: str) -> None:
+    await load_once(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    assert (await load_once(path)).set_aside is not None
+    assert await load_once(path) == Loaded((), None)
 
 
 # Disks that refuse

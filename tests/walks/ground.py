@@ -1,5 +1,6 @@
 """What a volplug stands on: a backend, a kernel, a disk for its state, and containers beside it."""
 
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -60,8 +61,8 @@ class Ground(Protocol):
         """Open the state; what an earlier life had open is closed."""
         ...
 
-    def lose_state(self) -> None:
-        """Take the state away, while no volplug runs."""
+    def lose_state(self, dice: random.Random | None) -> None:
+        """Take the state away while no volplug runs, or damage some of it at random."""
         ...
 
     def lose_power(self) -> None:
@@ -105,8 +106,11 @@ class MemoryGround:
     async def load(self) -> Memory:
         return Memory(self.store, list(self.store.entries.values()), self.store.engine)
 
-    def lose_state(self) -> None:
-        self.store = MemoryStore()
+    def lose_state(self, dice: random.Random | None) -> None:
+        kept, self.store = self.store, MemoryStore()
+        if dice is not None:
+            self.store.engine = kept.engine
+            self.store.entries = {name: each for name, each in kept.entries.items() if dice.random() < 0.5}
 
     def lose_power(self) -> None:
         self.kernel.lose_power()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 from tests.lab import loops
 from tests.lab.leftovers import mounted_below
+from tests.store.files import damaged
 from tests.walks.ground import Container, Memory
 from volplug.drivers.base import Driver
 from volplug.drivers.loop.driver import LoopDriver
@@ -52,9 +54,12 @@ class LoopGround:
         if self._store is not None:
             await self._store.close()
 
-    def lose_state(self) -> None:
-        for path in self._directory.glob("state.sqlite*"):
-            path.unlink()
+    def lose_state(self, dice: random.Random | None) -> None:
+        for path in sorted(self._directory.glob("state.sqlite*")):
+            content = path.read_bytes()
+            path.unlink()  # the file that the killed volplug has open stays out of it
+            if dice is not None:
+                path.write_bytes(damaged(content, dice))
 
     def lose_power(self) -> None:
         for mount_id in list(self._running):

@@ -1,6 +1,7 @@
 """One machine with a Docker engine, as far as volumes notice it, and a volplug that can die."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import cast
@@ -100,10 +101,10 @@ class Node:
         self.containers.clear()
         self._engine = EngineIdentity(next(_NUMBERS), 0)
 
-    async def lose_state(self) -> None:
-        """The state is gone at a start."""
+    async def lose_state(self, dice: random.Random | None) -> None:
+        """The state is gone at a start, or damaged."""
         self.kill()
-        self.ground.lose_state()
+        self.ground.lose_state(dice)
         await self.start()
 
     def restart_engine(self, *, containers_live: bool) -> None:

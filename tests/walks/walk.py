@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar
 
@@ -136,7 +137,11 @@ class Walk(RuleBasedStateMachine):
 
     @rule(node=NODES)
     def lose_state(self, node: str) -> None:
-        self.do(self.node(node).lose_state())
+        self.do(self.node(node).lose_state(None))
+
+    @rule(node=NODES, seed=st.integers(0, 10**6))
+    def damage_state(self, node: str, seed: int) -> None:
+        self.do(self.node(node).lose_state(random.Random(seed)))  # noqa: S311  # repeatable
 
     @rule(node=NODES, containers_live=st.booleans())
     def restart_engine(self, node: str, containers_live: bool) -> None:

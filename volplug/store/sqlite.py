@@ -2,32 +2,39 @@
 
 Write-ahead log; a commit survives a crash of this process always, and a power cut where it has to
 (`durable`). Counts are stamped with the boot id: a reboot ends every mount, so counts of another boot are
-dropped. A file of a newer version is refused untouched, a damaged one is set aside.
+dropped. A file of a newer version is refused untouched.
+
+SQLite notices damage to its structure only, so each row carries a checksum. A row that fails it is dropped; a
+file that fails SQLite's own check is set aside. Neither loses a volume: what is mounted or attached without a
+row is found again at the start (`volplug.volumes.recovery`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from volplug.errors import HostError, StateUnusable, UnexpectedState
 from volplug.models import Volume
-from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
 _T = TypeVar("_T")
 _VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE volumes (
+# The header's application id repeats the version, so that a damaged version is not taken for a newer one.
+_APPLICATION_ID: Final = 0x766F6C00
+_SCHEMA: Final = (
+    """CREATE TABLE volumes (
     name TEXT PRIMARY KEY,
     backend TEXT NOT NULL,
     desired TEXT NOT NULL,
@@ -37,18 +44,28 @@ CREATE TABLE volumes (
     doubts TEXT NOT NULL,
     holders_unknown INTEGER NOT NULL,
     mounted_at_s REAL NOT NULL,
-    boot_id TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE engine (one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER, started INTEGER, boot_id TEXT);
-"""
-_SAVE: Final = """
-INSERT OR REPLACE INTO volumes (name, backend, desired, record, last_error, counts, doubts,
-    holders_unknown, mounted_at_s, boot_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_LOAD: Final = """
-SELECT name, backend, desired, record, last_error, counts, doubts, holders_unknown, mounted_at_s,
-    boot_id = ? FROM volumes
-"""
+    boot_id TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) WITHOUT ROWID""",
+    """CREATE TABLE engine (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    pid INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+)""",
+)
+_SAVE: Final = "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DISK_FAULTS: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +76,13 @@ class Loaded:
         entries: The volumes.
         engine: The run of the engine that spoke last during this boot.
         set_aside: Where a damaged file was moved, or None.
+        dropped: How many rows of a sound file were damaged.
     """
 
     entries: tuple[Entry, ...]
     engine: EngineIdentity | None
-    set_aside: Path | None
+    set_aside: Path | None = None
+    dropped: int = 0
 
 
 class SqliteStore:
@@ -94,8 +113,8 @@ class SqliteStore:
 
     async def save_engine(self, engine: EngineIdentity) -> None:
         """Remember which run of the engine spoke to us last."""
-        values = (engine.pid, engine.started, self._boot_id)
-        await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (1, ?, ?, ?)", values))
+        row = _with_checksum((1, engine.pid, engine.started, self._boot_id))
+        await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (?, ?, ?, ?, ?)", row))
 
     async def close(self) -> None:
         """Close the file; the store must not be used any more. Closing twice is fine."""
@@ -124,52 +143,37 @@ class SqliteStore:
 
     def _save(self, entry: Entry, durable: bool) -> None:
         self._run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}", ())
-        self._run(
-            _SAVE,
-            (
-                entry.name,
-                entry.backend,
-                entry.desired.value,
-                volume_to_json(entry.record) if entry.record else None,
-                entry.last_error,
-                json.dumps(dict(entry.counts)),
-                json.dumps(dict(entry.doubts)),
-                entry.holders_unknown,
-                entry.mounted_at_s,
-                self._boot_id,
-            ),
-        )
+        self._run(_SAVE, _row(entry, self._boot_id))
 
     def _load(self) -> Loaded:
-        set_aside = None
         try:
-            connection = self._open()
-        except sqlite3.OperationalError:
-            raise  # the disk is at fault, not the file
-        except sqlite3.DatabaseError:
-            set_aside = self._set_aside()
-            connection = self._open()
-        self._connection = connection
-        rows = connection.execute(_LOAD, (self._boot_id,)).fetchall()
-        engine = connection.execute(
-            "SELECT pid, started FROM engine WHERE boot_id = ?", (self._boot_id,)
-        ).fetchone()
-        return Loaded(
-            tuple(_entry(row) for row in rows if is_name(row[0])),
-            EngineIdentity(*engine) if engine else None,
-            set_aside,
-        )
+            return self._open()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: SQLite's message quotes the damage
+            if self._is_fault_of_the_disk(error):
+                raise
+        set_aside = self._set_aside()
+        return replace(self._open(), set_aside=set_aside)
 
-    def _open(self) -> sqlite3.Connection:
+    def _is_fault_of_the_disk(self, error: Exception) -> bool:
+        """Tell whether the disk is at fault and not the file: then another start may find it sound."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code == sqlite3.SQLITE_READONLY:  # a damaged header looks read-only, too
+            return not os.access(self._path, os.W_OK)
+        return code in _DISK_FAULTS
+
+    def _open(self) -> Loaded:
+        """Open the file, or make it, and read it; sqlite3.Error if it is damaged or its disk is."""
         self._refuse_newer()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             self._path.chmod(0o600)
-            self._prepare(connection)
+            _prepare(connection)
+            loaded = _read(connection, self._boot_id)
         except BaseException:
             connection.close()
             raise
-        return connection
+        self._connection = connection
+        return loaded
 
     def _refuse_newer(self) -> None:
         """Look at the version by a connection that changes nothing, not even at its end."""
@@ -178,19 +182,12 @@ class SqliteStore:
         has_log = self._path.with_name(f"{self._path.name}-wal").exists()
         how = "mode=ro" if has_log else "immutable=1"  # the former would begin a log
         with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)) as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+            version, application_id = _versions(connection)
+        if version > _VERSION and application_id == _APPLICATION_ID + version:
             raise StateUnusable(
                 f"{self._path} is of version {version}, this volplug reads up to version {_VERSION}",
                 "Install the newer volplug again",
             )
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
-        elif connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("damaged")
 
     def _set_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -203,11 +200,84 @@ class SqliteStore:
         return kept
 
 
-def _entry(row: tuple[str, str, str, str | None, str, str, str, int, float, int]) -> Entry:
-    name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, is_this_boot = row
-    known = _record(record, name)
-    entry = Entry(name, backend, desired=Desired(desired), record=known, last_error=last_error)
-    if not is_this_boot:
+def _versions(connection: sqlite3.Connection) -> tuple[int, int]:
+    version, application_id = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
+    )
+    return version, application_id
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new file, or check those that are there."""
+    connection.text_factory = _text
+    connection.execute("PRAGMA journal_mode = WAL")
+    schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
+    if not schema and _versions(connection) == (0, 0):
+        connection.executescript(
+            f"BEGIN; {';'.join(_SCHEMA)}; PRAGMA user_version = {_VERSION};"
+            f" PRAGMA application_id = {_APPLICATION_ID + _VERSION}; COMMIT;"
+        )
+        return
+    is_ours = schema == set(_SCHEMA) and _versions(connection) == (_VERSION, _APPLICATION_ID + _VERSION)
+    if not is_ours or connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("damaged")
+
+
+def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
+    rows = connection.execute("SELECT * FROM volumes").fetchall()
+    sound = [row for row in rows if _is_sound(row)]
+    if len(sound) < len(rows):
+        # A damaged name is out of order, so SQLite may not find its row: all are written again.
+        with connection:
+            connection.execute("BEGIN")
+            connection.execute("DELETE FROM volumes")
+            connection.executemany(_SAVE, sound)
+    engines = [
+        EngineIdentity(row[1], row[2])
+        for row in connection.execute("SELECT * FROM engine")
+        if _is_sound(row) and row[3] == boot_id
+    ]
+    return Loaded(
+        tuple(_entry(row, boot_id) for row in sound),
+        engines[0] if engines else None,
+        dropped=len(rows) - len(sound),
+    )
+
+
+def _text(raw: bytes) -> str:
+    """Read a text whose damage is for the checksum to find, not for the decoder."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _with_checksum(values: tuple[object, ...]) -> tuple[object, ...]:
+    return (*values, zlib.crc32(ascii(values).encode("ascii")))
+
+
+def _is_sound(row: tuple[object, ...]) -> bool:
+    return row == _with_checksum(row[:-1])
+
+
+def _row(entry: Entry, boot_id: str) -> tuple[object, ...]:
+    return _with_checksum(
+        (
+            entry.name,
+            entry.backend,
+            entry.desired.value,
+            volume_to_json(entry.record) if entry.record else None,
+            entry.last_error,
+            json.dumps(dict(entry.counts)),
+            json.dumps(dict(entry.doubts)),
+            int(entry.holders_unknown),
+            float(entry.mounted_at_s),
+            boot_id,
+        )
+    )
+
+
+def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
+    name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, of_boot, _ = row
+    entry = Entry(name, backend, desired=Desired(desired), record=_record(record), last_error=last_error)
+    if of_boot != boot_id:
         return entry
     return replace(
         entry,
@@ -218,10 +288,9 @@ def _entry(row: tuple[str, str, str, str | None, str, str, str, int, float, int]
     )
 
 
-def _record(text: str | None, name: str) -> Volume | None:
-    """Read a last-known record; one that is unreadable or another volume's is not known."""
+def _record(text: str | None) -> Volume | None:
+    """Read a last-known record; one that another volplug wrote and this one cannot read is not known."""
     try:
-        volume = volume_from_json(text) if text else None
+        return volume_from_json(text) if text else None
     except UnexpectedState:
         return None
-    return volume if volume is not None and volume.name == name else None

@@ -1,0 +1,36 @@
+"""State files that are changed while no volplug runs: by hand, by another version, by a failing disk."""
+
+import random
+import sqlite3
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+
+def update_volumes(file: Path, assignments: str, *values: object) -> None:
+    """Change all rows of volumes, as if volplug had written them so."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE volumes SET {assignments}", values)  # noqa: S608  # of tests
+        for *row, _ in connection.execute("SELECT * FROM volumes").fetchall():
+            checksum = zlib.crc32(ascii(tuple(row)).encode())
+            connection.execute("UPDATE volumes SET checksum = ? WHERE name = ?", (checksum, row[0]))
+
+
+def set_version(file: Path, version: int) -> None:
+    """Make it a file of another version of volplug."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA application_id = {0x766F6C00 + version}")
+
+
+def damaged(content: bytes, dice: random.Random) -> bytes:
+    """Flip bits, or overwrite words, most often where there is something."""
+    spoiled = bytearray(content)
+    used = [at for at, byte in enumerate(content) if byte]
+    for _ in range(dice.randint(1, 4) if content else 0):
+        at = dice.choice(used) if dice.random() < 0.8 else dice.randrange(len(content))
+        if dice.random() < 0.5:
+            spoiled[at] ^= 1 << dice.randrange(8)
+        else:
+            spoiled[at : at + 4] = dice.randbytes(4)
+    return bytes(spoiled)

@@ -21,6 +21,8 @@ _MKFS_FLAGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "btrfs": frozenset({"-d", "-L", "-m", "-n", "-O", "-R", "-s", "--checksum", "--csum"}),
     }
 )
+# EXT2_LABEL_LEN, XFSLABEL_MAX, BTRFS_LABEL_SIZE less its final NUL.
+_LABEL_BYTES: Final[Mapping[str, int]] = MappingProxyType({"ext4": 16, "xfs": 12, "btrfs": 255})
 _FORBIDDEN_VALUE: Final = re.compile(r"/|dev|\bfile\b|uuid|\bname=|^-", re.IGNORECASE)
 _MOUNT_OPTION: Final = re.compile(r"[A-Za-z0-9_]+(=[A-Za-z0-9_.:%+-]+)?", re.ASCII)
 _FORBIDDEN_MOUNT: Final = frozenset(
@@ -51,6 +53,24 @@ def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...
             )
         checked += [flag, value]
     return tuple(checked)
+
+
+def check_label(fs_type: str, arguments: Sequence[str]) -> None:
+    """Check the length of a new filesystem's label: a longer one is cut, or fails at the first Mount.
+
+    Args:
+        fs_type: The filesystem.
+        arguments: As `check_mkfs_options` returns them.
+
+    Raises:
+        InvalidOption: If the label is too long.
+    """
+    limit = _LABEL_BYTES[fs_type]
+    for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
+        if flag == "-L" and len(value.encode()) > limit:
+            raise InvalidOption(
+                f"the label {value[:40]!r} has more than {limit} bytes, the most of {fs_type}"
+            )
 
 
 def _take_flag(rest: list[str], allowed: frozenset[str]) -> tuple[str, str | None]:

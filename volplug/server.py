@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
+from volplug.connections import BoundedServer, Bounds
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import AlreadyRunning, ConfigurationError, HostError
 from volplug.volumes.ledger import EngineIdentity
@@ -27,7 +28,9 @@ STOP_TIMEOUT_S: Final = 6.0  # Docker kills after 10 s
 _HANDLERS_END_S: Final = 2.5  # aiohttp waits for this up to twice
 _FIRST_INHERITED: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 _MAX_SOCKET_PATH: Final = 107  # sun_path less its final NUL, see unix(7)
-_KEEPALIVE_S: Final = 86_400.0  # dockerd keeps idle connections for ever; we must not be first to close one
+_BACKLOG: Final = 4096  # net.core.somaxconn since Linux 5.4; a burst beyond it is refused with EAGAIN
+
+_BOUNDS: Final = Bounds()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -63,7 +66,7 @@ class PluginSocket:
             temporary.unlink(missing_ok=True)
             listening.bind(str(temporary))
             temporary.chmod(0o600)
-            listening.listen(128)
+            listening.listen(_BACKLOG)
             temporary.rename(path)
         except OSError as error:
             listening.close()
@@ -139,17 +142,22 @@ class _MalformedRequestFilter(logging.Filter):
 
 
 class PluginServer:
-    """Serves one handler on the plugin's socket."""
+    """Serves one handler on the plugin's socket.
 
-    def __init__(self, handler: Handler) -> None:
+    Args:
+        handler: Answers requests.
+        bounds: What clients may use up.
+    """
+
+    def __init__(self, handler: Handler, bounds: Bounds = _BOUNDS) -> None:
         server_logger.addFilter(_MalformedRequestFilter())
-        server = web.Server(handler, access_log=None, keepalive_timeout=_KEEPALIVE_S)
+        server = BoundedServer(handler, bounds)
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_HANDLERS_END_S)
 
     async def start(self, plugin_socket: PluginSocket) -> None:
         """Begin to accept connections."""
         await self._runner.setup()
-        await web.SockSite(self._runner, plugin_socket.listening).start()
+        await web.SockSite(self._runner, plugin_socket.listening, backlog=_BACKLOG).start()
 
     async def stop(self) -> None:
         """Accept no more, give calls that run a few seconds for their answer, then close."""

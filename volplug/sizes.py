@@ -8,11 +8,12 @@ from typing import Final
 
 from volplug.errors import InvalidSize
 
+KIB: Final = 1024
 MIB: Final = 1024**2
 GIB: Final = 1024**3
 TIB: Final = 1024**4
 
-_UNITS: Final = {"": GIB, "B": 1, "K": 1024, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
+_UNITS: Final = {"": GIB, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
 _PATTERN: Final = re.compile(
     r"\s*(?P<number>\d{1,18}(?:\.\d{1,6})?)\s*(?:(?P<unit>[KMGTPE])(?:I?B)?|(?P<byte>B))?\s*",
     re.IGNORECASE | re.ASCII,
@@ -48,7 +49,7 @@ def round_up(size_bytes: int, unit_bytes: int) -> int:
 
 def format_size(size_bytes: int) -> str:
     """Write a size in the largest unit that divides it; `parse_size` reads the same number back."""
-    for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
+    for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if size_bytes >= unit and size_bytes % unit == 0:
             return f"{size_bytes // unit}{name}"
     return f"{size_bytes}B"

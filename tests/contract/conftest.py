@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.dockerd import Dockerd
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from tests.volumes.world import GatedDriver
+from volplug.connections import Bounds
+from volplug.drivers.memory import MemoryCloud
 from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
 from volplug.server import EnginePeers, PluginServer, PluginSocket
@@ -27,8 +30,15 @@ class World:
 
     socket: Path
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
+    driver: GatedDriver = field(init=False)
     host: MemoryHost = field(default_factory=MemoryHost)
     limits: Limits = field(default_factory=lambda: Limits(lookup_s=0.5, settle_s=0))
+    bounds: Bounds = field(default_factory=Bounds)
+    body_s: float = 10.0
+    calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.driver = GatedDriver(self.cloud)
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ async def service(world: World) -> AsyncIterator[VolumeService]:
     store = SqliteStore(world.socket.with_name("state.sqlite"), "boot-1")
     loaded = await store.load()
     site = Site(
-        backends={"memory": MemoryDriver(world.cloud)},
+        backends={"memory": world.driver},
         default_backend="memory",
         host=world.host,
         ledger=Ledger(store, loaded.entries, loaded.engine),
@@ -70,7 +80,14 @@ def plugin_socket(world: World) -> Iterator[PluginSocket]:
 async def dockerd(
     world: World, service: VolumeService, plugin_socket: PluginSocket
 ) -> AsyncIterator[Dockerd]:
-    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
+    identify = EnginePeers(EngineProcesses()).identify
+    handler = PluginHandler(service, "global", identify, world.body_s)
+
+    async def counted(request: web.BaseRequest) -> web.StreamResponse:
+        world.calls.append(request.path)
+        return await handler(request)
+
+    server = PluginServer(counted, world.bounds)
     await server.start(plugin_socket)
     async with Dockerd(world.socket) as client:
         yield client

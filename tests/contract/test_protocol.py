@@ -94,7 +94,7 @@ async def test_get_that_cannot_be_read_gets_no_answer(dockerd: Dockerd, body: by
         (b'{"Name": 7}', "the request's Name is not a text."),
         (b'{"Name": "x", "Opts": [1]}', "the request's Opts are not an object of texts."),
         (b'{"Name": "x", "Opts": {"size": 1}}', "the request's Opts are not an object of texts."),
-        (b" " * 10 + b"[0]" * (4 * 1024**2), "the request is larger than 1 MiB."),
+        (b" " * 10 + b"[0]" * (4 * 1024**2), "the request is larger than 128 KiB."),
     ],
 )
 async def test_create_that_cannot_be_read_says_so_and_creates_nothing(

@@ -137,6 +137,36 @@ def test_an_option_nobody_knows_is_refused_with_the_valid_ones(key: str, shown: 
     assert refusal({key: "1"}) == f"unknown option {shown}. Valid options are {NAMES}."
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"mkfs-opts": "x" * 4097}, "option 'mkfs-opts' has 4097 bytes, more than 4096."),
+        ({"mkfs-opts": "\u00fc" * 2049}, "option 'mkfs-opts' has 4098 bytes, more than 4096."),
+        ({"k" * 50: "v" * 5000}, f"option '{'k' * 40}...' has 5000 bytes, more than 4096."),
+        ({"k" * 70_000: ""}, "the options have 70000 bytes together, more than 65536."),
+        ({f"k{n}": "v" * 4000 for n in range(20)}, "the options have 80050 bytes together, more than 65536."),
+        (
+            {"mkfs-opts": "-L seventeen-letters"},
+            "the label 'seventeen-letters' has more than 16 bytes, the most of ext4.",
+        ),
+        (
+            {"fs": "xfs", "mkfs-opts": "-L thirteen-char"},
+            "the label 'thirteen-char' has more than 12 bytes, the most of xfs.",
+        ),
+        (
+            {"fs": "btrfs", "mkfs-opts": f"-L{'x' * 256}"},
+            f"the label '{'x' * 40}' has more than 255 bytes, the most of btrfs.",
+        ),
+    ],
+)
+def test_what_is_too_long_is_refused_with_how_long_it_may_be(options: dict[str, str], error: str) -> None:
+    assert refusal(options) == error
+
+
+def test_the_longest_label_is_fine() -> None:
+    assert spec({"mkfs-opts": "-L sixteen-letters-"}).mkfs_options == ("-L", "sixteen-letters-")
+
+
 def test_an_option_given_under_two_names_is_refused() -> None:
     assert refusal({"fs": "xfs", "fstype": "ext4"}) == "option 'fs' is given twice."
 

@@ -33,13 +33,15 @@ class WholeAnswer(web.StreamResponse):
         return self._is_kept_alive
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write everything, if somebody is still there."""
+        """Write everything if the client is still there, and wait for a client that does not read."""
         self._is_kept_alive = request.keep_alive
         transport = request.transport
         is_open = transport is not None and not transport.is_closing()
         if transport is not None and is_open:
             transport.write(self._ready)
         self._on_written(is_open)
+        if is_open:
+            await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: all is written."""

@@ -15,6 +15,7 @@ The requests have no Content-Type, may have an empty Host, and Opts may be null.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)
 _VERB: Final = "/VolumeDriver."
+_BODY_S: Final = 10.0  # dockerd and podman send head and body at once
+_MAX_ID_LENGTH: Final = 256  # Docker's have 64 characters; IDs are kept, so their length is bounded
 _ACTIVATED: Final = ready_bytes({"Implements": ["VolumeDriver"]})
 
 Answer = dict[str, Any] | bytes | WholeAnswer  # bytes: a whole answer, made before
@@ -92,6 +95,12 @@ class _Call:
             raise InvalidRequest(f"the request's {key} is not a text")
         return value
 
+    def mount_id(self) -> str:
+        mount_id = self.text("ID", default="")
+        if len(mount_id) > _MAX_ID_LENGTH:
+            raise InvalidRequest(f"the request's ID is longer than {_MAX_ID_LENGTH} characters")
+        return mount_id
+
     def options(self) -> dict[str, str]:
         value = self.body.get("Opts") or {}
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
@@ -111,8 +120,10 @@ class PluginHandler:
         volumes: Volumes,
         scope: str,
         identify_engine: Callable[[web.BaseRequest], EngineIdentity | None],
+        body_s: float = _BODY_S,
     ) -> None:
         self._volumes = volumes
+        self._body_s = body_s
         self._identify_engine = identify_engine
         self._last_list: tuple[Sequence[VolumeView], bytes] = ((), ready_bytes({"Volumes": []}))
         self._constants = {
@@ -153,7 +164,7 @@ class PluginHandler:
         try:
             if (engine := self._identify_engine(request)) is not None:
                 await self._volumes.engine_seen(engine)
-            return await verb(_Call(await _read_body(request, request.path), request))
+            return await verb(_Call(await _read_body(request, self._body_s), request))
         except ClientGone as error:
             _LOG.info("nobody waits for the answer", call=request.path, error=str(error))
             raise _NoAnswerError from error
@@ -181,11 +192,11 @@ class PluginHandler:
         return {}
 
     async def _mount(self, call: _Call) -> Answer:
-        mounted = await self._volumes.mount(call.text("Name"), call.text("ID", default=""), call)
+        mounted = await self._volumes.mount(call.text("Name"), call.mount_id(), call)
         return WholeAnswer(ready_bytes({"Mountpoint": mounted.path}), mounted.answered)
 
     async def _unmount(self, call: _Call) -> Answer:
-        await self._volumes.unmount(call.text("Name"), call.text("ID", default=""))
+        await self._volumes.unmount(call.text("Name"), call.mount_id())
         return {}
 
     async def _path(self, call: _Call) -> Answer:
@@ -205,24 +216,32 @@ class PluginHandler:
         return ready
 
 
-async def _read_body(request: web.BaseRequest, path: str) -> dict[str, Any]:
+async def _read_body(request: web.BaseRequest, timeout_s: float) -> dict[str, Any]:
     """Read the JSON object of a request.
 
     Raises:
         _NoAnswerError: If it is empty, or cannot be read on Get, whose answered errors destroy records.
         InvalidRequest: If it cannot be read on any other call.
     """
+    path = request.path
     if path == f"{_VERB}List":
         return {}  # nothing in it matters, so a retry without a body is as good
     try:
-        raw = await request.read()
+        async with asyncio.timeout(timeout_s):
+            raw = await request.read()
         if not raw.strip():
             raise _NoAnswerError
         body = json.loads(raw)
         if not isinstance(body, dict):
             raise InvalidRequest("the request is not a JSON object")  # noqa: TRY301  # mapped with the others
     except web.HTTPRequestEntityTooLarge as error:
-        raise _unreadable(path, "the request is larger than 1 MiB") from error
+        raise _unreadable(path, f"the request is larger than {request.client_max_size >> 10} KiB") from error
+    except TimeoutError as error:
+        raise _unreadable(path, f"the request did not arrive within {timeout_s:.0f} s") from error
+    except ConnectionError as error:
+        raise _NoAnswerError from error  # the client left before its request was whole
+    except web.RequestPayloadError as error:
+        raise _unreadable(path, "the request's body is malformed") from error
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, "the request is not JSON") from error
     except InvalidRequest as error:

@@ -12,9 +12,9 @@ from typing import Final
 from volplug.descriptions import MAX_ID, MAX_MODE
 from volplug.drivers.base import DriverInfo
 from volplug.errors import InvalidOption, InvalidSize, VolumeExists
-from volplug.filesystem_options import check_mkfs_options, check_mount_options
+from volplug.filesystem_options import check_label, check_mkfs_options, check_mount_options
 from volplug.models import Volume, VolumeSpec
-from volplug.sizes import MIB, format_size, parse_size, round_up
+from volplug.sizes import KIB, MIB, format_size, parse_size, round_up
 
 # The smallest device that each mkfs accepts, rounded up (e2fsprogs 1.47, xfsprogs 6.1, btrfs-progs 6.2).
 MINIMUM_SIZES: Final[Mapping[str, int]] = MappingProxyType(
@@ -34,6 +34,8 @@ _HELP: Final[Mapping[str, str]] = MappingProxyType(
         "uid": "0",
     }
 )
+_MAX_VALUE_BYTES: Final = 4 * KIB
+_MAX_OPTIONS_BYTES: Final = 64 * KIB
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {"fstype": "fs", "filesystem": "fs", "fsopts": "mkfs-opts", "mkfsoptions": "mkfs-opts"}
     | {"mountoptions": "mount-opts"}
@@ -72,9 +74,12 @@ class Request:
 def canonical_names(raw: Mapping[str, str], info: DriverInfo) -> dict[str, str]:
     """Return the options under their canonical names; keys ignore case, `-` and `_`.
 
+    Their length is bounded first: reading some of them takes time that grows with its square.
+
     Raises:
-        InvalidOption: If a name is unknown (with the nearest match), given twice, or is `help`.
+        InvalidOption: If they are too long, or a name is unknown, given twice, or `help`.
     """
+    _check_length(raw)
     known = [*_HELP, *info.options]
     by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
     options: dict[str, str] = {}
@@ -112,12 +117,14 @@ def read_options(name: str, raw: Mapping[str, str], info: DriverInfo, defaults: 
     profile = given.get("profile", "default")
     chosen = {**_profile(profile, info, defaults), **given}
     fs_type = _filesystem(chosen.get("fs") or defaults.fs_type)
+    mkfs_options = check_mkfs_options(fs_type, _split("mkfs-opts", chosen))
+    check_label(fs_type, mkfs_options)
     driver_options = {key: value for key, value in chosen.items() if key in info.options}
     spec = VolumeSpec(
         name=name,
         size_bytes=_size(chosen.get("size"), fs_type, info, defaults),
         fs_type=fs_type,
-        mkfs_options=check_mkfs_options(fs_type, _split("mkfs-opts", chosen)),
+        mkfs_options=mkfs_options,
         mount_options=check_mount_options(chosen.get("mount-opts", "")),
         uid=_number("uid", chosen.get("uid", "0"), 10, MAX_ID),
         gid=_number("gid", chosen.get("gid", "0"), 10, MAX_ID),
@@ -163,6 +170,17 @@ def _comparable(spec: VolumeSpec) -> dict[str, str]:
     }
 
 
+def _check_length(raw: Mapping[str, str]) -> None:
+    whole = 0
+    for key, value in raw.items():
+        length = len(value.encode(errors="surrogatepass"))
+        whole += length + len(key.encode(errors="surrogatepass"))
+        if length > _MAX_VALUE_BYTES:
+            raise InvalidOption(f"option {_shown(key)} has {length} bytes, more than {_MAX_VALUE_BYTES}")
+    if whole > _MAX_OPTIONS_BYTES:
+        raise InvalidOption(f"the options have {whole} bytes together, more than {_MAX_OPTIONS_BYTES}")
+
+
 def _fold(key: str) -> str:
     return key.lower().replace("-", "").replace("_", "")
 
@@ -176,8 +194,13 @@ def _help_text(info: DriverInfo) -> str:
 def _unknown(key: str, by_folded: Mapping[str, str], known: list[str]) -> InvalidOption:
     near = difflib.get_close_matches(_fold(key), list(by_folded), n=1)
     hint = f"Did you mean {by_folded[near[0]]!r}? " if near else ""
-    shown = key if len(key) <= 40 else f"{key[:40]}..."
-    return InvalidOption(f"unknown option {shown!r}", f"{hint}Valid options are {', '.join(sorted(known))}")
+    return InvalidOption(
+        f"unknown option {_shown(key)}", f"{hint}Valid options are {', '.join(sorted(known))}"
+    )
+
+
+def _shown(key: str) -> str:
+    return repr(key if len(key) <= 40 else f"{key[:40]}...")
 
 
 def _profile(name: str, info: DriverInfo, defaults: Defaults) -> dict[str, str]:

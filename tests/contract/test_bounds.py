@@ -1,0 +1,178 @@
+"""What one client can use up, and that it takes nothing from others."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.conftest import World
+from tests.dockerd import Dockerd
+
+pytestmark = pytest.mark.contract
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_LIST = b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+_CREATE = "POST /VolumeDriver.Create HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+def impatient(world: World) -> World:
+    """Before the socket is served: deadlines that a test can wait for."""
+    world.bounds = replace(world.bounds, head_s=0.05)
+    world.body_s = 0.05
+    return world
+
+
+async def connect(world: World, sent: bytes = b"") -> Streams:
+    reader, writer = await asyncio.open_unix_connection(str(world.socket))
+    writer.write(sent)
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.mark.parametrize("before", [b"", _LIST])
+@pytest.mark.parametrize("begun", [b"P", b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_head_that_does_not_come_to_its_end_closes_its_connection(
+    impatient: World, dockerd: Dockerd, before: bytes, begun: bytes
+) -> None:
+    reader, writer = await connect(impatient, before)
+    if before:
+        await reader.readuntil(b"]}")
+    writer.write(begun)
+    assert await reader.read() == b""
+    writer.close()
+    assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_connection_on_which_nothing_is_asked_stays_open(impatient: World, dockerd: Dockerd) -> None:
+    reader, writer = await connect(impatient)
+    unfinished, other = await connect(impatient, b"P")
+    assert await unfinished.read() == b""  # by then the quiet one is older than a head may be
+    writer.write(_LIST)
+    assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
+    for each in (writer, other):
+        each.close()
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_answered_and_creates_nothing(
+    impatient: World, dockerd: Dockerd
+) -> None:
+    reader, writer = await connect(impatient, f"{_CREATE}Content-Length: 100\r\n\r\n{{".encode())
+    answered = await reader.readuntil(b"}")
+    assert answered.endswith(b'{"Err":"the request did not arrive within 0 s."}')
+    writer.close()
+    assert await dockerd.ok("List") == {"Volumes": []}
+
+
+class TestManyConnections:
+    """Three at most, one of which waits for a Mount."""
+
+    @pytest.fixture
+    def world(self, world: World) -> World:
+        world.bounds = replace(world.bounds, connections=3)
+        return world
+
+    async def test_the_one_that_was_quiet_the_longest_makes_room(
+        self, world: World, dockerd: Dockerd
+    ) -> None:
+        await dockerd.ok("Create", Name="db")
+        oldest = await connect(world)
+        younger = await connect(world)
+        assert (await dockerd.ok("Get", Name="db"))["Volume"]["Name"] == "db"
+        newest = await connect(world, _LIST)
+        assert await oldest[0].read() == b""
+        for reader, writer in (younger, newest):
+            writer.write(_LIST)
+            assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
+        for _, writer in (oldest, younger, newest):
+            writer.close()
+
+    async def test_one_with_a_call_under_way_never_does(self, world: World, dockerd: Dockerd) -> None:
+        await dockerd.ok("Create", Name="db")
+        attaching = world.driver.hold("attach")
+        body = b'{"Name": "db", "ID": "a"}'
+        await dockerd.send("/VolumeDriver.Mount", body)
+        await attaching.reached.wait()
+        quiet = [await connect(world) for _ in range(4)]
+        assert [await reader.read() for reader, _ in quiet[:2]] == [b"", b""]
+        attaching.opened.set()
+        mounted = await dockerd.receive()
+        assert mounted is not None
+        assert mounted.json == {"Mountpoint": "/mounts/db/data"}
+        for _, writer in quiet:
+            writer.close()
+
+
+async def test_answers_that_are_not_read_hold_back_the_calls_behind_them(
+    world: World, dockerd: Dockerd
+) -> None:
+    for number in range(100):
+        await dockerd.ok("Create", Name=f"volume-{number}")
+    asked = 400
+    world.calls.clear()
+    client = socket.socket(socket.AF_UNIX)  # a stream of asyncio would read ahead
+    client.connect(str(world.socket))
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_sendall(client, _LIST * asked)
+    for _ in range(asked):  # time enough to answer all
+        await dockerd.ok("Get", Name="volume-1")
+    assert world.calls.count("/VolumeDriver.List") < asked / 2
+    reader, writer = await asyncio.open_unix_connection(sock=client, limit=2**20)
+    for _ in range(asked):
+        answer = await reader.readuntil(b"]}")
+        assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["Volumes"]) == 100
+    writer.close()
+    assert world.calls.count("/VolumeDriver.List") == asked
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["CONNECT * HTTP/1.1", "POST /VolumeDriver.List HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket"],
+)
+async def test_who_wants_to_speak_another_protocol_gets_an_answer_and_the_end(
+    world: World, dockerd: Dockerd, head: str
+) -> None:
+    reader, writer = await connect(world, f"{head}\r\nHost: x\r\nContent-Length: 200000\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+    writer.write(b"x" * 200_000)
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+
+
+_GZIP = zlib.compress(b'{"Name": "x"}')
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (f"Content-Encoding: gzip\r\nContent-Length: {len(_GZIP)}", _GZIP, 500),
+        ("Content-Encoding: deflate\r\nContent-Length: 4", b"\x00\xff\x00\xff", 500),
+        ("Transfer-Encoding: chunked", b"zz\r\n{}\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", b"2\r\n{}garbage", 400),
+        ("Content-Length: 100", b'{"Name"', None),
+    ],
+)
+async def test_a_body_that_is_broken_on_the_way_is_refused_or_dropped_in_one_line(
+    impatient: World,
+    dockerd: Dockerd,
+    caplog: pytest.LogCaptureFixture,
+    head: str,
+    body: bytes,
+    status: int | None,
+    at_once: bool,
+) -> None:
+    reader, writer = await connect(impatient, f"{_CREATE}{head}\r\n\r\n".encode() + body * at_once)
+    if not at_once:
+        await dockerd.ok("List")  # by then the body is waited for
+        writer.write(body)
+    if status is not None:
+        assert int((await reader.readline()).split()[1]) == (status if at_once else 500)
+    writer.close()
+    assert await dockerd.ok("List") == {"Volumes": []}
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -1,0 +1,121 @@
+"""Bounds on the plugin socket's connections: how many there are, and how long one may take to ask.
+
+dockerd keeps connections open between calls for as long as it runs, so a quiet one is not closed for its age.
+When there are too many, the one that has been quiet the longest makes
+room; one with a call under way never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+_LOG = structlog.get_logger(__name__)
+_KEEPALIVE_S: Final = 86_400.0  # closing a connection just as dockerd sends on it fails the call
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients of the plugin socket may use up.
+
+    Attributes:
+        connections: How many at once. dockerd opens one per call under way; 500 Mounts at once are within
+            the design, and a process that nothing was set for may have 1,024 descriptors.
+        head_s: How long the head of a request may take from its first byte on. Engines send it whole.
+        body_bytes: How long a body may be: twice what all options may be together, for JSON's escapes.
+    """
+
+    connections: int = 1000
+    head_s: float = 10.0
+    body_bytes: int = 128 * 1024
+
+
+class BoundedServer(web.Server):
+    """aiohttp's server with bounds.
+
+    Args:
+        handler: Answers requests.
+        bounds: See there.
+    """
+
+    def __init__(self, handler: Any, bounds: Bounds) -> None:  # noqa: ANN401 - aiohttp's type is private
+        super().__init__(
+            handler,
+            request_factory=self._request,
+            access_log=None,
+            auto_decompress=False,  # nobody sends compressed bodies, and a small one can be large inside
+            keepalive_timeout=_KEEPALIVE_S,
+        )
+        self._bounds = bounds
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(self, self._bounds.head_s, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection, and make room for it if need be."""
+        super().connection_made(handler, transport)
+        connections = self.connections
+        if len(connections) <= self._bounds.connections:
+            return
+        quiet = [each for each in connections if isinstance(each, _Connection) and each.is_quiet]
+        longest = min(quiet, key=lambda each: each.quiet_since_s)  # the new one, if all others have calls
+        _LOG.warning("too many connections, a quiet one is closed", connections=len(connections))
+        longest.force_close()
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        if message.upgrade:  # CONNECT or Upgrade: aiohttp would wait for another protocol's end
+            message = message._replace(should_close=True)
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=self._bounds.body_bytes
+        )
+
+
+class _Connection(RequestHandler):
+    """One connection; closed if the head of a request does not come to its end."""
+
+    def __init__(self, server: web.Server, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(server, **how)
+        self.quiet_since_s = self._loop.time()
+        self._head_s = head_s
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether no request waits for its answer, unless its client reads none."""
+        return self._current_request is None and (self.writing_paused or not self._messages)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; those after which a request is still waited for have begun its head."""
+        super().data_received(data)
+        self.quiet_since_s = self._loop.time()
+        is_unfinished = self._waiter is not None and not self._waiter.done()
+        if data and is_unfinished and self._deadline is None:
+            requests = self._request_count
+            self._deadline = self._loop.call_later(self._head_s, self._close_if_unfinished, requests)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the deadline."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_unfinished(self, requests: int) -> None:
+        self._deadline = None
+        if self._request_count == requests:
+            _LOG.warning("a request did not come to its end in time", waited_s=self._head_s)
+            self.force_close()

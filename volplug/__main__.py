@@ -56,36 +56,27 @@ def _serve(arguments: Sequence[str]) -> int:
     gc.disable()  # hardly anything is garbage yet, and looking for it takes a good part of the start
     # Where it is installed, structlog loads it for coloured consoles, which a plugin does not have.
     sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that there is none
-    from volplug.errors import VolplugError
-
-    try:
-        _serve_or_refuse(arguments)
-    except VolplugError as error:
-        _complain(error)
-        return 1
-    return 0
-
-
-def _serve_or_refuse(arguments: Sequence[str]) -> None:
     from volplug.app import refuse, run
     from volplug.config import Settings
     from volplug.errors import VolplugError
+    from volplug.server import is_socket_inherited
 
+    socket = Settings.model_fields["socket"].default
     try:
-        settings = serving_settings(arguments)
-        gc.enable()
-        run(settings)
+        try:
+            settings = serving_settings(arguments)
+            socket = settings.socket
+            gc.enable()
+            run(settings)
+        except VolplugError as error:
+            # The end of a managed plugin says nothing to anybody; calls at systemd's socket wait in vain.
+            if os.getpid() != _FIRST_PROCESS and not is_socket_inherited():
+                raise
+            return refuse(error, socket)
     except VolplugError as error:
-        if os.getpid() != _FIRST_PROCESS:
-            raise
-        _complain(error)
-        # A managed plugin that ends says nothing to anybody but dockerd's log.
-        refuse(error, Settings.model_fields["socket"].default)
-
-
-def _complain(error: Exception) -> None:
-    sys.stderr.write(f"volplug: {error}\n")
-    sys.stderr.flush()
+        sys.stderr.write(f"volplug: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -17,8 +18,8 @@ from volplug.config import Settings, rexray_variables
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
-from volplug.errors import HostError, VolplugError
-from volplug.handlers.plugin import PluginHandler, Volumes
+from volplug.errors import ConfigurationError, HostError, VolplugError
+from volplug.handlers.plugin import PluginHandler
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
 from volplug.host.process import reap_orphans, wait_for_programs
@@ -36,6 +37,9 @@ from volplug.volumes.site import Limits, Site
 _LOG = structlog.get_logger(__name__)
 _WORK_ENDS_S: Final = STOP_TIMEOUT_S - 1
 _REAP_EVERY_S: Final = 5.0
+_TRY_AGAIN_S: Final = 30.0
+_CAP_SYS_ADMIN: Final = 21  # linux/capability.h
+_STATUS: Final = Path("/proc/self/status")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -53,64 +57,94 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     configure_logging(settings.log_level)
     if taken := rexray_variables():
         _LOG.warning("variables of REX-Ray are in force; takeover happens on proof only", set=",".join(taken))
+    _check_may_mount()
     lock = lock_state_dir(settings.state_dir)
+    drivers = build_drivers(settings, on_step)
     plugin_socket = PluginSocket.open(settings.socket)
     loop = uvloop.new_event_loop()
     try:
-        loop.run_until_complete(_serve(settings, plugin_socket, on_step))
+        code = loop.run_until_complete(_serve(settings, drivers, plugin_socket, on_step))
     finally:
         plugin_socket.close()
     # Not loop.close(): that would cancel work which the next start can finish better than a cancellation.
     sys.stdout.flush()
     os.close(lock)
-    os._exit(0)
+    os._exit(code)
 
 
-def refuse(error: VolplugError, socket: Path) -> None:
-    """Answer every call with an error until SIGTERM, for a process whose end would say nothing to anybody.
+def refuse(error: VolplugError, socket: Path) -> int:
+    """Answer every call with an error, for a process whose end would say nothing to anybody.
+
+    Returns:
+        The exit code, see `_refuse`.
 
     Raises:
         VolplugError: If not even that can be done.
     """
+    configure_logging("info")
     plugin_socket = PluginSocket.open(socket)
     try:
-        uvloop.run(_refuse(error, plugin_socket))
+        return uvloop.run(_refuse(error, plugin_socket, Scope.LOCAL.value))
     finally:
         plugin_socket.close()
 
 
-async def _refuse(error: VolplugError, plugin_socket: PluginSocket) -> None:
+async def _refuse(error: VolplugError, plugin_socket: PluginSocket, scope: str) -> int:
+    """Answer every call with an error: until SIGTERM, or where systemd starts us anew, some time long.
+
+    What was wrong may be right at the next start: a file on a disk that is mounted late, another process that
+    has ended. Calls between two starts wait in systemd's socket.
+
+    Returns:
+        0 after SIGTERM, 1 where the next start is to try again.
+    """
+    _LOG.error("serving nothing", error=str(error))
     stop = asyncio.Event()
     stop_on_signals(stop)
-    handler = PluginHandler(
-        RefusingVolumes(error), Scope.LOCAL.value, EnginePeers(EngineProcesses()).identify
+    server = PluginServer(
+        PluginHandler(RefusingVolumes(error), scope, EnginePeers(EngineProcesses()).identify)
     )
-    server = PluginServer(handler)
     await server.start(plugin_socket)
-    await stop.wait()
+    try:
+        async with asyncio.timeout(None if plugin_socket.is_ours else _TRY_AGAIN_S):
+            await stop.wait()
+        code = 0
+    except TimeoutError:
+        code = 1
     await server.stop()
+    return code
 
 
-async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnStep) -> None:
+def _check_may_mount() -> None:
+    """Check that this process may mount; without it everything else would work.
+
+    Raises:
+        ConfigurationError: If it may not.
+    """
+    status = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf-8").splitlines())
+    if not int(status["CapEff"], 16) >> _CAP_SYS_ADMIN & 1:
+        raise ConfigurationError(
+            f"this process, of user {os.geteuid()}, may not mount anything", "Run volplug as root"
+        )
+
+
+async def _serve(
+    settings: Settings, drivers: dict[str, Driver], plugin_socket: PluginSocket, on_step: OnStep
+) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
     reaping = asyncio.create_task(_reap_orphans()) if os.getpid() == 1 else None
-    drivers = build_drivers(settings, on_step)
     engines = EngineProcesses()
-    volumes: Volumes
-    service: VolumeService | None = None
-    store: SqliteStore | None = None
     try:
         close_state_dir(settings.state_dir)
         close_mount_root(settings.resolved_mount_root, settings.state_dir)
         check_state_id(settings.state_dir, settings.resolved_state_marker)
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
-        volumes = service = await _build_service(settings, drivers, store, engines, on_step)
+        service = await _build_service(settings, drivers, store, engines, on_step)
         await service.start()
     except HostError as error:
-        _LOG.error("serving nothing until restarted", error=str(error))
-        volumes = RefusingVolumes(error)
-    server = PluginServer(PluginHandler(volumes, _scope(drivers), EnginePeers(engines).identify))
+        return await _refuse(error, plugin_socket, _scope(drivers))
+    server = PluginServer(PluginHandler(service, _scope(drivers), EnginePeers(engines).identify))
     await server.start(plugin_socket)
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     await stop.wait()
@@ -118,6 +152,7 @@ async def _serve(settings: Settings, plugin_socket: PluginSocket, on_step: OnSte
     if reaping is not None:
         reaping.cancel()
     await _stop(server, service, store)
+    return 0
 
 
 async def _reap_orphans() -> None:
@@ -127,16 +162,15 @@ async def _reap_orphans() -> None:
         reap_orphans()
 
 
-async def _stop(server: PluginServer, service: VolumeService | None, store: SqliteStore | None) -> None:
+async def _stop(server: PluginServer, service: VolumeService, store: SqliteStore) -> None:
     """Answer what can be answered in time, detach what lingers; mounts stay, Docker's containers use them."""
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_TIMEOUT_S):
-            work = [service.stop(_WORK_ENDS_S)] if service is not None else []
-            await asyncio.gather(server.stop(), wait_for_programs(_WORK_ENDS_S), *work)
-            if store is not None:
-                await store.close()
-    except TimeoutError:
-        _LOG.warning("stopped with work unfinished; the next start goes on with it")
+            await asyncio.gather(server.stop(), wait_for_programs(_WORK_ENDS_S), service.stop(_WORK_ENDS_S))
+            if not service.is_working:
+                await store.close()  # what works on still writes to it
+                return
+    _LOG.warning("stopped with work unfinished; the next start goes on with it")
 
 
 def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str, Driver]:

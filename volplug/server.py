@@ -43,6 +43,11 @@ class PluginSocket:
         self._owned_path = owned_path
         self._inode = owned_path.stat().st_ino if owned_path else 0
 
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether this process has bound it, and not systemd."""
+        return self._owned_path is not None
+
     @classmethod
     def open(cls, path: Path) -> PluginSocket:
         """Take over the socket of LISTEN_FDS, or bind our own (mode 0600); a dead one is replaced.
@@ -82,8 +87,13 @@ class PluginSocket:
                     self._owned_path.unlink()
 
 
+def is_socket_inherited() -> bool:
+    """Tell whether systemd has given this process the socket, which callers then wait at, served or not."""
+    return os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0"
+
+
 def _inherited_socket() -> socket.socket | None:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS", "0") == "0":
+    if not is_socket_inherited():
         return None
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)  # they are ours, not our children's

@@ -12,7 +12,7 @@ from volplug.volumes.views import VolumeView
 
 
 class RefusingVolumes:
-    """Stands in for the core when the state directory must not be used."""
+    """Stands in for the core when nothing may be served."""
 
     def __init__(self, error: VolplugError) -> None:
         self._error = error

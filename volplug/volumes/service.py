@@ -64,6 +64,11 @@ class VolumeService:
         if running:
             await asyncio.wait(running, timeout=timeout_s)
 
+    @property
+    def is_working(self) -> bool:
+        """Tell whether anything runs, whether a caller waits for it or not."""
+        return bool(self._work.running or self._site.timers.running)
+
     async def engine_seen(self, engine: EngineIdentity) -> None:
         """Note which run of the Docker engine speaks; a new one may have forgotten the old one's mounts."""
         site = self._site

@@ -58,6 +58,7 @@ class EbsCloud:
             f'imds_endpoint = "{self.ec2.imds_endpoint_of(instance.instance_id)}"',
             f'sys_root = "{instance.sys_root}"',
             f'dev_root = "{instance.dev_root}"',
+            "proof_s = 0.2",
         ]
         config = self._hosts.directory / f"{host.name}.toml"
         config.write_text("".join(f"{line}\n" for line in lines))

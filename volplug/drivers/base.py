@@ -251,7 +251,8 @@ class TakesOver(Protocol):
     async def take_from(self, volume: Volume, node_id: str) -> None:
         """Detach the volume from a dead node and return once it is available.
 
-        Asks for the proof itself, right before the change: what was proven a moment ago may be over.
+        Asks for the proof itself, right before the change: what was proven a moment ago may be over. One look
+        proves nothing where the backend may show the past; two, some seconds apart, have to agree.
         A volume that the node does not have any more is left as it is.
 
         Raises:

@@ -34,6 +34,7 @@ IMPATIENT = Patience(
     detach_s=10.0,
     settle_s=10.0,
     look_again_s=0.05,
+    proof_s=0.01,
     poll_first_s=0.01,
     poll_longest_s=0.04,
 )

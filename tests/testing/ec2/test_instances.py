@@ -1,6 +1,7 @@
 """Instances, by the API and by their metadata service."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from typing import Any
@@ -64,6 +65,24 @@ def test_stopping_takes_a_while_and_keeps_volumes(cloud: Ec2Cloud, ec2: Caller) 
     ec2.client.start_instances(InstanceIds=[INSTANCE])
     cloud.settle()
     assert _state(ec2) == "running"
+
+
+def test_each_start_gives_another_launch_time_and_each_stop_says_why(cloud: Ec2Cloud, ec2: Caller) -> None:
+    def shown() -> tuple[Any, str]:
+        [found] = ec2.client.describe_instances(InstanceIds=[INSTANCE])["Reservations"][0]["Instances"]
+        return found["LaunchTime"], found["StateTransitionReason"]
+
+    launched, reason = shown()
+    assert reason == ""
+    ec2.client.stop_instances(InstanceIds=[INSTANCE])
+    cloud.settle()
+    stopped, reason = shown()
+    assert stopped == launched
+    assert re.fullmatch(r"User initiated \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)", reason)
+    ec2.client.start_instances(InstanceIds=[INSTANCE])
+    cloud.settle()
+    started, reason = shown()
+    assert (started > launched, reason) == (True, "")
 
 
 def test_a_test_can_say_when_an_instance_has_stopped(cloud: Ec2Cloud, ec2: Caller) -> None:

@@ -1,4 +1,4 @@
-"""DescribeVolumes shows for a while how a volume was before its last change."""
+"""DescribeVolumes and DescribeInstances show for a while how things were before their last change."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -60,6 +60,21 @@ def test_attachments_are_shown_late(cloud: Ec2Cloud, late: Caller) -> None:
     assert [late.states(volume_id) for _ in range(LOOKS + 1)] == [free, free, held]
     late.detach(volume_id)
     assert [late.states(volume_id) for _ in range(LOOKS + 1)] == [held, held, free]
+
+
+def test_starts_and_stops_of_instances_are_shown_late(cloud: Ec2Cloud, late: Caller) -> None:
+    def state() -> str:
+        [found] = late.client.describe_instances(InstanceIds=[INSTANCE])["Reservations"][0]["Instances"]
+        return str(found["State"]["Name"])
+
+    late.client.stop_instances(InstanceIds=[INSTANCE])
+    cloud.settle()
+    assert [state() for _ in range(LOOKS + 1)] == ["running", "running", "stopped"]
+    late.client.start_instances(InstanceIds=[INSTANCE])
+    cloud.settle()
+    assert state() == "stopped"
+    cloud.show_present()
+    assert state() == "running"
 
 
 def test_filters_go_by_what_is_shown(cloud: Ec2Cloud, late: Caller) -> None:

@@ -58,7 +58,7 @@ def build(config: BackendConfig) -> EbsDriver:
     """
     settings = load_settings(config)
     host = HostIdentity(settings)
-    return EbsDriver(config, settings, host, Ec2(settings, host))
+    return EbsDriver(config, settings, host, Ec2(settings, host), Patience(proof_s=settings.proof_s))
 
 
 class EbsDriver:

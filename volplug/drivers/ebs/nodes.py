@@ -10,6 +10,7 @@ from volplug.drivers.base import Holder
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.lookups import Description
+from volplug.drivers.ebs.proof import Look, difference, look_at
 from volplug.drivers.ebs.situations import Place, situation
 from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.models import HolderState, Volume
@@ -44,6 +45,10 @@ class Nodes:
 
     async def holder_state(self, node_id: str) -> Holder:
         """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN, and said to be none."""
+        return (await self._ask(node_id))[0]
+
+    async def _ask(self, node_id: str) -> tuple[Holder, Description]:
+        """Return what is known of an instance, and EC2's description, empty where there is none."""
         try:
             answer = await self._cloud.caller.call("DescribeInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
@@ -56,8 +61,11 @@ class Nodes:
         shown = [each for each in instances if each.get("InstanceId") == node_id]
         if not shown:
             return _unanswered(f"EC2 shows no instance {node_id}")
-        state, told = _said(shown[0])
-        if state == "stopped" and _may_resume(shown[0]):
+        return await self._judge(node_id, shown[0]), shown[0]
+
+    async def _judge(self, node_id: str, instance: Description) -> Holder:
+        state, told = _said(instance)
+        if state == "stopped" and _may_resume(instance):
             evidence = "EC2 says it is stopped, but maybe hibernated: it would resume with its mounts"
             return Holder(HolderState.UNKNOWN, evidence, f"terminate {node_id}, or start and really stop it")
         judged = _STATES.get(state, HolderState.UNKNOWN)
@@ -85,14 +93,8 @@ class Nodes:
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
-        description = await self._cloud.lookups.by_id(volume.volume_id)
-        now = situation(description, node_id)
-        if now.place in (Place.UNSEEN, Place.DELETED):
-            raise VolumeNotFound(f"{volume.volume_id} does not exist")
-        if now.holder != node_id:
+        if not await self._detach_proven(volume, node_id, force=False):
             return
-        await self._prove_dead(volume, node_id)  # last, for whoever is stopped may be started
-        await self._detach(volume, node_id, force=False)
         if not await self._is_free(volume, node_id):
             await self._force(volume, node_id)
         _LOG.warning("taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
@@ -120,15 +122,35 @@ class Nodes:
             waited_s += pause_s
             pause_s = min(pause_s * 1.5, self._cloud.patience.poll_longest_s)
 
-    async def _prove_dead(self, volume: Volume, node_id: str) -> Holder:
-        holder = await self.holder_state(node_id)
+    async def _detach_proven(self, volume: Volume, node_id: str, *, force: bool) -> bool:
+        """Detach a volume from an instance, right behind the proof that it is dead.
+
+        Returns:
+            Whether it was attached there.
+        """
+        before = await self._look(volume, node_id)
+        if before is None:
+            return False
+        await self._cloud.sleep(self._cloud.patience.proof_s)
+        after = await self._look(volume, node_id)
+        if after is None:
+            return False
+        if changed := difference(before, after):
+            raise _not_proven(volume, node_id, changed, "Try again")
+        await self._detach(volume, node_id, force=force)
+        return True
+
+    async def _look(self, volume: Volume, node_id: str) -> Look | None:
+        """Look at a volume and its holder, which has to be dead; None if the instance does not hold it."""
+        now = situation(await self._cloud.lookups.by_id(volume.volume_id), node_id)
+        if now.place in (Place.UNSEEN, Place.DELETED):
+            raise VolumeNotFound(f"{volume.volume_id} does not exist")
+        if now.holder != node_id:
+            return None
+        holder, instance = await self._ask(node_id)  # last, for whoever is stopped may be started
         if holder.state is not HolderState.DEAD:
-            raise VolumeInUse(
-                f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {holder.evidence}",
-                f"If it is dead, {_how_to_stop(node_id)}",
-                holder=node_id,
-            )
-        return holder
+            raise _not_proven(volume, node_id, holder.evidence, f"If it is dead, {_how_to_stop(node_id)}")
+        return look_at(instance, now)
 
     async def _detach(self, volume: Volume, node_id: str, *, force: bool) -> None:
         by_force = {"Force": True} if force else {}
@@ -156,14 +178,20 @@ class Nodes:
                 "Detach it by force in EC2, or set force_detach = true",
                 holder=node_id,
             )
-        await self._prove_dead(volume, node_id)
-        await self._detach(volume, node_id, force=True)
-        if not await self._is_free(volume, node_id):
+        # Proven anew, with a pause of its own: it may have been started since the first proof, of which those
+        # looks say nothing, and force takes the disk from under the mounts.
+        is_stuck = await self._detach_proven(volume, node_id, force=True)
+        if is_stuck and not await self._is_free(volume, node_id):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
 
 
-def _unanswered(evidence: str) -> Holder:
-    return Holder(HolderState.UNKNOWN, evidence, is_answered=False)
+def _unanswered(evidence: str) -> tuple[Holder, Description]:
+    return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
+
+
+def _not_proven(volume: Volume, node_id: str, evidence: str, remedy: str) -> VolumeInUse:
+    cause = f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {evidence}"
+    return VolumeInUse(cause, remedy, holder=node_id)
 
 
 def _may_resume(instance: Description) -> bool:

@@ -21,6 +21,7 @@ class Patience:
         look_again_s: For how long a volume is looked for of which EC2 says that somebody else created it.
         tokens_s: For how long tokens are tried that were used before.
         fence_s: How long an instance may take to stop.
+        proof_s: Between the two looks that prove an instance dead; EC2 shows the past for a second or two.
         poll_first_s: Until the first look at EC2's states.
         poll_longest_s: Longest pause between two looks.
     """
@@ -36,5 +37,6 @@ class Patience:
     look_again_s: float = 5.0
     tokens_s: float = 60.0
     fence_s: float = 300.0
+    proof_s: float = 5.0
     poll_first_s: float = 1.0
     poll_longest_s: float = 5.0

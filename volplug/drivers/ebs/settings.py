@@ -15,6 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from volplug.drivers.base import BackendConfig
+from volplug.drivers.ebs.patience import Patience
 from volplug.errors import ConfigurationError
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -65,6 +66,7 @@ class EbsSettings(BaseModel):
         dev_root: Where device nodes lie (for tests).
         imds_endpoint: URL of the instance metadata service (for tests).
         nvme_model: How EBS devices call their model (for tests).
+        proof_s: How far apart the two looks are that prove an instance dead (for tests).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -84,6 +86,7 @@ class EbsSettings(BaseModel):
     dev_root: Path = Path("/dev")
     imds_endpoint: str = "http://169.254.169.254"
     nvme_model: str = "Amazon Elastic Block Store"
+    proof_s: float = Field(default=Patience().proof_s, ge=0)
 
     @field_validator("tags")
     @classmethod

@@ -36,12 +36,14 @@ class Situation:
         holder: The instance that has it, or "".
         device: The name it is attached by, or "".
         detail: EC2's own words.
+        attach_time: When it was attached; each attachment has its own.
     """
 
     place: Place
     holder: str = ""
     device: str = ""
     detail: str = ""
+    attach_time: str = ""
 
     @property
     def is_here(self) -> bool:
@@ -71,12 +73,16 @@ def situation(description: Description | None, instance_id: str) -> Situation:
 
 def _attached(attachment: Description, instance_id: str) -> Situation:
     state, holder = str(attachment.get("State", "")), str(attachment.get("InstanceId", ""))
-    device = str(attachment.get("Device", ""))
+    device, attach_time = str(attachment.get("Device", "")), str(attachment.get("AttachTime", ""))
+    return Situation(_place(state, is_here=holder == instance_id), holder, device, state, attach_time)
+
+
+def _place(state: str, *, is_here: bool) -> Place:
     if state in ("detaching", "busy"):
-        return Situation(Place.LEAVING, holder, device, state)
-    if holder != instance_id:
-        return Situation(Place.ELSEWHERE, holder, device, state)
-    return Situation(Place.COMING if state == "attaching" else Place.HERE, holder, device, state)
+        return Place.LEAVING
+    if not is_here:
+        return Place.ELSEWHERE
+    return Place.COMING if state == "attaching" else Place.HERE
 
 
 class Verdict(Enum):

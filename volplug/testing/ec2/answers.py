@@ -123,6 +123,8 @@ def _instance(fact: Instance, held: list[VolumeFact]) -> str:
         _one("instanceId", fact.instance_id),
         _one("instanceType", "m5.large" if fact.kind == "nitro" else "m4.large"),
         f"<instanceState>{_state(fact.state)}</instanceState>",
+        _one("reason", fact.transition_reason),
+        _one("launchTime", fact.launch_time),
         f"<placement>{_one('availabilityZone', fact.zone)}</placement>",
         _one("privateIpAddress", fact.address) if fact.address else "",
         f"<blockDeviceMapping>{devices}</blockDeviceMapping>",

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 from volplug.testing.ec2 import answers
 from volplug.testing.ec2.clockwork import Clockwork
-from volplug.testing.ec2.facts import Attachment, Instance, VolumeFact
+from volplug.testing.ec2.facts import Attachment, Instance, VolumeFact, now
 from volplug.testing.ec2.hypervisor import Hypervisor, Pulls
 from volplug.testing.ec2.instances import Instances
 from volplug.testing.ec2.plan import FaultPlan, Slow
@@ -63,7 +62,7 @@ class Attachments:
             fact = self._table.get(volume_id)
             instance = self._instances.get(request.required("InstanceId"))
             self._check(fact, instance, device)
-            place = Attachment(instance.instance_id, device, "attaching", _now())
+            place = Attachment(instance.instance_id, device, "attaching", now())
             self._table.put(replace(fact, status="in-use", attachment=place), request.action)
             begun = self._begin_attach(volume_id, place)
         for make_if_ready in begun:
@@ -191,8 +190,8 @@ class Attachments:
 
 
 def _is_same(fact: VolumeFact, place: Attachment) -> bool:
-    now = fact.attachment
-    return now is not None and replace(now, status="", is_plugged=False) == replace(place, status="")
+    held = fact.attachment
+    return held is not None and replace(held, status="", is_plugged=False) == replace(place, status="")
 
 
 def _plug_of(volume_id: str) -> str:
@@ -202,7 +201,3 @@ def _plug_of(volume_id: str) -> str:
 def _plain(device: str) -> str:
     """Return what two names for one device have in common: /dev/sdf and xvdf are the same."""
     return re.sub("^(?:/dev/)?(?:sd|xvd)", "xvd", device)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -145,8 +145,9 @@ class Ec2Cloud:
         self._clockwork.settle(timeout_s)
 
     def show_present(self) -> None:
-        """Let DescribeVolumes hear of all changes so far, as it does after some looks."""
+        """Let DescribeVolumes and DescribeInstances hear of all changes so far."""
         self._table.show_present()
+        self._instances.show_present()
 
     def start_over(self) -> None:
         """Be as new, with the same instances: quicker than another cloud, of which no client knows yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 GIB: Final = 1024**3
@@ -17,6 +18,11 @@ INSTANCE_STATES: Final = {
     "stopping": 64,
     "stopped": 80,
 }
+
+
+def now() -> str:
+    """Return the time as EC2 writes it: ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class Instance:
         zone: Its Availability Zone.
         kind: nitro or xen.
         state: One of `INSTANCE_STATES`.
+        launch_time: When it was last launched, ISO 8601; another one after each start.
+        transition_reason: Why it is in its state, where EC2 says so.
         address: Its IP address, by which the metadata service knows it; empty if it has none of its own.
         attachment_limit: How many volumes can be attached at once.
         access_key: Of its temporary credentials, as the metadata service gives them.
@@ -133,6 +141,8 @@ class Instance:
     zone: str
     kind: str = "nitro"
     state: str = "running"
+    launch_time: str = ""
+    transition_reason: str = ""
     address: str = ""
     attachment_limit: int = 27
     access_key: str = ""

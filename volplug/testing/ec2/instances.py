@@ -1,4 +1,9 @@
-"""Instances: who they are, whether they run, and what they may do with the API."""
+"""Instances: who they are, whether they run, and what they may do with the API.
+
+Each start gives an instance another launch time. Why it is in its state "might be an empty string":
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html. Where the API was called it is
+"User initiated" with the time of the call: https://github.com/getmoto/moto/issues/7486
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,21 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
 
 from volplug.testing.ec2 import answers
 from volplug.testing.ec2.clockwork import Clockwork
-from volplug.testing.ec2.facts import INSTANCE_STATES, Instance
+from volplug.testing.ec2.facts import INSTANCE_STATES, Instance, now
 from volplug.testing.ec2.filters import instance_filter, page
 from volplug.testing.ec2.hypervisor import Hypervisor, ShowsInstances
+from volplug.testing.ec2.past import Past
 from volplug.testing.ec2.plan import FaultPlan
 from volplug.testing.ec2.refusals import no_instance, refused
 from volplug.testing.ec2.requests import Request
 from volplug.testing.ec2.table import VolumeTable
+
+_ENDED: Final = ("stopped", "terminated")
 
 
 class Instances:
@@ -34,6 +44,7 @@ class Instances:
         self._clockwork = clockwork
         self._hypervisor = hypervisor
         self._instances: dict[str, Instance] = {}
+        self._past: Past[Instance] = Past()
         self._lock = threading.Lock()
 
     def add(self, instance: Instance) -> Instance:
@@ -47,6 +58,7 @@ class Instances:
             access_key=f"ASIA{secret[:16].upper()}",
             secret_key=secret[16:56],
             session_token=f"{secret}{secret}",
+            launch_time=now(),
         )
         if isinstance(self._hypervisor, ShowsInstances):
             view = self._hypervisor.power_on(instance.instance_id, instance.kind)
@@ -80,12 +92,27 @@ class Instances:
         """Return the instance that has these credentials."""
         return next((each for each in self.all() if each.access_key == access_key), None)
 
-    def set_state(self, instance_id: str, state: str) -> None:
-        """Change an instance's state; a terminated one loses its volumes."""
+    def set_state(self, instance_id: str, state: str, action: str = "") -> None:
+        """Change an instance's state; a terminated one loses its volumes.
+
+        Args:
+            instance_id: The instance.
+            state: Its new state.
+            action: What was called, if the API was: DescribeInstances may hear of it late.
+        """
         _check(state)
-        instance = self.get(instance_id)
+        before = self.get(instance_id)
+        after = replace(before, state=state)
+        if before.state in _ENDED and state not in _ENDED:
+            after = replace(after, launch_time=now(), transition_reason="")
+        elif action:
+            after = replace(
+                after, transition_reason=f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+            )
         with self._lock:
-            self._instances[instance_id] = replace(instance, state=state)
+            if action in self._plan.stale_after:
+                self._past.note(instance_id, before, self._plan.stale_looks, self._plan.seed)
+            self._instances[instance_id] = after
         if state == "terminated":
             self.on_end(instance_id)
 
@@ -95,11 +122,17 @@ class Instances:
         with self._lock:
             del self._instances[instance_id]
 
+    def show_present(self) -> None:
+        """Let DescribeInstances hear of all changes so far."""
+        with self._lock:
+            self._past.forget()
+
     def describe(self, request: Request) -> bytes:
         """Answer DescribeInstances."""
         wanted = request.listed("InstanceId")
         passes = instance_filter(request.filters())
-        chosen = [self.get(each) for each in wanted] if wanted else self.all()
+        true = [self.get(each) for each in wanted] if wanted else self.all()
+        chosen = [self._shown(each) for each in true]
         chosen = sorted((each for each in chosen if passes(each)), key=lambda each: each.instance_id)
         shown, token = page(
             chosen, lambda each: each.instance_id, request.number("MaxResults"), request.get("NextToken")
@@ -135,15 +168,24 @@ class Instances:
             if instance.state == "terminated" and to != "terminated":
                 text = f"This instance '{instance.instance_id}' is not in a state from which it can be {to}."
                 raise refused("IncorrectInstanceState", text)
-            now = through if instance.state in begin else instance.state
-            changes.append((instance.instance_id, now, instance.state))
-        for instance_id, now, before in changes:
-            if now != before:
-                self._change(instance_id, through, to)
+            state = through if instance.state in begin else instance.state
+            changes.append((instance.instance_id, state, instance.state))
+        for instance_id, state, before in changes:
+            if state != before:
+                self._change(request.action, instance_id, through, to)
         return answers.answer(request.action, answers.state_changes(changes))
 
-    def _change(self, instance_id: str, through: str, to: str) -> None:
-        self.set_state(instance_id, through)
+    def _shown(self, instance: Instance) -> Instance:
+        """Return what a look shows of an instance."""
+        with self._lock:
+            if not self._past.knows(instance.instance_id):
+                return instance
+            shown = self._past.shown(instance.instance_id)
+            self._past.looked(instance.instance_id)
+            return shown or instance
+
+    def _change(self, action: str, instance_id: str, through: str, to: str) -> None:
+        self.set_state(instance_id, through, action)
         if not self._plan.stops_by_hand:
             self._clockwork.begin(instance_id, self._plan.stopping, lambda: self.set_state(instance_id, to))
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 CHANGES: Final = frozenset(
     {"CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "CreateTags", "DeleteTags"}
+    | {"StartInstances", "StopInstances", "TerminateInstances"}
 )
 
 
@@ -58,8 +59,9 @@ class FaultPlan:
         suffering: The actions that the rates are for; empty: all.
         script: Faults of the next calls of an action, in order; "" lets one pass.
         denied: Actions that the credentials do not allow.
-        stale_looks: The fewest and the most DescribeVolumes that show a volume as it was before a change.
-        stale_after: The actions that DescribeVolumes hear of late.
+        stale_looks: The fewest and the most DescribeVolumes that show a volume as it was before a change, and
+            DescribeInstances that do so of an instance.
+        stale_after: The actions that they hear of late.
         creating: How long a new volume is not yet available.
         attaching: How long until a volume counts as attached.
         detaching: How long until it is gone from its instance.

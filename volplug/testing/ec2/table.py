@@ -43,7 +43,7 @@ class VolumeTable:
         self.lock = threading.RLock()
         self._plan = plan
         self._volumes: dict[str, VolumeFact] = {}
-        self._past = Past()
+        self._past: Past[VolumeFact] = Past()
         self._hands: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
     def hand(self, volume_id: str) -> threading.RLock:
@@ -100,7 +100,7 @@ class VolumeTable:
     def look(self, wanted: Collection[str], passes: Callable[[VolumeFact], bool]) -> list[Look]:
         """Look at some volumes, or at all that pass a filter by what is shown or by what is true."""
         with self.lock:
-            volume_ids = wanted or dict.fromkeys([*self._volumes, *self._past.changed_volumes()])
+            volume_ids = wanted or dict.fromkeys([*self._volumes, *self._past.changed()])
             looks = [self._look(each, passes) for each in volume_ids]
             for look in looks:
                 if look.is_past and (wanted or look.is_match):

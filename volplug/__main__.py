@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from volplug import __version__
 
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
 _FIRST_PROCESS: Final = 1  # of a managed plugin
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parses without repeating what is no command: it may be the value of an unknown flag, a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub(r"invalid choice: .*? \(", "invalid choice (", message, flags=re.DOTALL))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="volplug", description="Docker volume plugin: block storage that follows your containers."
     )
     parser.add_argument("--version", action="version", version=f"volplug {__version__}")
@@ -40,7 +48,7 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
     """
     from volplug.config import Settings, load_settings
 
-    parser = argparse.ArgumentParser(prog="volplug serve")
+    parser = _Parser(prog="volplug serve", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="configuration file (/etc/volplug/config.toml)")
     for name in Settings.model_fields:
         if name not in {"backends", "profiles"}:  # tables stay in the file
@@ -48,7 +56,10 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
             parser.add_argument(
                 f"--{flag}", dest=name, metavar="VALUE", help=f"same as VOLPLUG_{name.upper()}"
             )
-    flags = vars(parser.parse_args(arguments))
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(map(_without_value, unknown))}")
+    flags = vars(known)
     return load_settings({name: value for name, value in flags.items() if value is not None})
 
 
@@ -77,6 +88,13 @@ def _serve(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"volplug: {error}\n")
         return 1
     return 0
+
+
+def _without_value(argument: str) -> str:
+    """Return the flag of an argument that is not known: its value may be a secret."""
+    if argument.startswith("--"):
+        return argument.partition("=")[0]
+    return argument[:2] if argument.startswith("-") else "VALUE"
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ that is known, and is logged once where it is handled. Its text is one ASCII lin
 
     <what failed> "<volume>" (<backend> <id>, node <node>): <cause>. <what to do>.
 
-Swarm and Compose cut long lines, so names are shortened and the whole line is at most 300 characters.
+Swarm and Compose cut long lines, so names are shortened and the whole line is at most 300 characters. Secrets
+are masked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
+
+from volplug.masking import masked
 
 MAX_TEXT_LENGTH = 300
 _MAX_NAME_LENGTH = 24
@@ -43,9 +46,9 @@ class VolplugError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.remedy = remedy
+        self.cause = masked(cause)  # now, for whoever quotes it may cut it
+        self.remedy = masked(remedy)
+        super().__init__(self.cause)
         self.context: ErrorContext | None = None
 
     def in_context(self, context: ErrorContext) -> Self:

@@ -1,4 +1,4 @@
-"""Logging: one line per event on standard output, where dockerd and journald look for it."""
+"""Logging: one line per event on standard output, where dockerd and journald look. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 import structlog
+
+from volplug.masking import mask_event
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -23,6 +25,7 @@ def configure_logging(level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        mask_event,
     ]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

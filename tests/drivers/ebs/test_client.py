@@ -17,6 +17,7 @@ from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
 from volplug.errors import BackendDenied, BackendError, BackendUnavailable, ConfigurationError
+from volplug.masking import mask_event
 
 pytestmark = pytest.mark.ebs
 
@@ -173,6 +174,36 @@ async def test_all_that_aws_says_of_a_denial_is_in_the_log(serve: Serve) -> None
     assert [(line["event"], line["action"], line["message"]) for line in logged] == [
         ("denied by EC2", "AttachVolume", message)
     ]
+
+
+def explained(asked: Asked) -> Reply:
+    """Explain a wrong signature by the request that was signed, as some endpoints do."""
+    token = asked.headers["x-amz-security-token"]
+    return refusal("SignatureDoesNotMatch", f"Signed should be x-amz-security-token:{token} and no more", 403)
+
+
+@pytest.mark.parametrize("length", [20, 1000], ids=["short", "cut"])
+async def test_a_session_token_that_an_endpoint_quotes_is_said_to_nobody(serve: Serve, length: int) -> None:
+    """The token is the role's: the SDK gets it, and nobody has read it in the settings."""
+    token = f"{length}-".ljust(length, "F")
+    metadata = serve(
+        metadata_of(
+            iam__security_credentials__="volplug",
+            iam__security_credentials__volplug=ROLE.replace("session-1", token),
+        )
+    )
+    ec2 = ec2_of(serve(explained).url, keys=False, imds_endpoint=metadata.url)
+    with capture_logs([mask_event]) as logged, pytest.raises(BackendDenied) as denied:
+        await ec2.call("AttachVolume", **ATTACHING)
+    said = "Signed should be x-amz-security-token:*** and no more"
+    assert denied.value.cause == f"EC2 denied AttachVolume: SignatureDoesNotMatch: {said}"
+    assert [line["message"] for line in logged] == [said]
+
+
+async def test_the_password_of_an_endpoint_is_said_to_nobody() -> None:
+    with pytest.raises(BackendUnavailable) as away:
+        await ec2_of("http://me:pass@word@127.0.0.1:1").call("DescribeVolumes")
+    assert 'endpoint URL: "http://me:***@127.0.0.1:1/"' in away.value.cause
 
 
 async def test_credentials_that_come_later_are_found(serve: Serve, tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
     [
         ({"regoin": "x"}, "backends.cloud.regoin: Extra inputs are not permitted."),
         ({"access_key": "a"}, "backends.cloud: access_key and secret_key are needed together."),
+        (
+            {"endpoint": "http://me:pass/word@host"},
+            "backends.cloud.endpoint: is no URL; a password in it is written with %2F for /.",
+        ),
         ({"max_retries": -1}, "backends.cloud.max_retries: Input should be greater than or equal to 0."),
         (
             {"tags": {"aws:x": "1"}},

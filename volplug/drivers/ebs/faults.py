@@ -24,6 +24,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
+from volplug.masking import masked
 
 _SAID_LENGTH: Final = 150
 _CLOCK: Final = "Check this host's clock and its credentials"
@@ -167,7 +168,7 @@ def _denied(refused: Ec2Refused) -> BackendDenied:
 
 
 def _short(message: str) -> str:
-    text = _ENCODED.sub("", message).strip().rstrip(".")
+    text = masked(_ENCODED.sub("", message)).strip().rstrip(".")
     return text if len(text) <= _SAID_LENGTH else f"{text[: _SAID_LENGTH - 3]}..."
 
 

@@ -9,6 +9,7 @@ from volplug import __version__
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tries import watch
 from volplug.errors import ConfigurationError
+from volplug.masking import keep_secret
 
 _CONNECT_TIMEOUT_S: Final = 3
 _READ_TIMEOUT_S: Final = 10
@@ -77,7 +78,14 @@ class Clients:
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"the SDK of AWS refuses the settings: {error}") from error
         watch(client.meta.events)
+        client.meta.events.register("before-send", _keep_token)
         return client
+
+
+def _keep_token(request: Any, **_: Any) -> None:  # noqa: ANN401  # the SDK has no types
+    """Keep the token of a request secret: with a role the SDK gets a new one every few hours."""
+    if token := request.headers.get("X-Amz-Security-Token"):
+        keep_secret(token if isinstance(token, str) else token.decode("ascii"), is_temporary=True)
 
 
 def _session(settings: EbsSettings) -> Any:  # noqa: ANN401  # the SDK has no types

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.patience import Patience
 from volplug.errors import ConfigurationError
+from volplug.masking import keep_secret
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -88,6 +90,15 @@ class EbsSettings(BaseModel):
     nvme_model: str = "Amazon Elastic Block Store"
     proof_s: float = Field(default=Patience().proof_s, ge=0)
 
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        try:
+            _ = urlsplit(url).port
+        except ValueError:  # it quotes what it takes for the port: a part of a password
+            raise ValueError("is no URL; a password in it is written with %2F for /") from None
+        return url
+
     @field_validator("tags")
     @classmethod
     def _check_tags(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
@@ -133,6 +144,8 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     found = {**_from_environment(variables), **table}
     if not any(key in table for key in (*_KEY_NAMES, "profile")):
         found |= _keys(variables)
+    for name in ("secret_key", "session_token"):
+        keep_secret(str(found.get(name, "")))
     try:
         return EbsSettings.model_validate(found)
     except ValidationError as error:

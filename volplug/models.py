@@ -187,9 +187,9 @@ class Contents:
 
     Attributes:
         kind: BLANK: no signature and zeros wherever we look. OURS: the expected filesystem, cleanly
-            unmounted. DIRTY: the expected filesystem, in use or not cleanly unmounted. PARTIAL: no foreign
-            signature, but not blank: remnants of a format, or unknown data. FOREIGN: somebody else's
-            filesystem, partition table, LVM, LUKS, ...
+            unmounted. DIRTY: the expected filesystem, in use or not cleanly unmounted. PARTIAL: what an
+            interrupted format of ours left, by its mark. FOREIGN: anything else, such as another
+            filesystem, a partition table, LVM, LUKS, or unknown data.
         description: For error messages: what is there, such as `an LVM2_member signature`.
     """
 

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 from tests.lab.waiting import wait_until
 from volplug.host import loop_attach, mountinfo
 from volplug.host.devices import is_held_now
+from volplug.host.format_mark import mark_of, mark_region
 from volplug.host.loopdev import LoopDevice
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
 
@@ -143,6 +144,11 @@ def end(program: subprocess.Popen[bytes]) -> None:
 
 def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def mark(disk: Disk, tag: FilesystemTag) -> None:
+    """As before mkfs."""
+    disk.write(mark_region(tag.fs_type, disk.source.size_bytes).offset, mark_of(tag))
 
 
 def plan(fs_type: str) -> FilesystemTag:

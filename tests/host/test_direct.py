@@ -32,23 +32,23 @@ def test_a_device_that_ends_inside_a_page_is_read_to_its_end(disks: Disks) -> No
         assert reader.read(MIB, 4096) == b"x" * 512
 
 
-def test_a_single_byte_is_not_zero(disks: Disks) -> None:
+def test_a_single_byte_is_found_where_it_is(disks: Disks) -> None:
     disk = disks.blank(3)
     disk.write(2 * MIB + 12345, b"\x01")
     with DirectReader(disk.path) as reader:
-        assert not reader.is_zero(0, 3 * MIB)
-        assert reader.is_zero(0, 2 * MIB)
+        assert reader.first_data(0, 3 * MIB) == 2 * MIB + 12345
+        assert reader.first_data(0, 2 * MIB) is None
 
 
 def test_a_place_that_cannot_be_read_is_an_error_with_the_kernels_reason(disks: Disks) -> None:
     disk = disks.blank(4)
     os.truncate(disk.image, MIB)  # beyond, the device has nothing to read from
     with DirectReader(disk.path) as reader:
-        assert reader.is_zero(0, MIB)
+        assert reader.first_data(0, MIB) is None
         with pytest.raises(
             HostError, match=f"reading {disk.path} at byte {2 * MIB} failed: Input/output error"
         ):
-            reader.is_zero(2 * MIB, 4096)
+            reader.first_data(2 * MIB, 4096)
 
 
 def test_a_missing_device_and_an_empty_one_are_errors(disks: Disks) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, plan, run, spec_of
+from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, mark, plan, run, spec_of
 from volplug.errors import CommandFailed, FilesystemMismatch, VolumeInUse
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
 from volplug.host.superblocks import PRIMARY
-from volplug.models import ContentKind, FilesystemPhase, FilesystemTag
+from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
 UUID = "0f1e2d3c-4b5a-4968-8796-a5b4c3d2e1f0"
 
@@ -151,6 +151,7 @@ async def test_mkfs_is_not_repeated_over_the_finished_filesystem(disks: Disks) -
 
 def start_mkfs_and_kill_it(disk: Disk, tag: FilesystemTag, has_written: int) -> None:
     """Kill mkfs as soon as the byte at this offset is not zero any more, or let it end."""
+    mark(disk, tag)
     argv = filesystems.mkfs_argv(disk.path, (), tag)
     program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(disk.path, "rb", buffering=0) as device:
@@ -177,9 +178,8 @@ async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, h
     disk, tag = disks.blank(300), plan(fs_type)
     start_mkfs_and_kill_it(disk, tag, has_written)
     found = await read_contents(disk.path, tag)
-    assert found.kind in (ContentKind.BLANK, ContentKind.PARTIAL, ContentKind.OURS)
-    if found.kind is not ContentKind.OURS:
-        await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format")
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
     assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
     assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
 
@@ -187,44 +187,36 @@ async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, h
 @pytest.mark.loop
 @pytest.mark.faults
 @pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
-async def test_a_captured_unfinished_format_is_partial_and_is_made_anew(
+async def test_a_captured_unfinished_format_is_made_anew_only_beside_the_mark(
     disks: Disks, captures: Path, fs_type: str
 ) -> None:
     disk, tag = disks.blank(300), plan(fs_type)
     capture = (captures / f"{fs_type}-unfinished.bin").read_bytes()
     ours = capture.replace(uuid.UUID(UUID).bytes, uuid.UUID(tag.uuid).bytes)
     disk.write(PRIMARY[fs_type].offset, ours)
+    assert (await read_contents(disk.path, tag)).kind is ContentKind.FOREIGN
+    mark(disk, tag)
     assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.PARTIAL
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.FOREIGN
     await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
     assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 @pytest.mark.loop
 @pytest.mark.faults
-async def test_a_finished_ext4_superblock_over_lost_metadata_is_partial_and_is_made_anew(
-    disks: Disks,
-) -> None:
-    """ext4 notes its mounts, so one that was never mounted holds nothing."""
-    disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
-    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
-    lose_metadata(disk, "ext4")
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
-    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
-
-
-@pytest.mark.loop
-@pytest.mark.faults
-@pytest.mark.parametrize("fs_type", ["btrfs", "xfs"])
-async def test_a_finished_superblock_that_may_have_been_mounted_is_never_made_anew(
+@pytest.mark.parametrize("fs_type", FS_TYPES)
+async def test_a_finished_superblock_over_lost_metadata_is_made_anew_only_beside_the_mark(
     disks: Disks, fs_type: str
 ) -> None:
+    """A power cut leaves it so, before the mark is cleared; later it may have been mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
     await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
     lose_metadata(disk, fs_type)
     with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* its {fs_type} filesystem"):
         await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    mark(disk, tag)
+    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 def lose_metadata(disk: Disk, fs_type: str) -> None:

@@ -12,9 +12,9 @@ UUID = "0f1e2d3c-4b5a-4968-8796-a5b4c3d2e1f0"
 @pytest.mark.parametrize(
     ("capture", "expected"),
     [
-        ("ext4-clean", Superblock("ext4", UUID, is_finished=True, is_clean=True, is_unused=True)),
-        ("ext4-mounted", Superblock("ext4", UUID, is_finished=True, is_clean=False, needs_replay=True)),
-        ("ext4-after-error", Superblock("ext4", UUID, is_finished=True, is_clean=False)),
+        ("ext4-clean", Superblock("ext4", UUID, is_finished=True, is_clean=True)),
+        ("ext4-mounted", Superblock("ext4", UUID, True, is_clean=False, was_mounted=True, needs_replay=True)),
+        ("ext4-after-error", Superblock("ext4", UUID, True, is_clean=False, was_mounted=True)),
         ("xfs", Superblock("xfs", UUID, is_finished=True, is_clean=True)),
         ("xfs-unfinished", Superblock("xfs", UUID, is_finished=False, is_clean=True)),
         ("btrfs", Superblock("btrfs", UUID, is_finished=True, is_clean=True)),

@@ -46,7 +46,7 @@ FOREIGN = [
         _other_filesystem,
         "an ext4 filesystem with another UUID (11111111-2222-3333-4444-555555555555)",
     ),
-    ("garbage", _write(3 * _MIB, b"precious"), "data that no known filesystem claims"),
+    ("garbage", _write(3 * _MIB, b"precious"), f"data at byte {3 * _MIB} that no known filesystem claims"),
 ]
 ZEROS = ("zeros", _write(0, b""), "only zeros")
 
@@ -97,6 +97,24 @@ async def test_a_new_volume_that_is_not_blank_is_never_formatted(
         f"a new volume should be blank, but holds {shown}"
     )
     assert error.endswith("; it is not formatted. Remove the volume if nobody needs what it holds.")
+    wait_until_detached(volplug, "db")
+    assert digest(image_of(volplug, "db")) == before
+
+
+@pytest.mark.parametrize(("change", "found"), [(c, f) for _, c, f in FOREIGN], ids=lambda v: str(v)[:20])
+async def test_an_interrupted_format_is_not_done_again_over_anything_else(
+    dockerd: Dockerd, volplug: VolplugProcess, change: Callable[[Path], None], found: str
+) -> None:
+    await dockerd.ok("Create", Name="db", Opts={"size": "16MiB", "mkfs-opts": "-O nonsense"})
+    assert "mkfs.ext4 ended with exit code 1" in await dockerd.error("Mount", Name="db", ID="a")
+    wait_until_detached(volplug, "db")
+    volume_id = json.loads(record_of(volplug, "db").read_text())["volume"]["volume_id"]
+    change(image_of(volplug, "db"))
+    before = digest(image_of(volplug, "db"))
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f'mount "db" (loop {volume_id}, node {platform.node()}): its format was interrupted and it now holds '
+        f"{found}; it is not formatted. Remove the volume and create it again if nobody needs what it holds."
+    )
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before
 

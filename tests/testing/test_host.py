@@ -43,8 +43,9 @@ async def formatted(host: MemoryHost) -> Disk:
         (Disk(fs_type="ext4", uuid="other"), FINISHED, ContentKind.FOREIGN),
         (Disk(fs_type="xfs", uuid=UUID), FINISHED, ContentKind.FOREIGN),
         (Disk(fs_type="ext4", uuid=UUID, is_dirty=True), FINISHED, ContentKind.DIRTY),
-        (Disk(fs_type="ext4", uuid=UUID, is_dirty=True), PLANNED, ContentKind.PARTIAL),
+        (Disk(fs_type="ext4", uuid=UUID, is_dirty=True), PLANNED, ContentKind.DIRTY),
         (Disk(is_partial=True), PLANNED, ContentKind.PARTIAL),
+        (Disk(is_partial=True), FilesystemTag(), ContentKind.FOREIGN),
         (Disk(foreign="a LUKS header"), PLANNED, ContentKind.FOREIGN),
     ],
 )

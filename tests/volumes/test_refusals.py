@@ -96,7 +96,7 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
     Reason.FOREIGN_DURING_FORMAT: (
         FilesystemMismatch,
         "its format was interrupted and it now holds an LVM2_member signature; it is not formatted. "
-        "Remove the volume if nobody needs what it holds.",
+        "Remove the volume and create it again if nobody needs what it holds.",
     ),
     Reason.FILESYSTEM_GONE: (
         FilesystemMismatch,

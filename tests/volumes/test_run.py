@@ -79,23 +79,19 @@ async def test_a_format_that_was_begun_and_left_blank_is_done_again_with_its_uui
     assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
 
 
-@pytest.mark.parametrize(
-    "remnant", [{"is_partial": True}, {"fs_type": "ext4", "uuid": UUID, "is_dirty": True}]
-)
-async def test_remnants_of_our_own_format_are_formatted_again(
-    bench: Bench, remnant: dict[str, object]
-) -> None:
+async def test_remnants_of_our_own_format_are_formatted_again(bench: Bench) -> None:
     volume = await bench.volume(PLANNED)
-    disk = bench.disk(volume, **remnant)
+    disk = bench.disk(volume, is_partial=True)
     await bench.to(Goal.MOUNTED)
-    assert (disk.formats, disk.uuid, disk.is_partial, disk.is_dirty) == (1, UUID, False, False)
+    assert (disk.formats, disk.uuid, disk.is_partial) == (1, UUID, False)
 
 
-async def test_a_format_that_was_finished_but_not_tagged_is_adopted(bench: Bench) -> None:
+@pytest.mark.parametrize("is_dirty", [False, True])
+async def test_a_format_that_was_finished_but_not_tagged_is_adopted(bench: Bench, is_dirty: bool) -> None:
     volume = await bench.volume(PLANNED)
-    disk = bench.disk(volume, fs_type="ext4", uuid=UUID)
+    disk = bench.disk(volume, fs_type="ext4", uuid=UUID, is_dirty=is_dirty)
     await bench.to(Goal.MOUNTED)
-    assert (disk.formats, disk.directories) == (0, {"data"})
+    assert (disk.formats, disk.directories, disk.is_dirty) == (0, {"data"}, False)
     assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
 
 

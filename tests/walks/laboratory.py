@@ -8,6 +8,8 @@ from volplug.host.base import MountRequest
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.testing.host import Disk, MemoryHost
 
+UNCLAIMED = "data that no known filesystem claims"
+
 
 @dataclass
 class Lag:

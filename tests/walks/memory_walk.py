@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.walks.ground import Ground, MemoryGround
-from tests.walks.laboratory import Laboratory, Lag
+from tests.walks.laboratory import UNCLAIMED, Laboratory, Lag
 from tests.walks.walk import NAMES, NODES, Walk
 from volplug.drivers.memory import device_of
 from volplug.errors import BackendUnavailable
@@ -73,7 +73,7 @@ class MemoryWalk(Walk):
             return
         device = device_of(volume.volume_id)
         self._laboratory.garbage.add(device)
-        self._grounds["a"].kernel.disk(device).is_partial = True
+        self._grounds["a"].kernel.disk(device).foreign = UNCLAIMED
 
     def see_clearly(self) -> None:
         self._laboratory.lag = Lag()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.walks.laboratory import WatchedHost
+from tests.walks.laboratory import UNCLAIMED, WatchedHost
 from tests.walks.memory_walk import MemoryWalk
 from tests.walks.walk import walk_settings
 from volplug.drivers.memory import MemoryDriver
@@ -29,7 +29,7 @@ def no_look_for_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def read_contents(host: WatchedHost, source: MountSource, tag: FilesystemTag) -> Contents:
         found = await read(host, source, tag)
-        return Contents(ContentKind.BLANK, "") if found.kind is ContentKind.PARTIAL else found
+        return Contents(ContentKind.BLANK, "") if found.description == UNCLAIMED else found
 
     monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from volplug.host import signatures
 from volplug.host.direct import PAGE_BYTES, DirectReader
-from volplug.host.process import run
+from volplug.host.format_mark import data_at, read_remnants
 from volplug.host.signatures import Signature, with_article
 from volplug.host.superblocks import MIB, PRIMARY, Region, Superblock, parse
 from volplug.host.threads import blocking
@@ -22,8 +22,6 @@ _SAMPLE_BYTES: Final = 64 * 1024
 # Places where formats keep copies: ext4's second block group at block sizes of 1, 2 and 4 KiB (8, 32 and
 # 128 MiB), btrfs's mirrors (64 MiB, 256 GiB).
 _FIXED_SAMPLES: Final = (8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * 1024 * MIB)
-
-_ANY_END: Final = range(256)  # every exit code says something; only a death by signal does not
 
 
 async def read_contents(device: str, tag: FilesystemTag) -> Contents:
@@ -40,12 +38,12 @@ async def read_contents(device: str, tag: FilesystemTag) -> Contents:
         if found is not None and is_expected(found, tag):
             return _formatted(found)
     signature = await signatures.probe(device)
+    if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
+        ours = await blocking(_read_ours, device, tag)
+        if ours is not None:
+            return ours
     if signature is None:
-        if await blocking(_is_blank, device):
-            return Contents(ContentKind.BLANK, "only zeros")
-        return Contents(ContentKind.PARTIAL, "data that no known filesystem claims")
-    if tag.phase is FilesystemPhase.FORMATTING and _is_planned(signature, tag):
-        return await _planned(device, tag)
+        return await blocking(_read_unclaimed, device)
     return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
 
 
@@ -87,34 +85,36 @@ def sample_regions(size_bytes: int) -> list[Region]:
     return regions
 
 
-def _is_blank(device: str) -> bool:
+def _read_ours(device: str, tag: FilesystemTag) -> Contents | None:
+    """Judge what the planned format made, if it made anything: by its mark, or without one by its superblock.
+
+    Without the mark a filesystem may have been mounted and hold data, whatever the tag says: the tag may be
+    an old view of a volume that another host has finished and used since.
+    """
+    remnants = read_remnants(device, tag)
+    if remnants is not None:
+        return remnants
+    found = read_superblock(device, tag.fs_type)
+    return _formatted(found) if found is not None and is_expected(found, tag) else None
+
+
+def _read_unclaimed(device: str) -> Contents:
     with DirectReader(device) as reader:
         regions = sample_regions(reader.size_bytes)
         # Read on after the first non-zero one: an unreadable place is an error, not "some data".
-        found = [reader.is_zero(region.offset, region.length) for region in regions]
-    return all(found)
+        found = [reader.first_data(region.offset, region.length) for region in regions]
+    offset = next((offset for offset in found if offset is not None), None)
+    if offset is None:
+        return Contents(ContentKind.BLANK, "only zeros")
+    return Contents(ContentKind.FOREIGN, data_at(offset))
 
 
 def _formatted(found: Superblock) -> Contents:
     if not found.is_finished:
-        return Contents(ContentKind.PARTIAL, f"an unfinished {found.fs_type} format")
+        return Contents(ContentKind.FOREIGN, f"an unfinished {found.fs_type} format")
     if not found.is_clean:
         return Contents(ContentKind.DIRTY, f"its {found.fs_type} filesystem, not cleanly unmounted")
     return Contents(ContentKind.OURS, f"its {found.fs_type} filesystem")
-
-
-async def _planned(device: str, tag: FilesystemTag) -> Contents:
-    """Judge a filesystem with the planned UUID: finished before the crash, or half-made?
-
-    One that may have been mounted may hold data, whatever the tag says: the tag may be an old view of a
-    volume that another host has finished and used since. Such a filesystem is never remnants of a format.
-    """
-    found = await blocking(read_superblock, device, tag.fs_type)
-    if found is None or not is_expected(found, tag) or not found.is_finished:
-        return Contents(ContentKind.PARTIAL, f"an unfinished {tag.fs_type} format")
-    if found.is_unused and (await run(("e2fsck", "-fn", device), ok=_ANY_END)).exit_code != 0:
-        return Contents(ContentKind.PARTIAL, f"{with_article(tag.fs_type)} format that fails its check")
-    return _formatted(found)
 
 
 def _is_planned(signature: Signature, tag: FilesystemTag) -> bool:

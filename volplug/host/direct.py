@@ -57,15 +57,15 @@ class DirectReader:
             offset += len(part)
         return b"".join(parts)
 
-    def is_zero(self, offset: int, length: int) -> bool:
-        """Tell whether all these bytes are zero; errors as in `read`."""
+    def first_data(self, offset: int, length: int) -> int | None:
+        """Return the offset of the first of these bytes that is not zero, or None; errors as in `read`."""
         end = min(offset + length, self.size_bytes)
         while offset < end:
             part = self._read_once(offset, min(end - offset, _CHUNK_BYTES))
             if part != bytes(len(part)):
-                return False
+                return offset + len(part) - len(part.lstrip(b"\0"))
             offset += len(part)
-        return True
+        return None
 
     def _read_once(self, offset: int, length: int) -> bytes:
         try:

@@ -6,15 +6,17 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from volplug.errors import CommandFailed, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host.contents import is_expected, read_contents, read_superblock
 from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
+from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
 from volplug.host.journals import replay
 from volplug.host.process import run, search_path
-from volplug.host.superblocks import COPIES, PRIMARY, parse
+from volplug.host.superblocks import PRIMARY, copies, parse
 from volplug.host.threads import blocking
 from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 
@@ -54,13 +56,14 @@ async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> 
     contents = await read_contents(device, tag)
     if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):
         raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
-    await blocking(_clear_remnants, device, tag)
+    await blocking(_mark, device, tag)
     await run(mkfs_argv(device, spec.mkfs_options, tag))
     made = await blocking(read_superblock, device, tag.fs_type)
     if made is None or not made.is_finished or not is_expected(made, tag):
         raise FilesystemMismatch(
             f"mkfs.{tag.fs_type} reported success but {device} does not hold its filesystem"
         )
+    await blocking(_clear_mark, device, tag)
 
 
 def mkfs_argv(device: str, options: Sequence[str], tag: FilesystemTag) -> tuple[str, ...]:
@@ -126,31 +129,48 @@ def _split_extended(options: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, [part for part in extended if part]
 
 
-def _clear_remnants(device: str, tag: FilesystemTag) -> None:
-    """Zero superblocks that bear the planned UUID, and nothing else.
+def _mark(device: str, tag: FilesystemTag) -> None:
+    """Mark the device as being formatted, and zero superblocks that bear the planned UUID.
 
     mkfs.xfs and mkfs.btrfs refuse a device with a filesystem unless forced, and a force flag would also
     destroy what is not ours.
     """
+    with _changing(device, os.O_EXCL) as descriptor:
+        size_bytes = open_size_bytes(descriptor)
+        os.pwrite(descriptor, mark_of(tag), mark_region(tag.fs_type, size_bytes).offset)
+        for region in (PRIMARY[tag.fs_type], *copies(tag.fs_type, size_bytes)):
+            found = parse(tag.fs_type, os.pread(descriptor, region.length, region.offset))
+            if found is not None and found.uuid == tag.uuid.lower():
+                os.pwrite(descriptor, bytes(region.length), region.offset)
+
+
+def _clear_mark(device: str, tag: FilesystemTag) -> None:
+    """Clear the mark. mkfs has synced what it wrote, so whatever is without a mark is whole.
+
+    Not by an exclusive open: before Linux 6.3, that of udev's scan for btrfs was one, too.
+    """
+    with _changing(device, 0) as descriptor:
+        offset = mark_region(tag.fs_type, open_size_bytes(descriptor)).offset
+        if os.pread(descriptor, SECTOR_BYTES, offset) == mark_of(tag):
+            os.pwrite(descriptor, bytes(SECTOR_BYTES), offset)
+
+
+@contextmanager
+def _changing(device: str, flags: int) -> Iterator[int]:
+    """Open a device for writing; what was written to it is on the disk at the end."""
     try:
-        with opened(device, os.O_RDWR | os.O_EXCL) as descriptor:
-            end = open_size_bytes(descriptor)
-            for region in (PRIMARY[tag.fs_type], *COPIES[tag.fs_type]):
-                if region.offset + region.length > end:
-                    continue
-                found = parse(tag.fs_type, os.pread(descriptor, region.length, region.offset))
-                if found is not None and found.uuid == tag.uuid.lower():
-                    os.pwrite(descriptor, bytes(region.length), region.offset)
+        with opened(device, os.O_RDWR | flags) as descriptor:
+            yield descriptor
             os.fsync(descriptor)
     except OSError as exc:
         if exc.errno == errno.EBUSY:
             raise VolumeInUse(f"the device {device} is in use") from exc
-        raise _unclearable(device, exc) from exc
+        raise _unwritable(device, exc) from exc
 
 
-def _unclearable(device: str, exc: OSError) -> HostError:
-    if exc.errno == errno.EIO:
-        return HostError(f"remnants of a format on {device} cannot be cleared: {exc.strerror}")
+def _unwritable(device: str, exc: OSError) -> HostError:
+    if exc.errno in {errno.EIO, errno.ENOSPC}:
+        return HostError(f"the mark of a format on {device} cannot be written: {exc.strerror}")
     return unusable(device, exc)
 
 

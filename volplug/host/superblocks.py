@@ -24,8 +24,8 @@ class Superblock:
         is_finished: False while mkfs has not reached its end.
         is_clean: False if the filesystem is in use, was not unmounted, or has noted errors. xfs and btrfs
             keep no such note in the superblock and replay their logs at mount: always True.
-        is_unused: True only if it certainly was never mounted. ext4 notes the time of its last mount; xfs and
-            btrfs keep no such note: never True.
+        was_mounted: True only if it certainly was. ext4 notes the time of its last mount; xfs and btrfs
+            keep no such note: never True.
         needs_replay: Whether an ext4 journal has yet to be replayed.
     """
 
@@ -33,7 +33,7 @@ class Superblock:
     uuid: str
     is_finished: bool
     is_clean: bool
-    is_unused: bool = False
+    was_mounted: bool = False
     needs_replay: bool = False
 
 
@@ -51,14 +51,16 @@ PRIMARY: Final = {
     "btrfs": Region(64 * 1024, 4096),
 }
 
-# Where programs that look for an old filesystem look, besides the primary place.
-COPIES: Final = {
-    "ext4": (),
-    "xfs": (),
-    "btrfs": (Region(64 * MIB, 4096), Region(256 * 1024 * MIB, 4096)),
-}
-
 _EXT_OFFSET: Final = 1024
+
+# Where the superblocks themselves start.
+STARTS: Final = {"ext4": _EXT_OFFSET, "xfs": 0, "btrfs": 64 * 1024}
+
+# ext4's second block group at block sizes of 1, 2 and 4 KiB. At 1 KiB it starts one block late.
+_EXT_COPIES: Final = (8 * MIB, 32 * MIB - _EXT_OFFSET, 128 * MIB - _EXT_OFFSET)
+_BTRFS_COPIES: Final = (64 * MIB, 256 * 1024 * MIB)
+_XFS_BLOCK_BYTES: Final = 4096
+_XFS_MAX_GROUP_BYTES: Final = 1024**4
 _EXT_MAGIC: Final = 0xEF53
 _EXT_STATE_VALID: Final = 0x1
 _EXT_STATE_ERROR: Final = 0x2
@@ -67,6 +69,18 @@ _EXT_INCOMPAT_JOURNAL_DEV: Final = 0x8
 _XFS_MAGIC: Final = b"XFSB"
 _BTRFS_MAGIC: Final = b"_BHRfS_M"
 _BTRFS_MAGIC_UNFINISHED: Final = b"!BHRfS_M"  # mkfs.btrfs writes the real one last
+
+
+def copies(fs_type: str, size_bytes: int) -> tuple[Region, ...]:
+    """Return where the first copies of a superblock are on a device of this size, as mkfs places them.
+
+    Such a region reads like the primary one: ext4's superblock is at 1024 in it.
+    """
+    # xfs has four allocation groups, or more on a device that is huge.
+    blocks = size_bytes // _XFS_BLOCK_BYTES
+    group = min(-(-blocks // 4) * _XFS_BLOCK_BYTES, _XFS_MAX_GROUP_BYTES)
+    starts = {"ext4": _EXT_COPIES, "xfs": (group,), "btrfs": _BTRFS_COPIES}[fs_type]
+    return tuple(Region(start, PRIMARY[fs_type].length) for start in starts)
 
 
 def parse(fs_type: str, data: bytes) -> Superblock | None:
@@ -95,7 +109,7 @@ def _parse_ext4(data: bytes) -> Superblock | None:
         _uuid(block, 0x68),
         is_finished=True,
         is_clean=is_sound and not needs_replay,
-        is_unused=not (mounted_at or mounts or needs_replay),
+        was_mounted=bool(mounted_at or mounts or needs_replay),
         needs_replay=needs_replay,
     )
 

@@ -32,8 +32,7 @@ class Disk:
         fs_type: Filesystem, empty if none.
         uuid: Its UUID.
         is_dirty: Whether it was not cleanly unmounted.
-        is_unused: Whether its filesystem was never mounted.
-        is_partial: Whether an mkfs was interrupted.
+        is_partial: Whether it bears the mark of an mkfs that was interrupted.
         directories: Directories in its root.
         foreign: Description of what else it holds, empty if nothing.
         formats: How often mkfs ran.
@@ -42,7 +41,6 @@ class Disk:
     fs_type: str = ""
     uuid: str = ""
     is_dirty: bool = False
-    is_unused: bool = True
     is_partial: bool = False
     directories: set[str] = field(default_factory=set)
     foreign: str = ""
@@ -96,16 +94,15 @@ class MemoryHost:
         if disk.foreign:
             return Contents(ContentKind.FOREIGN, disk.foreign)
         if disk.is_partial:
-            return Contents(ContentKind.PARTIAL, "data that no known filesystem claims")
+            is_planned = tag.phase is FilesystemPhase.FORMATTING
+            kind = ContentKind.PARTIAL if is_planned else ContentKind.FOREIGN
+            return Contents(kind, "an interrupted format")
         if not disk.fs_type:
             return Contents(ContentKind.BLANK, "only zeros")
         if tag.phase is FilesystemPhase.PENDING or (disk.fs_type, disk.uuid) != (tag.fs_type, tag.uuid):
             return Contents(ContentKind.FOREIGN, f"an {disk.fs_type} filesystem with another UUID")
         if disk.is_dirty:
-            is_remnant = tag.phase is FilesystemPhase.FORMATTING and disk.is_unused
-            return Contents(
-                ContentKind.PARTIAL if is_remnant else ContentKind.DIRTY, "its filesystem, not clean"
-            )
+            return Contents(ContentKind.DIRTY, "its filesystem, not clean")
         return Contents(ContentKind.OURS, "its filesystem")
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
@@ -123,7 +120,6 @@ class MemoryHost:
         if await self.is_held(source, 0):
             raise VolumeInUse(f"{source.device} is in use")
         disk.fs_type, disk.uuid, disk.is_partial, disk.is_dirty = tag.fs_type, tag.uuid, False, False
-        disk.is_unused = True
         disk.directories.clear()
         disk.formats += 1
 
@@ -140,7 +136,6 @@ class MemoryHost:
         if request.target in self.mounts:
             raise MountFailed(f"{request.target} has something mounted already")
         self.mounts[request.target] = request.source.device
-        disk.is_unused = False
 
     async def unmount(self, target: str) -> None:
         """Unmount; succeeds although containers go on, as on Linux."""

@@ -134,7 +134,7 @@ def _not_blank(facts: Facts) -> VolplugError:
 def _foreign_during_format(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
         f"its format was interrupted and it now holds {_found(facts)}; it is not formatted",
-        "Remove the volume if nobody needs what it holds",
+        "Remove the volume and create it again if nobody needs what it holds",
     )
 
 

@@ -243,7 +243,7 @@ def test_a_mount_that_fails_is_not_unmounted(
     prefix = _CREATING[engine_version] if options else _STARTING
     assert error == (
         f'{prefix}VolumeDriver.Mount: mount "broken" (loop {record["volume_id"]}, node {platform.node()}): '
-        "holds data that no "
+        "holds data at byte 0 that no "
         f"known filesystem claims instead of its ext4 filesystem {record['filesystem']['uuid']}; "
         "it is not formatted. Restore it from a backup, or remove the volume."
     )

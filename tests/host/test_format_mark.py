@@ -33,7 +33,7 @@ SHAPES = {
         "-O bigalloc",
         "-O sparse_super2",
     ],
-    "xfs": ["", "-d agcount=2", "-l agnum=3", "-b size=1024"],
+    "xfs": ["", "-d agcount=2", "-l agnum=3"],
     "btrfs": ["", "-m single", "-n 65536"],
 }
 
@@ -115,20 +115,15 @@ def write_some(disk: Disk, written: dict[int, bytes], share: float) -> None:
 
 
 def sectors(image: Path) -> dict[int, bytes]:
-    """The sectors of a sparse file that are not zero."""
+    """The sectors of an image that are not zero."""
     found: dict[int, bytes] = {}
-    with image.open("rb", buffering=0) as file:
-        end = 0
-        while True:
-            try:
-                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            except OSError:  # ENXIO: no more data
-                return found
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for offset in range(start, end, 512):
-                data = os.pread(file.fileno(), 512, offset)
-                if any(data):
-                    found[offset] = data
+    with image.open("rb") as file:
+        for start in range(0, image.stat().st_size, MIB):
+            chunk = file.read(MIB)
+            if chunk != bytes(len(chunk)):
+                parts = ((start + at, chunk[at : at + 512]) for at in range(0, len(chunk), 512))
+                found |= {offset: part for offset, part in parts if any(part)}
+    return found
 
 
 def random_data(disk: Disk) -> str:

@@ -62,7 +62,7 @@ class Host(Protocol):
         ...
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
-        """Run mkfs without force flags; remnants with the tag's own UUID are cleared first.
+        """Run mkfs without force flags, on a blank device or again where it was interrupted.
 
         Raises:
             VolumeInUse: If somebody holds the device.

@@ -48,8 +48,14 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
-async def service(world: World) -> AsyncIterator[VolumeService]:
+async def store(world: World) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(world.socket.with_name("state.sqlite"), "boot-1")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def service(world: World, store: SqliteStore) -> AsyncIterator[VolumeService]:
     loaded = await store.load()
     site = Site(
         backends={"memory": world.driver},
@@ -65,7 +71,6 @@ async def service(world: World) -> AsyncIterator[VolumeService]:
     await service.start()
     yield service
     await service.stop(5)
-    await store.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The life of the process: starts, kills, stops, second instances, and the right state directory."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -256,13 +257,8 @@ async def test_a_damaged_state_file_is_set_aside_and_mounts_are_kept(
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd is not installed")
 async def test_a_socket_from_systemd_is_served_and_left_in_place(machine: LocalMachine) -> None:
     path = machine.directory / "p.sock"
-    serve = [sys.executable, "-m", "volplug", "serve"]
-    keep = [f"--setenv={name}" for name in ("VOLPLUG_STATE_DIR", "PYTHONPATH", "PATH") if name in os.environ]
-    state_dir = f"--setenv=VOLPLUG_STATE_DIR={machine.directory / 'state'}"
-    argv = ["systemd-socket-activate", "--listen", str(path), *keep, state_dir, *serve]
-    process = machine.spawn(argv)
+    process = _at_a_given_socket(machine, *SERVE)
     try:
-        wait_until(lambda: _listens(path), 10, "systemd-socket-activate listens")
         async with _client(machine) as dockerd:
             await dockerd.ok("Create", Name="db", Opts=SMALL)
             await dockerd.ok("Remove", Name="db")
@@ -271,6 +267,60 @@ async def test_a_socket_from_systemd_is_served_and_left_in_place(machine: LocalM
         assert path.exists()
     finally:
         process.kill()
+
+
+_IMPATIENT = "from volplug import __main__, app; app._TRY_AGAIN_S = 0.3; raise SystemExit(__main__.main())"
+
+
+@pytest.mark.parametrize("fault", ["setting", "lock", "state"])
+async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_next_start_tries_again(
+    machine: LocalMachine, fault: str
+) -> None:
+    state_dir = machine.directory / "state"
+    state_dir.mkdir(mode=0o700)
+    with (state_dir / "lock").open("w") as lock:
+        if fault == "lock":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if fault == "state":
+            set_version(state_dir / "state.sqlite", 99)
+        flag = ["--default-fs=ntfs"] if fault == "setting" else []
+        process = _at_a_given_socket(machine, sys.executable, "-c", _IMPATIENT, "serve", *flag)
+        try:
+            async with _client(machine) as dockerd:
+                said = await dockerd.error("Create", Name="db")
+                assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
+            assert settled(process, 15) == 1
+        finally:
+            process.kill()
+    reasons = {
+        "setting": "setting default_fs: is one of btrfs, ext4, xfs.",
+        "lock": f"the state directory {state_dir} is in use by process unknown.",
+        "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 1.",
+    }
+    assert said.startswith(reasons[fault])
+    log = (machine.directory / "log").read_text()
+    assert f'level=error event="serving nothing" error="{said}"' in log
+    assert "event=ready" not in log
+
+
+def _at_a_given_socket(machine: LocalMachine, *argv: str) -> subprocess.Popen[bytes]:
+    """Start a program as systemd does with a socket unit, at the first connection."""
+    path = machine.directory / "p.sock"
+    keep = [f"--setenv={name}" for name in ("PYTHONPATH", "PATH") if name in os.environ]
+    state_dir = f"--setenv=VOLPLUG_STATE_DIR={machine.directory / 'state'}"
+    process = machine.spawn(["systemd-socket-activate", "--listen", str(path), *keep, state_dir, *argv])
+    wait_until(lambda: _listens(path), 10, "systemd-socket-activate listens")
+    return process
+
+
+async def test_a_process_that_may_not_mount_says_so_at_once(machine: LocalMachine) -> None:
+    machine.directory.chmod(0o777)
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *SERVE]
+    process = machine.spawn(argv, {"VOLPLUG_STATE_DIR": str(machine.directory / "state")})
+    assert settled(process, 15) == 1
+    said = (machine.directory / "log").read_text()
+    assert said == "volplug: this process, of user 65534, may not mount anything. Run volplug as root.\n"
+    assert not (machine.directory / "state").exists()
 
 
 async def test_volumes_attached_at_the_kill_are_detached_when_nobody_asks_for_them_again(

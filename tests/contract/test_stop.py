@@ -1,0 +1,35 @@
+"""What SIGTERM leaves running."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.contract.conftest import World
+from tests.volumes.world import Caller
+from volplug import app
+from volplug.engine_peer import EngineProcesses
+from volplug.handlers.plugin import PluginHandler
+from volplug.server import EnginePeers, PluginServer
+from volplug.store.sqlite import SqliteStore
+from volplug.volumes.service import VolumeService
+
+pytestmark = pytest.mark.contract
+
+
+async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
+    world: World, service: VolumeService, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_WORK_ENDS_S", 0.01)
+    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
+    await service.create("db", {})
+    attaching = world.driver.hold("attach")
+    mounting = asyncio.create_task(service.mount("db", "a", Caller()))
+    await attaching.reached.wait()
+    with capture_logs() as logs:
+        await app._stop(server, service, store)
+        attaching.opened.set()
+        await mounting
+    assert [each["event"] for each in logs] == [
+        "stopped with work unfinished; the next start goes on with it"
+    ]

@@ -120,13 +120,13 @@ async def test_a_setting_that_cannot_be_is_told_by_every_answer(
         # Not with the docker command, which asks with Get before and waits in vain for 15 s.
         async with Dockerd(empty_engine.path(plugin.socket)) as client:
             assert await client.error("Create", Name="new") == reason
-        assert f'event="serving nothing" error="{reason}"' in plugin.log_text
+        assert rf'event=\"serving nothing\" error=\"{reason}\"' in plugin.log_text
     assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
     assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
     empty_engine.docker("volume", "rm", "db")
 
 
-def test_another_state_directory_makes_docker_forget_nothing(
+async def test_another_state_directory_makes_docker_forget_nothing(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
     create(empty_engine, "db")
@@ -134,8 +134,9 @@ def test_another_state_directory_makes_docker_forget_nothing(
     other = empty_engine.directory / "other"
     other.mkdir()
     with _restarted_with(plugin, {"state.source": str(other)}, {"state.source": str(plugin.host_dir)}):
-        error = refusal(empty_engine, "volume", "create", "--driver=volplug", "new")
-        assert "state directory /var/lib/volplug is not the one used before" in error
+        async with Dockerd(empty_engine.path(plugin.socket)) as client:
+            error = await client.error("Create", Name="new")
+        assert error.startswith("state directory /var/lib/volplug is not the one used before")
     assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
     empty_engine.docker("volume", "rm", "db")
 

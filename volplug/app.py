@@ -23,6 +23,7 @@ from volplug.handlers.plugin import PluginHandler
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
 from volplug.host.process import reap_orphans, wait_for_programs
+from volplug.host.threads import DevicePool
 from volplug.log import configure_logging
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
@@ -40,6 +41,7 @@ _REAP_EVERY_S: Final = 5.0
 _TRY_AGAIN_S: Final = 30.0
 _CAP_SYS_ADMIN: Final = 21  # linux/capability.h
 _STATUS: Final = Path("/proc/self/status")
+_DEVICE_CALLS: Final = 64  # at once on the devices of one backend
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -201,7 +203,7 @@ async def _build_service(
     site = Site(
         backends=drivers,
         default_backend=settings.default_backend,
-        host=Machine(mount_root, on_step),
+        hosts={name: Machine(mount_root, DevicePool(name, _DEVICE_CALLS, name), on_step) for name in drivers},
         ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
         mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),

@@ -60,7 +60,7 @@ async def service(world: World, store: SqliteStore) -> AsyncIterator[VolumeServi
     site = Site(
         backends={"memory": world.driver},
         default_backend="memory",
-        host=world.host,
+        hosts={"memory": world.host},
         ledger=Ledger(store, loaded.entries, loaded.engine),
         mount_root="/mounts",
         boot_clock=lambda: 1000.0,

@@ -12,6 +12,8 @@ from tests.lab import leftovers, loops
 from tests.lab.waiting import wait_until
 
 _BLOCK = 4096
+# A process whose threads hang on a frozen disk cannot end, and so not thaw it: the disk thaws in any case.
+_FREEZE = 'fsfreeze --freeze "$0" && echo frozen && read -t 60; fsfreeze --unfreeze "$0"'
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class SmallDisk:
     def take_away(self) -> None:
         """What a lazy unmount by hand does: no path leads to it any more, whoever has it open goes on."""
         subprocess.run(["umount", "--lazy", self.directory], check=True)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let all writes hang, as on a device that does not answer; what is in memory can be read."""
+        with subprocess.Popen(
+            ["bash", "-c", _FREEZE, self.directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"frozen\n"
+            yield
 
     def fill(self, *, but_bytes: int = 0) -> None:
         """Write until nothing fits any more, then free some bytes."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, plan, run, spec_of
+from tests.host.pool import POOL
 from volplug.errors import HostError
 from volplug.host import filesystems
 from volplug.host.contents import read_contents, sample_regions
@@ -66,14 +67,14 @@ def digest(disk: Disk) -> str:
 
 async def make(disk: Disk, fs_type: str) -> FilesystemTag:
     tag = plan(fs_type)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     return tag
 
 
 @pytest.mark.loop
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag.phase)
 async def test_zeros_are_blank_under_any_tag(disks: Disks, tag: FilesystemTag) -> None:
-    assert await read_contents(disks.blank(64).path, tag) == BLANK
+    assert await read_contents(POOL, disks.blank(64).path, tag) == BLANK
 
 
 @pytest.mark.loop
@@ -85,7 +86,7 @@ async def test_what_belongs_to_others_is_foreign_under_any_tag_and_stays_as_it_i
     disk = disks.blank(64)
     disk.write(*SIGNATURES[description])
     before = digest(disk)
-    assert await read_contents(disk.path, tag) == Contents(ContentKind.FOREIGN, description)
+    assert await read_contents(POOL, disk.path, tag) == Contents(ContentKind.FOREIGN, description)
     assert digest(disk) == before
 
 
@@ -98,7 +99,7 @@ async def test_a_filesystem_with_another_uuid_is_foreign_under_any_tag(
     other = str(uuid.uuid4())
     run("mkfs.ext4", "-q", "-U", other, disk.path)
     before = digest(disk)
-    contents = await read_contents(disk.path, tag)
+    contents = await read_contents(POOL, disk.path, tag)
     assert contents.kind is ContentKind.FOREIGN
     assert contents.description.startswith("an ext4 filesystem")
     assert other in contents.description
@@ -110,7 +111,7 @@ async def test_contradicting_signatures_are_foreign(disks: Disks, captures: Path
     disk = disks.blank(8)
     tag = await make(disk, "ext4")
     disk.write(0, (captures / "xfs.bin").read_bytes()[:512])
-    assert await read_contents(disk.path, tag) == Contents(
+    assert await read_contents(POOL, disk.path, tag) == Contents(
         ContentKind.FOREIGN, "several contradicting signatures"
     )
 
@@ -121,7 +122,7 @@ async def test_garbage_is_not_blank_and_stays_as_it_is(disks: Disks, tag: Filesy
     disk = disks.blank(64)
     disk.write(MIB, b"\x07" + os.urandom(4095))
     before = digest(disk)
-    assert await read_contents(disk.path, tag) == unclaimed(MIB)
+    assert await read_contents(POOL, disk.path, tag) == unclaimed(MIB)
     assert digest(disk) == before
 
 
@@ -132,7 +133,7 @@ async def test_garbage_is_not_blank_and_stays_as_it_is(disks: Disks, tag: Filesy
 async def test_one_byte_at_a_place_where_formats_keep_data_is_not_blank(disks: Disks, offset: int) -> None:
     disk = disks.blank(200)
     disk.write(offset, b"\x01")
-    assert await read_contents(disk.path, PENDING) == unclaimed(offset)
+    assert await read_contents(POOL, disk.path, PENDING) == unclaimed(offset)
 
 
 @pytest.mark.loop
@@ -142,7 +143,7 @@ async def test_a_device_that_cannot_be_read_is_an_error_and_never_blank(disks: D
     os.truncate(disk.image, 0 if place == "start" else 60 * MIB)
     for tag in TAGS:
         with pytest.raises(HostError, match="Input/output error"):
-            await read_contents(disk.path, tag)
+            await read_contents(POOL, disk.path, tag)
 
 
 @pytest.mark.loop
@@ -151,7 +152,7 @@ async def test_data_before_a_place_that_cannot_be_read_is_an_error_too(disks: Di
     disk.write(MIB, b"data")
     os.truncate(disk.image, 60 * MIB)
     with pytest.raises(HostError, match="Input/output error"):
-        await read_contents(disk.path, PENDING)
+        await read_contents(POOL, disk.path, PENDING)
 
 
 @pytest.mark.loop
@@ -162,7 +163,7 @@ async def test_the_recorded_filesystem_is_ours_and_no_program_is_needed_to_see_i
     disk = disks.blank(SMALL_MIB[fs_type])
     tag = await make(disk, fs_type)
     monkeypatch.setattr("volplug.host.process.search_path", lambda: "/nonexistent")
-    found = await read_contents(disk.path, formatted(tag))
+    found = await read_contents(POOL, disk.path, formatted(tag))
     assert found == Contents(ContentKind.OURS, f"its {fs_type} filesystem")
 
 
@@ -171,10 +172,10 @@ async def test_a_volume_whose_uuid_was_never_recorded_takes_any_filesystem_of_it
     disk = disks.blank(8)
     await make(disk, "ext4")
     assert (
-        await read_contents(disk.path, FilesystemTag(FilesystemPhase.FORMATTED, "ext4"))
+        await read_contents(POOL, disk.path, FilesystemTag(FilesystemPhase.FORMATTED, "ext4"))
     ).kind is ContentKind.OURS
     assert (
-        await read_contents(disk.path, FilesystemTag(FilesystemPhase.FORMATTED, "xfs"))
+        await read_contents(POOL, disk.path, FilesystemTag(FilesystemPhase.FORMATTED, "xfs"))
     ).kind is ContentKind.FOREIGN
 
 
@@ -186,9 +187,9 @@ async def test_a_finished_format_is_ours_under_its_plan_and_foreign_where_no_for
     disk = disks.blank(SMALL_MIB[fs_type])
     tag = await make(disk, fs_type)
     before = digest(disk)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
-    assert (await read_contents(disk.path, PENDING)).kind is ContentKind.FOREIGN
-    assert (await read_contents(disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
+    assert (await read_contents(POOL, disk.path, PENDING)).kind is ContentKind.FOREIGN
+    assert (await read_contents(POOL, disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
     assert digest(disk) == before
 
 
@@ -197,8 +198,8 @@ async def test_the_copy_of_a_mounted_filesystem_is_dirty(disks: Disks) -> None:
     disk = disks.blank(8)
     tag = formatted(await make(disk, "ext4"))
     copy = copy_while_mounted(disks, disk)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
-    found = await read_contents(disks.attach(copy).path, tag)
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
+    found = await read_contents(POOL, disks.attach(copy).path, tag)
     assert found == Contents(ContentKind.DIRTY, "its ext4 filesystem, not cleanly unmounted")
 
 
@@ -218,7 +219,7 @@ async def test_an_image_of_another_type_than_recorded_is_foreign(disks: Disks) -
     disk = disks.blank(8)
     tag = await make(disk, "ext4")
     expected = FilesystemTag(FilesystemPhase.FORMATTED, "xfs", tag.uuid)
-    found = await read_contents(disk.path, expected)
+    found = await read_contents(POOL, disk.path, expected)
     assert found == Contents(ContentKind.FOREIGN, f"an ext4 filesystem ({tag.uuid})")
 
 

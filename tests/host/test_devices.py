@@ -8,8 +8,10 @@ from typing import Literal
 import pytest
 
 from tests.host.disks import MIB, Disks, end, run
+from tests.host.pool import POOL
 from volplug.errors import DeviceNotFound, HostError
 from volplug.host import devices, loopdev
+from volplug.host.threads import Pool
 
 pytestmark = pytest.mark.loop
 
@@ -33,13 +35,13 @@ def test_only_a_block_device_has_a_device_number(disks: Disks) -> None:
 
 
 async def test_a_device_that_nobody_uses_is_not_held(disks: Disks) -> None:
-    assert not await devices.is_held(disks.blank(1).path, patience_s=0)
+    assert not await devices.is_held(POOL, disks.blank(1).path, patience_s=0)
 
 
 async def test_a_plain_reader_does_not_hold_a_device(disks: Disks) -> None:
     disk = disks.blank(1)
     with open(disk.path, "rb"):  # noqa: ASYNC230
-        assert not await devices.is_held(disk.path, patience_s=0)
+        assert not await devices.is_held(POOL, disk.path, patience_s=0)
 
 
 async def test_a_mount_holds_its_device(disks: Disks) -> None:
@@ -48,9 +50,9 @@ async def test_a_mount_holds_its_device(disks: Disks) -> None:
     mountpoint.mkdir()
     await asyncio.to_thread(run, "mkfs.ext4", "-q", disk.path)
     await asyncio.to_thread(run, "mount", disk.path, str(mountpoint))
-    assert await devices.is_held(disk.path, patience_s=0.01)
+    assert await devices.is_held(POOL, disk.path, patience_s=0.01)
     await asyncio.to_thread(run, "umount", str(mountpoint))
-    assert not await devices.is_held(disk.path, patience_s=20)
+    assert not await devices.is_held(POOL, disk.path, patience_s=20)
 
 
 async def test_a_device_held_only_in_another_mount_namespace_is_held_until_that_ends(disks: Disks) -> None:
@@ -61,9 +63,9 @@ async def test_a_device_held_only_in_another_mount_namespace_is_held_until_that_
     await asyncio.to_thread(run, "mount", disk.path, str(mountpoint))
     namespace = await asyncio.to_thread(disks.in_another_namespace, "true")
     await asyncio.to_thread(run, "umount", str(mountpoint))  # succeeds, and proves nothing
-    assert await devices.is_held(disk.path, patience_s=0.01)
+    assert await devices.is_held(POOL, disk.path, patience_s=0.01)
     await asyncio.to_thread(end, namespace)
-    assert not await devices.is_held(disk.path, patience_s=20)
+    assert not await devices.is_held(POOL, disk.path, patience_s=20)
 
 
 async def test_a_device_let_go_within_the_patience_is_not_held(disks: Disks) -> None:
@@ -77,15 +79,15 @@ async def test_a_device_let_go_within_the_patience_is_not_held(disks: Disks) -> 
 
     thread = threading.Thread(target=let_go_once_asked)
     thread.start()
-    assert await devices.is_held(disk.path, patience_s=0)
+    assert await devices.is_held(POOL, disk.path, patience_s=0)
     asked.set()
-    assert not await devices.is_held(disk.path, patience_s=20)
+    assert not await devices.is_held(POOL, disk.path, patience_s=20)
     thread.join()
 
 
 async def test_of_a_missing_device_nothing_is_concluded() -> None:
     with pytest.raises(DeviceNotFound):
-        await devices.is_held("/dev/nothing", patience_s=1)
+        await devices.is_held(POOL, "/dev/nothing", patience_s=1)
 
 
 async def test_waiting_ends_with_the_kernel_event_and_not_with_the_next_look(
@@ -102,7 +104,7 @@ async def test_waiting_ends_with_the_kernel_event_and_not_with_the_next_look(
         loop.call_soon_threadsafe(asked.set)
         return device.path if device else None
 
-    waiting = asyncio.create_task(devices.wait_for(attached, timeout_s=60))
+    waiting = asyncio.create_task(devices.wait_for(POOL, attached, timeout_s=60))
     await asked.wait()  # and saw nothing
     disk = await asyncio.to_thread(disks.attach, image)
     assert await waiting == disk.path
@@ -112,14 +114,14 @@ async def test_waiting_looks_again_where_no_event_comes(monkeypatch: pytest.Monk
     monkeypatch.setattr(devices, "_RECHECK_S", 0.001)
     monkeypatch.setattr(devices, "_kernel_monitor", lambda: None)
     answers = iter([None, None, "there"])
-    assert await devices.wait_for(lambda: next(answers), timeout_s=60) == "there"
+    assert await devices.wait_for(POOL, lambda: next(answers), timeout_s=60) == "there"
 
 
 async def test_waiting_in_vain_ends_with_none() -> None:
     def never() -> str | None:
         return None
 
-    assert await devices.wait_for(never, timeout_s=0.01) is None
+    assert await devices.wait_for(POOL, never, timeout_s=0.01) is None
 
 
 async def test_what_the_predicate_raises_ends_the_waiting() -> None:
@@ -127,7 +129,7 @@ async def test_what_the_predicate_raises_ends_the_waiting() -> None:
         raise HostError("wrong device")
 
     with pytest.raises(HostError, match="wrong device"):
-        await devices.wait_for(contradiction, timeout_s=60)
+        await devices.wait_for(POOL, contradiction, timeout_s=60)
 
 
 class _Heard(asyncio.Event):
@@ -146,11 +148,11 @@ async def test_a_wait_that_is_cancelled_as_an_event_comes_ends(monkeypatch: pyte
     event = _Heard()
 
     @contextlib.asynccontextmanager
-    async def events() -> AsyncIterator[asyncio.Event]:
+    async def events(_: Pool) -> AsyncIterator[asyncio.Event]:
         yield event
 
     monkeypatch.setattr(devices, "_block_events", events)
-    waiting = asyncio.create_task(devices.wait_for(lambda: None, timeout_s=60))
+    waiting = asyncio.create_task(devices.wait_for(POOL, lambda: None, timeout_s=60))
     await event.is_awaited.wait()
     event.set()
     waiting.cancel()

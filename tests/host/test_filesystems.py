@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, mark, plan, run, spec_of
+from tests.host.pool import POOL
 from volplug.errors import CommandFailed, FilesystemMismatch, VolumeInUse
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
@@ -55,18 +56,18 @@ def test_mkfs_is_told_the_uuid_never_discards_and_never_forces(
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_type: str) -> None:
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     found = run("blkid", "-p", "-o", "export", disk.path)
     assert f"TYPE={fs_type}\n" in found
     assert f"UUID={tag.uuid}\n" in found
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 @pytest.mark.loop
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type])
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
     mountpoint = disks.directory / "mountpoint"
     mountpoint.mkdir()
     run("mount", disk.path, str(mountpoint))
@@ -77,7 +78,7 @@ async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disk
 async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type] - 1)
     with pytest.raises(CommandFailed, match=r"must be larger than 300MB|minimum size for each btrfs device"):
-        await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
 
 
 @pytest.mark.loop
@@ -86,7 +87,7 @@ async def test_a_preallocated_image_stays_allocated_through_mkfs(disks: Disks) -
         image = disks.image(SMALL_MIB[fs_type], fs_type)
         allocate(image)
         disk = disks.attach(image)
-        await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan(fs_type))
+        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
         assert image.stat().st_blocks * 512 >= image.stat().st_size, fs_type
 
 
@@ -99,7 +100,7 @@ def allocate(image: Path) -> None:
 async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
     disk = disks.blank(8)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan("ext4"))
+        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
     assert not any(disk.image.read_bytes())
 
 
@@ -108,7 +109,7 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan("ext4"))
+        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
 
 
 @pytest.mark.loop
@@ -120,7 +121,7 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
 async def test_mkfs_needs_a_plan(disks: Disks, tag: FilesystemTag) -> None:
     disk = disks.blank(8)
     with pytest.raises(FilesystemMismatch, match="does not permit mkfs"):
-        await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     assert not any(disk.image.read_bytes())
 
 
@@ -135,17 +136,17 @@ async def test_mkfs_never_touches_a_filesystem_of_another_uuid(
     run(f"mkfs.{present}", "-q", disk.path)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match=f"holds an? {present} filesystem"):
-        await filesystems.make_filesystem(disk.path, spec_of(planned), plan(planned))
+        await filesystems.make_filesystem(POOL, disk.path, spec_of(planned), plan(planned))
     assert disk.image.read_bytes() == before
 
 
 @pytest.mark.loop
 async def test_mkfs_is_not_repeated_over_the_finished_filesystem(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
-    await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match="holds its ext4 filesystem"):
-        await filesystems.make_filesystem(disk.path, spec_of("ext4"), tag)
+        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     assert disk.image.read_bytes() == before
 
 
@@ -177,11 +178,11 @@ def start_mkfs_and_kill_it(disk: Disk, tag: FilesystemTag, has_written: int) -> 
 async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, has_written: int) -> None:
     disk, tag = disks.blank(300), plan(fs_type)
     start_mkfs_and_kill_it(disk, tag, has_written)
-    found = await read_contents(disk.path, tag)
+    found = await read_contents(POOL, disk.path, tag)
     assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format")
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 @pytest.mark.loop
@@ -194,12 +195,12 @@ async def test_a_captured_unfinished_format_is_made_anew_only_beside_the_mark(
     capture = (captures / f"{fs_type}-unfinished.bin").read_bytes()
     ours = capture.replace(uuid.UUID(UUID).bytes, uuid.UUID(tag.uuid).bytes)
     disk.write(PRIMARY[fs_type].offset, ours)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.FOREIGN
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
     mark(disk, tag)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.FOREIGN
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.FOREIGN
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 @pytest.mark.loop
@@ -210,13 +211,13 @@ async def test_a_finished_superblock_over_lost_metadata_is_made_anew_only_beside
 ) -> None:
     """A power cut leaves it so, before the mark is cleared; later it may have been mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     lose_metadata(disk, fs_type)
     with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* its {fs_type} filesystem"):
-        await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     mark(disk, tag)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 def lose_metadata(disk: Disk, fs_type: str) -> None:
@@ -232,23 +233,23 @@ async def test_a_filesystem_in_use_is_never_taken_for_an_unfinished_format(
 ) -> None:
     """An old view of the tag may still say that a format is under way, and a crash leaves it unclean."""
     disk, plan_ = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), plan_)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan_)
     crashed = disks.attach(copy_while_mounted(disks, disk))
-    assert (await read_contents(crashed.path, plan_)).kind in {ContentKind.OURS, ContentKind.DIRTY}
+    assert (await read_contents(POOL, crashed.path, plan_)).kind in {ContentKind.OURS, ContentKind.DIRTY}
     with pytest.raises(FilesystemMismatch, match="mkfs was stopped"):
-        await filesystems.make_filesystem(crashed.path, spec_of(fs_type), plan_)
+        await filesystems.make_filesystem(POOL, crashed.path, spec_of(fs_type), plan_)
 
 
 @pytest.mark.loop
 async def test_an_unclean_ext4_is_repaired_and_its_data_is_there(disks: Disks) -> None:
     disk, plan_ = disks.blank(8), plan("ext4")
-    await filesystems.make_filesystem(disk.path, spec_of("ext4"), plan_)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan_)
     copy = copy_while_mounted(disks, disk)
     crashed = disks.attach(copy)
     tag = formatted(plan_)
-    assert (await read_contents(crashed.path, tag)).kind is ContentKind.DIRTY
-    await filesystems.check_filesystem(crashed.path, "ext4")
-    assert (await read_contents(crashed.path, tag)).kind is ContentKind.OURS
+    assert (await read_contents(POOL, crashed.path, tag)).kind is ContentKind.DIRTY
+    await filesystems.check_filesystem(POOL, crashed.path, "ext4")
+    assert (await read_contents(POOL, crashed.path, tag)).kind is ContentKind.OURS
     assert "written before the crash" in run("debugfs", "-R", "cat /file", crashed.path)
 
 
@@ -269,7 +270,7 @@ async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> No
     run("debugfs", "-w", "-R", "clri <2>", disk.path)
     run("debugfs", "-w", "-R", "set_super_value state 2", disk.path)
     with pytest.raises(FilesystemMismatch, match="fsck left errors") as caught:
-        await filesystems.check_filesystem(disk.path, "ext4")
+        await filesystems.check_filesystem(POOL, disk.path, "ext4")
     assert caught.value.remedy == f"Run e2fsck -f {disk.path} by hand"
     assert caught.value.cause == f"fsck left errors on {disk.path}: Root inode is not a directory"
 
@@ -277,7 +278,7 @@ async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> No
 @pytest.mark.loop
 async def test_a_check_that_cannot_run_is_not_taken_for_errors_on_the_device(disks: Disks) -> None:
     with pytest.raises(CommandFailed) as caught:
-        await filesystems.check_filesystem(disks.blank(8).path, "ext4")
+        await filesystems.check_filesystem(POOL, disks.blank(8).path, "ext4")
     assert caught.value.exit_code == 8
 
 
@@ -286,9 +287,9 @@ async def test_a_held_device_is_not_checked(disks: Disks) -> None:
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.check_filesystem(disk.path, "ext4")
+        await filesystems.check_filesystem(POOL, disk.path, "ext4")
 
 
 @pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
 async def test_types_that_replay_their_log_at_mount_need_no_check(fs_type: str) -> None:
-    await filesystems.check_filesystem("/dev/nothing", fs_type)
+    await filesystems.check_filesystem(POOL, "/dev/nothing", fs_type)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, mark, plan, run, spec_of
+from tests.host.pool import POOL
 from volplug.errors import CommandFailed
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
@@ -78,13 +79,13 @@ async def test_the_mark_is_there_until_mkfs_has_ended_well(
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         with pytest.raises(CommandFailed):
-            await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+            await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert mark_is_on(disk, tag)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
-    assert (await read_contents(disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
+    assert (await read_contents(POOL, disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert not mark_is_on(disk, tag)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.OURS
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
 
 
 @pytest.mark.loop
@@ -100,10 +101,10 @@ async def test_any_part_of_what_mkfs_writes_is_an_interrupted_format(disks: Disk
     mark(disk, tag)
     for share in (0.05, 0.5, 0.95):
         write_some(disk, written, share)
-        found = await read_contents(disk.path, tag)
+        found = await read_contents(POOL, disk.path, tag)
         assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format"), share
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
-    assert (await read_contents(disk.path, formatted(tag))).kind is ContentKind.OURS
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 def write_some(disk: Disk, written: dict[int, bytes], share: float) -> None:
@@ -183,10 +184,10 @@ async def test_what_somebody_else_left_is_refused_even_beside_the_mark(
     size_mib, write = INTRUDERS[intruder]
     disk, tag = disks.blank(size_mib), plan(fs_type)
     expected = write(disk)
-    found = await read_contents(disk.path, tag)
+    found = await read_contents(POOL, disk.path, tag)
     assert (found.kind, found.description[:13]) == (ContentKind.FOREIGN, "data at byte ")
     mark(disk, tag)
-    found = await read_contents(disk.path, tag)
+    found = await read_contents(POOL, disk.path, tag)
     assert found.kind is ContentKind.FOREIGN
     if fs_type == "ext4":  # the others read more, and find it sooner
         assert found.description == expected
@@ -199,10 +200,10 @@ async def test_our_own_filesystem_with_data_and_without_its_superblock_is_refuse
 ) -> None:
     """The mark was cleared before it was first mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(disk.path, spec_of(fs_type), tag)
+    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     write_by_hand(disks, disk)
     behead(disk, fs_type)
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.FOREIGN
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
 
 
 @pytest.mark.loop
@@ -210,9 +211,9 @@ async def test_a_whole_ext4_beside_the_mark_that_was_mounted_by_hand_is_refused(
     disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
     mark(disk, tag)
     run(*filesystems.mkfs_argv(disk.path, (), tag))
-    assert (await read_contents(disk.path, tag)).kind is ContentKind.PARTIAL
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
     write_by_hand(disks, disk)
-    assert await read_contents(disk.path, tag) == Contents(
+    assert await read_contents(POOL, disk.path, tag) == Contents(
         ContentKind.FOREIGN, "its ext4 filesystem, which was mounted by hand"
     )
 

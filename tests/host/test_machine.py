@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disks, aside, formatted, plan
+from tests.host.pool import POOL
 from volplug.errors import DeviceNotFound, HostError, UnexpectedState
 from volplug.host import loopdev
 from volplug.host.base import Host, MountRequest
@@ -12,7 +13,7 @@ from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Host:
-    return Machine(str(tmp_path / "mounts"))
+    return Machine(str(tmp_path / "mounts"), POOL)
 
 
 async def test_the_types_that_can_be_made_are_known(machine: Host) -> None:

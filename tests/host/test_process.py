@@ -10,45 +10,48 @@ import pytest
 from tests.lab.waiting import wait_until
 from volplug.errors import CommandFailed, HostError, Unsupported
 from volplug.host import process
+from volplug.host.threads import Pool
+
+POOL = Pool("test", 64)
 
 
 async def test_output_and_exit_code_of_a_program_are_returned() -> None:
-    finished = await process.run(["sh", "-c", "echo out; echo complaint >&2; exit 3"], ok=(0, 3))
+    finished = await process.run(POOL, ["sh", "-c", "echo out; echo complaint >&2; exit 3"], ok=(0, 3))
     assert (finished.exit_code, finished.stdout, finished.stderr) == (3, "out\n", "complaint\n")
 
 
 async def test_an_exit_code_that_is_not_ok_raises_with_what_the_program_said() -> None:
     with pytest.raises(CommandFailed) as caught:
-        await process.run(["sh", "-c", "echo no such thing >&2; exit 4"])
+        await process.run(POOL, ["sh", "-c", "echo no such thing >&2; exit 4"])
     assert caught.value.exit_code == 4
     assert str(caught.value) == "sh ended with exit code 4: no such thing."
 
 
 async def test_what_a_silent_program_printed_to_stdout_is_its_complaint() -> None:
     with pytest.raises(CommandFailed, match="only here"):
-        await process.run(["sh", "-c", "echo only here; exit 1"])
+        await process.run(POOL, ["sh", "-c", "echo only here; exit 1"])
 
 
 async def test_death_by_a_signal_is_a_negative_exit_code() -> None:
     with pytest.raises(CommandFailed) as caught:
-        await process.run(["sh", "-c", "kill -KILL $$"])
+        await process.run(POOL, ["sh", "-c", "kill -KILL $$"])
     assert caught.value.exit_code == -signal.SIGKILL
 
 
 async def test_a_missing_program_is_named_and_can_be_installed() -> None:
     with pytest.raises(Unsupported, match=r"program mkfs\.nothing is not installed"):
-        await process.run(["mkfs.nothing", "/dev/null"])
+        await process.run(POOL, ["mkfs.nothing", "/dev/null"])
 
 
 async def test_a_program_that_may_not_be_run_is_a_host_error(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
     with pytest.raises(HostError, match="cannot be started: Permission denied"):
-        await process.run([str(script)])
+        await process.run(POOL, [str(script)])
 
 
 async def test_of_endless_output_the_start_and_the_end_are_kept() -> None:
-    finished = await process.run(["sh", "-c", "echo first; yes middle | head -c 1000000; echo last"])
+    finished = await process.run(POOL, ["sh", "-c", "echo first; yes middle | head -c 1000000; echo last"])
     assert finished.stdout.startswith("first\n")
     assert finished.stdout.endswith("last\n")
     assert len(finished.stdout) < 5000
@@ -59,13 +62,13 @@ async def test_a_program_gets_an_empty_input_a_plain_locale_and_a_session_of_its
         'cat; env | grep -v -e "^PWD=" -e "^_=" -e "^SHLVL=" | cut -d= -f1 | sort | tr "\\n" " "; echo; pwd; '
     )
     script += "echo $$; cut -d' ' -f6 /proc/$$/stat"
-    names, directory, pid, session = (await process.run(["sh", "-c", script])).stdout.splitlines()
+    names, directory, pid, session = (await process.run(POOL, ["sh", "-c", script])).stdout.splitlines()
     assert (names.split(), directory) == (["LC_ALL", "PATH"], "/")
     assert pid == session
 
 
 async def test_arguments_are_not_read_by_a_shell() -> None:
-    finished = await process.run([sys.executable, "-c", "import sys; print(sys.argv[1])", "$(id); *"])
+    finished = await process.run(POOL, [sys.executable, "-c", "import sys; print(sys.argv[1])", "$(id); *"])
     assert finished.stdout == "$(id); *\n"
 
 
@@ -86,7 +89,7 @@ async def start_recorder(
     until test -e go; do sleep 0.01; done; touch finished
     """
     task: asyncio.Task[object] = asyncio.create_task(
-        process.run(["sh", "-c", script], stop_signal=stop_signal)
+        process.run(POOL, ["sh", "-c", script], stop_signal=stop_signal)
     )
     await asyncio.to_thread(wait_until, (tmp_path / "started").exists, 20, "the program runs")
     return task, tmp_path
@@ -134,7 +137,7 @@ def test_a_program_outlives_the_event_loop_that_started_it(tmp_path: Path) -> No
 
 
 async def test_reaping_orphans_leaves_the_exit_codes_of_waited_programs_alone() -> None:
-    runs = [asyncio.create_task(process.run(["sh", "-c", "exit 7"], ok=(7,))) for _ in range(10)]
+    runs = [asyncio.create_task(process.run(POOL, ["sh", "-c", "exit 7"], ok=(7,))) for _ in range(10)]
     while not all(task.done() for task in runs):
         process.reap_orphans()
         await asyncio.sleep(0)
@@ -150,7 +153,7 @@ def test_reaping_collects_processes_that_nobody_waits_for() -> None:
 
 async def test_an_exit_code_taken_by_somebody_else_is_never_success() -> None:
     """Popen.wait would report 0 here."""
-    task = asyncio.create_task(process.run(["sh", "-c", "exit 1"]))
+    task = asyncio.create_task(process.run(POOL, ["sh", "-c", "exit 1"]))
     while not task.done():
         steal_exit_code()
         await asyncio.sleep(0)

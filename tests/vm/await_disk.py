@@ -10,6 +10,7 @@ from pathlib import Path
 import pyudev
 
 from volplug.host import devices
+from volplug.host.threads import Pool
 
 _NEVER_S = 3600.0
 
@@ -38,7 +39,7 @@ async def main(serial: str) -> None:
             print("waiting", flush=True)  # noqa: T201 - that is how it says it
         return found
 
-    found = await devices.wait_for(ask, _NEVER_S)
+    found = await devices.wait_for(Pool("test", 1), ask, _NEVER_S)
     while (event := monitor.poll(timeout=0)) is not None:
         print(event.action, event.sys_name)  # noqa: T201
     print("found", found, flush=True)  # noqa: T201

@@ -42,19 +42,19 @@ async def looked(host: SlowHost, result: Usage | Exception) -> None:
 
 
 async def test_asking_never_waits_and_shares_one_look(host: SlowHost) -> None:
-    sampler = UsageSampler(host)
-    assert [sampler.last("v", "/m/v") for _ in range(5)] == [None] * 5
+    sampler = UsageSampler()
+    assert [sampler.last(host, "v", "/m/v") for _ in range(5)] == [None] * 5
     await looked(host, Usage(1, 2))
-    assert sampler.last("v", "/m/v") == Usage(1, 2)
+    assert sampler.last(host, "v", "/m/v") == Usage(1, 2)
     assert len(host.answers) == 1
 
 
 async def test_a_volume_that_was_unmounted_has_no_usage(host: SlowHost) -> None:
-    sampler = UsageSampler(host)
-    sampler.last("v", "/m/v")
+    sampler = UsageSampler()
+    sampler.last(host, "v", "/m/v")
     await looked(host, Usage(1, 2))
     sampler.forget("v")
-    assert sampler.last("v", "/m/v") is None
+    assert sampler.last(host, "v", "/m/v") is None
     await looked(host, Usage(1, 2))
 
 
@@ -64,10 +64,10 @@ async def test_a_filesystem_that_cannot_say_is_no_news_and_is_asked_again(
 ) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    sampler = UsageSampler(host)
-    sampler.last("v", "/m/v")
+    sampler = UsageSampler()
+    sampler.last(host, "v", "/m/v")
     await looked(host, error)
-    assert sampler.last("v", "/m/v") is None
+    assert sampler.last(host, "v", "/m/v") is None
     await looked(host, Usage(3, 4))
-    assert sampler.last("v", "/m/v") == Usage(3, 4)
+    assert sampler.last(host, "v", "/m/v") == Usage(3, 4)
     assert complaints == []

@@ -170,6 +170,7 @@ class World:
         driver: The first backend, called memory.
         backends: All of them.
         host: The machine.
+        hosts: The machine as single backends have it, by their names.
         store: What survives a crash of the process.
         clock: Seconds since boot.
         limits: Times of the Docker edge.
@@ -179,6 +180,7 @@ class World:
 
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
     host: MemoryHost = field(default_factory=MemoryHost)
+    hosts: dict[str, MemoryHost] = field(default_factory=dict)
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=Clock)
     limits: Limits = GENEROUS
@@ -197,7 +199,7 @@ class World:
         self.site = Site(
             backends=self.backends,
             default_backend="memory",
-            host=self.host,
+            hosts={name: self.hosts.get(name, self.host) for name in self.backends},
             ledger=self.ledger,
             mount_root=ROOT,
             boot_clock=self.clock,

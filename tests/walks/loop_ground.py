@@ -16,6 +16,7 @@ from volplug.drivers.base import Driver
 from volplug.drivers.loop.driver import LoopDriver
 from volplug.host.base import Host
 from volplug.host.machine import Machine
+from volplug.host.threads import DevicePool
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.job import Patience
 
@@ -41,7 +42,7 @@ class LoopGround:
         self._acknowledged: dict[str, list[str]] = {}
         self.mount_root = str(directory / "mounts")
         self.driver: Driver = LoopDriver("loop", "host1", directory / "images", 1.0)
-        self.host: Host = Machine(self.mount_root)
+        self.host: Host = Machine(self.mount_root, DevicePool("test", 64, "loop"))
 
     async def load(self) -> Memory:
         await self.close()

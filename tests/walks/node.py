@@ -54,7 +54,7 @@ class Node:
         self._site = Site(
             backends={ground.backend: cast(Driver, Mortal(ground.driver, life))},
             default_backend=ground.backend,
-            host=cast(Host, Mortal(ground.host, life)),
+            hosts={ground.backend: cast(Host, Mortal(ground.host, life))},
             ledger=Ledger(cast(Store, Mortal(memory.store, life)), memory.entries, memory.engine),
             mount_root=ground.mount_root,
             boot_clock=self._clock,

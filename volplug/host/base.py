@@ -27,7 +27,11 @@ class MountRequest:
 
 
 class Host(Protocol):
-    """One machine. Every call may block on a dead device, so every call is awaited and none is shared."""
+    """One machine, as seen by the volumes of one backend: devices that hang leave those of others alone.
+
+    Every call may block on a dead device, so every call is awaited and none is shared. Every call raises
+    BackendUnavailable, and does nothing, while too many others hang.
+    """
 
     async def filesystems(self) -> Sequence[str]:
         """Return the filesystem types whose mkfs program is installed now, sorted."""

@@ -13,7 +13,7 @@ from volplug.host.direct import PAGE_BYTES, DirectReader
 from volplug.host.format_mark import data_at, read_remnants
 from volplug.host.signatures import Signature, with_article
 from volplug.host.superblocks import MIB, PRIMARY, Region, Superblock, parse
-from volplug.host.threads import blocking
+from volplug.host.threads import DevicePool
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
 _EDGE_BYTES: Final = 4 * MIB
@@ -24,7 +24,7 @@ _SAMPLE_BYTES: Final = 64 * 1024
 _FIXED_SAMPLES: Final = (8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * 1024 * MIB)
 
 
-async def read_contents(device: str, tag: FilesystemTag) -> Contents:
+async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Contents:
     """Read a device and judge it.
 
     Under the tag FORMATTED the expected superblock alone answers, so that the usual mount starts no program.
@@ -34,16 +34,16 @@ async def read_contents(device: str, tag: FilesystemTag) -> Contents:
         Unsupported: If a program that is needed is not installed.
     """
     if tag.phase is FilesystemPhase.FORMATTED:
-        found = await blocking(read_superblock, device, tag.fs_type)
+        found = await pool.blocking(read_superblock, device, tag.fs_type)
         if found is not None and is_expected(found, tag):
             return _formatted(found)
-    signature = await signatures.probe(device)
+    signature = await signatures.probe(pool.programs, device)
     if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
-        ours = await blocking(_read_ours, device, tag)
+        ours = await pool.blocking(_read_ours, device, tag)
         if ours is not None:
             return ours
     if signature is None:
-        return await blocking(_read_unclaimed, device)
+        return await pool.blocking(_read_unclaimed, device)
     return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
 
 

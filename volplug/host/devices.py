@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from volplug.errors import DeviceNotFound, HostError
-from volplug.host.threads import blocking
+from volplug.host.threads import Pool
 
 _BLKGETSIZE64: Final = 0x80081272  # linux/fs.h: _IOR(0x12, 114, size_t)
 _GONE: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM)
@@ -79,7 +79,7 @@ def is_held_now(device: str) -> bool:
         raise unusable(device, exc) from exc
 
 
-async def is_held(device: str, patience_s: float) -> bool:
+async def is_held(pool: Pool, device: str, patience_s: float) -> bool:
     """Try to open the device exclusively until that works or the patience ends.
 
     Mount namespaces of ended containers go late, hence the patience. Errors are those of `is_held_now`.
@@ -87,7 +87,7 @@ async def is_held(device: str, patience_s: float) -> bool:
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience_s
     wait_s = _FIRST_WAIT_S
-    while await blocking(is_held_now, device):
+    while await pool.blocking(is_held_now, device):
         remaining_s = deadline - clock()
         if remaining_s <= 0:
             return True
@@ -103,12 +103,13 @@ def unusable(device: str, exc: OSError) -> HostError:
     return HostError(f"the device {device} cannot be used: {exc.strerror}")
 
 
-async def wait_for(predicate: Callable[[], _T | None], timeout_s: float) -> _T | None:
+async def wait_for(pool: Pool, predicate: Callable[[], _T | None], timeout_s: float) -> _T | None:
     """Wait until the predicate returns something, asking it again after every kernel event of a block device.
 
     It is also asked every 2 seconds, because events can be lost, and some changes send none.
 
     Args:
+        pool: Threads for the predicate.
         predicate: May block; runs in a thread. None means not yet. What it raises ends the wait.
         timeout_s: How long to wait at most.
 
@@ -117,10 +118,10 @@ async def wait_for(predicate: Callable[[], _T | None], timeout_s: float) -> _T |
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    async with _block_events() as events:
+    async with _block_events(pool) as events:
         while True:
             events.clear()  # before asking, so that an event during the question is not lost
-            if (found := await blocking(predicate)) is not None:
+            if (found := await pool.blocking(predicate)) is not None:
                 return found
             remaining_s = deadline - loop.time()
             if remaining_s <= 0:
@@ -132,10 +133,10 @@ async def wait_for(predicate: Callable[[], _T | None], timeout_s: float) -> _T |
 
 
 @contextlib.asynccontextmanager
-async def _block_events() -> AsyncIterator[asyncio.Event]:
+async def _block_events(pool: Pool) -> AsyncIterator[asyncio.Event]:
     """Give an asyncio.Event that each kernel event of the block subsystem sets; without libudev none does."""
     event = asyncio.Event()
-    monitor = await blocking(_kernel_monitor)
+    monitor = await pool.blocking(_kernel_monitor)
     if monitor is None:
         yield event
         return

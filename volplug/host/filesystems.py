@@ -17,7 +17,7 @@ from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
 from volplug.host.journals import replay
 from volplug.host.process import run, search_path
 from volplug.host.superblocks import PRIMARY, copies, parse
-from volplug.host.threads import blocking
+from volplug.host.threads import DevicePool
 from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 
 # e2fsck(8): 1 errors corrected, 2 reboot (of a root filesystem), 4 errors left, 8 operational error,
@@ -34,13 +34,14 @@ def installed() -> tuple[str, ...]:
     return tuple(fs_type for fs_type in FILESYSTEMS if shutil.which(f"mkfs.{fs_type}", path=path))
 
 
-async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> None:
+async def make_filesystem(pool: DevicePool, device: str, spec: VolumeSpec, tag: FilesystemTag) -> None:
     """Make the planned filesystem on a device that is blank or bears remnants of the same plan.
 
     The device is judged here once more, however lately the caller has done so: mkfs.ext4 asks nobody when it
     has no terminal.
 
     Args:
+        pool: Threads for what blocks.
         device: Path of the device.
         spec: Its mkfs options are appended.
         tag: Must be in the phase FORMATTING.
@@ -52,18 +53,18 @@ async def make_filesystem(device: str, spec: VolumeSpec, tag: FilesystemTag) -> 
     """
     if tag.phase is not FilesystemPhase.FORMATTING or tag.fs_type not in FILESYSTEMS or not tag.uuid:
         raise FilesystemMismatch(f"its filesystem tag {tag.to_text()!r} does not permit mkfs")
-    await _require_free(device)
-    contents = await read_contents(device, tag)
+    await _require_free(pool, device)
+    contents = await read_contents(pool, device, tag)
     if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):
         raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
-    await blocking(_mark, device, tag)
-    await run(mkfs_argv(device, spec.mkfs_options, tag))
-    made = await blocking(read_superblock, device, tag.fs_type)
+    await pool.blocking(_mark, device, tag)
+    await run(pool.programs, mkfs_argv(device, spec.mkfs_options, tag))
+    made = await pool.blocking(read_superblock, device, tag.fs_type)
     if made is None or not made.is_finished or not is_expected(made, tag):
         raise FilesystemMismatch(
             f"mkfs.{tag.fs_type} reported success but {device} does not hold its filesystem"
         )
-    await blocking(_clear_mark, device, tag)
+    await pool.blocking(_clear_mark, device, tag)
 
 
 def mkfs_argv(device: str, options: Sequence[str], tag: FilesystemTag) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ def mkfs_argv(device: str, options: Sequence[str], tag: FilesystemTag) -> tuple[
     return ("mkfs.btrfs", "-q", "-K", "-U", tag.uuid, *options, device)
 
 
-async def check_filesystem(device: str, fs_type: str) -> None:
+async def check_filesystem(pool: DevicePool, device: str, fs_type: str) -> None:
     """Replay and repair what can be repaired without questions.
 
     xfs and btrfs replay their logs at mount; there is nothing to do for them. The check is never killed: if
@@ -94,12 +95,12 @@ async def check_filesystem(device: str, fs_type: str) -> None:
     """
     if fs_type != "ext4":
         return
-    await _require_free(device)
-    found = await blocking(read_superblock, device, fs_type)
+    await _require_free(pool, device)
+    found = await pool.blocking(read_superblock, device, fs_type)
     if found is not None and found.needs_replay:
-        await blocking(replay, device)
+        await pool.blocking(replay, device)
     argv = ("fsck.ext4", "-p", device)
-    finished = await run(argv, ok=range(256), stop_signal=signal.SIGTERM)
+    finished = await run(pool.programs, argv, ok=range(256), stop_signal=signal.SIGTERM)
     if finished.exit_code in _FSCK_FINE:
         return
     output = finished.stdout.strip() or finished.stderr.strip()
@@ -111,8 +112,8 @@ async def check_filesystem(device: str, fs_type: str) -> None:
     raise CommandFailed(argv, finished.exit_code, _said_last(finished.stderr.strip() or output))
 
 
-async def _require_free(device: str) -> None:
-    if await blocking(is_held_now, device):
+async def _require_free(pool: DevicePool, device: str) -> None:
+    if await pool.blocking(is_held_now, device):
         raise VolumeInUse(f"the device {device} is in use")
 
 

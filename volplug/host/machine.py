@@ -8,80 +8,82 @@ from collections.abc import Sequence
 from volplug.errors import UnexpectedState
 from volplug.host import contents, devices, directories, filesystems, holders, mounts
 from volplug.host.base import MountRequest
-from volplug.host.threads import blocking
+from volplug.host.threads import DevicePool
 from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
 
 
 class Machine:
-    """This machine. Thin: each call is one function of a sibling module, in a thread where it may block.
+    """This machine, for one backend. Thin: each call is one function of a sibling module, in a thread.
 
     Args:
         mount_root: Nothing is mounted, unmounted or opened at a target that is not directly below it.
+        pool: Threads for work on the devices of the backend.
         on_step: Told of every change of the world.
     """
 
-    def __init__(self, mount_root: str, on_step: OnStep = unannounced) -> None:
+    def __init__(self, mount_root: str, pool: DevicePool, on_step: OnStep = unannounced) -> None:
         self._mount_root = mount_root
+        self._pool = pool
         self._on_step = on_step
 
     async def filesystems(self) -> Sequence[str]:
         """See `Host`."""
-        return await blocking(filesystems.installed)
+        return await self._pool.blocking(filesystems.installed)
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
         """See `Host`."""
-        return await blocking(mounts.mount_state, target, source)
+        return await self._pool.blocking(mounts.mount_state, target, source)
 
     async def mounts_below(self, root: str) -> Sequence[str]:
         """See `Host`."""
-        return await blocking(mounts.mounts_below, root)
+        return await self._pool.blocking(mounts.mounts_below, root)
 
     async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
         """See `Host`."""
-        return await contents.read_contents(source.device, tag)
+        return await contents.read_contents(self._pool, source.device, tag)
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
         """See `Host`; a device that is not there raises DeviceNotFound."""
-        return await devices.is_held(source.device, patience_s)
+        return await devices.is_held(self._pool, source.device, patience_s)
 
     async def describe_holders(self, source: MountSource | None, target: str) -> str:
         """See `Host`."""
-        return await blocking(holders.describe, source, target)
+        return await self._pool.blocking(holders.describe, source, target)
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """See `Host`; what is neither blank nor our own remnant raises FilesystemMismatch."""
-        await filesystems.make_filesystem(source.device, spec, tag)
+        await filesystems.make_filesystem(self._pool, source.device, spec, tag)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """See `Host`."""
-        await filesystems.check_filesystem(source.device, fs_type)
+        await filesystems.check_filesystem(self._pool, source.device, fs_type)
 
     async def mount(self, request: MountRequest) -> None:
         """See `Host`."""
         self._check_target(request.target)
-        await blocking(mounts.mount, request, self._on_step)
+        await self._pool.blocking(mounts.mount, request, self._on_step)
 
     async def unmount(self, target: str) -> None:
         """See `Host`."""
         self._check_target(target)
-        await blocking(mounts.unmount, target, self._on_step)
+        await self._pool.blocking(mounts.unmount, target, self._on_step)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """See `Host`."""
         self._check_target(target)
-        await blocking(directories.make_data_directory, target, subpath, spec)
+        await self._pool.blocking(directories.make_data_directory, target, subpath, spec)
         self._on_step(WorldStep.DATA_DIRECTORY_MADE)
 
     async def has_data_directory(self, target: str, subpath: str) -> bool:
         """See `Host`."""
         self._check_target(target)
-        return await blocking(directories.has_data_directory, target, subpath)
+        return await self._pool.blocking(directories.has_data_directory, target, subpath)
 
     async def usage(self, target: str) -> Usage:
         """See `Host`."""
         self._check_target(target)
-        return await blocking(directories.usage, target)
+        return await self._pool.blocking(directories.usage, target)
 
     def _check_target(self, target: str) -> None:
         """Refuse a target elsewhere, whatever led to it: names and paths come from outside.

@@ -1,7 +1,7 @@
 """Running programs. Nothing else in the package starts any.
 
-A program runs in a thread of the pool and in a session of its own: neither a cancelled task, nor a closed
-event loop, nor Ctrl-C on volplug's terminal kills a half-done mkfs or fsck.
+A program runs in a thread and in a session of its own: neither a cancelled task, nor a closed event loop,
+nor Ctrl-C on volplug's terminal kills a half-done mkfs or fsck.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.errors import CommandFailed, HostError, Unsupported
-from volplug.host import threads
+from volplug.host.threads import Pool
 
 _HALF_EXCERPT_BYTES: Final = 2048
 _SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -48,11 +48,16 @@ def search_path() -> str:
 
 
 async def run(
-    argv: Sequence[str], *, ok: Collection[int] = (0,), stop_signal: signal.Signals | None = None
+    pool: Pool,
+    argv: Sequence[str],
+    *,
+    ok: Collection[int] = (0,),
+    stop_signal: signal.Signals | None = None,
 ) -> Finished:
     """Run a program without a shell and wait until it has ended, whatever happens to the caller.
 
     Args:
+        pool: One of its threads waits for the program.
         argv: Program and arguments.
         ok: Exit codes that are not failures.
         stop_signal: Sent when the awaiting task is cancelled, to programs that then stop in good order; the
@@ -64,7 +69,7 @@ async def run(
         HostError: If it cannot be started, or its exit code was lost.
     """
     child = _Child(tuple(argv), stop_signal)
-    finished = await _outlive_cancellation(child)
+    finished = await _outlive_cancellation(pool, child)
     if finished.exit_code not in ok:
         raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
     return finished
@@ -86,7 +91,7 @@ async def wait_for_programs(timeout_s: float) -> tuple[str, ...]:
         children = tuple(_running)
     for child in children:
         child.ask_to_stop()
-    await threads.blocking(_wait_idle, timeout_s)
+    await asyncio.to_thread(_wait_idle, timeout_s)
     return running_programs()
 
 
@@ -134,8 +139,8 @@ def _wait_idle(timeout_s: float) -> bool:
         return _idle.wait_for(lambda: not _running, timeout_s)
 
 
-async def _outlive_cancellation(child: _Child) -> Finished:
-    work = threads.submit(_run_to_end, child)
+async def _outlive_cancellation(pool: Pool, child: _Child) -> Finished:
+    work = pool.submit(_run_to_end, child)
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.host.process import Finished, run
+from volplug.host.threads import Pool
 
 _NOTHING_FOUND: Final = 2
 _AMBIVALENT: Final = 8
@@ -40,7 +41,7 @@ class Signature:
         return f"{with_article(self.fs_type)} {noun}{known_as}"
 
 
-async def probe(device: str) -> Signature | None:
+async def probe(pool: Pool, device: str) -> Signature | None:
     """Ask blkid, past its cache, what is on the device.
 
     None is no proof that a device is blank: blkid knows the formats it knows, and says the same of a device
@@ -51,7 +52,7 @@ async def probe(device: str) -> Signature | None:
         Unsupported: If there is no blkid.
     """
     argv = ("blkid", "-p", "-o", "export", device)
-    return interpret(await run(argv, ok=(0, _NOTHING_FOUND, _AMBIVALENT)))
+    return interpret(await run(pool, argv, ok=(0, _NOTHING_FOUND, _AMBIVALENT)))
 
 
 def interpret(finished: Finished) -> Signature | None:

@@ -1,7 +1,12 @@
 """Pools of threads for calls that may block on a device.
 
 They are ours alone: the event loop's default pool also serves name look-ups, and a dead device must not
-stop those. The host's has sixty-four threads, so that some volumes whose devices hang leave room for others.
+stop those. Each backend has pools of its own, so that devices that hang stop no other backend.
+
+A pool is bounded, and a call that finds no free thread waits for one. That is right as long as threads become
+free: hundreds of volumes that are mounted at once take turns. It is wrong once every thread hangs. Only time
+tells a call that hangs from one that takes long: a `DevicePool` hangs if every thread is taken and none has
+become free for `HUNG_AFTER_S`. Until one does, it refuses all calls, those that come and those that wait.
 """
 
 from __future__ import annotations
@@ -9,14 +14,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
-from volplug.errors import VolplugError
+from volplug.errors import BackendUnavailable, VolplugError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+# A disk that is merely busy ends one of dozens of calls sooner. And a call that waits is refused within the
+# 50 s that there are to answer an Unmount.
+HUNG_AFTER_S: Final = 30.0
 
 
 class Pool:
@@ -54,6 +64,92 @@ class Pool:
         except asyncio.CancelledError:
             await ended(running)
             raise
+
+
+class DevicePool(Pool):
+    """Threads for the calls on one backend's devices; refuses calls while every thread hangs.
+
+    Attributes:
+        programs: Threads that wait for programs. The check of a large filesystem rightly takes long, so that
+            a program which has to wait for its turn is not refused.
+
+    Args:
+        name: Shown in the names of its threads.
+        size: How many calls may hang.
+        backend: Named in the refusal.
+        hung_after_s: How long no thread has become free in a pool that hangs.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        backend: str,
+        hung_after_s: float = HUNG_AFTER_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name, size)
+        self.programs = Pool(f"{name}-programs", size)
+        self._size = size
+        self._backend = backend
+        self._hung_after_s = hung_after_s
+        self._clock = clock
+        self._open: set[Future[Any]] = set()  # calls that run or wait for a thread
+        self._last_free_s = clock()
+
+    def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
+        """See `Pool`; the future has the refusal."""
+        return asyncio.ensure_future(self.blocking(function, *args, **kwargs))
+
+    async def blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """See `Pool`.
+
+        Raises:
+            BackendUnavailable: If the pool hangs; nothing was done.
+        """
+        if self._hangs():
+            raise self._refusal()  # without a place in the queue, which would grow for as long as it hangs
+        must_wait = self._is_full()
+        if not must_wait:
+            self._last_free_s = self._clock()
+        call = self._executor.submit(function, *args, **kwargs)
+        self._open.add(call)
+        call.add_done_callback(self._end)
+        answer = asyncio.wrap_future(call)
+        if must_wait:
+            await self._wait_for_thread(call, answer)
+        return await answer
+
+    async def _wait_for_thread(self, call: Future[_T], answer: asyncio.Future[_T]) -> None:
+        """Wait until the call runs or has ended; withdraw it if the pool hangs meanwhile."""
+        try:
+            while not (call.running() or answer.done()):
+                await asyncio.wait({answer}, timeout=self._last_free_s + self._hung_after_s - self._clock())
+                if self._hangs() and call.cancel():
+                    raise self._refusal()
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+
+    def _end(self, call: Future[Any]) -> None:
+        """Note the end of a call; in its thread, or where it was withdrawn."""
+        self._open.discard(call)
+        if not call.cancelled():
+            self._last_free_s = self._clock()
+
+    def _is_full(self) -> bool:
+        return len(self._open) >= self._size
+
+    def _hangs(self) -> bool:
+        return self._is_full() and self._clock() - self._last_free_s >= self._hung_after_s
+
+    def _refusal(self) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"backend {self._backend} does not answer: none of {self._size} calls on its devices has ended "
+            f"for {self._hung_after_s:g} s",
+            "Look at its disk and at hung tasks in the kernel's log; volplug goes on by itself once they end",
+        )
 
 
 async def ended(running: asyncio.Future[_T]) -> None:
@@ -106,9 +202,3 @@ class Asking:
 def _answer(question: Callable[[str], _T], name: str, answer: list[_T]) -> None:
     with contextlib.suppress(VolplugError):  # no answer either
         answer.append(question(name))
-
-
-_HOST: Final = Pool("host", 64)
-
-submit: Final = _HOST.submit
-blocking: Final = _HOST.blocking

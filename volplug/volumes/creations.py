@@ -48,7 +48,7 @@ class Creations:
                     await site.ledger.remember(existing)
                     return
                 request = replace(request, spec=existing.spec)
-            await self._check_can_format(request.spec.fs_type)
+            await self._check_can_format(backend, request.spec.fs_type)
             conditions = Conditions(spec=request.spec, is_absent=existing is None)
             try:
                 await site.converge("create", name, backend, Goal.PRESENT, conditions)
@@ -73,8 +73,8 @@ class Creations:
         driver.check_spec(request.spec)
         return request
 
-    async def _check_can_format(self, fs_type: str) -> None:
-        installed = await self._site.host.filesystems()
+    async def _check_can_format(self, backend: str, fs_type: str) -> None:
+        installed = await self._site.host(backend).filesystems()
         if fs_type not in installed:
             there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
             raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)

@@ -40,7 +40,7 @@ class Recovery:
         entries = list(self._site.ledger.entries())
         self._site.perhaps_leaving.update(entry.name for entry in entries if not entry.is_claimed)
         names = {entry.name for entry in entries}
-        places = await self._site.host.mounts_below(self._site.mount_root)
+        places = await self._site.host(self._site.default_backend).mounts_below(self._site.mount_root)
         names |= {name for name in (PurePath(place).name for place in places) if is_name(name)}
         retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
         slots = [self._site.slots.of(name) for name in sorted(names)]
@@ -106,9 +106,10 @@ class Recovery:
         if entry.desired in _HALF_DONE:
             await self._finish_half_done(entry)
             return
-        is_mounted = await site.host.mount_state(site.target(name), None) is not MountState.NONE
+        host, target = site.host(entry.backend), site.target(name)
+        is_mounted = await host.mount_state(target, None) is not MountState.NONE
         if not is_mounted:
-            await site.host.unmount(site.target(name))  # removes the bare directory of a mount never made
+            await host.unmount(target)  # removes the bare directory of a mount never made
         if is_mounted and entry.desired is Desired.NONE and not (entry.counts or entry.doubts):
             _LOG.warning("mounted, but nothing says for whom", volume=name)
             await site.ledger.put(replace(entry, holders_unknown=True))
@@ -128,7 +129,7 @@ class Recovery:
         if entry.record is None:
             return False
         source = await self._site.driver(entry.backend).locate(entry.record)
-        return source is not None and await self._site.host.is_held(source, patience_s=0)
+        return source is not None and await self._site.host(entry.backend).is_held(source, patience_s=0)
 
     async def _finish_half_done(self, entry: Entry) -> None:
         """Finish a creation or deletion only if the backend shows that it had begun.

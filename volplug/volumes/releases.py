@@ -73,7 +73,7 @@ class Releases:
         """
         site, name = self._site, entry.name
         self._refuse_if_recent(entry)
-        was_mounted = await self._is_mounted(name)
+        was_mounted = await self._is_mounted(entry)
         if was_mounted and entry.record is None:
             entry = await self._identified(entry)
         try:
@@ -100,8 +100,10 @@ class Releases:
             )
         return known
 
-    async def _is_mounted(self, name: str) -> bool:
-        return await self._site.host.mount_state(self._site.target(name), None) is not MountState.NONE
+    async def _is_mounted(self, entry: Entry) -> bool:
+        site = self._site
+        state = await site.host(entry.backend).mount_state(site.target(entry.name), None)
+        return state is not MountState.NONE
 
     async def _put_back(self, entry: Entry) -> None:
         """Mount again what a trial unmounted; tried until it works, for `docker cp` needs it."""
@@ -117,7 +119,7 @@ class Releases:
     async def _put_back_later(self, slot: Slot) -> None:
         async with slot:
             entry = self._site.ledger.get(slot.name)
-            if entry is not None and entry.is_claimed and not await self._is_mounted(slot.name):
+            if entry is not None and entry.is_claimed and not await self._is_mounted(entry):
                 await self._put_back(entry)
 
     async def is_released_by_trial(self, entry: Entry) -> bool:

@@ -45,7 +45,7 @@ class VolumeService:
         self._recovery = Recovery(site, self._releases)
         self._lookups = Lookups(site.backends, site.limits.lookup_s)
         self._creations = Creations(site, defaults, self._lookups)
-        self._usage = UsageSampler(site.host)
+        self._usage = UsageSampler()
         self._lists = Lists(site.ledger, self._view)
         self._work = Work()
         self._mounting = Mounting(site, self._releases, self._work, self._backend_of)
@@ -268,7 +268,9 @@ class VolumeService:
     def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:
         site, name = self._site, volume.name
         is_mounted = entry is not None and entry.is_claimed
-        usage = self._usage.last(name, site.target(name)) if is_mounted else None
+        usage = None
+        if is_mounted:
+            usage = self._usage.last(site.host(volume.backend), name, site.target(name))
         driver = site.backends.get(volume.backend)
         driver_name = driver.info.driver if driver else "not configured"
         return view_volume(volume, entry, site.mountpoint(name, volume), driver_name, usage)

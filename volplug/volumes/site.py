@@ -59,7 +59,7 @@ class Site:
     Attributes:
         backends: Name to driver, at least one.
         default_backend: Used for volumes created without `-o backend=`.
-        host: This machine.
+        hosts: This machine, by the backend whose devices are worked on: each has threads of its own.
         ledger: What this host remembers.
         mount_root: Directory below which every volume has its place.
         boot_clock: Seconds since boot, going on through suspend.
@@ -76,7 +76,7 @@ class Site:
 
     backends: Mapping[str, Driver]
     default_backend: str
-    host: Host
+    hosts: Mapping[str, Host]
     ledger: Ledger
     mount_root: str
     boot_clock: Callable[[], float]
@@ -100,6 +100,13 @@ class Site:
             known = ", ".join(sorted(self.backends))
             raise ConfigurationError(f"backend {backend!r} is not configured", f"Backends are {known}")
         return driver
+
+    def host(self, backend: str) -> Host:
+        """Return this machine for work on the devices of a backend.
+
+        Those of a backend that is not configured any more are only looked at, by the default one's threads.
+        """
+        return self.hosts.get(backend) or self.hosts[self.default_backend]
 
     def target(self, name: str) -> str:
         """Return where a volume's filesystem is mounted."""
@@ -172,7 +179,7 @@ class Site:
                 now = self.ledger.get(name) or Entry(name, backend)
                 await self.ledger.put(replace(now, record=volume, desired=_DESIRES[goal]))
 
-        run = Run(job, self.host, self.patience, before_change, self.on_step)
+        run = Run(job, self.host(backend), self.patience, before_change, self.on_step)
         try:
             volume = await run.to_goal()
             if goal in _LEADS_AWAY | {Goal.MOUNTED}:

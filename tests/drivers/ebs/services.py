@@ -13,6 +13,7 @@ from tests.lab.leftovers import mounted_below
 from volplug.drivers.base import Driver
 from volplug.host import mounts
 from volplug.host.machine import Machine
+from volplug.host.threads import DevicePool
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.options import Defaults
@@ -66,7 +67,7 @@ async def host_with(driver: Driver, directory: Path, linger_s: float = 0.0) -> A
     site = Site(
         backends={"ebs": driver},
         default_backend="ebs",
-        host=Machine(str(directory / "mounts")),
+        hosts={"ebs": Machine(str(directory / "mounts"), DevicePool("test", 64, "ebs"))},
         ledger=Ledger(store, loaded.entries, loaded.engine, lambda _: None),
         mount_root=str(directory / "mounts"),
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from volplug.drivers.ebs.devices import Devices, Look, devices_of
 from volplug.drivers.ebs.names import DeviceNames
 from volplug.drivers.ebs.sysfs import Sysfs
-from volplug.drivers.ebs.watching import DiskWatch, WaitFor
+from volplug.drivers.ebs.watching import DiskWatch
 from volplug.errors import VolumeInUse
 from volplug.host import devices as host_devices
-from volplug.host.threads import Pool
+from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
 
 _THREADS = 8
+_OPENS = 32
 
 
 class Disks:
@@ -25,7 +27,7 @@ class Disks:
         sysfs: Where they show.
         model: How EBS calls its NVMe disks.
         notes: The file for what is known of disks without serials.
-        wait_for: Hears the kernel's events.
+        backend: What the backend is called.
         clock: Seconds that never go back.
     """
 
@@ -34,15 +36,17 @@ class Disks:
         sysfs: Sysfs,
         model: str,
         notes: Path,
-        wait_for: WaitFor = host_devices.wait_for,
+        backend: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sysfs = sysfs
         self._model = model
         self._notes = notes
         self._clock = clock
-        self._pool = Pool("ebs-disks", _THREADS)
-        self._watch = DiskWatch(self._look, self._pool, wait_for)
+        self._pool = DevicePool(f"{backend}-disks", _THREADS, backend)
+        # Opening a disk that hangs may hang; looking for others goes on.
+        self._opens = DevicePool(f"{backend}-opens", _OPENS, backend)
+        self._watch = DiskWatch(self._look, self._pool, partial(host_devices.wait_for, self._pool))
         self._devices: Devices | None = None
         self._names: DeviceNames | None = None
 
@@ -80,7 +84,7 @@ class Disks:
             HostError: If the kernel cannot be asked.
         """
         for node in await self._pool.blocking(lambda: self._look().nodes_to_test(volume_id)):
-            if await host_devices.is_held(node, 0):
+            if await host_devices.is_held(self._opens, node, 0):
                 raise VolumeInUse(f"{node} is in use on this host")
 
     async def can_be_trusted(self) -> bool:

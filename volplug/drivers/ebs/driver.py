@@ -90,7 +90,7 @@ class EbsDriver:
         self._lookups = Lookups(caller, config.cluster, config.name, self._recent, clock)
         sysfs = Sysfs(settings.sys_root, settings.dev_root)
         notes = config.state_dir / "backends" / f"{config.name}.disks.json"
-        self._disks = Disks(sysfs, settings.nvme_model, notes, clock=clock)
+        self._disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)
         states = States(self._lookups.by_ids, patience.poll_first_s, patience.poll_longest_s)
         cloud = Cloud(caller, self._lookups, states, self._recent, patience)
         self._creation = Creation(cloud, settings, config.cluster, config.name, clock)

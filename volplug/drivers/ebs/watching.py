@@ -10,7 +10,6 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from volplug.drivers.ebs.devices import Look
-from volplug.host import devices as host_devices
 from volplug.host.threads import Pool
 
 _T = TypeVar("_T")
@@ -60,9 +59,7 @@ class DiskWatch:
         wait_for: Hears the kernel's events.
     """
 
-    def __init__(
-        self, look: Callable[[], Look], pool: Pool, wait_for: WaitFor = host_devices.wait_for
-    ) -> None:
+    def __init__(self, look: Callable[[], Look], pool: Pool, wait_for: WaitFor) -> None:
         self._look = look
         self._pool = pool
         self._wait_for = wait_for

@@ -20,6 +20,8 @@ from volplug.drivers.loop.driver import LoopDriver
 from volplug.errors import BackendUnavailable
 from volplug.host.machine import Machine
 from volplug.host.threads import DevicePool
+from volplug.models import VolumeSpec
+from volplug.sizes import MIB
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.options import Defaults
@@ -30,6 +32,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.loop]
 
 _THREADS = 3
 _HUNG_AFTER_S = 2.0  # of many that are let go at once on a busy machine one ends sooner
+_MORE_THAN_THE_DRIVER_HAS = 40
 _SLOW = [f"slow{number}" for number in range(_THREADS + 2)]
 
 
@@ -149,3 +152,17 @@ async def test_more_hung_volumes_than_there_are_threads_stop_no_volume_of_anothe
         await host.mount(name)
     for name in (*_SLOW, "slow99", "healthy"):
         await host.unmount(name)
+
+
+async def test_changes_that_hang_leave_look_ups_their_threads(disks: Disks) -> None:
+    driver = disks.drivers["slow"]
+    existing = await driver.create(VolumeSpec("existing", MIB))
+    specs = [VolumeSpec(f"v{number}", MIB) for number in range(_MORE_THAN_THE_DRIVER_HAS)]
+    with disks.slow.frozen():
+        creations = [asyncio.create_task(driver.create(spec)) for spec in specs]
+        await asyncio.sleep(0)
+        assert await driver.get("existing") == existing
+        assert list(await driver.list()) == [existing]
+        assert await driver.locate(existing) is None
+        assert not any(creation.done() for creation in creations)
+    await asyncio.gather(*creations)

@@ -36,10 +36,11 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.host import loop_attach, loop_discard, loopdev
-from volplug.host.threads import Pool
+from volplug.host.threads import DevicePool
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
 
+_CALLS: Final = 32  # of each kind at once
 _ALLOCATIONS: Final = ("preallocated", "sparse")
 _INFO: Final = DriverInfo(
     driver="loop",
@@ -101,7 +102,9 @@ class LoopDriver:
         on_step: OnStep = unannounced,
     ) -> None:
         self._on_step = on_step
-        self._pool = Pool(f"loop-{backend}", 32)
+        # A disk that takes no writes still answers, so that look-ups have threads of their own.
+        self._changes = DevicePool(f"{backend}-changes", _CALLS, backend)
+        self._looks = DevicePool(f"{backend}-looks", _CALLS, backend)
         self._backend = backend
         self._node_id = node_id
         self._directory = Directory(directory, id_copy)
@@ -128,35 +131,35 @@ class LoopDriver:
 
     async def create(self, spec: VolumeSpec) -> Volume:
         """Write the record, then make the image, then say so in the record."""
-        return await self._pool.to_the_end(self._create, spec)
+        return await self._changes.to_the_end(self._create, spec)
 
     async def delete(self, volume: Volume) -> None:
         """Say in the record that the volume goes, then remove the image, then the record."""
-        await self._pool.to_the_end(self._delete, volume)
+        await self._changes.to_the_end(self._delete, volume)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume as its record and this host's loop devices show it."""
-        return await self._pool.blocking(self._get, name)
+        return await self._looks.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, those with unusable records in state ERROR."""
-        return await self._pool.blocking(self._list)
+        return await self._looks.blocking(self._list)
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach the image to a loop device, or adopt the one that has it."""
-        return await self._pool.to_the_end(self._attach, volume)
+        return await self._changes.to_the_end(self._attach, volume)
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the loop device that has the image, known by device and inode."""
-        return await self._pool.blocking(self._locate, volume)
+        return await self._looks.blocking(self._locate, volume)
 
     async def detach(self, volume: Volume) -> None:
         """Detach the loop device and wait until the kernel has let go of the image."""
-        await self._pool.to_the_end(self._detach, volume)
+        await self._changes.to_the_end(self._detach, volume)
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Replace the record durably."""
-        return await self._pool.to_the_end(self._tag, volume, tag)
+        return await self._changes.to_the_end(self._tag, volume, tag)
 
     async def holder_state(self, node_id: str) -> Holder:
         """Say that this host is alive; nothing is known of others."""
@@ -166,7 +169,7 @@ class LoopDriver:
 
     async def health(self) -> None:
         """Check that the directory is there, or can be made, and is writable."""
-        await self._pool.blocking(self._directory.mark)
+        await self._changes.blocking(self._directory.mark)
 
     # What runs in threads
 

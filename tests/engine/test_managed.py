@@ -120,7 +120,7 @@ async def test_a_setting_that_cannot_be_is_told_by_every_answer(
         # Not with the docker command, which asks with Get before and waits in vain for 15 s.
         async with Dockerd(empty_engine.path(plugin.socket)) as client:
             assert await client.error("Create", Name="new") == reason
-        assert rf'event=\"serving nothing\" error=\"{reason}\"' in plugin.log_text
+        assert rf"event=\"serving nothing\" error=\"{reason}\"" in plugin.log_text
     assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
     assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
     empty_engine.docker("volume", "rm", "db")

@@ -62,13 +62,13 @@ class BoundedServer(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection, and make room for it if need be."""
         super().connection_made(handler, transport)
-        connections = self.connections
-        if len(connections) <= self._bounds.connections:
+        open_ones = [each for each in self.connections if isinstance(each, _Connection) and each.is_open]
+        if len(open_ones) <= self._bounds.connections:
             return
-        quiet = [each for each in connections if isinstance(each, _Connection) and each.is_quiet]
-        longest = min(quiet, key=lambda each: each.quiet_since_s)  # the new one, if all others have calls
-        _LOG.warning("too many connections, a quiet one is closed", connections=len(connections))
-        longest.force_close()
+        # The new one is the longest if all others have calls.
+        longest = min((each for each in open_ones if each.is_quiet), key=lambda each: each.quiet_since_s)
+        _LOG.warning("too many connections, a quiet one is closed", connections=len(open_ones))
+        longest.end()
 
     def _request(
         self,
@@ -90,6 +90,7 @@ class _Connection(RequestHandler):
 
     def __init__(self, server: web.Server, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, **how)
+        self.is_open = True
         self.quiet_since_s = self._loop.time()
         self._head_s = head_s
         self._deadline: asyncio.TimerHandle | None = None
@@ -103,13 +104,20 @@ class _Connection(RequestHandler):
         """Take bytes; those after which a request is still waited for have begun its head."""
         super().data_received(data)
         self.quiet_since_s = self._loop.time()
-        is_unfinished = self._waiter is not None and not self._waiter.done()
+        is_waiting = self._waiter is not None and not self._waiter.done()
+        is_unfinished = is_waiting or not self._request_count  # the task that waits may not have begun
         if data and is_unfinished and self._deadline is None:
             requests = self._request_count
             self._deadline = self._loop.call_later(self._head_s, self._close_if_unfinished, requests)
 
+    def end(self) -> None:
+        """Close it soon: it may still be in the middle of being made."""
+        self.is_open = False
+        self._loop.call_soon(self.force_close)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the deadline."""
+        self.is_open = False
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
@@ -118,4 +126,4 @@ class _Connection(RequestHandler):
         self._deadline = None
         if self._request_count == requests:
             _LOG.warning("a request did not come to its end in time", waited_s=self._head_s)
-            self.force_close()
+            self.end()

@@ -1,11 +1,13 @@
 """A plugin socket served in this process, over a cloud and a machine in memory."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from tests.dockerd import Dockerd
@@ -22,6 +24,11 @@ from volplug.volumes.ledger import Ledger
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
 from volplug.volumes.site import Limits, Site
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that volplug serves on: it reads from a new connection earlier than asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass

@@ -28,10 +28,16 @@ def impatient(world: World) -> World:
 
 
 async def connect(world: World, sent: bytes = b"") -> Streams:
-    reader, writer = await asyncio.open_unix_connection(str(world.socket))
-    writer.write(sent)
-    await writer.drain()
-    return reader, writer
+    """Connect and send, all of it before the server sees anything, as another process does."""
+    return await asyncio.open_unix_connection(sock=begun_connection(world, sent))
+
+
+def begun_connection(world: World, sent: bytes) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    client.connect(str(world.socket))
+    assert client.send(sent) == len(sent)
+    return client
 
 
 @pytest.mark.parametrize("before", [b"", _LIST])
@@ -39,10 +45,10 @@ async def connect(world: World, sent: bytes = b"") -> Streams:
 async def test_a_head_that_does_not_come_to_its_end_closes_its_connection(
     impatient: World, dockerd: Dockerd, before: bytes, begun: bytes
 ) -> None:
-    reader, writer = await connect(impatient, before)
+    reader, writer = await connect(impatient, before or begun)
     if before:
         await reader.readuntil(b"]}")
-    writer.write(begun)
+        writer.write(begun)
     assert await reader.read() == b""
     writer.close()
     assert await dockerd.ok("List") == {"Volumes": []}
@@ -91,6 +97,15 @@ class TestManyConnections:
         for _, writer in (oldest, younger, newest):
             writer.close()
 
+    async def test_of_a_burst_as_many_stay_as_there_may_be(self, world: World, dockerd: Dockerd) -> None:
+        begun = [begun_connection(world, b"") for _ in range(10)]
+        burst = [await asyncio.open_unix_connection(sock=each) for each in begun]
+        await dockerd.ok("List")
+        await dockerd.ok("List")  # by then the ends have been read here
+        assert [reader.at_eof() for reader, _ in burst] == [True] * 8 + [False] * 2
+        for _, writer in burst:
+            writer.close()
+
     async def test_one_with_a_call_under_way_never_does(self, world: World, dockerd: Dockerd) -> None:
         await dockerd.ok("Create", Name="db")
         attaching = world.driver.hold("attach")
@@ -114,9 +129,7 @@ async def test_answers_that_are_not_read_hold_back_the_calls_behind_them(
         await dockerd.ok("Create", Name=f"volume-{number}")
     asked = 400
     world.calls.clear()
-    client = socket.socket(socket.AF_UNIX)  # a stream of asyncio would read ahead
-    client.connect(str(world.socket))
-    client.setblocking(False)
+    client = begun_connection(world, b"")  # a stream of asyncio would read ahead
     await asyncio.get_running_loop().sock_sendall(client, _LIST * asked)
     for _ in range(asked):  # time enough to answer all
         await dockerd.ok("Get", Name="volume-1")

@@ -60,10 +60,9 @@ async def test_tokens_are_not_tried_for_ever_but_the_next_create_goes_on(
 
 
 async def test_another_volume_that_another_host_has_just_made_is_found_after_used_tokens(
-    memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
+    memory_cloud: Ec2Cloud, on_a: EbsDriver, on_b: EbsDriver
 ) -> None:
     """Its token is refused as a deleted one's, but not with the same words."""
-    on_b = sites[1].driver(tmp_path / "b", patience=dataclasses.replace(IMPATIENT, look_again_s=1.0))
     for _ in range(3):
         await on_a.delete(await on_a.create(spec_of()))
     assert await on_b.get("v") is None

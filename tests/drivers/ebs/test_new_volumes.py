@@ -93,7 +93,7 @@ async def test_list_alone_hears_of_a_deletion_by_another_host(
 async def test_new_volume_of_which_ec2_knows_nothing_is_never_called_absent(
     site: Site, cloud: Ec2Cloud, tmp_path: Path
 ) -> None:
-    """Both at once, for each look-up goes on for three seconds."""
+    """Whether a look-up has shown it before or not."""
 
     async def stays_known(cluster: str, *, is_seen_before: bool) -> None:
         caller = Forgetful(site.caller)

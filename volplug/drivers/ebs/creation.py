@@ -40,7 +40,6 @@ _TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error cod
 _SAYS_DELETED: Final = "already deleted"
 _REMEMBERED_S: Final = 3600.0
 _FRESH_S: Final = 10.0
-_LOOK_PAUSE_S: Final = 1.0
 _CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
 
 
@@ -223,13 +222,13 @@ class Creation:
 
     async def _look_again(self, spec: VolumeSpec, for_s: float) -> Volume | None:
         """Look for what another host may have created a moment ago, which look-ups may not show yet."""
-        waited_s = 0.0
+        waited_s, pause_s = 0.0, self._cloud.patience.look_pause_s
         while True:
             existing = self._existing(await self._cloud.lookups.by_name(spec.name), spec)
             if existing is not None or waited_s >= for_s:
                 return existing
-            await self._cloud.sleep(_LOOK_PAUSE_S)
-            waited_s += _LOOK_PAUSE_S
+            await self._cloud.sleep(pause_s)
+            waited_s += pause_s
 
     def _existing(self, found: Sequence[Found], spec: VolumeSpec) -> Volume | None:
         """Return a volume whose creation an earlier call began, without an answer or not yet finished.

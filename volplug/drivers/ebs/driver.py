@@ -87,7 +87,7 @@ class EbsDriver:
         self._host = host
         self._caller = caller
         self._recent = Recent(clock)
-        self._lookups = Lookups(caller, config.cluster, config.name, self._recent, clock)
+        self._lookups = Lookups(caller, config.cluster, config.name, self._recent, clock, patience)
         sysfs = Sysfs(settings.sys_root, settings.dev_root)
         notes = config.state_dir / "backends" / f"{config.name}.disks.json"
         self._disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.tags import CLUSTER, NAME, as_mapping, read_volume
 from volplug.errors import BackendUnavailable
@@ -24,8 +25,6 @@ _MOST_VALUES: Final = 190  # EC2 takes 200 in all filters of a call together
 _TOGETHER_S: Final = 0.003
 _ABSENT_FOR_S: Final = 10.0
 _MOST_KNOWN: Final = 10_000
-# Until a new volume is asked for again by its id; look-ups are late by a second or two, rarely more.
-_PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 Description = Mapping[str, Any]
 
@@ -60,16 +59,24 @@ class Lookups:
         backend: Name of the configured backend.
         recent: What this process did a moment ago.
         clock: Seconds that never go back.
+        patience: How long is waited for what.
     """
 
     def __init__(
-        self, caller: Caller, cluster: str, backend: str, recent: Recent, clock: Callable[[], float]
+        self,
+        caller: Caller,
+        cluster: str,
+        backend: str,
+        recent: Recent,
+        clock: Callable[[], float],
+        patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
         self._caller = caller
         self._cluster = cluster
         self._backend = backend
         self._recent = recent
         self._clock = clock
+        self._late_pauses_s = patience.late_pauses_s
         self._zones: dict[str, str] = {}
         self._passing: set[str] = set()
         self._absent: dict[str, float] = {}
@@ -144,7 +151,7 @@ class Lookups:
         found = self._found(await self._describe(_filter("status", _EXISTING)))
         missing = self._missing(found)
         if missing:
-            shown = await self._described(missing, _PAUSES_S[:1])
+            shown = await self._described(missing, (0.0,))
             found += self._found(shown.values())
             # What EC2 does not know yet makes no list unavailable: it is listed as it was made.
             found += [Found(each, is_creating=False) for each in missing if each.volume_id not in shown]
@@ -205,7 +212,7 @@ class Lookups:
         asked: Mapping[str, asyncio.Future[list[Found]]],
     ) -> None:
         """Ask for new volumes that a look-up by name does not show: it is late, or others deleted them."""
-        shown = await self._described(missing, _PAUSES_S)
+        shown = await self._described(missing, self._late_pauses_s)
         for volume in missing:
             if volume.volume_id not in shown:
                 unknown = f"EC2 does not show {volume.volume_id}, which was created less than a minute ago"

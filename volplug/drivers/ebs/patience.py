@@ -19,6 +19,9 @@ class Patience:
         visible_s: For how long EC2 may not know yet of a volume that it has just created.
         create_s: How long the creation of a volume may take that can still fail.
         look_again_s: For how long a volume is looked for of which EC2 says that somebody else created it.
+        look_pause_s: Between two looks for it.
+        late_pauses_s: Before each look by id for a new volume that a look-up by name does not show; look-ups
+            are late by a second or two, rarely more.
         tokens_s: For how long tokens are tried that were used before.
         fence_s: How long an instance may take to stop.
         proof_s: Between the two looks that prove an instance dead; EC2 shows the past for a second or two.
@@ -35,6 +38,8 @@ class Patience:
     visible_s: float = 15.0
     create_s: float = 100.0
     look_again_s: float = 5.0
+    look_pause_s: float = 1.0
+    late_pauses_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
     tokens_s: float = 60.0
     fence_s: float = 300.0
     proof_s: float = 5.0

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
+from tests.drivers.ebs.turns import pass_time
 from volplug.drivers.ebs.client import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
@@ -283,6 +284,23 @@ async def test_a_profiles_keys_win_over_those_of_the_environment(
     assert "Credential=AKIA5/" in server.asked[0].headers["authorization"]
 
 
+async def test_credentials_that_cannot_be_renewed_are_a_denial(serve: Serve, tmp_path: Path) -> None:
+    """A program gives some that are about to expire, and then none."""
+    expiring = (
+        '{"Version": 1, "AccessKeyId": "ASIA6", "SecretAccessKey": "x", "SessionToken": "session-6", '
+        '"Expiration": "2000-01-01T00:00:00Z"}'
+    )
+    program = tmp_path / "credentials"
+    program.write_text(f"#!/bin/sh\nmkdir {tmp_path}/asked && echo '{expiring}'\n")
+    program.chmod(0o755)
+    (tmp_path / "aws-config").write_text(f"[profile ops]\ncredential_process = {program}\n")
+    server = serve(replies(DONE))
+    with pytest.raises(BackendDenied, match="credentials for AttachVolume cannot be fetched") as denied:
+        await ec2_of(server.url, keys=False, profile="ops").call("AttachVolume", **ATTACHING)
+    assert denied.value.remedy == "Check the role"
+    assert server.asked == []
+
+
 async def test_a_profile_of_the_sdk_that_does_not_exist_is_an_error_of_the_settings(serve: Serve) -> None:
     server = serve(replies(DONE))
     with pytest.raises(ConfigurationError, match=r"The config profile \(ops\) could not be found"):
@@ -369,13 +387,6 @@ async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
         release.set()
 
 
-def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a call's time be over for the event loop, by whose clock it is measured."""
-    loop = asyncio.get_running_loop()
-    clock = loop.time
-    monkeypatch.setattr(loop, "time", lambda: clock() + BUDGET_S)
-
-
 async def test_a_call_that_is_only_throttled_ends_with_its_time(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,7 +394,7 @@ async def test_a_call_that_is_only_throttled_ends_with_its_time(
     ec2 = ec2_of(server.url, budget_s=BUDGET_S, max_retries=50)
     attach = asyncio.create_task(ec2.call("AttachVolume", **ATTACHING))
     await until(lambda: server.asked != [])
-    pass_time(monkeypatch)
+    pass_time(monkeypatch, BUDGET_S)
     with pytest.raises(BackendUnavailable) as wrong:
         await attach
     assert wrong.value.cause == (
@@ -399,7 +410,7 @@ async def test_a_try_under_way_is_waited_for_when_the_time_is_over(
     attach = asyncio.create_task(ec2_of(server.url, budget_s=BUDGET_S).call("AttachVolume", **ATTACHING))
     try:
         await until(lambda: server.asked != [])
-        pass_time(monkeypatch)
+        pass_time(monkeypatch, BUDGET_S)
         for _ in range(10):  # until the task has noticed
             await asyncio.sleep(0)
         assert not attach.done()

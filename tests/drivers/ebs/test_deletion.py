@@ -45,5 +45,6 @@ async def test_what_was_created_here_and_deleted_elsewhere_is_gone(
     assert await on_a.get("v") is not None
     memory_cloud.set_plan(deleting=deleting)
     await on_b.delete(volume)
+    assert await on_a.get(volume.volume_id) is None, "this is a volume's name, too"
     with pytest.raises(VolumeNotFound):
         await on_a.delete(volume)

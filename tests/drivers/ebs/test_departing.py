@@ -27,6 +27,11 @@ def hosts(loop_cloud: Ec2Cloud) -> list[Site]:
     return [Site(loop_cloud, loop_cloud.add_instance("i-0000000000000000a"), max_retries=0)]
 
 
+@pytest.fixture(scope="module")
+def xen(loop_cloud: Ec2Cloud) -> Site:
+    return Site(loop_cloud, loop_cloud.add_instance("i-0000000000000000c", kind="xen"), max_retries=0)
+
+
 @pytest.fixture
 async def volume(driver: EbsDriver) -> Volume:
     """One that is attached."""
@@ -46,15 +51,24 @@ async def detach_by_hand(site: Site, volume: Volume) -> None:
     await site.caller.call("DetachVolume", VolumeId=volume.volume_id)
 
 
-async def test_detach_without_an_answer_is_over_before_the_next_attach(
-    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+@pytest.mark.parametrize(
+    ("fault", "stale_looks", "attaches"),
+    [("closed", (0, 0), 2), ("closed", (2, 2), 2), ("dropped", (0, 0), 1)],
+)
+async def test_detach_without_an_answer_is_over_before_the_next_attach_unless_ec2_did_not_begin(
+    cloud: Ec2Cloud,
+    driver: EbsDriver,
+    volume: Volume,
+    fault: str,
+    stale_looks: tuple[int, int],
+    attaches: int,
 ) -> None:
-    cloud.set_plan(detaching=Slow(looks=2), script={"DetachVolume": ["closed"]})
+    cloud.set_plan(detaching=Slow(looks=4), stale_looks=stale_looks, script={"DetachVolume": [fault]})
     with pytest.raises(BackendUnavailable):
         await driver.detach(volume)
     await driver.attach(volume)
     assert attachment_of(cloud, volume) == "attached"
-    assert cloud.calls.counts()["AttachVolume"] == 2
+    assert cloud.calls.counts()["AttachVolume"] == attaches
 
 
 async def test_detach_that_takes_too_long_is_over_before_the_next_attach(
@@ -160,6 +174,18 @@ async def test_disk_that_contradicts_the_record_is_tested_before_it_is_detached(
     finally:
         os.close(holding)
     await driver.detach(resized)
+    assert attachment_of(cloud, volume) == ""
+
+
+async def test_disk_that_nobody_has_noted_is_known_by_the_name_that_ec2_says(
+    cloud: Ec2Cloud, xen: Site, cluster: str, tmp_path: Path
+) -> None:
+    """As after a crash on Xen, where disks have no serial."""
+    volume = await xen.driver(tmp_path / "one", cluster).create(spec_of())
+    await xen.driver(tmp_path / "one", cluster).attach(volume)
+    without_notes = xen.driver(tmp_path / "other", cluster)
+    assert await without_notes.locate(volume) is None
+    await without_notes.detach(volume)
     assert attachment_of(cloud, volume) == ""
 
 

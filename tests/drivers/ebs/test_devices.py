@@ -97,6 +97,14 @@ def test_disk_without_size_or_node_is_not_there_yet_but_shows(nitro: Tree) -> No
         assert look.has(volume.volume_id)
 
 
+def test_disk_is_tested_by_its_node_unless_it_is_going(nitro: Tree) -> None:
+    nitro.add("nvme1n1", 4 * GIB, serial=SERIAL)
+    nitro.add("nvme2n1", 0, serial="vol00000000000000001", has_node=False)
+    look = devices(nitro).look()
+    assert look.nodes_to_test(VOLUME.volume_id) == [str(nitro.dev / "nvme1n1")]
+    assert look.nodes_to_test(OTHER.volume_id) == []
+
+
 def test_file_in_place_of_a_node_is_no_disk(nitro: Tree) -> None:
     nitro.add("nvme1n1", 4 * GIB, serial=SERIAL, has_node=False)
     (nitro.dev / "nvme1n1").write_bytes(b"")
@@ -138,6 +146,20 @@ def test_disk_of_another_size_is_refused(xen: Tree) -> None:
     with pytest.raises(DeviceMismatch, match="has 5GiB"):
         devices(xen).look().find(VOLUME, "/dev/xvdba")
     assert not devices(xen).look().has(VOLUME.volume_id)
+
+
+def test_volumes_are_counted_with_the_root(xen: Tree) -> None:
+    for number, name in enumerate(("xvda", "xvdba", "loop0")):
+        xen.add(name, 4 * GIB, minor=number)
+    assert devices(xen).attached_count() == 2
+
+
+def test_disk_that_cannot_be_noted_is_not_taken(xen: Tree) -> None:
+    """After a restart nobody would know whose it is."""
+    xen.add("xvdba", 4 * GIB)
+    (xen.sys.parent / "state").write_text("not a directory")
+    with pytest.raises(HostError, match=r"notes.json cannot be written: "):
+        devices(xen).look().find(VOLUME, "/dev/xvdba")
 
 
 def test_later_disk_under_the_same_name_is_another(xen: Tree) -> None:

@@ -28,7 +28,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.models import Volume
+from volplug.models import FilesystemTag, Volume
 from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
@@ -80,6 +80,16 @@ async def test_name_that_somebody_else_took_is_left_for_the_next(
     await driver.attach(volume)
     assert [call.outcome for call in cloud.calls.log()] == ["InvalidParameterValue", "ok"]
     assert len(set(names_asked(cloud))) == 2
+
+
+@pytest.mark.parametrize("patience", [replace(IMPATIENT, quiet_s=0.01)], ids=["asks soon"])
+async def test_looks_that_show_how_it_was_before_do_not_end_an_attach(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    cloud.set_plan(attaching=Slow(looks=4), stale_looks=(2, 2), stale_after=frozenset({"AttachVolume"}))
+    await driver.attach(volume)
+    counts = cloud.calls.counts()
+    assert (counts["AttachVolume"], counts["DetachVolume"]) == (1, 0)
 
 
 @pytest.mark.parametrize("patience", [replace(IMPATIENT, quiet_s=0.05)], ids=["asks soon"])
@@ -262,6 +272,8 @@ async def test_permissions_quotas_and_wrong_values_fail_at_once(
         ("AttachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
         ("DetachVolume", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
         ("DetachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
+        ("CreateTags", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
+        ("CreateTags", "TagLimitExceeded", LimitExceeded, "EC2 refused CreateTags: TagLimitExceeded"),
     ],
 )
 async def test_what_ec2_refuses_of_a_volume_of_another_host_is_asked_once(
@@ -277,8 +289,13 @@ async def test_what_ec2_refuses_of_a_volume_of_another_host_is_asked_once(
         await other.attach(volume)
     cloud.calls.reset()
     cloud.set_plan(script={action: [Refusal(code)]})
+    calls: dict[str, Callable[[Volume], Awaitable[object]]] = {
+        "AttachVolume": other.attach,
+        "DetachVolume": other.detach,
+        "CreateTags": lambda each: other.tag_filesystem(each, FilesystemTag()),
+    }
     with pytest.raises(error, match=words.format(volume_id=volume.volume_id)):
-        await (other.attach if action == "AttachVolume" else other.detach)(volume)
+        await calls[action](volume)
     assert cloud.calls.counts()[action] == 1
 
 

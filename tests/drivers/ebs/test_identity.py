@@ -108,8 +108,17 @@ async def test_a_failure_is_asked_again_the_next_time(tmp_path: Path) -> None:
         assert (await host.get()).instance_id == INSTANCE
 
 
-async def test_who_claims_to_be_the_service_and_is_not_is_not_believed(tmp_path: Path) -> None:
-    with answering(lambda _: Reply("<html>Please log in</html>")) as portal:
+@pytest.mark.parametrize(
+    ("says", "error"),
+    [
+        ("<html>Please log in</html>", "calls this host '<html>Please log in</html>'"),
+        ("", "this host's instance-id is not known: .* does not say .an empty answer"),
+    ],
+)
+async def test_who_claims_to_be_the_service_and_is_not_is_not_believed(
+    tmp_path: Path, says: str, error: str
+) -> None:
+    with answering(lambda _: Reply(says)) as portal:
         host = HostIdentity(settings_of(tmp_path, imds_endpoint=portal.url))
-        with pytest.raises(ConfigurationError, match="calls this host '<html>Please log in</html>'"):
+        with pytest.raises(ConfigurationError, match=error):
             await host.get()

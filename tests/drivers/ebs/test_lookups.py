@@ -3,62 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from tests.drivers.ebs.clouds import spec_of
+from tests.drivers.ebs.scripted import Answer, Held, Script, described, parts_of
 from tests.drivers.ebs.turns import turns_until
-from volplug.drivers.ebs.cloud import Cloud
-from volplug.drivers.ebs.creation import Creation, token_of
+from volplug.drivers.ebs.creation import token_of
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.lookups import Lookups
-from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.recent import Recent
-from volplug.drivers.ebs.settings import EbsSettings
-from volplug.drivers.ebs.states import States
-from volplug.drivers.ebs.tags import tags_of
 from volplug.errors import BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
-
-
-class Script:
-    """Answers calls one after the other; the last answer of an action for ever."""
-
-    def __init__(self, **answers: list[Mapping[str, Any] | Exception]) -> None:
-        self._answers = answers
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-
-    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
-        self.calls.append((action, dict(parameters)))
-        answers = self._answers[action]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def made(self, action: str) -> list[dict[str, Any]]:
-        return [parameters for name, parameters in self.calls if name == action]
-
-
-class Held(Script):
-    """Answers when the test lets it."""
-
-    def __init__(self, **answers: list[Mapping[str, Any] | Exception]) -> None:
-        super().__init__(**answers)
-        self.let_go = asyncio.Event()
-
-    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
-        answer = await super().call(action, **parameters)
-        await self.let_go.wait()
-        return answer
-
-
-def described(name: str, volume_id: str = "vol-1", cluster: str = "c", **more: object) -> dict[str, Any]:
-    tags = tags_of(spec_of(name), cluster, {})
-    return {"VolumeId": volume_id, "State": "available", "Size": 4, "Tags": tags, **more}
 
 
 def lookups(script: Script, cluster: str = "c") -> Lookups:
@@ -117,7 +74,7 @@ async def test_cancelled_question_leaves_the_others_their_answer() -> None:
 
 
 async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
-    pages: list[Mapping[str, Any] | Exception] = [
+    pages: list[Answer] = [
         {"Volumes": [described("a")], "NextToken": "1"},
         {"Volumes": [], "NextToken": "2"},
         {"Volumes": [described("b", "vol-2")]},
@@ -154,16 +111,6 @@ async def test_absence_is_known_for_some_seconds_and_until_a_creation() -> None:
 # Tokens
 
 
-def creation(script: Script, slept: list[float]) -> tuple[Creation, Lookups]:
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    recent = Recent(lambda: 0.0)
-    found = Lookups(script, "c", "ebs", recent, lambda: 0.0)
-    cloud = Cloud(script, found, States(found.by_ids, 0.01, 0.01), recent, Patience(), sleep)
-    return Creation(cloud, EbsSettings(), "c", "ebs"), found
-
-
 def burnt() -> Ec2Refused:
     return Ec2Refused("CreateVolume", "IdempotentParameterMismatch", "other parameters")
 
@@ -177,20 +124,19 @@ def test_tokens_are_the_same_on_every_host_and_differ_for_everything_else() -> N
 
 async def test_used_token_is_left_only_after_looking_for_five_seconds() -> None:
     script = Script(DescribeVolumes=[{"Volumes": []}], CreateVolume=[burnt(), described("a")])
-    slept: list[float] = []
-    made, found = creation(script, slept)
-    await found.by_name("a")
-    assert (await made.create(spec_of("a"), "z")).volume_id == "vol-1"
-    assert sum(slept) == 5
+    of = parts_of(script)
+    await of.cloud.lookups.by_name("a")
+    assert (await of.creation.create(spec_of("a"), "z")).volume_id == "vol-1"
+    assert sum(of.slept) == 5
     used = [call["ClientToken"] for call in script.made("CreateVolume")]
     assert used == [token_of("c", "a", 0), token_of("c", "a", 1)]
 
 
 async def test_volume_that_shows_late_is_not_made_twice() -> None:
-    nothing: list[Mapping[str, Any] | Exception] = [{"Volumes": []}]
+    nothing: list[Answer] = [{"Volumes": []}]
     late = [*nothing * 3, {"Volumes": [described("a")]}]
     script = Script(DescribeVolumes=late, CreateVolume=[burnt()])
-    made, _ = creation(script, [])
+    made = parts_of(script).creation
     with pytest.raises(VolumeExists, match="vol-1"):
         await made.create(spec_of("a"), "z")
     assert len(script.made("CreateVolume")) == 1
@@ -201,7 +147,7 @@ async def test_creation_without_an_answer_is_finished_by_the_next_call() -> None
         DescribeVolumes=[{"Volumes": []}, {"Volumes": [described("a")]}],
         CreateVolume=[BackendUnavailable("lost")],
     )
-    made, _ = creation(script, [])
+    made = parts_of(script).creation
     with pytest.raises(BackendUnavailable):
         await made.create(spec_of("a"), "z")
     assert (await made.create(spec_of("a"), "z")).volume_id == "vol-1"

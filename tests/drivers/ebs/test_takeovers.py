@@ -11,6 +11,7 @@ from tests.drivers.ebs.clouds import IMPATIENT, QUICK, Site
 from volplug.drivers.ebs import EbsDriver
 from volplug.errors import (
     BackendDenied,
+    ConfigurationError,
     OperationTimeout,
     VolumeInUse,
     VolumeNotFound,
@@ -91,3 +92,9 @@ async def test_deleted_volume_cannot_be_taken(
     cloud.set_instance_state(site.instance.instance_id, "stopped")
     with pytest.raises(VolumeNotFound):
         await other.take_from(volume, site.instance.instance_id)
+
+
+async def test_no_instance_stops_itself(cloud: Ec2Cloud, driver: EbsDriver, site: Site) -> None:
+    with pytest.raises(ConfigurationError, match="does not stop itself"):
+        await driver.fence(site.instance.instance_id)
+    assert cloud.calls.counts()["StopInstances"] == 0

@@ -69,6 +69,23 @@ async def test_what_no_later_look_would_mend_is_raised() -> None:
         await states.until("a", is_state("available"), LONG_S)
 
 
+async def test_one_who_goes_while_ec2_is_asked_leaves_the_others_their_answer() -> None:
+    asked, let_go = asyncio.Event(), asyncio.Event()
+
+    async def describe(volume_ids: Iterable[str]) -> Mapping[str, Description]:
+        asked.set()
+        await let_go.wait()
+        return {volume_id: {"State": "available"} for volume_id in volume_ids}
+
+    states = States(describe, 0.001, 0.001)
+    gone, stays = (asyncio.ensure_future(states.until(each, is_state("available"), LONG_S)) for each in "ab")
+    await asked.wait()
+    gone.cancel()
+    await asyncio.wait({gone})
+    let_go.set()
+    assert await stays
+
+
 async def test_what_one_decision_raises_is_its_own() -> None:
     def refuse(_: Description | None) -> bool | None:
         raise DeviceMismatch("not this one")

@@ -86,7 +86,9 @@ class Attaching:
 
     async def _request(self, volume: Volume, node: Identity) -> str:
         """Ask EC2 to attach the volume until it does; return the name."""
-        for tries_left in reversed(range(self._cloud.patience.request_tries)):
+        tries_left = self._cloud.patience.request_tries
+        while True:
+            tries_left -= 1
             name = await self._disks.take_name(volume.volume_id)
             try:
                 await self._cloud.caller.call(
@@ -103,7 +105,6 @@ class Attaching:
                 raise
             if name:
                 return name
-        raise UnexpectedState("nothing was tried")
 
     async def _after_refusal(self, refused: Ec2Refused, volume: Volume, node: Identity, name: str) -> str:
         """Return the name by which it is attached after all, or "" to try again."""

@@ -24,7 +24,7 @@ from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.sdk import Clients
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tries import GivenUp, Tries
-from volplug.errors import BackendDenied, BackendError, ConfigurationError
+from volplug.errors import BackendDenied, BackendError
 from volplug.host.threads import Pool, ended
 
 _LOG = structlog.get_logger(__name__)
@@ -135,8 +135,6 @@ class Ec2:
         if isinstance(error, (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError)):
             self._clients.forget()
             return BackendDenied(f"credentials for {action} cannot be fetched: {error}", "Check the role")
-        if isinstance(error, (exceptions.ProfileNotFound, exceptions.InvalidConfigError)):
-            return ConfigurationError(f"the SDK cannot be configured: {error}")
         return BackendError(f"the SDK cannot call {action}: {error}")
 
 

@@ -129,7 +129,7 @@ class Creation:
         """Note that a volume was deleted: its token leads nowhere any more."""
         number = self._numbers.pop(volume.volume_id)
         if number is not None:
-            self._next_number.note(volume.name, max(number + 1, self._next_number.get(volume.name) or 0))
+            self._next_number.note(volume.name, number + 1)
 
     async def _with_some_token(self, spec: VolumeSpec, parameters: Mapping[str, Any]) -> Volume:
         patience = self._cloud.patience

@@ -199,11 +199,9 @@ class Lookups:
             self._answer({name: answer for name, answer in asked.items() if name not in late}, found)
             if missing:
                 await self._ask_by_id(missing, found, {name: asked[name] for name in late})
-        except BaseException as error:  # whoever waits is told, also when the loop ends
+        except Exception as error:  # it is the answer of whoever waits
             for answer in asked.values():
                 _tell(answer, error)
-            if not isinstance(error, Exception):
-                raise
 
     async def _ask_by_id(
         self,
@@ -283,7 +281,7 @@ def _is_passing(description: Description) -> bool:
     return description.get("State") == "creating" or not states.isdisjoint({"detaching", "busy"})
 
 
-def _tell(answer: asyncio.Future[list[Found]], error: BaseException) -> None:
+def _tell(answer: asyncio.Future[list[Found]], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
         answer.exception()  # whoever asked may have gone

@@ -49,10 +49,7 @@ class Tries:
             if self._given_up:
                 raise GivenUp
         _here.tries = self
-        try:
-            yield
-        finally:
-            _here.tries = None
+        yield
 
     def begin(self) -> None:
         """Note that a request is about to be sent.
@@ -79,9 +76,9 @@ class Tries:
 
 
 class _Here(threading.local):
-    """The call that the current thread makes."""
+    """The call that the current thread makes, or made last."""
 
-    tries: Tries | None = None
+    tries: Tries
 
 
 _here = _Here()
@@ -95,8 +92,7 @@ def watch(events: Any) -> None:  # noqa: ANN401  # the SDK has no types
 
 
 def _before_send(**_: Any) -> None:  # noqa: ANN401  # the SDK's
-    if _here.tries is not None:
-        _here.tries.begin()
+    _here.tries.begin()
 
 
 def _needs_retry(
@@ -105,8 +101,6 @@ def _needs_retry(
     **_: Any,  # noqa: ANN401  # the SDK's
 ) -> None:
     """Look at how a try ended; the SDK asks after every one."""
-    if _here.tries is None:
-        return
     if caught_exception is not None:
         _here.tries.failed(str(caught_exception))
     elif response is not None:

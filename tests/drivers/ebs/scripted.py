@@ -1,0 +1,117 @@
+"""An EC2 that answers by a script, and the parts of the driver in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.drivers.ebs.clouds import spec_of
+from tests.drivers.ebs.trees import MODEL
+from volplug.drivers.ebs.attaching import Attaching
+from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.creation import Creation
+from volplug.drivers.ebs.deletion import Deletion
+from volplug.drivers.ebs.detaching import Detaching
+from volplug.drivers.ebs.disks import Disks
+from volplug.drivers.ebs.lookups import Lookups
+from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.recent import Recent
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.states import States
+from volplug.drivers.ebs.sysfs import Sysfs
+from volplug.drivers.ebs.tags import tags_of
+
+Answer = Mapping[str, Any] | Exception
+
+DONE: Mapping[str, Any] = {}
+
+
+class Script:
+    """Answers calls one after the other; the last answer of an action for ever."""
+
+    def __init__(self, **answers: list[Answer]) -> None:
+        self._answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        self.calls.append((action, dict(parameters)))
+        answers = self._answers[action]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def made(self, action: str) -> list[dict[str, Any]]:
+        return [parameters for name, parameters in self.calls if name == action]
+
+
+class Held(Script):
+    """Answers when the test lets it."""
+
+    def __init__(self, **answers: list[Answer]) -> None:
+        super().__init__(**answers)
+        self.let_go = asyncio.Event()
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        answer = await super().call(action, **parameters)
+        await self.let_go.wait()
+        return answer
+
+
+def described(name: str, volume_id: str = "vol-1", cluster: str = "c", **more: object) -> dict[str, Any]:
+    tags = tags_of(spec_of(name), cluster, {})
+    return {"VolumeId": volume_id, "State": "available", "Size": 4, "Tags": tags, **more}
+
+
+def shown(*descriptions: Mapping[str, Any]) -> dict[str, Any]:
+    """What DescribeVolumes answers."""
+    return {"Volumes": list(descriptions)}
+
+
+@dataclass
+class Parts:
+    """The driver's parts on one host, whose EC2 answers by a script.
+
+    Attributes:
+        script: EC2.
+        slept: The pauses so far; they take no time.
+    """
+
+    script: Script
+    cloud: Cloud
+    creation: Creation
+    deletion: Deletion
+    attaching: Attaching
+    detaching: Detaching
+    slept: list[float]
+
+
+_NOWHERE = Path("/nowhere")
+_PATIENT = Patience()
+
+
+def parts_of(script: Script, place: Path = _NOWHERE, patience: Patience = _PATIENT) -> Parts:
+    """Put the parts together.
+
+    Args:
+        script: EC2.
+        place: Has the host's sys and dev.
+        patience: How long is waited for what.
+    """
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    recent = Recent(lambda: 0.0)
+    lookups = Lookups(script, "c", "ebs", recent, lambda: 0.0, patience)
+    states = States(lookups.by_ids, patience.poll_first_s, patience.poll_longest_s)
+    cloud = Cloud(script, lookups, states, recent, patience, sleep)
+    creation = Creation(cloud, EbsSettings(), "c", "ebs")
+    disks = Disks(Sysfs(place / "sys", place / "dev"), MODEL, place / "notes.json", "ebs")
+    attaching = Attaching(cloud, disks)
+    detaching = Detaching(cloud, disks, attaching.leaving)
+    return Parts(script, cloud, creation, Deletion(cloud, creation.forget), attaching, detaching, slept)

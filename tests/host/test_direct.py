@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tests.host.disks import MIB, Disks
+from tests.host.disks import MIB, Disks, run
 from volplug.errors import DeviceNotFound, HostError
 from volplug.host.direct import DirectReader
 
@@ -51,8 +51,19 @@ def test_a_place_that_cannot_be_read_is_an_error_with_the_kernels_reason(disks: 
             reader.first_data(2 * MIB, 4096)
 
 
-def test_a_missing_device_and_an_empty_one_are_errors(disks: Disks) -> None:
+def test_a_device_that_shrinks_is_an_error_and_not_read_short(disks: Disks) -> None:
+    disk = disks.blank(4)
+    with DirectReader(disk.path) as reader:
+        os.truncate(disk.image, MIB)
+        run("losetup", "--set-capacity", disk.path)
+        with pytest.raises(HostError, match=f"at byte {MIB} failed: it ends there"):
+            reader.read(0, 4 * MIB)
+
+
+def test_a_missing_device_a_file_and_an_empty_device_are_errors(disks: Disks) -> None:
     with pytest.raises(DeviceNotFound):
         DirectReader("/dev/nothing")
+    with pytest.raises(HostError, match="cannot be used: Inappropriate ioctl"):
+        DirectReader(str(disks.image(1, "file")))
     with pytest.raises(HostError, match="has size 0"):
         DirectReader(disks.blank(0).path)

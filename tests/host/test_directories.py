@@ -1,5 +1,8 @@
+import ctypes
+import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +75,18 @@ def test_a_filesystem_that_does_not_answer_is_an_error_and_not_a_missing_directo
     with pytest.raises(HostError) as caught:
         directories.has_data_directory(str(tmp_path), "x" * 300)
     assert caught.value.cause.endswith("cannot be read: File name too long")
+
+
+def test_a_filesystem_that_cannot_be_written_to_its_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def syncfs(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(directories, "_libc", SimpleNamespace(syncfs=syncfs))
+    with pytest.raises(HostError, match="data cannot be made: Input/output error"):
+        directories.make_data_directory(str(tmp_path), "data", SPEC)
 
 
 def test_usage_adds_up_to_the_filesystem(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, mark, plan, run, spec_of
 from tests.host.pool import POOL
-from volplug.errors import CommandFailed, FilesystemMismatch, VolumeInUse
+from volplug.errors import CommandFailed, DeviceNotFound, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
 from volplug.host.superblocks import PRIMARY
@@ -79,6 +79,26 @@ async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_t
     disk = disks.blank(MINIMUM_MIB[fs_type] - 1)
     with pytest.raises(CommandFailed, match=r"must be larger than 300MB|minimum size for each btrfs device"):
         await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize(("fs_type", "try_run"), [("ext4", "-n"), ("xfs", "-N")])
+async def test_what_mkfs_claims_to_have_made_is_looked_at(disks: Disks, fs_type: str, try_run: str) -> None:
+    disk = disks.blank(SMALL_MIB[fs_type])
+    with pytest.raises(FilesystemMismatch, match=f"mkfs.{fs_type} reported success but {disk.path} does not"):
+        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type, [try_run]), plan(fs_type))
+
+
+@pytest.mark.loop
+def test_a_device_is_not_marked_under_a_holder_nor_where_it_is_dead_or_missing(disks: Disks) -> None:
+    disk, tag = disks.blank(8), plan("ext4")
+    with held(disk.path), pytest.raises(VolumeInUse):
+        filesystems._mark(disk.path, tag)
+    with pytest.raises(DeviceNotFound):
+        filesystems._mark("/dev/nothing", tag)
+    os.truncate(disk.image, 0)  # what the device has is nowhere
+    with pytest.raises(HostError, match="cannot be written: Input/output error"):
+        filesystems._mark(disk.path, tag)
 
 
 @pytest.mark.loop

@@ -1,3 +1,5 @@
+import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -114,3 +116,26 @@ def test_where_nobody_is_seen_that_is_said(disks: Disks) -> None:
     assert described(disk.source, disks.target()) == unseen
     assert described(MountSource("/dev/nothing", "gone", 1), disks.target()) == unseen
     assert described(None, disks.target()) == unseen
+
+
+@pytest.mark.loop
+def test_the_search_ends_with_its_time(disks: Disks, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disks.holder(f"cd {disks.target()}")
+    monkeypatch.setattr(holders, "_DEADLINE_S", -1)
+    assert holders.describe(disk.source, disks.target()) == holders.NOBODY_SEEN
+
+
+@pytest.mark.loop
+def test_processes_that_end_while_they_are_looked_at_are_passed_over(
+    disks: Disks, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = disks.holder(f"cd {disks.target()}")
+    monkeypatch.setattr(holders, "_process_ids", lambda: ["0", str(program.pid)])  # there is no process 0
+    assert holders.describe(disk.source, disks.target()) == shell(program)
+
+
+@pytest.mark.loop
+def test_of_a_device_that_has_gone_but_for_its_node_nobody_is_seen(disks: Disks) -> None:
+    node = disks.directory / "gone"
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(7, 1_000_000))
+    assert described(MountSource(str(node), "gone", 1), disks.target()) == holders.NOBODY_SEEN

@@ -1,5 +1,6 @@
 import os
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.disks import MIB, Disks, assert_let_go, held, run
-from volplug.errors import DeviceMismatch, HostError, VolumeInUse
+from volplug.errors import DeviceMismatch, HostError, Unsupported, VolumeInUse
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.devices import size_bytes
 
@@ -42,13 +43,13 @@ def test_direct_io_is_used_unless_not_wanted(disks: Disks) -> None:
 
 
 def test_an_image_on_a_filesystem_without_direct_io_is_attached_all_the_same(disks: Disks) -> None:
-    directory = disks.directory / "tmpfs"
+    directory = disks.directory / "ramfs"
     directory.mkdir()
-    run("mount", "-t", "tmpfs", "none", str(directory))
+    run("mount", "-t", "ramfs", "none", str(directory))
     image = directory / "image"
     image.write_bytes(bytes(MIB))
     device = loop_attach.attach(str(image), "image")
-    assert size_bytes(device.path) == MIB
+    assert (size_bytes(device.path), device.direct_io) == (MIB, False)
     loopdev.detach(device.path)
 
 
@@ -139,6 +140,62 @@ def test_an_image_that_is_missing_or_no_file_cannot_be_attached(disks: Disks) ->
     os.mkfifo(disks.directory / "fifo")
     with pytest.raises(HostError, match="is not a regular file"):
         loop_attach.attach(str(disks.directory / "fifo"), "fifo")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "words"),
+    [
+        ("_CONTROL", "/nowhere/loop-control", Unsupported, "gives no loop devices: .*: No such file"),
+        ("_LOOP_CONFIGURE", 0x4C7F, HostError, "cannot be attached: "),  # as before Linux 5.8, which has none
+        ("_ATTACH_TRIES", 0, HostError, "no free loop device was found in 0 tries"),
+    ],
+)
+def test_what_a_host_lacks_for_loop_devices_is_said(
+    disks: Disks,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: object,
+    error: type[HostError],
+    words: str,
+) -> None:
+    image = disks.image(1)
+    monkeypatch.setattr(loop_attach, name, value)
+    with pytest.raises(error, match=words):
+        loop_attach.attach(str(image), "image")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        loopdev.status,
+        loopdev.detach,
+        lambda path: loopdev.keep(loopdev.LoopDevice(path, 0, 0, "", False, False, False)),
+    ],
+    ids=["status", "detach", "keep"],
+)
+def test_what_is_no_loop_device_is_an_error_with_the_kernels_reason(call: Callable[[str], object]) -> None:
+    with pytest.raises(HostError, match=r"the loop device /dev/null cannot be .*: Inappropriate ioctl"):
+        call("/dev/null")
+
+
+@pytest.mark.parametrize("listing", [loopdev.attached, loopdev.every])
+def test_a_device_that_goes_while_all_are_listed_is_an_error_and_not_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, listing: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(loopdev, "_read_whole", lambda _: b"   7   999999       1024 loop999999\n")
+    with pytest.raises(HostError, match="the loop devices cannot be listed: No such file"):
+        listing()
+
+
+def test_a_device_without_a_node_is_given_one(
+    disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose /dev is no devtmpfs."""
+    disk = disks.blank(1)
+    monkeypatch.setattr(loopdev, "_DEV", str(tmp_path))
+    for _ in range(2):
+        path = loopdev.node_path(os.path.basename(disk.path))
+        assert loopdev.status(path) == replace(disk.device, path=path)
 
 
 def test_a_free_or_missing_device_has_no_status(disks: Disks) -> None:
@@ -237,9 +294,11 @@ def test_a_detach_that_waits_for_a_reader_can_be_called_off(disks: Disks) -> Non
     assert loopdev.status(disk.path) == kept
 
 
-def test_what_has_another_image_by_now_is_not_kept(disks: Disks) -> None:
+def test_what_has_another_image_by_now_or_none_is_not_kept(disks: Disks) -> None:
     one, other = disks.blank(1, "one"), disks.blank(1, "other")
     assert loopdev.keep(replace(one.device, path=other.path)) is None
+    loopdev.detach(one.path)
+    assert loopdev.keep(one.device) is None
 
 
 def test_an_image_that_is_open_elsewhere_is_not_attached_while_a_device_does_not_say_which_it_has(

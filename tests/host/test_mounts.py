@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_what_is_no_such_filesystem_cannot_be_mounted(disk: Disk, target: str) -
 
 
 @pytest.mark.loop
+def test_what_has_gone_cannot_be_mounted(disks: Disks, target: str) -> None:
+    disk = disks.blank(1)
+    with pytest.raises(MountFailed, match="mounting /dev/nothing as ext4 failed: No such file or directory"):
+        mount(replace(disk, source=replace(disk.source, device="/dev/nothing")), target)
+
+
+@pytest.mark.loop
+def test_a_place_below_a_file_cannot_be_made(disks: Disks, disk: Disk) -> None:
+    Path(disks.target()).parent.touch()
+    with pytest.raises(MountFailed, match="cannot be made: "):
+        mount(disk, disks.target())
+
+
+@pytest.mark.loop
 def test_a_clone_of_a_mounted_xfs_can_be_mounted_beside_it(disks: Disks) -> None:
     origin = made(disks, "xfs")
     run("cp", "--sparse=always", str(origin.image), str(disks.directory / "clone"))
@@ -175,6 +190,25 @@ def test_every_layer_is_unmounted(disks: Disks, disk: Disk, target: str) -> None
     mounts.unmount(target)
     assert mounts.mount_state(target, disk.source) is MountState.NONE
     assert not os.path.exists(target)
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("_MAX_LAYERS", 1, "after 1 layers there is still one"),
+        ("_UMOUNT_NOFOLLOW", 1 << 30, "Invalid argument"),  # what the kernel does not know
+    ],
+)
+def test_what_cannot_be_unmounted_is_an_error(
+    disk: Disk, target: str, monkeypatch: pytest.MonkeyPatch, name: str, value: int, words: str
+) -> None:
+    mount(disk, target)
+    run("mount", "--bind", target, target)
+    monkeypatch.setattr(mounts, name, value)
+    with pytest.raises(MountFailed, match=f"unmounting {target} failed: {words}"):
+        mounts.unmount(target)
+    assert mounts.mount_state(target, disk.source) is MountState.OK
 
 
 @pytest.mark.loop

@@ -40,26 +40,21 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class _Process:
+    """A process; what it is asked raises OSError once it has ended."""
+
     pid: str
     mount_namespace: str
 
     def name(self) -> str:
-        try:
-            with open(f"/proc/{self.pid}/comm", encoding="utf-8", errors="replace") as file:
-                return f"process {self.pid} ({file.read().strip()})"
-        except OSError:
-            return f"process {self.pid}"
+        with open(f"/proc/{self.pid}/comm", encoding="utf-8", errors="replace") as file:
+            return f"process {self.pid} ({file.read().strip()})"
 
     def container(self) -> str | None:
         """Name the container it runs in, if its mounts or its cgroup tell."""
         for file_name in ("cgroup", "mountinfo"):
-            try:
-                with open(f"/proc/{self.pid}/{file_name}", encoding="utf-8", errors="replace") as file:
-                    found = container_in(file.read())
-            except OSError:
-                continue
-            if found:
-                return f"container {found}"
+            with open(f"/proc/{self.pid}/{file_name}", encoding="utf-8", errors="replace") as file:
+                if found := container_in(file.read()):
+                    return f"container {found}"
         return None
 
 
@@ -95,34 +90,29 @@ def _holders(device: int, target: str) -> Iterator[str]:
     deadline = time.monotonic() + _DEADLINE_S
     numbers = _numbers_of_files(device)
     seen_namespaces = set()
-    for process in _processes():
+    for pid in _process_ids():
         if time.monotonic() > deadline:
             return
-        if _uses(process, numbers):
-            yield process.container() or process.name()
-        elif process.mount_namespace not in seen_namespaces:
-            yield from _mounts_of_namespace(process, device, target)
-        seen_namespaces.add(process.mount_namespace)
-
-
-def _processes() -> Iterator[_Process]:
-    """Give all processes but this one, ours first, so that our own namespace is known as such."""
-    own = str(os.getpid())
-    for pid in [
-        own,
-        *sorted((name for name in os.listdir("/proc") if name.isdigit() and name != own), key=int),
-    ]:
         try:
-            yield _Process(pid, os.readlink(f"/proc/{pid}/ns/mnt"))
+            process = _Process(pid, os.readlink(f"/proc/{pid}/ns/mnt"))
+            if _uses(process, numbers):
+                yield process.container() or process.name()
+            elif process.mount_namespace not in seen_namespaces:
+                yield from _mounts_of_namespace(process, device, target)
+            seen_namespaces.add(process.mount_namespace)
         except OSError:
             continue  # ended meanwhile, or not ours to see
 
 
+def _process_ids() -> list[str]:
+    """Return the ids of all processes, ours first, so that our own namespace is known as such."""
+    own = str(os.getpid())
+    others = (name for name in os.listdir("/proc") if name.isdigit() and name != own)
+    return [own, *sorted(others, key=int)]
+
+
 def _mounts_of_namespace(process: _Process, device: int, target: str) -> Iterator[str]:
-    try:
-        entries = mountinfo.parse(mountinfo.read(process.pid))
-    except OSError:
-        return
+    entries = mountinfo.parse(mountinfo.read(process.pid))
     places = [entry.mountpoint for entry in entries if is_of_device(entry, device)]
     if process.pid == str(os.getpid()):
         yield from (f"a mount at {place}" for place in places if place != target)
@@ -136,19 +126,13 @@ def _uses(process: _Process, numbers: set[int]) -> bool:
         return False
     folder = f"/proc/{process.pid}"
     links = [f"{folder}/cwd", f"{folder}/root", f"{folder}/exe"]
-    try:
-        links += [f"{folder}/fd/{name}" for name in os.listdir(f"{folder}/fd")]
-    except OSError:
-        return False
+    links += [f"{folder}/fd/{name}" for name in os.listdir(f"{folder}/fd")]
     return any(not numbers.isdisjoint(_device_numbers(link)) for link in links)
 
 
 def _numbers_of_files(device: int) -> set[int]:
     """Return the device numbers of its files: its own, on btrfs those of the subvolumes mounted here."""
-    try:
-        entries = mountinfo.parse(mountinfo.read())
-    except OSError:
-        return {device}
+    entries = mountinfo.parse(mountinfo.read())
     places = (
         entry.mountpoint for entry in entries if entry.fs_type == "btrfs" and is_of_device(entry, device)
     )
@@ -182,10 +166,7 @@ def _block_holders(device: int) -> Iterator[str]:
 
 
 def _mounted_device(target: str) -> int | None:
-    try:
-        entries = mountinfo.entries_at(mountinfo.read(), target)
-    except OSError:
-        return None
+    entries = mountinfo.entries_at(mountinfo.read(), target)
     if not entries:
         return None
     top = entries[-1]

@@ -45,7 +45,7 @@ def attach(path: str, label: str, *, direct_io: bool = True, discards: bool = Fa
     Args:
         path: The image, a regular file; its length is the device's size.
         label: Shown by losetup as the file name.
-        direct_io: Ask for direct I/O; silently done without where the image's filesystem has none.
+        direct_io: Ask for direct I/O; the kernel does without where the image's filesystem has none.
         discards: Take a device that passes discards on, as sparse images want, and none for which
             `disable_discard` was called before.
 
@@ -135,13 +135,10 @@ def _configure(image: int, label: str, direct_io: bool, discards: bool) -> LoopD
                 fcntl.ioctl(device, _LOOP_CONFIGURE, _config(image, label, direct_io))
                 return read_status(device, path)
         except OSError as exc:
-            if exc.errno == errno.EINVAL and direct_io:
-                direct_io = False  # the image's filesystem has no direct I/O
-            elif exc.errno in (errno.EBUSY, *NOT_ATTACHED):
-                # Another attacher was faster. Waits of random length part those who race.
-                time.sleep(random.uniform(0, 0.001 * min(attempt + 1, 20)))  # noqa: S311
-            else:
+            if exc.errno not in (errno.EBUSY, *NOT_ATTACHED):
                 raise
+            # Another attacher was faster. Waits of random length part those who race.
+            time.sleep(random.uniform(0, 0.001 * min(attempt + 1, 20)))  # noqa: S311
     raise HostError(f"no free loop device was found in {_ATTACH_TRIES} tries")
 
 

@@ -40,6 +40,7 @@ _FLAGS_FIELD: Final = 8
 
 _LOOP_LINE: Final = re.compile(rb"^ *\d+ +\d+ +\d+ (loop\d+)$", re.MULTILINE)  # not loop0p1, a partition
 _SYS_BLOCK: Final = "/sys/block"
+_DEV: Final = "/dev"
 _READ_BYTES: Final = 65_536
 _DETACH_TIMEOUT_S: Final = 5.0
 NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
@@ -97,12 +98,7 @@ def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevi
     Raises:
         HostError: If they cannot be listed.
     """
-    try:
-        # One file, however many free loop devices there are: it lists only devices that have a size.
-        names = [name.decode() for name in _LOOP_LINE.findall(_read_whole("/proc/partitions"))]
-        paths = [node_path(name) for name in names if is_wanted(_image_name(name))]
-    except OSError as exc:
-        raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
+    paths = _paths(lambda name: is_wanted(_image_name(name)))
     return [device for path in paths if (device := status(path)) is not None]
 
 
@@ -114,13 +110,18 @@ def every() -> tuple[list[LoopDevice], list[str]]:
     Raises:
         HostError: If they cannot be listed.
     """
+    answers, silent = _ASKING.ask(_paths(lambda _: True), status)
+    return [device for device in answers if device is not None], silent
+
+
+def _paths(is_wanted: Callable[[str], bool]) -> list[str]:
+    """Return the paths of those loop devices with an image whose names, such as loop3, are wanted."""
     try:
+        # One file, however many free loop devices there are: it lists only devices that have a size.
         names = [name.decode() for name in _LOOP_LINE.findall(_read_whole("/proc/partitions"))]
-        paths = [node_path(name) for name in names]
+        return [node_path(name) for name in names if is_wanted(name)]
     except OSError as exc:
         raise HostError(f"the loop devices cannot be listed: {exc.strerror}") from exc
-    answers, silent = _ASKING.ask(paths, status)
-    return [device for device in answers if device is not None], silent
 
 
 def _image_name(name: str) -> str:
@@ -225,7 +226,7 @@ def keep(device: LoopDevice) -> LoopDevice | None:
 
 def node_path(name: str) -> str:
     """Return the device's path, after making its node where no devtmpfs does."""
-    path = f"/dev/{name}"
+    path = f"{_DEV}/{name}"
     if not os.path.exists(path):
         with open(f"{_SYS_BLOCK}/{name}/dev", encoding="ascii") as file:
             major, minor = (int(part) for part in file.read().split(":"))

@@ -1,13 +1,19 @@
 """The directory of a backend: one volplug at a time, and no other writers."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.drivers.loop_volumes import created, driver_of, spec_of
+from volplug.drivers.loop.directory import Directory
+from volplug.drivers.loop.images import Images
+from volplug.drivers.loop.records import Records
 from volplug.errors import BackendUnavailable, HostError
 from volplug.models import FilesystemPhase, FilesystemTag
 
@@ -52,6 +58,50 @@ async def test_what_is_no_directory_or_cannot_become_one_is_an_error(tmp_path: P
         await driver_of(tmp_path / "file" / "images").get("v")
     with pytest.raises(HostError, match="/proc/images cannot be made: "):
         await driver_of(Path("/proc/images")).create(spec_of())
+
+
+def test_a_directory_that_cannot_be_locked_is_not_used(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that fails."""
+    images.mkdir(mode=0o700)
+    open_ = os.open
+
+    def fail(path: Any, flags: int, *mode: int) -> int:  # noqa: ANN401  # as os.open has it
+        if path == images:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(BackendUnavailable, match=f"{images} cannot be locked: Input/output error"):
+        Directory(images, None).check()
+
+
+async def test_a_directory_that_is_mounted_read_only_is_refused_before_anything_is_made(images: Path) -> None:
+    images.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(images)], check=True)
+    with pytest.raises(HostError, match=f"{images} is not writable"):
+        await driver_of(images).create(spec_of())
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (lambda directory: Images(directory, 1.0).stat("v"), "file/v.img cannot be read: Not a directory"),
+        (lambda directory: Records(directory).read("v"), "file/v.json cannot be read: Not a directory"),
+    ],
+    ids=["image", "record"],
+)
+def test_what_the_disk_does_not_say_is_not_taken_for_missing(
+    tmp_path: Path, question: Callable[[Path], object], said: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailable, match=said):
+        question(tmp_path / "file")
+
+
+def test_an_image_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=r"v.img cannot be made: Invalid argument"):
+        Images(tmp_path, 1.0).make("v", 0, is_sparse=False)  # of which fallocate(2) knows nothing
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_link_in_the_place_of_a_temporary_file_is_removed_and_never_followed(

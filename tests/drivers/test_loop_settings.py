@@ -53,6 +53,7 @@ async def test_volumes_lie_where_the_setting_says(tmp_path: Path) -> None:
             "backends.disks.overcommit: Input should be a valid number, unable to parse string as a number.",
         ),
         ({"path": "/x"}, "backends.disks.path: Extra inputs are not permitted."),
+        ({"directory": "here"}, "backends.disks.directory: Value error, is not an absolute path."),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, settings: dict[str, object], text: str) -> None:

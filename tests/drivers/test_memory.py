@@ -7,7 +7,7 @@ import pytest
 
 from volplug.drivers.base import Driver
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
-from volplug.errors import BackendUnavailable, DuplicateVolumes
+from volplug.errors import BackendUnavailable, DuplicateVolumes, VolumeInUse
 from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
@@ -143,3 +143,16 @@ async def test_a_node_is_dead_once_the_test_says_so(cloud: MemoryCloud) -> None:
     cloud.dead_nodes.add("node-b")
     holder = await MemoryDriver(cloud).holder_state("node-b")
     assert (holder.state, holder.evidence) == (HolderState.DEAD, "node-b is stopped")
+
+
+async def test_a_volume_is_taken_from_the_dead_node_that_has_it_and_from_no_other(cloud: MemoryCloud) -> None:
+    driver, other = MemoryDriver(cloud), MemoryDriver(cloud, "node-b")
+    volume = await driver.create(VolumeSpec("v", GIB))
+    await other.attach(volume)
+    with pytest.raises(VolumeInUse, match="node-b holds it and is not proven dead"):
+        await driver.take_from(volume, "node-b")
+    cloud.dead_nodes |= {"node-b", "node-c"}
+    await driver.take_from(volume, "node-c")
+    assert cloud.volumes[volume.volume_id].holder == "node-b"
+    await driver.take_from(volume, "node-b")
+    assert cloud.volumes[volume.volume_id].holder is None

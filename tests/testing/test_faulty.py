@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from tests.drivers.test_memory import MemoryFixtures
 from volplug.drivers.base import Driver
+from volplug.drivers.loop.driver import LoopDriver
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
-from volplug.errors import BackendUnavailable
+from volplug.errors import BackendUnavailable, Unsupported
 from volplug.models import VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
@@ -100,3 +103,24 @@ async def test_the_same_seed_gives_the_same_faults() -> None:
 
     assert await outcomes(7) == await outcomes(7)
     assert await outcomes(7) != await outcomes(8)
+
+
+async def test_taking_over_suffers_like_all_else() -> None:
+    driver, cloud = _faulty(lost_answer_rate=1.0)
+    volume = await MemoryDriver(cloud, "node-b").create(SPEC)
+    await MemoryDriver(cloud, "node-b").attach(volume)
+    await driver.fence("node-b")
+    with pytest.raises(BackendUnavailable, match="the answer to take_from was lost"):
+        await driver.take_from(volume, "node-b")
+    assert cloud.volumes[volume.volume_id].holder is None
+    driver.plan.error_rate = 1.0
+    with pytest.raises(BackendUnavailable, match="fence was throttled"):
+        await driver.fence("node-c")
+    assert cloud.dead_nodes == {"node-b"}
+
+
+async def test_a_driver_that_takes_nothing_over_does_not_by_being_faulty(tmp_path: Path) -> None:
+    loop = LoopDriver("loop", "host1", tmp_path, 1.0)
+    driver = FaultyDriver(loop, FaultPlan())
+    with pytest.raises(Unsupported, match="driver loop cannot take volumes from other nodes"):
+        await driver.fence("node-b")

@@ -67,6 +67,12 @@ def test_profiles_of_the_driver_are_there_and_can_be_replaced() -> None:
     assert spec({}, replaced).uid == 7
 
 
+@pytest.mark.parametrize("option", ["backend", "profile"])
+def test_a_profile_cannot_choose_backend_or_profile(option: str) -> None:
+    text = refusal({"profile": "gold"}, Defaults(profiles={"gold": {option: "x"}}))
+    assert text == f"profile 'gold' sets '{option}', which profiles cannot."
+
+
 def test_an_unknown_profile_is_refused_naming_those_there_are() -> None:
     text = refusal({"profile": "platinum"}, Defaults(profiles={"gold": {}}))
     assert text == "unknown profile 'platinum'. Profiles are default, gold, sparse."

@@ -151,6 +151,16 @@ async def test_a_refusal_gives_the_evidence_and_what_an_operator_can_do() -> Non
     )
 
 
+async def test_a_node_that_the_backend_does_not_name_is_neither_alive_nor_dead() -> None:
+    world = world_with(TakeoverPolicy.FENCE)
+    await held_by_b(world)
+    world.cloud.volumes = {key: replace(each, holder=None) for key, each in world.cloud.volumes.items()}
+    before = len(world.cloud.calls)
+    with pytest.raises(VolumeInUse, match="the backend does not name it"):
+        await world.mount("v")
+    assert set(world.calls_since(before)) == {"get"}
+
+
 async def test_the_plan_for_a_volume_that_nobody_else_has_is_to_do_nothing(world: World) -> None:
     await world.create("v")
     assert (await world.service.plan_takeover("v")).outcome is Outcome.NOTHING_TO_DO

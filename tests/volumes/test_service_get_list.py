@@ -55,6 +55,21 @@ async def test_during_an_outage_nothing_is_said_of_an_unknown_volume(world: Worl
     assert str(unknown.value) == 'get "v": no route to the cloud.'
 
 
+async def test_a_defect_of_a_driver_says_nothing_of_a_volume(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer at all: dockerd takes any error for the end of the volume."""
+
+    async def get(name: str) -> None:
+        raise RuntimeError("defect")
+
+    await world.create("v")
+    monkeypatch.setattr(world.driver, "get", get)
+    assert (await world.service.get("v")).status["state"] == "available"
+    with pytest.raises(RuntimeError, match="defect"):
+        await world.service.get("w")
+
+
 async def test_a_backend_that_hangs_is_given_up_in_time(world: World) -> None:
     world.limits = Limits(lookup_s=0.01)
     world.restart()

@@ -1,0 +1,45 @@
+"""`python -m volplug.testing.serve` up to where it serves; the kills themselves are those of tests/faults."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from volplug.errors import StateUnusable
+from volplug.steps import WorldStep
+from volplug.testing import serve
+
+
+def test_the_nth_step_of_its_kind_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *how: killed.append(how))
+    made, other = list(WorldStep)[:2]
+    kill = serve._kill_at(f"{made}:2")
+    for step in (made, other, other):
+        kill(step)
+    assert killed == []
+    for _ in range(2):
+        kill(made)
+    assert killed == [(os.getpid(), signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_steps_are_written_down_and_what_keeps_it_from_serving_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    step = next(iter(WorldStep))
+
+    def run(settings: Any, on_step: serve.Record) -> None:  # noqa: ANN401  # as serving_settings makes them
+        on_step(step)
+        if fails:
+            raise StateUnusable("no state", "Make one")
+
+    monkeypatch.setattr(serve, "run", run)
+    steps = tmp_path / "steps"
+    ended = serve.main(["--steps-to", str(steps), "--state-dir", str(tmp_path / "state")])
+    assert steps.read_text() == f"{step}\n"
+    assert (ended, capsys.readouterr().err) == ((1, "volplug: no state. Make one.\n") if fails else (0, ""))

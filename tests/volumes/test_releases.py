@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import World
+from tests.volumes.world import World, spec_of
 from volplug.errors import BackendUnavailable, MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
 from volplug.models import VolumeState
@@ -367,3 +367,16 @@ async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World)
     await world.run_timers()
     assert "detach" not in world.calls_since(before)
     assert world.entry().desired is Desired.NONE
+
+
+async def test_of_a_volume_in_error_that_was_detached_the_backend_is_asked_anew(world: World) -> None:
+    """As a format that went wrong leaves it."""
+    await world.driver.attach(await world.driver.create(spec_of("v")))
+    broken = replace(world.volume(), state=VolumeState.ERROR)
+    world.cloud.volumes[broken.volume_id] = broken
+    await world.store.save(Entry("v", "memory", desired=Desired.DETACHED, record=broken), durable=True)
+    world.restart()
+    await world.recover()
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().record == world.volume()

@@ -21,7 +21,6 @@ from tests.drivers.loop_volumes import (
 )
 from tests.lab import loops
 from tests.lab.waiting import wait_until
-from volplug.drivers.loop.images import Images
 from volplug.drivers.loop.records import is_settled
 from volplug.errors import DeviceMismatch, UnexpectedState, VolumeExists, VolumeInUse
 from volplug.host import loopdev
@@ -383,25 +382,3 @@ async def test_sizes_of_a_moved_backend_keep_their_volumes(images: Path) -> None
     shown = await renamed.get("v")
     assert shown is not None
     assert (shown.backend, shown.size_bytes) == ("disks", 4 * MIB)
-
-
-@pytest.mark.parametrize("becomes", [None, VolumeState.DELETING])
-async def test_a_volume_that_goes_while_it_is_looked_at_is_not_called_damaged(
-    images: Path, monkeypatch: pytest.MonkeyPatch, becomes: VolumeState | None
-) -> None:
-    """Its record was read before another call deleted its image."""
-    volume, driver = await created(images), driver_of(images)
-    stat = Images.stat
-
-    def stat_after_deletion(self: Images, name: str) -> os.stat_result | None:
-        image_of(images).unlink(missing_ok=True)
-        if becomes is None:
-            record_of(images).unlink(missing_ok=True)
-        else:
-            leave_deletion(images, volume)
-        return stat(self, name)
-
-    monkeypatch.setattr(Images, "stat", stat_after_deletion)
-    found = await driver.get("v")
-    assert found is not None
-    assert found.state is VolumeState.DELETING

@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 
 from tests.drivers.loop_volumes import created, driver_of, spec_of
 from volplug.drivers.loop.directory import Directory
-from volplug.drivers.loop.images import Images
-from volplug.drivers.loop.records import Records
 from volplug.errors import BackendUnavailable, HostError
 from volplug.models import FilesystemPhase, FilesystemTag
 
@@ -80,28 +77,6 @@ async def test_a_directory_that_is_mounted_read_only_is_refused_before_anything_
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(images)], check=True)
     with pytest.raises(HostError, match=f"{images} is not writable"):
         await driver_of(images).create(spec_of())
-
-
-@pytest.mark.parametrize(
-    ("question", "said"),
-    [
-        (lambda directory: Images(directory, 1.0).stat("v"), "file/v.img cannot be read: Not a directory"),
-        (lambda directory: Records(directory).read("v"), "file/v.json cannot be read: Not a directory"),
-    ],
-    ids=["image", "record"],
-)
-def test_what_the_disk_does_not_say_is_not_taken_for_missing(
-    tmp_path: Path, question: Callable[[Path], object], said: str
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(BackendUnavailable, match=said):
-        question(tmp_path / "file")
-
-
-def test_an_image_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match=r"v.img cannot be made: Invalid argument"):
-        Images(tmp_path, 1.0).make("v", 0, is_sparse=False)  # of which fallocate(2) knows nothing
-    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_link_in_the_place_of_a_temporary_file_is_removed_and_never_followed(

@@ -285,19 +285,13 @@ async def test_a_profiles_keys_win_over_those_of_the_environment(
 
 
 async def test_credentials_that_cannot_be_renewed_are_a_denial(serve: Serve, tmp_path: Path) -> None:
-    """A program gives some that are about to expire, and then none."""
-    expiring = (
-        '{"Version": 1, "AccessKeyId": "ASIA6", "SecretAccessKey": "x", "SessionToken": "session-6", '
-        '"Expiration": "2000-01-01T00:00:00Z"}'
-    )
-    program = tmp_path / "credentials"
-    program.write_text(f"#!/bin/sh\nmkdir {tmp_path}/asked && echo '{expiring}'\n")
-    program.chmod(0o755)
-    (tmp_path / "aws-config").write_text(f"[profile ops]\ncredential_process = {program}\n")
+    """A program gives some that have expired, and then none."""
+    expired = '{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "x", "Expiration": "2000-01-01T00:00Z"}'
+    (tmp_path / "program").write_text(f"mkdir {tmp_path}/asked && echo '{expired}'")
+    (tmp_path / "aws-config").write_text(f"[profile ops]\ncredential_process = sh {tmp_path}/program\n")
     server = serve(replies(DONE))
-    with pytest.raises(BackendDenied, match="credentials for AttachVolume cannot be fetched") as denied:
+    with pytest.raises(BackendDenied, match="credentials for AttachVolume cannot be fetched"):
         await ec2_of(server.url, keys=False, profile="ops").call("AttachVolume", **ATTACHING)
-    assert denied.value.remedy == "Check the role"
     assert server.asked == []
 
 

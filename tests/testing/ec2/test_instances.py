@@ -144,6 +144,26 @@ def test_metadata_needs_a_token(cloud: Ec2Cloud) -> None:
     assert _data(endpoint, "unknown")[0] == 404
 
 
+@pytest.mark.parametrize("name", [f"as/{INSTANCE}0", f"as/{INSTANCE}"], ids=["of nobody", "of no kind"])
+def test_metadata_that_is_not_there_is_not_found(cloud: Ec2Cloud, name: str) -> None:
+    endpoint = f"{cloud.imds_endpoint}/{name}"
+    _, token = _asked(f"{cloud.imds_endpoint_of(INSTANCE)}/latest/api/token", "PUT", TTL)
+    assert _asked(f"{endpoint}/latest/user-data", headers={"X-aws-ec2-metadata-token": token})[0] == 404
+
+
+def test_an_instance_is_added_once_and_is_in_a_state_that_there_is(cloud: Ec2Cloud) -> None:
+    with pytest.raises(ValueError, match=f"there is an instance {INSTANCE} already"):
+        cloud.add_instance(INSTANCE)
+    with pytest.raises(ValueError, match="an instance is never 'asleep', only pending, "):
+        cloud.set_instance_state(INSTANCE, "asleep")
+
+
+def test_an_instance_that_has_stopped_can_be_stopped(cloud: Ec2Cloud, ec2: Caller) -> None:
+    cloud.set_instance_state(INSTANCE, "stopped")
+    [change] = ec2.client.stop_instances(InstanceIds=[INSTANCE])["StoppingInstances"]
+    assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == ("stopped", "stopped")
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -1,6 +1,7 @@
 """Volumes as loop devices, as instances see them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from tests.lab import loops
 from tests.lab.waiting import wait_until
 from tests.testing.ec2.clients import Caller, caller
 from tests.testing.ec2.conftest import INSTANCE, OTHER
+from volplug.errors import HostError, VolumeInUse
 from volplug.host.devices import device_number
-from volplug.testing.ec2 import Ec2Cloud, Instance
+from volplug.testing.ec2 import Ec2Cloud, Instance, LoopHypervisor
 
 pytestmark = pytest.mark.loop
 
@@ -113,3 +115,56 @@ def test_the_end_of_a_cloud_takes_its_devices_and_files_away(loop_cloud: Ec2Clou
 
 def _wait_until_available(ec2: Caller, volume_id: str) -> None:
     wait_until(lambda: ec2.states(volume_id) == ("available", ""), 30, "the volume has been detached")
+
+
+@pytest.fixture
+def plugged(tmp_path: Path) -> Iterator[tuple[LoopHypervisor, str]]:
+    """A hypervisor with one volume on one instance, and its node there."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
+        pytest.skip("needs root and loop devices")
+    hypervisor = LoopHypervisor(str(tmp_path / "cloud"))
+    try:
+        view = hypervisor.power_on(INSTANCE, "nitro")
+        hypervisor.provision("vol-1", 1024**2)
+        hypervisor.plug(INSTANCE, "vol-1", "/dev/sdf")
+        yield hypervisor, f"{view.dev_root}/nvme1n1"
+    finally:
+        loops.detach_below(tmp_path)
+
+
+def test_a_device_that_is_taken_while_it_is_unplugged_is_shown_again(
+    plugged: tuple[LoopHypervisor, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor, node = plugged
+    monkeypatch.setattr("volplug.testing.ec2.loops.is_held_now", lambda _: False)
+    used = os.open(node, os.O_RDONLY | os.O_EXCL)
+    try:
+        assert not hypervisor.unplug(INSTANCE, "vol-1")
+        assert os.path.exists(node)
+    finally:
+        os.close(used)
+    assert hypervisor.unplug(INSTANCE, "vol-1")
+    assert not os.path.exists(node)
+
+
+def test_an_unplugging_that_a_reader_held_up_can_be_repeated(
+    plugged: tuple[LoopHypervisor, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hypervisor, node = plugged
+    monkeypatch.setattr("volplug.host.loopdev._DETACH_TIMEOUT_S", 0.01)
+    with open(node, "rb"), pytest.raises(HostError, match="some program has it open"):
+        hypervisor.unplug(INSTANCE, "vol-1")
+    assert hypervisor.unplug(INSTANCE, "vol-1")
+
+
+def test_a_device_that_is_used_at_the_end_of_its_cloud_is_said_and_goes_with_its_user(
+    plugged: tuple[LoopHypervisor, str], tmp_path: Path
+) -> None:
+    hypervisor, node = plugged
+    used = os.open(node, os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(VolumeInUse, match=r"guests still use /dev/loop\d+ \(vol-1\)"):
+            hypervisor.close()
+    finally:
+        os.close(used)
+    wait_until(lambda: loops.attached_below(tmp_path) == [], 20, "the loop device has gone")

@@ -71,6 +71,7 @@ def test_both_handles_do_the_same(handle: CloudHandle) -> None:
         assert volume is not None
         assert volume.attachment is not None
         assert volume.attachment.instance_id == INSTANCE
+    assert handle.imds_endpoint_of(INSTANCE) == f"{handle.imds_endpoint}/as/{INSTANCE}"
     handle.set_instance_state(INSTANCE, "terminated")
     handle.remove_instance(INSTANCE)
     assert [each.instance_id for each in handle.instances()] == [OTHER]

@@ -1,6 +1,9 @@
 """What EC2 refuses, in its own words."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 import pytest
 from botocore.exceptions import ClientError
@@ -167,6 +170,31 @@ CASES: dict[str, Case] = {
         "InvalidVolume.NotFound",
         "The volume '{nowhere}' does not exist.",
     ),
+    "tag with a key of AWS's own": (
+        lambda w: w.ec2.tag(w.free, **{"aws:a": "b"}),
+        "InvalidParameterValue",
+        "Tag key 'aws:a' is invalid",
+    ),
+    "tag what only moto would have": (
+        lambda w: w.ec2.tag("vpc-00000000", a="b"),
+        "InvalidVpcID.NotFound",
+        "VpcID vpc-00000000 does not exist.",
+    ),
+    "describe several that are not there": (
+        lambda w: w.ec2.client.describe_volumes(VolumeIds=[NOWHERE, NOWHERE[:-1] + "1"]),
+        "InvalidVolume.NotFound",
+        "The volumes '{nowhere}, vol-00000000000000001' do not exist.",
+    ),
+    "describe what is no volume": (
+        lambda w: w.ec2.client.describe_volumes(VolumeIds=[INSTANCE]),
+        "InvalidParameterValue",
+        f'Invalid id: "{INSTANCE}" (expecting "vol-...")',
+    ),
+    "delete what is no volume": (
+        lambda w: w.ec2.delete(INSTANCE),
+        "InvalidParameterValue",
+        f'Invalid id: "{INSTANCE}" (expecting "vol-...")',
+    ),
     "tag with too long a value": (
         lambda w: w.ec2.tag(w.free, a="x" * 257),
         "InvalidParameterValue",
@@ -257,3 +285,41 @@ def test_credentials_for_another_region_are_refused(cloud: Ec2Cloud) -> None:
     with caller(cloud.endpoint, region="us-east-1") as elsewhere, pytest.raises(ClientError) as caught:
         elsewhere.made(AvailabilityZone=ZONE)
     assert error_of(caught.value)[::2] == ("AuthFailure", 401)
+
+
+def _call(cloud: Ec2Cloud, **form: str) -> tuple[int, str]:
+    """Make a call that the SDK would not make."""
+    scope = f"AKIATEST/20260101/{REGION}/ec2/aws4_request"
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+    signed = headers if form.pop("signed", "") != "no" else {}
+    request = urllib.request.Request(cloud.endpoint, urlencode(form).encode(), signed)  # noqa: S310 - the cloud's own
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        pass
+    with caught.value as refused:
+        return refused.code, refused.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "said"),
+    [
+        ({"Action": "DeleteVolume"}, 400, "The request must contain the parameter volumeId"),
+        (
+            {"Action": "DescribeVolumes", "MaxResults": "many"},
+            400,
+            "Value (many) for parameter MaxResults is invalid. It has to be a number",
+        ),
+        ({"Action": "DescribeVolumes", "signed": "no"}, 401, "AuthFailure"),
+    ],
+)
+def test_a_call_that_no_sdk_makes_is_refused_all_the_same(
+    cloud: Ec2Cloud, form: dict[str, str], status: int, said: str
+) -> None:
+    answered, text = _call(cloud, **form)
+    assert answered == status
+    assert said in text
+
+
+def test_tags_for_what_is_not_created_are_left_alone(ec2: Caller) -> None:
+    tags = [{"Key": "a", "Value": "b"}]
+    wanted = [{"ResourceType": kind, "Tags": tags} for kind in ("snapshot", "volume")]
+    assert ec2.described(ec2.made(TagSpecifications=wanted))["Tags"] == tags

@@ -83,6 +83,19 @@ def test_the_device_may_come_before_the_api_says_attached(
     assert hypervisor.plugged() == {}
 
 
+def test_a_device_that_has_come_does_not_come_again(
+    cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor
+) -> None:
+    """Although the plan has changed meanwhile; a hypervisor refuses to plug a volume twice."""
+    cloud.plan.set(device="before", attaching=Slow(looks=1))
+    volume_id = ec2.made()
+    ec2.attach(volume_id, INSTANCE)
+    cloud.plan.device = "with"
+    assert [ec2.states(volume_id) for _ in range(2)] == [ATTACHING, ATTACHED]
+    with pytest.raises(RuntimeError, match=f"{volume_id} is plugged already"):
+        hypervisor.plug(OTHER, volume_id, "/dev/sdf")
+
+
 def test_the_device_may_come_after_the_api_says_attached(
     cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor
 ) -> None:

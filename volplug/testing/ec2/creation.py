@@ -13,7 +13,6 @@ from volplug.testing.ec2.hypervisor import Hypervisor
 from volplug.testing.ec2.limits import check_limits
 from volplug.testing.ec2.plan import FaultPlan
 from volplug.testing.ec2.refusals import (
-    Refused,
     attached_still,
     in_state,
     no_volume,
@@ -94,9 +93,7 @@ class Creation:
                 raise no_volume(volume_id)
             if fact.status == "creating":
                 raise in_state(volume_id, fact.status)
-            said = self._upstream.call(request)
-            if not said.is_ok:
-                raise Refused(said.refusal())
+            self._upstream.call(request)
             self._table.put(replace(fact, status="deleting"), request.action)
         self._clockwork.begin(volume_id, self._plan.deleting, lambda: self._end_deletion(volume_id))
         return answers.answer(request.action, answers.done())
@@ -117,10 +114,7 @@ class Creation:
         check_limits(request)
         if len(self._table.all()) >= self._plan.volume_limit:
             raise too_many_volumes(self._plan.volume_limit)
-        said = self._upstream.call(request)
-        if not said.is_ok:
-            raise Refused(said.refusal())
-        return replace(read_volume(said.body), tags=tags, zone=zone)
+        return replace(read_volume(self._upstream.call(request)), tags=tags, zone=zone)
 
     def _end_creation(self, volume_id: str) -> None:
         ends = self._plan.creation_ends

@@ -128,8 +128,9 @@ class MemoryHypervisor:
             return dict(self._plugged)
 
     def _take(self, instance_id: str, volume_id: str) -> None:
-        plugged = self._plugged.pop(volume_id)
+        plugged = self._plugged[volume_id]
         if plugged.instance_id != instance_id:
             raise RuntimeError(f"{volume_id} is on {plugged.instance_id}, not on {instance_id}")
+        del self._plugged[volume_id]
         if self._views is not None:
             self._views.of(instance_id).hide(volume_id)

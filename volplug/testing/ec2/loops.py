@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import Final
 
 from volplug.errors import VolumeInUse
 from volplug.host import loop_attach, loopdev
-from volplug.host.devices import device_number, opened
+from volplug.host.devices import is_held_now, opened
 from volplug.testing.ec2.views import InstanceView, Views
 
 _LOOP_CLR_FD: Final = 0x4C01  # linux/loop.h; on a device in use: once its last user closes it
@@ -58,7 +57,7 @@ class LoopHypervisor:
         """Hide the volume and detach its loop device, unless the kernel says that somebody has it."""
         with self._lock:
             plugged = self._plugged[volume_id]
-        if _is_held(plugged.loop.path):
+        if is_held_now(plugged.loop.path):
             return False
         self._views.of(instance_id).hide(volume_id)
         try:
@@ -99,15 +98,8 @@ class LoopHypervisor:
         if held:
             raise VolumeInUse(f"the cloud ends while guests still use {', '.join(held)}")
 
-    def device(self, volume_id: str) -> str:
-        """Return the loop device of a plugged volume."""
-        with self._lock:
-            return self._plugged[volume_id].loop.path
-
     def _show(self, instance_id: str, volume_id: str, plugged: _Plugged) -> None:
-        number = device_number(plugged.loop.path)
-        if number is None:
-            raise RuntimeError(f"{plugged.loop.path} is not a block device")
+        number = os.stat(plugged.loop.path).st_rdev
         self._views.of(instance_id).show(
             volume_id,
             plugged.device,
@@ -118,16 +110,6 @@ class LoopHypervisor:
 
     def _image(self, volume_id: str) -> str:
         return f"{self._volumes}/{volume_id}.img"
-
-
-def _is_held(path: str) -> bool:
-    try:
-        with opened(path, os.O_RDONLY | os.O_EXCL):
-            return False
-    except OSError as exc:
-        if exc.errno == errno.EBUSY:
-            return True
-        raise
 
 
 def _detach_at_last_close(path: str) -> None:

@@ -64,13 +64,9 @@ def no_volume(*volume_ids: str) -> Refused:
     return refused("InvalidVolume.NotFound", text)
 
 
-def no_instance(*instance_ids: str) -> Refused:
+def no_instance(instance_id: str) -> Refused:
     """An instance that never was, or that ended an hour ago."""
-    if len(instance_ids) > 1:
-        return refused(
-            "InvalidInstanceID.NotFound", f"The instance IDs '{', '.join(instance_ids)}' do not exist"
-        )
-    return refused("InvalidInstanceID.NotFound", f"The instance ID '{instance_ids[0]}' does not exist")
+    return refused("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
 
 
 def no_zone(zone: str) -> Refused:

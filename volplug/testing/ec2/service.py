@@ -90,10 +90,7 @@ class Service:
         action = self._actions.get(request.action) if request.service == "ec2" else None
         if action is not None:
             return HttpAnswer(200, action(request), _XML)
-        said = self._upstream.call(request)
-        if not said.is_ok:
-            raise Refused(said.refusal())
-        return HttpAnswer(said.status, said.body, _XML)
+        return HttpAnswer(200, self._upstream.call(request), _XML)
 
 
 def _refusal(exc: Refused) -> HttpAnswer:

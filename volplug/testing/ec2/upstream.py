@@ -10,7 +10,6 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree
 
@@ -21,6 +20,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from volplug.testing.ec2.facts import NewVolume, VolumeFact
 from volplug.testing.ec2.plan import Refusal
+from volplug.testing.ec2.refusals import Refused
 from volplug.testing.ec2.requests import Request
 
 _FIRST_ACCOUNT: Final = 100_000_000_000 + os.getpid() * 10_000
@@ -28,30 +28,6 @@ _accounts = itertools.count(_FIRST_ACCOUNT)
 _application = DomainDispatcherApplication(create_backend_app)
 _DEFAULT_THROUGHPUT: Final = {"gp3": 125}
 _OK: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamAnswer:
-    """What moto says.
-
-    Attributes:
-        status: The HTTP status.
-        body: XML.
-    """
-
-    status: int
-    body: bytes
-
-    @property
-    def is_ok(self) -> bool:
-        """Tell whether it is no error."""
-        return self.status == _OK
-
-    def refusal(self) -> Refusal:
-        """Return the error that it is."""
-        root = ElementTree.fromstring(self.body)  # noqa: S314 - moto's own words
-        code, message = root.findtext(".//{*}Code"), root.findtext(".//{*}Message")
-        return Refusal(code or "InternalError", message or "", self.status)
 
 
 class Upstream:
@@ -68,8 +44,12 @@ class Upstream:
         """Return the Availability Zones of the region."""
         return sorted(str(zone.name) for zone in self._backend.describe_availability_zones())
 
-    def call(self, request: Request) -> UpstreamAnswer:
-        """Pass a call on."""
+    def call(self, request: Request) -> bytes:
+        """Pass a call on, and return the XML that moto answers.
+
+        Raises:
+            Refused: If moto answers with an error.
+        """
         scope = f"{self._region}/{request.service}/aws4_request"
         environment = EnvironBuilder(
             method="POST",
@@ -86,8 +66,11 @@ class Upstream:
             ),
         ).get_environ()
         with self._lock:
-            parts, status, _headers = run_wsgi_app(_application, environment, buffered=True)
-        return UpstreamAnswer(int(status.split()[0]), b"".join(parts))
+            parts, said, _headers = run_wsgi_app(_application, environment, buffered=True)
+        body, status = b"".join(parts), int(said.split()[0])
+        if status != _OK:
+            raise Refused(_refusal(body, status))
+        return body
 
     def add_volumes(self, volumes: Iterable[NewVolume]) -> list[VolumeFact]:
         """Make many volumes at once."""
@@ -108,6 +91,12 @@ class Upstream:
             iops=made.iops or 0,
             throughput=_DEFAULT_THROUGHPUT.get(new.volume_type, 0),
         )
+
+
+def _refusal(body: bytes, status: int) -> Refusal:
+    root = ElementTree.fromstring(body)  # noqa: S314 - moto's own words
+    code, message = root.findtext(".//{*}Code"), root.findtext(".//{*}Message")
+    return Refusal(code or "InternalError", message or "", status)
 
 
 def read_volume(body: bytes) -> VolumeFact:

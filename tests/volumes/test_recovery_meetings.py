@@ -1,0 +1,72 @@
+"""Recovery that meets Mounts, lost mounts and other hosts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import pytest
+
+from tests.volumes.world import World, spec_of
+from volplug.errors import BackendUnavailable
+from volplug.models import Volume, VolumeState
+from volplug.volumes.ledger import Desired, Entry
+
+OUTAGE = BackendUnavailable("no route to the cloud")
+
+
+def failing(error: Exception) -> Callable[..., Awaitable[NoReturn]]:
+    async def fail(*_: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+async def test_a_mount_that_waits_is_left_to_find_out_what_an_outage_kept_from_being_recovered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.mounted()
+    world.host.mounts.clear()
+    with monkeypatch.context() as outage:
+        outage.setattr(world.driver, "locate", failing(OUTAGE))
+        world.restart()
+        await world.recover()
+    slot = world.site.slots.of("v")
+    async with slot:
+        world.timers.fire()
+        await asyncio.sleep(0)  # it waits for the lock now, and before the Mount
+        mounting = asyncio.create_task(world.mount("v", "c2"))
+        while not slot.pending:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0)
+    await mounting
+    assert world.entry().mount_count == 2
+
+
+async def test_a_volume_of_which_only_its_claim_is_known_is_let_go(world: World) -> None:
+    """The mount that it was learnt from went with the old mount namespace."""
+    await world.mounted()
+    world.host.mounts.clear()
+    await world.store.save(Entry("v", "memory", holders_unknown=True), durable=True)
+    world.restart()
+    await world.recover()
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().desired is Desired.NONE
+
+
+async def test_a_creation_that_was_begun_is_not_begun_anew_when_its_volume_has_gone(world: World) -> None:
+    volume = await world.driver.create(spec_of("v"))
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
+    await world.store.save(Entry("v", "memory", desired=Desired.PRESENT), durable=True)
+    get = world.driver.get
+
+    async def get_once(name: str) -> Volume | None:
+        found = await get(name)
+        world.cloud.volumes.clear()  # another host removes it
+        return found
+
+    world.driver.get = get_once  # type: ignore[method-assign]  # the other host acts in between
+    world.restart()
+    await world.recover()
+    await world.run_timers()
+    assert (world.cloud.volumes, world.store.entries) == ({}, {})

@@ -97,7 +97,7 @@ class Attaching:
             except Ec2Refused as refused:
                 self._disks.leave_name(volume.volume_id)
                 found = await self._after_refusal(refused, volume, node, name)
-                if not found and not tries_left:
+                if not found and tries_left <= 0:
                     raise translated(refused) from refused
                 name = found
             except BaseException:

@@ -178,12 +178,13 @@ async def test_disk_that_contradicts_the_record_is_tested_before_it_is_detached(
 
 
 async def test_disk_that_nobody_has_noted_is_known_by_the_name_that_ec2_says(
-    cloud: Ec2Cloud, xen: Site, cluster: str, tmp_path: Path
+    cloud: Ec2Cloud, site: Site, xen: Site, cluster: str, tmp_path: Path
 ) -> None:
     """As after a crash on Xen, where disks have no serial."""
-    volume = await xen.driver(tmp_path / "one", cluster).create(spec_of())
-    await xen.driver(tmp_path / "one", cluster).attach(volume)
-    without_notes = xen.driver(tmp_path / "other", cluster)
+    driver = xen.driver(tmp_path / "one", cluster, caller=site.caller)
+    volume = await driver.create(spec_of())
+    await driver.attach(volume)
+    without_notes = xen.driver(tmp_path / "other", cluster, caller=site.caller)
     assert await without_notes.locate(volume) is None
     await without_notes.detach(volume)
     assert attachment_of(cloud, volume) == ""

@@ -329,7 +329,7 @@ async def test_without_a_cluster_nothing_is_done(
 async def test_key_that_ec2_may_not_use_is_named(cloud: Ec2Cloud, driver: EbsDriver, ends: str) -> None:
     """EC2 takes the call and finds out later."""
     key = "arn:aws:kms:eu-central-1:123456789012:key/0123"
-    cloud.set_plan(bad_kms_keys=frozenset({key}), creation_ends=ends, creating=Slow(0.05))
+    cloud.set_plan(bad_kms_keys=frozenset({key}), creation_ends=ends, creating=Slow(looks=1))
     with pytest.raises(UnexpectedState, match="KMS key"):
         await driver.create(spec_of(kms_key_id=key))
     assert (await driver.get("v") is None) == (ends == "gone")

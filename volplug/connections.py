@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 import structlog
@@ -54,6 +55,7 @@ class BoundedServer(web.Server):
             keepalive_timeout=_KEEPALIVE_S,
         )
         self._bounds = bounds
+        self.heard = count()  # finer than the loop's clock
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
@@ -66,7 +68,7 @@ class BoundedServer(web.Server):
         if len(open_ones) <= self._bounds.connections:
             return
         # The new one is the longest if all others have calls.
-        longest = min((each for each in open_ones if each.is_quiet), key=lambda each: each.quiet_since_s)
+        longest = min((each for each in open_ones if each.is_quiet), key=lambda each: each.last_heard)
         _LOG.warning("too many connections, a quiet one is closed", connections=len(open_ones))
         longest.end()
 
@@ -88,10 +90,11 @@ class BoundedServer(web.Server):
 class _Connection(RequestHandler):
     """One connection; closed if the head of a request does not come to its end."""
 
-    def __init__(self, server: web.Server, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(self, server: BoundedServer, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, **how)
         self.is_open = True
-        self.quiet_since_s = self._loop.time()
+        self._heard = server.heard
+        self.last_heard = next(self._heard)
         self._head_s = head_s
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -103,7 +106,7 @@ class _Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes; those after which a request is still waited for have begun its head."""
         super().data_received(data)
-        self.quiet_since_s = self._loop.time()
+        self.last_heard = next(self._heard)
         is_waiting = self._waiter is not None and not self._waiter.done()
         is_unfinished = is_waiting or not self._request_count  # the task that waits may not have begun
         if data and is_unfinished and self._deadline is None:

@@ -32,6 +32,13 @@ async def connect(world: World, sent: bytes = b"") -> Streams:
     return await asyncio.open_unix_connection(sock=begun_connection(world, sent))
 
 
+async def heard(world: World) -> Streams:
+    """Connect and get an answer."""
+    reader, writer = await connect(world, _LIST)
+    assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
+    return reader, writer
+
+
 def begun_connection(world: World, sent: bytes) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.setblocking(False)
@@ -85,11 +92,10 @@ class TestManyConnections:
     async def test_the_one_that_was_quiet_the_longest_makes_room(
         self, world: World, dockerd: Dockerd
     ) -> None:
-        await dockerd.ok("Create", Name="db")
-        oldest = await connect(world)
-        younger = await connect(world)
-        assert (await dockerd.ok("Get", Name="db"))["Volume"]["Name"] == "db"
-        newest = await connect(world, _LIST)
+        await dockerd.ok("List")
+        oldest, younger = await heard(world), await heard(world)
+        await dockerd.ok("List")
+        newest = await heard(world)
         assert await oldest[0].read() == b""
         for reader, writer in (younger, newest):
             writer.write(_LIST)

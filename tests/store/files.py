@@ -6,6 +6,10 @@ import zlib
 from contextlib import closing
 from pathlib import Path
 
+from volplug.store.sqlite import Loaded, SqliteStore
+
+THIS_BOOT = "boot-1"
+
 
 def update_volumes(file: Path, assignments: str, *values: object) -> None:
     """Change all rows of volumes, as if volplug had written them so."""
@@ -21,6 +25,19 @@ def set_version(file: Path, version: int) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute(f"PRAGMA application_id = {0x766F6C00 + version}")
+
+
+async def load_once(file: Path) -> Loaded:
+    """Start and end with it."""
+    store = SqliteStore(file, THIS_BOOT)
+    loaded = await store.load()
+    await store.close()
+    return loaded
+
+
+def bytes_of(directory: Path) -> dict[str, bytes]:
+    """What is in a directory's files."""
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
 def damaged(content: bytes, dice: random.Random) -> bytes:

@@ -14,18 +14,14 @@ from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
-from tests.store.files import damaged, set_version
+from tests.store.files import THIS_BOOT, bytes_of, damaged, load_once, set_version
 from volplug.errors import HostError, StateUnusable
-from volplug.models import (
-    Volume,
-    VolumeSpec,
-    VolumeState,
-)
+from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.store import sqlite
 from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
-THIS_BOOT, NEXT_BOOT = "boot-1", "boot-2"
+NEXT_BOOT = "boot-2"
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 
 COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
@@ -99,7 +95,7 @@ async def test_the_last_write_of_a_name_counts(store: SqliteStore, path: Path) -
 async def test_of_another_boot_desires_and_records_stay_and_counts_go(store: SqliteStore, path: Path) -> None:
     record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
     found = Entry("found", "loop", holders_unknown=True, last_error="still in use")
-    await store.save(Entry(**{**fields(ENTRY), "record": record}), durable=True)  # type: ignore[arg-type]
+    await store.save(replace(ENTRY, record=record), durable=True)
     await store.save(found, durable=False)
     await store.save_engine(EngineIdentity(7, 9))
     entries, engine = await read_back(path, NEXT_BOOT)
@@ -108,10 +104,6 @@ async def test_of_another_boot_desires_and_records_stay_and_counts_go(store: Sql
         Entry("v", "loop", desired=Desired.MOUNTED, record=record),
     )
     assert engine is None
-
-
-def fields(entry: Entry) -> dict[str, object]:
-    return {name: getattr(entry, name) for name in entry.__dataclass_fields__}
 
 
 async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: Path) -> None:
@@ -160,10 +152,6 @@ async def test_what_a_killed_process_wrote_is_there(
 # Files that are not ours to use
 
 
-def bytes_of(directory: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in directory.iterdir()}
-
-
 @pytest.mark.parametrize("is_crashed", [False, True])
 async def test_a_file_of_a_newer_version_is_refused_untouched(
     path: Path, tmp_path: Path, is_crashed: bool
@@ -192,7 +180,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
     assert untouched == {name: content for name, content in before.items() if not name.endswith("-shm")}
 
 
-@pytest.mark.parametrize("damage", ["head", "middle", "text"])
+@pytest.mark.parametrize("damage", ["head", "format version", "middle", "text"])
 async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: str) -> None:
     store = SqliteStore(path, THIS_BOOT)
     await store.load()
@@ -202,6 +190,8 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damag
     content = bytearray(path.read_bytes())
     if damage == "head":
         content[0:100] = bytes(100)
+    elif damage == "format version":  # SQLite takes it for read-only
+        content[18] ^= 0x80
     elif damage == "middle":
         content[4096 : len(content)] = os.urandom(len(content) - 4096)
     else:
@@ -215,11 +205,25 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damag
     assert (loaded.entries, loaded.engine) == ((), None)
     assert loaded.set_aside is not None
     assert loaded.set_aside.read_bytes() == content
-    prefix, _, stamp = loaded.set_aside.name.rpartition("-")
-    assert prefix == "state.sqlite.damaged"
+    assert loaded.set_aside.name.startswith("state.sqlite.damaged-")
+    stamp = loaded.set_aside.name.rpartition("-")[2]
     written = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert before - timedelta(seconds=1) <= written <= datetime.now(UTC)
     assert (await read_back(path))[0] == (ENTRY,)
+
+
+async def test_the_log_of_a_damaged_file_is_kept_with_it(store: SqliteStore, path: Path) -> None:
+    await store.close()
+    killed = SqliteStore(path, THIS_BOOT)
+    await killed.load()
+    await killed.save(ENTRY, durable=True)
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    await killed.close()
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    path.with_name(f"{path.name}-wal").write_bytes(log)
+    kept = (await load_once(path)).set_aside
+    assert kept is not None
+    assert kept.with_name(f"{kept.name}-wal").read_bytes() == log
 
 
 async def used_files(path: Path) -> dict[str, dict[str, bytes]]:
@@ -263,13 +267,6 @@ async def test_damage_costs_the_rows_that_it_hits_or_the_file_and_nothing_once_m
         assert again == Loaded(first.entries, first.engine), f"seed {seed}"
         outcomes["file" if first.set_aside else "rows" if first.dropped else "nothing"] += 1
     assert set(outcomes) == {"file", "rows", "nothing"}
-
-
-async def load_once(path: Path) -> Loaded:
-    store = SqliteStore(path, THIS_BOOT)
-    loaded = await store.load()
-    await store.close()
-    return loaded
 
 
 @pytest.mark.parametrize(

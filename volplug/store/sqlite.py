@@ -221,6 +221,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     is_ours = schema == set(_SCHEMA) and _versions(connection) == (_VERSION, _APPLICATION_ID + _VERSION)
     if not is_ours or connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("damaged")
+    # A damaged format version in the header lets SQLite read, and refuses each write.
+    connection.executescript(f"BEGIN; PRAGMA user_version = {_VERSION}; ROLLBACK")
 
 
 def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:

@@ -84,7 +84,7 @@ def _lock(image: int, path: str) -> None:
 def _refuse_a_replaced(image: int, path: str) -> None:
     """Refuse an image that lost its name before it was locked: what is written to it would be lost."""
     opened_file, named = os.fstat(image), os.stat(path)
-    if (opened_file.st_dev, opened_file.st_ino) != (named.st_dev, named.st_ino) or not opened_file.st_nlink:
+    if (opened_file.st_dev, opened_file.st_ino) != (named.st_dev, named.st_ino):
         raise HostError(f"the image {path} was replaced while it was being attached", "Try again")
 
 

@@ -158,8 +158,6 @@ class Mounting:
     def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
         """Let go of what an unanswered Mount attached; a retry ends that."""
         entry, limits = self._site.ledger.get(slot.name), self._site.limits
-        if slot.pending:
-            return
         if entry is not None and entry.is_claimed:
             if entry.doubts or entry.holders_unknown:
                 self._releases.schedule_trial(slot.name, limits.settle_s)

@@ -182,7 +182,7 @@ class Releases:
         site = self._site
         async with slot:
             entry = site.ledger.get(slot.name)
-            if entry is None or slot.pending or not entry.is_doubtful:
+            if entry is None or not entry.is_doubtful:
                 return
             if not await self.is_released_by_trial(entry):
                 return

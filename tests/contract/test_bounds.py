@@ -22,7 +22,7 @@ _CREATE = "POST /VolumeDriver.Create HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture
 def impatient(world: World) -> World:
     """Before the socket is served: deadlines that a test can wait for."""
-    world.bounds = replace(world.bounds, head_s=0.05)
+    world.bounds = replace(world.bounds, head_s=0.2)
     world.body_s = 0.05
     return world
 
@@ -59,6 +59,22 @@ async def test_a_head_that_does_not_come_to_its_end_closes_its_connection(
     assert await reader.read() == b""
     writer.close()
     assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_a_head_that_came_in_two_parts_leaves_its_connection_open(
+    impatient: World, dockerd: Dockerd
+) -> None:
+    reader, writer = await connect(impatient, _LIST[:10])
+    for _ in range(10):  # until the first part is read
+        await asyncio.sleep(0)
+    writer.write(_LIST[10:])
+    await reader.readuntil(b"]}")
+    unfinished, other = await connect(impatient, b"P")
+    assert await unfinished.read() == b""  # by then the first head's time is over, too
+    writer.write(_LIST)
+    assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
+    for each in (writer, other):
+        each.close()
 
 
 async def test_a_connection_on_which_nothing_is_asked_stays_open(impatient: World, dockerd: Dockerd) -> None:

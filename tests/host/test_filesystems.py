@@ -11,6 +11,7 @@ from tests.host.pool import POOL
 from volplug.errors import CommandFailed, DeviceNotFound, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
+from volplug.host.format_mark import mark_of
 from volplug.host.superblocks import PRIMARY
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
@@ -122,6 +123,24 @@ async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
     with held(disk.path), pytest.raises(VolumeInUse):
         await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
     assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+def test_a_device_that_is_held_since_it_was_judged_is_not_written_to(disks: Disks) -> None:
+    disk = disks.blank(8)
+    with held(disk.path), pytest.raises(VolumeInUse):
+        filesystems._mark(disk.path, plan("ext4"))
+    assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+def test_a_mark_that_is_written_or_cleared_is_so_on_the_disk(disks: Disks) -> None:
+    disk, tag = disks.blank(8), plan("ext4")
+    with open(disk.path, "rb"):  # or the last close would write back what was not synced
+        filesystems._mark(disk.path, tag)
+        assert mark_of(tag) in disk.image.read_bytes()
+        filesystems._clear_mark(disk.path, tag)
+        assert not any(disk.image.read_bytes())
 
 
 @pytest.mark.loop

@@ -194,16 +194,22 @@ def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() 
     assert decide(replace(elsewhere, confirmed=True), Goal.MOUNTED) == Refusal(Reason.CONTRADICTION)
 
 
+@pytest.mark.parametrize("goal", [Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT])
+def test_a_device_that_still_shows_of_a_volume_said_to_be_detached_is_waited_for(goal: Goal) -> None:
+    assert decide(Observed(Record.AVAILABLE, Device.RIGHT, kernel=Kernel.FREE), goal) is Step.AWAIT_BACKEND
+
+
 @pytest.mark.parametrize("record", [Record.UNREACHABLE, Record.DUPLICATE])
 def test_of_a_volume_not_understood_nothing_but_the_own_mount_is_changed(
     decisions: list[tuple[Observed, Goal, Decision]], record: Record
 ) -> None:
     acted = {
-        (goal, decision)
+        (goal, decision, seen.device is Device.NONE)
         for seen, goal, decision in decisions
         if seen.record is record and isinstance(decision, Step) and decision not in PASSIVE_STEPS
     }
-    assert acted == {(goal, Step.UNMOUNT) for goal in RELEASING}
+    # Without a device, nothing could be tested after the unmount.
+    assert acted == {(goal, Step.UNMOUNT, False) for goal in RELEASING}
 
 
 def test_a_filesystem_is_checked_only_while_nobody_uses_it(

@@ -14,7 +14,6 @@ from volplug.errors import (
     BackendUnavailable,
     ClientGone,
     OperationTimeout,
-    VolumeExists,
     VolumeInUse,
     VolumeNotFound,
 )
@@ -24,7 +23,6 @@ from volplug.models import (
     MountSource,
     TakeoverPolicy,
     Volume,
-    VolumeSpec,
     VolumeState,
 )
 from volplug.volumes.holding import Outcome
@@ -80,6 +78,42 @@ async def test_a_client_that_leaves_ends_the_wait_and_nothing_is_attached() -> N
     with pytest.raises(ClientGone):
         await mounting
     assert world.volume().holder is None
+
+
+async def test_nothing_is_attached_for_a_client_that_leaves_during_the_look_behind_the_wait() -> None:
+    world = world_with(wait_s=LONG)
+    node_b = await held_by_b(world)
+    caller = Caller()
+    mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
+    await looks(world, 2)
+    await node_b.detach(world.volume())
+    last_look = world.driver.hold("get")
+    await last_look.reached.wait()
+    caller.gone = True
+    last_look.opened.set()
+    with pytest.raises(ClientGone):
+        await mounting
+    assert world.volume().holder is None
+
+
+class ObservedDriver(GatedDriver):
+    """The client leaves while the other node is asked about."""
+
+    caller = Caller()
+
+    async def holder_state(self, node_id: str) -> Holder:
+        self.caller.gone = True
+        return await super().holder_state(node_id)
+
+
+@pytest.mark.parametrize("marked", ["dead_nodes", "silent_nodes"])
+async def test_nothing_is_taken_and_nobody_stopped_for_a_client_that_has_left(marked: str) -> None:
+    world = world_with(TakeoverPolicy.FENCE, wait_s=0, driver=ObservedDriver)
+    await held_by_b(world)
+    getattr(world.cloud, marked).add("node-b")
+    with pytest.raises(ClientGone):
+        await world.service.mount("v", "c1", ObservedDriver.caller)
+    assert not {"fence", "take_from"} & set(world.cloud.calls)
 
 
 async def test_a_volume_of_a_dead_node_is_taken_at_once() -> None:
@@ -238,38 +272,6 @@ async def test_a_filesystem_tag_that_arrives_late_is_waited_for_and_the_data_kep
     assert world.host.disk(world.device()).formats == formats
 
 
-async def test_creating_costs_one_look_and_one_creation(world: World) -> None:
-    await world.create("v")
-    assert world.cloud.calls == ["get", "create"]
-
-
-class SlowerDriver(GatedDriver):
-    """Another host creates the volume between the look and the creation."""
-
-    others: VolumeSpec | None = None
-
-    async def create(self, spec: VolumeSpec) -> Volume:
-        if self.others is not None:
-            await MemoryDriver(self._cloud, "node-b").create(self.others)
-        return await super().create(spec)
-
-
-async def test_the_volume_of_a_faster_host_is_accepted_if_it_is_what_was_asked_for() -> None:
-    world = world_with(driver=SlowerDriver)
-    assert isinstance(world.driver, SlowerDriver)
-    world.driver.others = VolumeSpec("v", 2**31)
-    await world.create("v")
-    assert world.volume().size_bytes == 2**31
-
-
-async def test_the_volume_of_a_faster_host_that_differs_is_named_as_different() -> None:
-    world = world_with(driver=SlowerDriver)
-    assert isinstance(world.driver, SlowerDriver)
-    world.driver.others = VolumeSpec("v", 2**31)
-    with pytest.raises(VolumeExists, match="size is 2GiB, not 1GiB"):
-        await world.create("v", size="1GiB")
-
-
 class ForgetfulDriver(GatedDriver):
     """Deletes, but its answer was lost and the call was made again."""
 
@@ -339,23 +341,6 @@ async def test_a_holder_that_changes_again_and_again_is_refused_by_name() -> Non
     await held_by_b(world)
     with pytest.raises(VolumeInUse, match="holds it"):
         await world.mount("v")
-
-
-async def test_a_broken_volume_of_a_faster_host_is_not_accepted() -> None:
-    class BrokenDriver(SlowerDriver):
-        async def create(self, spec: VolumeSpec) -> Volume:
-            try:
-                return await super().create(spec)
-            finally:
-                found = self._named(spec.name)
-                assert found is not None
-                self._cloud.volumes[found.volume_id] = replace(found, state=VolumeState.ERROR)
-
-    world = world_with(driver=BrokenDriver)
-    assert isinstance(world.driver, SlowerDriver)
-    world.driver.others = VolumeSpec("v", 2**31)
-    with pytest.raises(VolumeExists):
-        await world.create("v")
 
 
 class UnansweredDriver(GatedDriver):

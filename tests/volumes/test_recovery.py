@@ -269,6 +269,9 @@ async def test_an_outage_does_not_end_the_search_for_what_is_attached(world: Wor
 async def test_the_search_leaves_alone_what_is_in_use_and_what_others_have(world: World) -> None:
     await world.mounted("used")
     world.occupy("used", "container web")
+    await world.mounted("found")
+    world.occupy("found", "container db")
+    del world.store.entries["found"]
     await world.create("others")
     world.cloud.volumes = {
         key: replace(volume, holder="node-b") if volume.name == "others" else volume
@@ -277,7 +280,8 @@ async def test_the_search_leaves_alone_what_is_in_use_and_what_others_have(world
     await crash(world)
     for _ in range(3):
         await world.run_timers()
-    assert world.is_mounted("used")
+    assert (world.is_mounted("used"), world.is_mounted("found")) == (True, True)
+    assert ("found", 0) not in world.timers.delays, "its trial was replaced by a detach"
     assert (world.volume("used").holder, world.volume("others").holder) == ("node-a", "node-b")
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.volumes.world import World, spec_of
 from volplug.errors import BackendUnavailable, MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
-from volplug.models import VolumeState
+from volplug.models import Volume, VolumeState
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 from volplug.volumes.options import Defaults
 from volplug.volumes.releases import Releases
@@ -59,13 +59,18 @@ async def test_it_is_detached_once_it_is_free_and_the_error_is_forgotten(world: 
     assert (world.entry().desired, world.entry().last_error) == (Desired.NONE, "")
 
 
-async def test_an_outage_does_not_end_the_retries(world: World) -> None:
+@pytest.mark.parametrize("error", [BackendUnavailable("no route to the cloud"), RuntimeError("a bug")])
+async def test_no_error_ends_the_retries(world: World, error: Exception) -> None:
     await world.mounted()
     await world.service.unmount("v", "c1")
-    world.cloud.outage = BackendUnavailable("no route to the cloud")
+
+    async def fail(volume: Volume) -> None:
+        raise error
+
+    detach, world.driver.detach = world.driver.detach, fail  # type: ignore[method-assign]
     await world.run_timers()
     assert world.entry().desired is Desired.DETACHED
-    world.cloud.outage = None
+    world.driver.detach = detach  # type: ignore[method-assign]
     await world.run_timers()
     assert world.volume().holder is None
 
@@ -91,6 +96,19 @@ async def test_a_volume_mounted_again_is_not_detached_by_an_old_timer(world: Wor
     await world.run_timers()
     assert world.is_mounted()
     assert world.volume().holder == "node-a"
+
+
+async def test_a_detach_that_waits_for_the_lock_leaves_a_mount_alone_that_came_meanwhile(
+    world: World,
+) -> None:
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    before = len(world.cloud.calls)
+    world.timers.fire()
+    await world.mount("v", "c2")
+    await world.run_timers()
+    assert world.is_mounted()
+    assert "detach" not in world.calls_since(before)
 
 
 # Trial releases
@@ -176,6 +194,27 @@ async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries
     await world.run_timers()
     assert world.is_mounted()
     assert world.entry().mount_count == 1
+
+
+async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(
+    world: World, releases: Releases
+) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    tried: list[str] = []
+
+    async def hiccup(request: MountRequest) -> None:
+        tried.append(request.target)
+        await _no_mount(request)
+
+    world.host.mount = hiccup  # type: ignore[method-assign]
+    with pytest.raises(VolumeInUse):
+        await releases.trial_release(world.entry(), 0)
+    world.vacate("v")
+    await world.service.unmount("v", "c1")
+    await world.run_timers()
+    assert len(tried) == 1
+    assert world.volume().holder is None
 
 
 async def test_a_volume_found_mounted_is_let_go_after_an_unmount_that_passes_the_trial(world: World) -> None:
@@ -303,54 +342,6 @@ async def test_doubtful_counts_left_over_are_tried_once_the_others_have_gone(
     world.clock.now_s += 60
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
-
-
-# Timers
-
-
-async def test_a_new_timer_replaces_the_old(world: World) -> None:
-    done: list[str] = []
-
-    async def note(text: str) -> None:
-        done.append(text)
-
-    world.timers.schedule("v", 60, lambda: note("first"))
-    world.timers.schedule("v", 60, lambda: note("second"))
-    world.timers.schedule("w", 60, lambda: note("other"))
-    world.timers.cancel("w")
-    await world.run_timers()
-    assert done == ["second"]
-
-
-async def test_stopping_starts_only_what_has_to_happen_before_the_end(world: World) -> None:
-    done: list[str] = []
-
-    async def note(text: str) -> None:
-        done.append(text)
-
-    world.timers.schedule("v", 60, lambda: note("can wait for the next start"))
-    world.timers.schedule("w", 60, lambda: note("cannot"), at_stop=True)
-    world.timers.flush()
-    await asyncio.wait(world.timers.running)
-    assert done == ["cannot"]
-
-
-async def test_what_runs_already_is_not_cancelled(world: World) -> None:
-    started, go_on = asyncio.Event(), asyncio.Event()
-    done: list[str] = []
-
-    async def act() -> None:
-        started.set()
-        await go_on.wait()
-        done.append("all")
-
-    world.timers.schedule("v", 60, act)
-    world.timers.fire()
-    await started.wait()
-    world.timers.cancel("v")
-    go_on.set()
-    await world.run_timers()
-    assert done == ["all"]
 
 
 async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World) -> None:

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import IMPATIENT, ROOT, spec_of
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
+from tests.volumes.bench import FINISHED, PLANNED, TARGET, UUID, Bench
+from tests.volumes.world import IMPATIENT, spec_of
+from volplug.drivers.memory import MemoryDriver, device_of
 from volplug.errors import (
     BackendUnavailable,
     CommandFailed,
     DeviceMismatch,
     DuplicateVolumes,
     FilesystemMismatch,
+    HostError,
     OperationTimeout,
     UnexpectedState,
     VolplugError,
@@ -19,52 +21,10 @@ from volplug.errors import (
 )
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
-from volplug.testing.host import Disk, MemoryHost
+from volplug.testing.host import MemoryHost
 from volplug.volumes.convergence import Goal
-from volplug.volumes.job import Conditions, Job
+from volplug.volumes.job import Job
 from volplug.volumes.run import Run
-
-UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
-PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)
-FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID)
-TARGET = f"{ROOT}/v"
-
-
-class Bench:
-    """A volume called v, and convergences of it."""
-
-    def __init__(self) -> None:
-        self.cloud = MemoryCloud()
-        self.driver = MemoryDriver(self.cloud)
-        self.host = MemoryHost()
-        self.changes: list[Volume | None] = []
-
-    async def volume(self, tag: FilesystemTag | None = None, **changes: object) -> Volume:
-        made = await self.driver.create(spec_of("v"))
-        return self.change(made, filesystem=tag or FilesystemTag(), **changes)
-
-    def change(self, volume: Volume, **changes: object) -> Volume:
-        changed = replace(volume, **changes)  # type: ignore[arg-type]
-        self.cloud.volumes[volume.volume_id] = changed
-        return changed
-
-    def disk(self, volume: Volume, **contents: object) -> Disk:
-        disk = self.host.disk(device_of(volume.volume_id))
-        for attribute, value in contents.items():
-            setattr(disk, attribute, value)
-        return disk
-
-    def run(self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None) -> Run:
-        async def note(volume: Volume | None) -> None:
-            self.changes.append(volume)
-
-        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, Conditions(spec=spec))
-        return Run(job, self.host, IMPATIENT, note)
-
-    async def to(
-        self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None
-    ) -> Volume | None:
-        return await self.run(goal, known, spec).to_goal()
 
 
 @pytest.fixture
@@ -187,6 +147,21 @@ async def test_a_device_with_another_identity_is_refused_in_the_drivers_words(be
     assert bench.cloud.volumes == {volume.volume_id: volume}
 
 
+async def test_a_device_that_turns_out_another_once_it_is_mounted_is_not_answered(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+
+    class ReplacedDevice(MemoryDriver):
+        async def locate(self, volume: Volume) -> MountSource | None:
+            if bench.host.mounts:
+                raise DeviceMismatch("/dev/sdx has another serial")
+            return await super().locate(volume)
+
+    bench.driver = ReplacedDevice(bench.cloud)
+    with pytest.raises(DeviceMismatch, match="/dev/sdx has another serial"):
+        await bench.to(Goal.MOUNTED)
+
+
 async def test_a_device_here_of_a_volume_held_elsewhere_is_a_contradiction(bench: Bench) -> None:
     volume = await bench.volume(holder="node-b", state=VolumeState.IN_USE)
 
@@ -261,6 +236,26 @@ async def test_a_volume_known_and_attached_here_is_mounted_without_its_backend(b
     assert bench.cloud.calls[before:] == []
 
 
+async def test_a_volume_that_was_grown_is_mounted_by_what_its_backend_says_now(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE, size_bytes=2 * GIB)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+    assert await bench.to(Goal.MOUNTED, known=replace(volume, size_bytes=GIB)) == volume
+
+
+async def test_a_device_that_shows_late_of_a_volume_on_its_way_out_is_not_mounted(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.DETACHING)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+
+    class LateDevice(MemoryDriver):
+        async def locate(self, volume: Volume) -> MountSource | None:
+            return await super().locate(volume) if "get" in self._cloud.calls else None
+
+    bench.driver = LateDevice(bench.cloud)
+    with pytest.raises(OperationTimeout, match="the backend says detaching"):
+        await bench.to(Goal.MOUNTED, known=volume)
+    assert bench.host.mounts == {}
+
+
 async def test_what_is_remembered_of_an_unfinished_format_is_never_trusted(bench: Bench) -> None:
     """The record says pending, but since it was heard of, the volume has been formatted and used."""
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
@@ -296,6 +291,21 @@ async def test_a_failed_mkfs_is_reported_and_what_was_begun_is_known(bench: Benc
         f'mounted "v" (memory {volume.volume_id}, node node-a): '
         "mkfs.ext4 ended with exit code 1: no space left."
     )
+    assert bench.cloud.volumes[volume.volume_id].filesystem.phase is FilesystemPhase.FORMATTING
+
+
+class FullDisk(MemoryHost):
+    """No directory can be made."""
+
+    async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
+        raise HostError("no space left")
+
+
+async def test_a_format_is_finished_only_once_the_data_directory_is_there(bench: Bench) -> None:
+    volume = await bench.volume()
+    bench.host = FullDisk()
+    with pytest.raises(HostError, match="no space left"):
+        await bench.to(Goal.MOUNTED)
     assert bench.cloud.volumes[volume.volume_id].filesystem.phase is FilesystemPhase.FORMATTING
 
 
@@ -351,3 +361,22 @@ async def test_whether_the_backend_is_sure_that_there_is_none_is_known_afterward
     run = bench.run(Goal.DETACHED)
     await run.to_goal()
     assert not run.record_is_absent
+
+
+async def test_after_the_detach_of_what_the_backend_has_lost_it_is_asked_again(bench: Bench) -> None:
+    volume = await bench.volume()
+    attached = {volume.volume_id}
+    bench.cloud.volumes.clear()
+
+    class LostVolume(MemoryDriver):
+        async def locate(self, volume: Volume) -> MountSource | None:
+            return self._source(volume) if volume.volume_id in attached else None
+
+        async def detach(self, volume: Volume) -> None:
+            attached.remove(volume.volume_id)
+
+    bench.driver = LostVolume(bench.cloud)
+    run = bench.run(Goal.DETACHED, known=volume)
+    await run.to_goal()
+    assert run.record_is_absent
+    assert attached == set()

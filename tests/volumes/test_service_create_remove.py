@@ -69,6 +69,16 @@ async def test_a_different_create_is_refused_naming_the_difference(
     assert world.volume() == before
 
 
+async def test_a_volume_that_another_host_has_removed_since_it_was_looked_at_is_made_anew(
+    world: World,
+) -> None:
+    await world.create("v")
+    await world.service.get("v")  # whose answer is kept for some seconds
+    world.cloud.volumes.clear()
+    await world.create("v")
+    assert world.volume().state is VolumeState.AVAILABLE
+
+
 async def test_fifty_concurrent_creates_give_one_volume(world: World) -> None:
     gate = world.driver.hold("create")
     creating = [asyncio.create_task(world.create("v", size="1GiB")) for _ in range(50)]
@@ -305,6 +315,21 @@ async def test_remove_waits_for_a_mount_that_runs_and_then_refuses(world: World)
     assert await mounting == "/mounts/v/data"
     with pytest.raises(VolumeInUse):
         await removing
+    assert world.is_mounted()
+
+
+async def test_remove_refuses_while_a_mount_waits_behind_it(world: World) -> None:
+    await world.create("v")
+    async with world.site.slots.of("v"):
+        removing = asyncio.create_task(world.service.remove("v"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        mounting = asyncio.create_task(world.mount("v"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    with pytest.raises(VolumeInUse, match="it is being mounted"):
+        await removing
+    await mounting
     assert world.is_mounted()
 
 

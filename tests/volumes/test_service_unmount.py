@@ -1,9 +1,12 @@
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 import pytest
 
 from tests.volumes.world import World
 from volplug.errors import BackendUnavailable, VolplugError, VolumeInUse
+from volplug.testing.host import MemoryHost
 from volplug.volumes.ledger import Desired
 from volplug.volumes.site import Limits
 
@@ -33,16 +36,28 @@ async def test_a_mount_ends_the_linger(world: World) -> None:
     assert world.calls_since(before) == []
 
 
-async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(world: World) -> None:
+class KeptHost(MemoryHost):
+    """Nothing is to be unmounted."""
+
+    async def unmount(self, target: str) -> None:
+        raise AssertionError(f"{target} was unmounted")
+
+
+@pytest.mark.parametrize("is_mount_first", [True, False])
+async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(is_mount_first: bool) -> None:
+    world = World(host=KeptHost())
     await world.mounted()
+    calls: list[Callable[[], Coroutine[object, object, object]]] = [
+        partial(world.mount, "v", "c2"),
+        partial(world.service.unmount, "v", "c1"),
+    ]
     async with world.site.slots.of("v"):
-        mounting = asyncio.create_task(world.mount("v", "c2"))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        unmounting = asyncio.create_task(world.service.unmount("v", "c1"))
-        for _ in range(5):
-            await asyncio.sleep(0)
-    await asyncio.gather(mounting, unmounting)
+        running = []
+        for call in calls if is_mount_first else reversed(calls):
+            running.append(asyncio.create_task(call()))
+            for _ in range(5):
+                await asyncio.sleep(0)
+    await asyncio.gather(*running)
     await world.run_timers()
     assert world.is_mounted()
     assert (world.entry().counts, world.entry().desired) == ({"c2": 1}, Desired.MOUNTED)
@@ -63,6 +78,25 @@ async def test_an_unmount_of_a_volume_that_a_container_still_holds_says_so_and_i
     world.vacate("v")
     await world.run_timers()
     assert world.volume().holder is None
+
+
+class LookedAtHost(MemoryHost):
+    """Somebody has a file of the mount open for a moment."""
+
+    looks = 2
+
+    async def unmount(self, target: str) -> None:
+        self.looks -= 1
+        if self.looks >= 0:
+            raise VolumeInUse(f"{target} is busy")
+        await super().unmount(target)
+
+
+async def test_a_mount_that_is_busy_for_a_moment_is_unmounted() -> None:
+    world = World(host=LookedAtHost())
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    assert not world.is_mounted()
 
 
 async def test_a_mount_kept_busy_by_a_process_is_reported_with_it(world: World) -> None:

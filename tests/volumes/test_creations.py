@@ -1,0 +1,60 @@
+"""Creations where another host is faster."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.world import GatedDriver, World
+from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.errors import VolumeExists
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+
+
+async def test_creating_costs_one_look_and_one_creation(world: World) -> None:
+    await world.create("v")
+    assert world.cloud.calls == ["get", "create"]
+
+
+class SlowerDriver(GatedDriver):
+    """Another host creates a volume of 2 GiB between the look and the creation."""
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        await MemoryDriver(self._cloud, "node-b").create(VolumeSpec("v", 2 * GIB))
+        return await super().create(spec)
+
+
+def world_with(driver: Callable[[MemoryCloud], GatedDriver]) -> World:
+    world = World()
+    world.driver = driver(world.cloud)
+    world.backends["memory"] = world.driver
+    world.restart()
+    return world
+
+
+async def test_the_volume_of_a_faster_host_is_accepted_if_it_is_what_was_asked_for() -> None:
+    world = world_with(SlowerDriver)
+    await world.create("v")
+    assert world.volume().size_bytes == 2 * GIB
+
+
+async def test_the_volume_of_a_faster_host_that_differs_is_named_as_different() -> None:
+    world = world_with(SlowerDriver)
+    with pytest.raises(VolumeExists, match="size is 2GiB, not 1GiB"):
+        await world.create("v", size="1GiB")
+
+
+async def test_a_broken_volume_of_a_faster_host_is_not_accepted() -> None:
+    class BrokenDriver(SlowerDriver):
+        async def create(self, spec: VolumeSpec) -> Volume:
+            try:
+                return await super().create(spec)
+            finally:
+                found = self._named(spec.name)
+                assert found is not None
+                self._cloud.volumes[found.volume_id] = replace(found, state=VolumeState.ERROR)
+
+    world = world_with(BrokenDriver)
+    with pytest.raises(VolumeExists):
+        await world.create("v")

@@ -128,6 +128,21 @@ class TestManyConnections:
         for _, writer in burst:
             writer.close()
 
+    async def test_one_whose_client_reads_no_answers_makes_room_whatever_it_asks(
+        self, world: World, dockerd: Dockerd
+    ) -> None:
+        for number in range(100):
+            await dockerd.ok("Create", Name=f"volume-{number}")
+        client = begun_connection(world, b"")  # a stream of asyncio would read ahead
+        await asyncio.get_running_loop().sock_sendall(client, _LIST * 400)
+        for _ in range(400):  # until its answers fill the socket
+            await dockerd.ok("Get", Name="volume-1")
+        others = [await connect(world) for _ in range(2)]
+        assert (await dockerd.ok("Get", Name="volume-1"))["Volume"]["Name"] == "volume-1"
+        client.close()
+        for _, writer in others:
+            writer.close()
+
     async def test_one_with_a_call_under_way_never_does(self, world: World, dockerd: Dockerd) -> None:
         await dockerd.ok("Create", Name="db")
         attaching = world.driver.hold("attach")

@@ -1,6 +1,7 @@
 """What SIGTERM leaves running."""
 
 import asyncio
+import signal
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,6 +11,7 @@ from tests.volumes.world import Caller
 from volplug import app
 from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
+from volplug.host import process
 from volplug.server import EnginePeers, PluginServer
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.service import VolumeService
@@ -33,3 +35,20 @@ async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
     assert [each["event"] for each in logs] == [
         "stopped with work unfinished; the next start goes on with it"
     ]
+
+
+async def test_a_check_of_a_filesystem_is_asked_to_stop_and_waited_for(
+    service: VolumeService, store: SqliteStore
+) -> None:
+    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
+    checking = asyncio.create_task(
+        process.run(("sleep", "600"), ok=(-signal.SIGTERM,), stop_signal=signal.SIGTERM)
+    )
+    while not process.running_programs():  # noqa: ASYNC110 - the start of a program has no event
+        await asyncio.sleep(0)
+    try:
+        await app._stop(server, service, store)
+        assert process.running_programs() == ()
+    finally:
+        await process.wait_for_programs(20)
+        await checking

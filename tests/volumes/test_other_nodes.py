@@ -126,6 +126,18 @@ async def test_a_volume_of_a_dead_node_is_taken_at_once() -> None:
     assert world.calls_since(before)[:4] == ["get", "holder_state", "take_from", "get"]
 
 
+async def test_what_is_known_of_one_node_is_not_believed_of_the_next() -> None:
+    world = world_with(wait_s=LONG)
+    node_b = await held_by_b(world)
+    world.cloud.dead_nodes.add("node-c")
+    mounting = asyncio.create_task(world.mount("v"))
+    await looks(world, 1)
+    await node_b.detach(world.volume())
+    await MemoryDriver(world.cloud, "node-c").attach(world.volume())
+    await mounting
+    assert world.cloud.calls.count("holder_state") == 2
+
+
 async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
     world = world_with(wait_s=0.05)
     await held_by_b(world)

@@ -196,6 +196,20 @@ async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries
     assert world.entry().mount_count == 1
 
 
+async def test_the_next_trial_does_not_replace_putting_the_mount_back(
+    world: World, releases: Releases
+) -> None:
+    await world.mounted()
+    world.occupy("v", "container web")
+    await releases.doubt("v", may_begin=False)
+    mounting, world.host.mount = world.host.mount, _no_mount  # type: ignore[method-assign]
+    await world.run_timers()
+    assert not world.is_mounted()
+    world.host.mount = mounting  # type: ignore[method-assign]
+    await world.run_timers()
+    assert world.is_mounted()
+
+
 async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(
     world: World, releases: Releases
 ) -> None:

@@ -221,6 +221,25 @@ async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmountin
     assert world.volume().holder is None
 
 
+async def test_a_mount_that_ends_after_its_answer_was_due_keeps_the_volume_attached_for_its_retry(
+    world: World,
+) -> None:
+    world.limits = replace(world.limits, slow_answer_s=0.01, linger_s=5)
+    world.restart()
+    await world.mounted()
+    await world.service.unmount("v", "c1")
+    async with world.site.slots.of("v"):
+        mounting = asyncio.create_task(world.mount("v", "c2"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        world.timers.fire()  # the Unmount's linger would be over
+        with pytest.raises(OperationTimeout):
+            await mounting
+    while world.service.is_working:  # noqa: ASYNC110 - the end of work that nobody waits for
+        await asyncio.sleep(0)
+    assert world.volume().holder == "node-a"
+
+
 async def test_a_mount_whose_client_leaves_while_its_count_is_written_is_taken_back(world: World) -> None:
     await world.create("v")
     world.store.gate, caller = Gate(), Caller()

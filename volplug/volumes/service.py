@@ -185,7 +185,6 @@ class VolumeService:
                 raise
             finally:
                 self._lookups.forget(name)
-            site.timers.cancel(name)
             self._usage.forget(name)
 
     async def _unmount(self, name: str, mount_id: str) -> None:

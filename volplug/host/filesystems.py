@@ -16,7 +16,7 @@ from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
 from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
 from volplug.host.journals import replay
 from volplug.host.process import run, search_path
-from volplug.host.superblocks import PRIMARY, copies, parse
+from volplug.host.superblocks import PRIMARY, parse
 from volplug.host.threads import DevicePool
 from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 
@@ -131,18 +131,18 @@ def _split_extended(options: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _mark(device: str, tag: FilesystemTag) -> None:
-    """Mark the device as being formatted, and zero superblocks that bear the planned UUID.
+    """Mark the device as being formatted, and zero the superblock if it bears the planned UUID.
 
     mkfs.xfs and mkfs.btrfs refuse a device with a filesystem unless forced, and a force flag would also
     destroy what is not ours.
     """
     with _changing(device, os.O_EXCL) as descriptor:
-        size_bytes = open_size_bytes(descriptor)
-        os.pwrite(descriptor, mark_of(tag), mark_region(tag.fs_type, size_bytes).offset)
-        for region in (PRIMARY[tag.fs_type], *copies(tag.fs_type, size_bytes)):
-            found = parse(tag.fs_type, os.pread(descriptor, region.length, region.offset))
-            if found is not None and found.uuid == tag.uuid.lower():
-                os.pwrite(descriptor, bytes(region.length), region.offset)
+        offset = mark_region(tag.fs_type, open_size_bytes(descriptor)).offset
+        os.pwrite(descriptor, mark_of(tag), offset)
+        primary = PRIMARY[tag.fs_type]
+        found = parse(tag.fs_type, os.pread(descriptor, primary.length, primary.offset))
+        if found is not None and found.uuid == tag.uuid.lower():
+            os.pwrite(descriptor, bytes(primary.length), primary.offset)
 
 
 def _clear_mark(device: str, tag: FilesystemTag) -> None:

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.conftest import World
+from tests.host.pool import POOL
 from tests.volumes.world import Caller
 from volplug import app
 from volplug.engine_peer import EngineProcesses
@@ -42,7 +43,7 @@ async def test_a_check_of_a_filesystem_is_asked_to_stop_and_waited_for(
 ) -> None:
     server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
     checking = asyncio.create_task(
-        process.run(("sleep", "600"), ok=(-signal.SIGTERM,), stop_signal=signal.SIGTERM)
+        process.run(POOL, ("sleep", "600"), ok=(-signal.SIGTERM,), stop_signal=signal.SIGTERM)
     )
     while not process.running_programs():  # noqa: ASYNC110 - the start of a program has no event
         await asyncio.sleep(0)

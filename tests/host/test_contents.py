@@ -117,6 +117,15 @@ async def test_contradicting_signatures_are_foreign(disks: Disks, captures: Path
 
 
 @pytest.mark.loop
+async def test_a_planned_filesystem_below_a_partition_table_is_foreign(disks: Disks) -> None:
+    disk = disks.blank(8)
+    tag = await make(disk, "ext4")
+    entry = struct.pack("<BBBBBBBBII", 0, 0, 2, 0, 0x83, 0, 0, 0, 2048, 2048)  # one Linux partition
+    disk.write(0, bytes(446) + entry + bytes(48) + b"\x55\xaa")
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
+
+
+@pytest.mark.loop
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag.phase)
 async def test_garbage_is_not_blank_and_stays_as_it_is(disks: Disks, tag: FilesystemTag) -> None:
     disk = disks.blank(64)

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from volplug.errors import CommandFailed, DeviceNotFound, FilesystemMismatch, Ho
 from volplug.host import filesystems
 from volplug.host.contents import read_contents
 from volplug.host.format_mark import mark_of
+from volplug.host.process import search_path
 from volplug.host.superblocks import PRIMARY
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
@@ -125,6 +127,24 @@ async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
     assert not any(disk.image.read_bytes())
 
 
+def replace_program(disks: Disks, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
+    program = disks.directory / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    path = f"{disks.directory}:{search_path()}"
+    monkeypatch.setattr("volplug.host.process.search_path", lambda: path)
+
+
+@pytest.mark.loop
+async def test_an_mkfs_that_says_it_worked_and_made_nothing_is_an_error(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = disks.blank(8)
+    replace_program(disks, monkeypatch, "mkfs.ext4", "exit 0")
+    with pytest.raises(FilesystemMismatch, match=r"mkfs\.ext4 reported success but"):
+        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+
+
 @pytest.mark.loop
 def test_a_device_that_is_held_since_it_was_judged_is_not_written_to(disks: Disks) -> None:
     disk = disks.blank(8)
@@ -141,6 +161,15 @@ def test_a_mark_that_is_written_or_cleared_is_so_on_the_disk(disks: Disks) -> No
         assert mark_of(tag) in disk.image.read_bytes()
         filesystems._clear_mark(disk.path, tag)
         assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+def test_what_lies_where_the_mark_was_is_not_cleared(disks: Disks) -> None:
+    disk, tag = disks.blank(8), plan("ext4")
+    mark(disk, plan("ext4"))
+    before = disk.image.read_bytes()
+    filesystems._clear_mark(disk.path, tag)
+    assert disk.image.read_bytes() == before
 
 
 @pytest.mark.loop
@@ -332,3 +361,20 @@ async def test_a_held_device_is_not_checked(disks: Disks) -> None:
 @pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
 async def test_types_that_replay_their_log_at_mount_need_no_check(fs_type: str) -> None:
     await filesystems.check_filesystem(POOL, "/dev/nothing", fs_type)
+
+
+@pytest.mark.loop
+async def test_a_check_that_nobody_waits_for_any_more_is_asked_to_stop(
+    disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = disks.blank(8)
+    begun, asked = disks.directory / "begun", disks.directory / "asked"
+    script = f"trap 'kill $!; touch {asked}; exit 8' TERM; sleep 20 & touch {begun}; wait"
+    replace_program(disks, monkeypatch, "fsck.ext4", script)
+    checking = asyncio.create_task(filesystems.check_filesystem(POOL, disk.path, "ext4"))
+    while not begun.exists():  # noqa: ASYNC110 - the program is another process
+        await asyncio.sleep(0)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    assert asked.exists()

@@ -1,14 +1,27 @@
 """State files that are changed while no volplug runs: by hand, by another version, by a failing disk."""
 
+import os
 import random
 import sqlite3
 import zlib
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from volplug.store.sqlite import Loaded, SqliteStore
 
 THIS_BOOT = "boot-1"
+
+# Damage that concerns the whole file; see "The Database File Format" of SQLite.
+DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
+    "head": lambda content: bytes(100) + content[100:],
+    # SQLite reads such a file, and takes it for read-only.
+    "format version": lambda content: content[:18] + b"\x82" + content[19:],
+    # Page 2, which is in use, is called free: the next write would take it.
+    "free pages": lambda content: content[:32] + bytes.fromhex("00000002 00000001") + content[40:],
+    "middle": lambda content: content[:4096] + os.urandom(len(content) - 4096),
+    "text": lambda _: b"this is no database\n" * 300,
+}
 
 
 def update_volumes(file: Path, assignments: str, *values: object) -> None:

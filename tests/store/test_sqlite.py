@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
-from tests.store.files import THIS_BOOT, bytes_of, damaged, load_once, set_version
+from tests.store.files import DAMAGES, THIS_BOOT, bytes_of, damaged, load_once, set_version
 from volplug.errors import HostError, StateUnusable
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.store import sqlite
@@ -81,6 +81,13 @@ async def test_every_entry_reads_back_as_it_was_written(path: Path, entry: Entry
 async def test_what_another_process_finds_was_there_before_the_answer(store: SqliteStore, path: Path) -> None:
     await store.save(ENTRY, durable=False)
     assert (await read_back(path))[0] == (ENTRY,)
+
+
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])  # FULL, NORMAL
+async def test_a_durable_write_is_synced(store: SqliteStore, durable: bool, level: int) -> None:
+    await store.save(ENTRY, durable=durable)
+    assert store._connection is not None
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (level,)
 
 
 async def test_the_last_write_of_a_name_counts(store: SqliteStore, path: Path) -> None:
@@ -180,22 +187,14 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
     assert untouched == {name: content for name, content in before.items() if not name.endswith("-shm")}
 
 
-@pytest.mark.parametrize("damage", ["head", "format version", "middle", "text"])
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: str) -> None:
     store = SqliteStore(path, THIS_BOOT)
     await store.load()
     for number in range(200):
         await store.save(Entry(f"v{number}", "loop", last_error="x" * 200), durable=False)
     await store.close()
-    content = bytearray(path.read_bytes())
-    if damage == "head":
-        content[0:100] = bytes(100)
-    elif damage == "format version":  # SQLite takes it for read-only
-        content[18] ^= 0x80
-    elif damage == "middle":
-        content[4096 : len(content)] = os.urandom(len(content) - 4096)
-    else:
-        content = bytearray(b"this is no database\n" * 300)
+    content = DAMAGES[damage](path.read_bytes())
     path.write_bytes(content)
     begun = SqliteStore(path, THIS_BOOT)
     before = datetime.now(UTC)

@@ -58,3 +58,22 @@ async def test_a_broken_volume_of_a_faster_host_is_not_accepted() -> None:
     world = world_with(BrokenDriver)
     with pytest.raises(VolumeExists):
         await world.create("v")
+
+
+class FinishingDriver(GatedDriver):
+    """Another host finishes the creation that this one is about to finish."""
+
+    async def create(self, spec: VolumeSpec) -> Volume:
+        if (begun := self._named(spec.name)) is not None:
+            self._put(replace(begun, state=VolumeState.AVAILABLE))
+        return await super().create(spec)
+
+
+@pytest.mark.parametrize("driver", [GatedDriver, FinishingDriver])
+async def test_a_creation_that_was_begun_is_finished_as_it_was_begun(driver: type[GatedDriver]) -> None:
+    world = world_with(driver)
+    begun = await MemoryDriver(world.cloud, "node-b").create(VolumeSpec("v", 2 * GIB))
+    world.cloud.volumes[begun.volume_id] = replace(begun, state=VolumeState.CREATING)
+    await world.create("v")
+    assert world.volume() == begun
+    assert world.entry().record == begun

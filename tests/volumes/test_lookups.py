@@ -130,6 +130,25 @@ async def test_a_question_asked_after_a_change_does_not_join_one_from_before(bot
     assert await after is None
 
 
+async def test_the_end_of_an_old_question_takes_nothing_from_those_who_share_the_new(both: Backends) -> None:
+    await both.far.create(spec_of("v"))
+    old_gate = both.far.hold("get")
+    old = asyncio.create_task(both.lookups.find("v", "far"))
+    await old_gate.reached.wait()
+    both.lookups.forget("v")
+    both.far.gates.clear()
+    new_gate = both.far.hold("get")
+    new = [asyncio.create_task(both.lookups.find("v", "far"))]
+    await new_gate.reached.wait()
+    old_gate.opened.set()
+    await old
+    new.append(asyncio.create_task(both.lookups.find("v", "far")))
+    await asyncio.sleep(0)
+    new_gate.opened.set()
+    await asyncio.gather(*new)
+    assert both.far_cloud.calls.count("get") == 2
+
+
 async def test_a_backend_that_hangs_is_given_up_and_its_late_answer_serves_the_next() -> None:
     both = Backends(timeout_s=0.01)
     await both.far.create(spec_of("v"))

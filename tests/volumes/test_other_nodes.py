@@ -138,6 +138,26 @@ async def test_what_is_known_of_one_node_is_not_believed_of_the_next() -> None:
     assert world.cloud.calls.count("holder_state") == 2
 
 
+class RevivingDriver(GatedDriver):
+    """The node is started right after the volume was taken from it, and attaches it again."""
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        await super().take_from(volume, node_id)
+        self._cloud.dead_nodes.clear()
+        await MemoryDriver(self._cloud, node_id).attach(volume)
+
+
+async def test_a_node_that_has_the_volume_again_after_the_takeover_is_asked_about_anew() -> None:
+    world = world_with(wait_s=LONG, driver=RevivingDriver)
+    node_b = await held_by_b(world)
+    world.cloud.dead_nodes.add("node-b")
+    mounting = asyncio.create_task(world.mount("v"))
+    await looks(world, 3)
+    await node_b.detach(world.volume())
+    await mounting
+    assert world.volume().holder == "node-a"
+
+
 async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
     world = world_with(wait_s=0.05)
     await held_by_b(world)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import World, spec_of
-from volplug.errors import BackendUnavailable, MountFailed, VolumeInUse
+from tests.volumes.world import Caller, World, spec_of
+from volplug.errors import BackendUnavailable, ClientGone, MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
 from volplug.models import Volume, VolumeState
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
@@ -287,6 +287,16 @@ async def test_a_copy_into_a_container_that_outlived_its_engine_disturbs_nothing
     assert world.entry().mount_count == 1
     world.vacate("v")
     await world.service.unmount("v", "c1")
+    await world.run_timers()
+    assert (world.host.mounts, world.volume().holder) == ({}, None)
+
+
+async def test_a_mount_whose_client_left_does_not_end_the_trial_of_other_counts(world: World) -> None:
+    await world.service.engine_seen(FIRST_ENGINE)
+    await world.mounted()
+    await world.service.engine_seen(NEXT_ENGINE)
+    with pytest.raises(ClientGone):
+        await world.service.mount("v", "c2", Caller(gone=True))
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 

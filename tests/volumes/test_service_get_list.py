@@ -235,3 +235,27 @@ async def test_a_volume_that_moved_to_another_backend_is_found_there(world: Worl
     await world.ledger.put(Entry("v", "memory", record=next(iter(other.volumes.values()))))
     assert (await world.service.get("v")).status["backend"] == "other"
     assert await world.mount("v") == "/mounts/v/data"
+
+
+async def test_what_is_mounted_here_is_never_not_found(world: World) -> None:
+    await world.ledger.put(Entry("v", "memory", holders_unknown=True))
+    with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
+        await world.service.get("v")
+
+
+async def test_what_happens_here_while_a_backend_is_asked_is_newer_than_its_answer(world: World) -> None:
+    gate = world.driver.hold("get")
+    getting = asyncio.create_task(world.service.get("v"))
+    await gate.reached.wait()
+    record = await world.driver.create(spec_of("v"))
+    await world.ledger.put(Entry("v", "memory", desired=Desired.MOUNTED, record=record))
+    gate.opened.set()
+    assert (await getting).name == "v"
+
+
+async def test_what_was_removed_is_not_answered_from_what_is_kept(world: World) -> None:
+    await world.create("v")
+    await world.service.get("v")
+    await world.service.remove("v")
+    with pytest.raises(VolumeNotFound):
+        await world.service.get("v")

@@ -26,12 +26,12 @@ class Part:
 # In the order in which they begin: long units first, so that short ones fill the gaps at the end.
 PARTS = (
     Part("engine", 7.0, ("tests/engine/", "tests/test_toy_driver.py")),
-    Part("lab", 1.5, ("tests/test_lab",)),
+    Part("lab", 2.5, ("tests/test_lab",)),
     Part("follow", 3.5, ("tests/follow/",)),
-    Part("vm", 1.5, ("tests/vm/",)),
+    Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 3.5, ("tests/faults/", "tests/served/", "tests/walks/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/testing/ec2/", "tests/aws/")),
-    Part("unit and contract", 3.5, ("",)),
+    Part("unit and contract", 3.0, ("",)),
 )
 _MOST_SLOWEST = 10
 _durations = pytest.StashKey[dict[str, float]]()

@@ -35,10 +35,16 @@ class Releases:
         first_retry_s = min(_FIRST_RETRY_S, self._site.limits.retry_max_s)
         self._site.timers.schedule(name, delay_s, partial(self._settle, slot, first_retry_s), at_stop=True)
 
-    def schedule_trial(self, name: str, delay_s: float) -> None:
-        """Doubt the counts of a volume after the delay: its engine may have forgotten them."""
+    def schedule_trial(self, name: str, delay_s: float, retry_s: float = 0.0) -> None:
+        """Doubt the counts of a volume after the delay: its engine may have forgotten them.
+
+        Args:
+            name: The volume's.
+            delay_s: Until the trial.
+            retry_s: From a trial that is not passed to the next, at least.
+        """
         slot = self._site.slots.of(name)
-        self._site.timers.schedule(name, delay_s, partial(self._try_to_settle, slot))
+        self._site.timers.schedule(name, delay_s, partial(self._try_to_settle, slot, retry_s))
 
     async def doubt(self, name: str, *, may_begin: bool) -> None:
         """Put all counts of a volume in doubt, and try them once they have had time to be used.
@@ -122,10 +128,12 @@ class Releases:
             if entry is not None and entry.is_claimed and not await self._is_mounted(entry):
                 await self._put_back(entry)
 
-    async def is_released_by_trial(self, entry: Entry) -> bool:
+    async def is_released_by_trial(self, entry: Entry, retry_s: float = 0.0) -> bool:
         """Try a trial release that nobody waits for; tell whether it passed. If not, it is tried again later.
 
-        Here even a Mount in doubt is left alone while it is recent: its container may be about to begin.
+        After longer and longer pauses: a container that has just ended may hold the volume a moment longer,
+        and each trial unmounts what a running one uses. Here even a Mount in doubt is left alone while it is
+        recent: its container may be about to begin.
         """
         doubted_for_s = self._site.boot_clock() - self._doubted_mount_s.get(entry.name, -math.inf)
         settles_in_s = self._site.limits.settle_s - doubted_for_s
@@ -137,8 +145,10 @@ class Releases:
         except Exception as error:  # nobody waits for it, and the counts stay
             is_expected = isinstance(error, VolplugError)
             _LOG.info("counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
-            # Whoever stands for the counts may never say a word: its engine may have forgotten it.
-            self.schedule_trial(entry.name, self._site.limits.retry_max_s)
+            # The engine may have forgotten the container that it was counted for, and never send an Unmount.
+            limits = self._site.limits
+            pause_s = min(max(retry_s, limits.settle_s, _FIRST_RETRY_S), limits.retry_max_s)
+            self.schedule_trial(entry.name, pause_s, pause_s * 2)
             return False
         return True
 
@@ -178,12 +188,12 @@ class Releases:
         current = site.ledger.get(slot.name) or entry
         await site.ledger.put(replace(current, desired=Desired.DETACHED, last_error=text))
 
-    async def _try_to_settle(self, slot: Slot) -> None:
+    async def _try_to_settle(self, slot: Slot, retry_s: float) -> None:
         site = self._site
         async with slot:
             entry = site.ledger.get(slot.name)
             if entry is None or not entry.is_doubtful:
                 return
-            if not await self.is_released_by_trial(entry):
+            if not await self.is_released_by_trial(entry, retry_s):
                 return
         self.schedule(slot.name, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import IMPATIENT, QUICK, SIZE, Site, spec_of
+from tests.drivers.ebs.clouds import IMPATIENT, QUICK, Site, spec_of
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
@@ -22,7 +22,6 @@ from volplug.errors import (
     InvalidRequest,
     LimitExceeded,
     UnexpectedState,
-    Unsupported,
     VolplugError,
     VolumeExists,
     VolumeInUse,
@@ -297,16 +296,6 @@ async def test_what_ec2_refuses_of_a_volume_of_another_host_is_asked_once(
     with pytest.raises(error, match=words.format(volume_id=volume.volume_id)):
         await calls[action](volume)
     assert cloud.calls.counts()[action] == 1
-
-
-@pytest.mark.parametrize("options", [{"snapshot_id": "snap-01234567"}, {"volume_id": "vol-01234567"}])
-async def test_what_is_not_blank_is_never_called_blank(
-    cloud: Ec2Cloud, driver: EbsDriver, options: dict[str, str]
-) -> None:
-    cloud.calls.reset()
-    with pytest.raises(Unsupported, match=r"what a volume with option .* holds has to be known"):
-        await driver.create(spec_of("v", SIZE, **options))
-    assert cloud.calls.counts() == {}
 
 
 @pytest.mark.parametrize("call", ["create", "get", "list", "attach", "delete", "health"])

@@ -62,7 +62,6 @@ def parameters_of(spec: VolumeSpec, **settings: object) -> dict[str, object]:
             {"kms_key_id": "alias/k"},
             {"Encrypted": True, "KmsKeyId": "alias/mine"},
         ),
-        (spec_of(snapshot_id="snap-0123456789abcdef0"), {}, {"SnapshotId": "snap-0123456789abcdef0"}),
     ],
 )
 def test_ec2_is_asked_for_what_the_options_say(
@@ -86,8 +85,6 @@ def test_hosts_that_differ_in_all_but_the_key_ask_for_the_same() -> None:
         (spec_of(iops="many"), "option 'iops' is 'many'. Write 3000."),
         (spec_of(encrypted="yes"), "option 'encrypted' is 'yes'. Write true|false."),
         (spec_of(availability_zone="b"), "option 'availability-zone' is 'b'. Write ZONE."),
-        (spec_of(snapshot_id="vol-1"), "option 'snapshot-id' is 'vol-1'. Write snap-ID."),
-        (spec_of(volume_id=""), "option 'volume-id' is ''. Write vol-ID."),
         (
             spec_of(type="gp2", iops="3000"),
             "option 'iops' cannot be chosen for type gp2. It can for gp3, io1, io2.",
@@ -110,10 +107,6 @@ def test_hosts_that_differ_in_all_but_the_key_ask_for_the_same() -> None:
         (
             spec_of(kms_key_id="alias/k", encrypted="false"),
             "option 'kms-key-id' contradicts 'encrypted=false'.",
-        ),
-        (
-            spec_of(volume_id="vol-0123456789abcdef0", type="gp3"),
-            "option 'volume-id' names a volume that exists, so type cannot be chosen.",
         ),
         (spec_of(tags="team"), "option 'tags' has 'team'. Write 'team=web,stage=test', each key once."),
         (spec_of(tags="a=1,a=2"), "option 'tags' has 'a=2'. Write 'team=web,stage=test', each key once."),
@@ -175,8 +168,6 @@ def test_whatever_is_checked_can_be_asked_for_with_whole_gib(size_gib: int, chos
         ({"az": ZONE}, {"availability-zone": ZONE}),
         ({"encrypted": "true", "encryptionKey": "k"}, {"encrypted": "true", "kms-key-id": "k"}),
         ({"kmsKeyId": "k"}, {"kms-key-id": "k"}),
-        ({"snapshotID": "snap-01234567"}, {"snapshot-id": "snap-01234567"}),
-        ({"volumeID": "vol-01234567"}, {"volume-id": "vol-01234567"}),
     ],
 )
 def test_other_words_for_options_are_understood(raw: dict[str, str], chosen: dict[str, str]) -> None:

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.sound_volumes import CONTENTS, specs
 from volplug.drivers.ebs.tags import fs_tags, read_volume, tags_of
-from volplug.errors import InvalidOption, Unsupported
+from volplug.errors import InvalidOption
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
@@ -106,17 +105,6 @@ def test_users_may_choose_another_display_name_but_none_of_volplugs_tags() -> No
 def test_more_tags_than_ec2_takes_are_refused() -> None:
     with pytest.raises(InvalidOption, match="would have 54 tags, but EC2 takes 50"):
         tags_of(SPEC, "prod", {f"k{number}": "" for number in range(46)})
-
-
-@pytest.mark.parametrize("option", [("snapshot-id", "snap-01234567"), ("volume-id", VOLUME_ID)])
-@pytest.mark.parametrize(
-    "contents", [None, FilesystemTag(), FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)]
-)
-def test_a_volume_that_is_not_blank_is_never_called_so(
-    option: tuple[str, str], contents: FilesystemTag | None
-) -> None:
-    with pytest.raises(Unsupported):
-        tags_of(replace(SPEC, driver_options=(option,)), "prod", {}, contents)
 
 
 @settings(deadline=None)

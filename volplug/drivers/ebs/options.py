@@ -63,22 +63,16 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "encrypted": "true|false",
         "iops": "3000",
         "kms-key-id": "KEY",
-        "snapshot-id": "snap-ID",
         "tags": "'team=web,stage=test'",
         "throughput": "125",
         "type": "|".join(TYPES),
-        "volume-id": "vol-ID",
     }
 )
 OPTION_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "az": "availability-zone",
         "encryptionkey": "kms-key-id",
-        "fromsnapshot": "snapshot-id",
-        "id": "volume-id",
-        "import": "volume-id",
         "kmskey": "kms-key-id",
-        "snapshot": "snapshot-id",
         "tag": "tags",
         "volumetype": "type",
         "zone": "availability-zone",
@@ -98,10 +92,8 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "encrypted": re.compile(r"true|false"),
         "iops": re.compile(r"[0-9]{1,9}"),
         "kms-key-id": re.compile(r"[A-Za-z0-9:/_.-]{1,512}"),
-        "snapshot-id": re.compile(r"snap-[0-9a-f]{8,17}"),
         "throughput": re.compile(r"[0-9]{1,9}"),
         "type": re.compile("|".join(TYPES)),
-        "volume-id": re.compile(r"vol-[0-9a-f]{8,17}"),
     }
 )
 
@@ -123,9 +115,6 @@ def check_options(spec: VolumeSpec) -> None:
     _check_speed(chosen, spec, options)
     if "kms-key-id" in options and options.get("encrypted") == "false":
         raise InvalidOption("option 'kms-key-id' contradicts 'encrypted=false'")
-    if "volume-id" in options and len(options) > 1:
-        others = ", ".join(sorted(options.keys() - {"volume-id"}))
-        raise InvalidOption(f"option 'volume-id' names a volume that exists, so {others} cannot be chosen")
 
 
 def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dict[str, Any]:
@@ -153,8 +142,6 @@ def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dic
             parameters["Encrypted"] = True
         if key:
             parameters["KmsKeyId"] = key
-    if "snapshot-id" in options:
-        parameters["SnapshotId"] = options["snapshot-id"]
     return dict(sorted(parameters.items()))
 
 

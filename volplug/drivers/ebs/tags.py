@@ -16,8 +16,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
-from volplug.errors import InvalidOption, UnexpectedState, Unsupported
-from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.errors import InvalidOption, UnexpectedState
+from volplug.models import FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
 CLUSTER: Final = "volplug:cluster"
@@ -77,12 +77,8 @@ def tags_of(
 
     Raises:
         InvalidOption: If these are more tags than EC2 takes.
-        Unsupported: If a volume that is not blank would be called blank, which permits mkfs.
     """
     contents = filesystem or FilesystemTag()
-    not_blank = {"snapshot-id", "volume-id"} & dict(spec.driver_options).keys()
-    if not_blank and contents.phase is not FilesystemPhase.FORMATTED:
-        raise Unsupported(f"what a volume with option {min(not_blank)!r} holds has to be known")
     tags = {
         DISPLAY_NAME: spec.name,
         **user_tags,

@@ -18,7 +18,7 @@ demo: setup ## the main job on a private Docker Engine (ENGINE=host: on the mach
 test: setup ## run the tests, real Docker Engines included (ARGS="-k loop -x": for pytest)
 	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
 
-test-all: setup ## run every combination as well; hours (before a release)
+test-all: setup ## run every combination as well (before a release)
 	@VOLPLUG_TEST_SLOW=1 $(PYTHON_IN_VENV) -m pytest $(ARGS)
 
 test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; makes and deletes volumes

@@ -8,7 +8,7 @@ from volplug.errors import InvalidOption
 from volplug.filesystem_options import check_mkfs_options, check_mount_options
 
 ALLOWED = {
-    "ext4": "-C -E -G -I -L -N -O -T -b -g -i -m",
+    "ext4": "-C -E -G -I -L -N -O -T -b -i -m",
     "xfs": "-L -b -d -i -l -m -n -s",
     "btrfs": "--checksum --csum -L -O -R -d -m -n -s",
 }

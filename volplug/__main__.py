@@ -25,6 +25,15 @@ class _Parser(argparse.ArgumentParser):
         super().error(re.sub(r"invalid choice: .*? \(", "invalid choice (", message, flags=re.DOTALL))
 
 
+class _ServeParser(argparse.ArgumentParser):
+    """Raises what is wrong with the flags, for a service has to answer it."""
+
+    def error(self, message: str) -> NoReturn:
+        from volplug.errors import ConfigurationError
+
+        raise ConfigurationError(message, "See volplug serve --help")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -48,7 +57,7 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
     """
     from volplug.config import Settings, load_settings
 
-    parser = _Parser(prog="volplug serve", allow_abbrev=False)
+    parser = _ServeParser(prog="volplug serve", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="configuration file (/etc/volplug/config.toml)")
     for name in Settings.model_fields:
         if name not in {"backends", "profiles"}:  # tables stay in the file
@@ -72,6 +81,8 @@ def _serve(arguments: Sequence[str]) -> int:
     from volplug.errors import VolplugError
     from volplug.server import is_socket_inherited
 
+    # The end of a managed plugin says nothing to anybody, and calls at systemd's socket wait in vain.
+    must_answer = os.getpid() == _FIRST_PROCESS or is_socket_inherited()
     socket = Settings.model_fields["socket"].default
     try:
         try:
@@ -79,9 +90,8 @@ def _serve(arguments: Sequence[str]) -> int:
             socket = settings.socket
             gc.enable()
             run(settings)
-        except VolplugError as error:
-            # The end of a managed plugin says nothing to anybody; calls at systemd's socket wait in vain.
-            if os.getpid() != _FIRST_PROCESS and not is_socket_inherited():
+        except Exception as error:
+            if not must_answer:
                 raise
             return refuse(error, socket)
     except VolplugError as error:

@@ -18,7 +18,7 @@ from volplug.config import Settings, rexray_variables
 from volplug.drivers.base import BackendConfig, Driver, Scope
 from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
-from volplug.errors import ConfigurationError, HostError, VolplugError
+from volplug.errors import ConfigurationError, VolplugError, internal_error
 from volplug.handlers.plugin import PluginHandler
 from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
@@ -74,7 +74,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     os._exit(code)
 
 
-def refuse(error: VolplugError, socket: Path) -> int:
+def refuse(error: Exception, socket: Path) -> int:
     """Answer every call with an error, for a process whose end would say nothing to anybody.
 
     Returns:
@@ -91,7 +91,7 @@ def refuse(error: VolplugError, socket: Path) -> int:
         plugin_socket.close()
 
 
-async def _refuse(error: VolplugError, plugin_socket: PluginSocket, scope: str) -> int:
+async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> int:
     """Answer every call with an error: until SIGTERM, or where systemd starts us anew, some time long.
 
     What was wrong may be right at the next start: a file on a disk that is mounted late, another process that
@@ -100,11 +100,12 @@ async def _refuse(error: VolplugError, plugin_socket: PluginSocket, scope: str) 
     Returns:
         0 after SIGTERM, 1 where the next start is to try again.
     """
-    _LOG.error("serving nothing", error=str(error))
+    reason = error if isinstance(error, VolplugError) else internal_error(error)
+    _LOG.error("serving nothing", error=str(reason), exc_info=None if reason is error else error)
     stop = asyncio.Event()
     stop_on_signals(stop)
     server = PluginServer(
-        PluginHandler(RefusingVolumes(error), scope, EnginePeers(EngineProcesses()).identify)
+        PluginHandler(RefusingVolumes(reason), scope, EnginePeers(EngineProcesses()).identify)
     )
     await server.start(plugin_socket)
     try:
@@ -144,7 +145,7 @@ async def _serve(
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
         service = await _build_service(settings, drivers, store, engines, on_step)
         await service.start()
-    except HostError as error:
+    except Exception as error:
         return await _refuse(error, plugin_socket, _scope(drivers))
     server = PluginServer(PluginHandler(service, _scope(drivers), EnginePeers(engines).identify))
     await server.start(plugin_socket)

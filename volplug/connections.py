@@ -19,7 +19,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 _LOG = structlog.get_logger(__name__)
-_KEEPALIVE_S: Final = 86_400.0  # closing a connection just as dockerd sends on it fails the call
+_KEEPALIVE_S: Final = 10 * 365 * 86_400.0  # closing a connection just as dockerd sends on it fails the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,10 @@ class _Connection(RequestHandler):
         is_waiting = self._waiter is not None and not self._waiter.done()
         is_unfinished = is_waiting or not self._request_count  # the task that waits may not have begun
         if data and is_unfinished and self._deadline is None:
-            requests = self._request_count
-            self._deadline = self._loop.call_later(self._head_s, self._close_if_unfinished, requests)
+            self._deadline = self._loop.call_later(self._head_s, self._end_late)
+        elif self._deadline is not None and not is_unfinished:
+            self._deadline.cancel()
+            self._deadline = None
 
     def end(self) -> None:
         """Close it soon: it may still be in the middle of being made."""
@@ -125,8 +127,6 @@ class _Connection(RequestHandler):
             self._deadline.cancel()
         super().connection_lost(exc)
 
-    def _close_if_unfinished(self, requests: int) -> None:
-        self._deadline = None
-        if self._request_count == requests:
-            _LOG.warning("a request did not come to its end in time", waited_s=self._head_s)
-            self.end()
+    def _end_late(self) -> None:
+        _LOG.warning("a request did not come to its end in time", waited_s=self._head_s)
+        self.end()

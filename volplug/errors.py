@@ -64,6 +64,11 @@ class VolplugError(Exception):
         return (head + _shorten(_one_line(_sentence(self.cause)), room) + tail)[:MAX_TEXT_LENGTH]
 
 
+def internal_error(error: Exception) -> VolplugError:
+    """Return the error for a bug of ours, which reaches users, too."""
+    return VolplugError(f"internal error: {error!r}", "See the log of volplug")
+
+
 def _describe(context: ErrorContext) -> str:
     place = " ".join(_middle_out(part) for part in (context.backend, context.volume_id) if part)
     node = f"node {_middle_out(context.node_id)}" if context.node_id else ""

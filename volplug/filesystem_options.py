@@ -16,7 +16,7 @@ from volplug.errors import InvalidOption
 # From mke2fs(8), mkfs.xfs(8), mkfs.btrfs(8): flags that take one value and shape only the new filesystem.
 _MKFS_FLAGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "ext4": frozenset({"-b", "-C", "-E", "-g", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T"}),
+        "ext4": frozenset({"-b", "-C", "-E", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T"}),
         "xfs": frozenset({"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"}),
         "btrfs": frozenset({"-d", "-L", "-m", "-n", "-O", "-R", "-s", "--checksum", "--csum"}),
     }
@@ -44,7 +44,8 @@ def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...
     rest = list(arguments)
     while rest:
         flag, value = _take_flag(rest, allowed)
-        if flag not in allowed or value is None or _FORBIDDEN_VALUE.search(value):
+        is_odd = value is None or not value.isprintable() or _FORBIDDEN_VALUE.search(value)
+        if flag not in allowed or value is None or is_odd:
             shown = flag if value is None else f"{flag} {value}"
             flags = " ".join(sorted(allowed))
             raise InvalidOption(

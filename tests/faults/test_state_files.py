@@ -123,7 +123,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
     async with _client(machine) as dockerd:
         for verb in ("Mount", "Unmount", "Remove"):
             assert await dockerd.error(verb, Name=_USED, ID="a") == (
-                f"{file} is of version 99, this volplug reads up to version 1. "
+                f"{file} is of version 99, this volplug reads up to version 2. "
                 "Install the newer volplug again."
             )
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"used"}') is None
@@ -131,7 +131,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
             records.write(5)
     volplug.kill()
     assert mounted(volplug) == {_USED, _UNUSED}
-    set_version(file, 1)
+    set_version(file, 2)
     volplug.start()
     async with _client(machine) as dockerd:
         await assert_agreement(dockerd, volplug, {_USED: 1, _UNUSED: 1})

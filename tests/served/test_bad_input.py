@@ -62,7 +62,7 @@ async def test_a_name_that_is_not_allowed(
         (
             {"mkfs-opts": "-F"},
             "option 'mkfs-opts' has '-F', which is not allowed for ext4. Allowed are, each with a value: "
-            "-C -E -G -I -L -N -O -T -b -g -i -m.",
+            "-C -E -G -I -L -N -O -T -b -i -m.",
         ),
         (
             {"mount-opts": "ro"},

@@ -227,7 +227,7 @@ async def test_a_newer_state_file_is_left_untouched_and_nothing_is_served(
     async with _client(machine) as dockerd:
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
         assert await dockerd.error("Create", Name="db") == (
-            f"{file} is of version 99, this volplug reads up to version 1. Install the newer volplug again."
+            f"{file} is of version 99, this volplug reads up to version 2. Install the newer volplug again."
         )
     assert file.read_bytes() == before
 
@@ -272,7 +272,7 @@ async def test_a_socket_from_systemd_is_served_and_left_in_place(machine: LocalM
 _IMPATIENT = "from volplug import __main__, app; app._TRY_AGAIN_S = 0.3; raise SystemExit(__main__.main())"
 
 
-@pytest.mark.parametrize("fault", ["setting", "lock", "state"])
+@pytest.mark.parametrize("fault", ["flag", "setting", "lock", "state", "bug", "late bug"])
 async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_next_start_tries_again(
     machine: LocalMachine, fault: str
 ) -> None:
@@ -283,7 +283,14 @@ async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_
             fcntl.flock(lock, fcntl.LOCK_EX)
         if fault == "state":
             set_version(state_dir / "state.sqlite", 99)
-        flag = ["--default-fs=ntfs"] if fault == "setting" else []
+        (machine.directory / "nul.toml").write_text('mount_root = "/x\\u0000"')
+        (machine.directory / "deep.toml").write_text(f"x = {'[' * 5000}")
+        flags = {"flag": "--log-levl=debug", "setting": "--default-fs=ntfs"}
+        flags |= {
+            "bug": f"--config={machine.directory}/deep.toml",
+            "late bug": f"--config={machine.directory}/nul.toml",
+        }
+        flag = [flags[fault]] if fault in flags else []
         process = _at_a_given_socket(machine, sys.executable, "-c", _IMPATIENT, "serve", *flag)
         try:
             async with _client(machine) as dockerd:
@@ -293,13 +300,17 @@ async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_
         finally:
             process.kill()
     reasons = {
+        "flag": "unrecognized arguments: --log-levl. See volplug serve --help.",
+        "bug": "internal error: RecursionError(",
+        "late bug": "internal error: ValueError('embedded null byte'). See the log of volplug.",
         "setting": "setting default_fs: is one of btrfs, ext4, xfs.",
         "lock": f"the state directory {state_dir} is in use by process unknown.",
-        "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 1.",
+        "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 2.",
     }
     assert said.startswith(reasons[fault])
     log = (machine.directory / "log").read_text()
     assert f'level=error event="serving nothing" error="{said}"' in log
+    assert ("Traceback" in log) == ("bug" in fault)
     assert "event=ready" not in log
 
 

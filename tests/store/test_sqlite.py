@@ -168,7 +168,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE unheard_of (x)")
-    set_version(path, 2)
+    set_version(path, 3)
     if not is_crashed:
         connection.close()
     for file in tmp_path.glob("state.sqlite*"):  # as a crash leaves them: what was written is in the log
@@ -180,7 +180,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
         await store.load()
     await store.close()
     assert str(refused.value) == (
-        f"{newer / path.name} is of version 2, this volplug reads up to version 1. "
+        f"{newer / path.name} is of version 3, this volplug reads up to version 2. "
         "Install the newer volplug again."
     )
     untouched = {name: content for name, content in bytes_of(newer).items() if not name.endswith("-shm")}
@@ -291,6 +291,32 @@ async def test_a_damaged_row_is_dropped_and_leaves_the_others(path: Path, change
     connection.close()
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None, dropped=1)
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None)
+
+
+async def test_of_a_page_in_the_place_of_another_nothing_is_believed(path: Path) -> None:
+    """Its rows are there twice, each with the right checksum, and SQLite's quick check sees nothing."""
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    entries = [Entry(f"v{number:03}", "loop", last_error="x" * 200) for number in range(60)]
+    for entry in entries:
+        await store.save(entry, durable=False)
+    await store.close()
+    content = path.read_bytes()
+    pages = [content[at : at + 4096] for at in range(0, len(content), 4096)]
+    first, second = [number for number, page in enumerate(pages) if number and page.count(b"x" * 200) > 1][:2]
+    pages[second] = pages[first]
+    path.write_bytes(b"".join(pages))
+    damaged_file = await load_once(path)
+    twice = pages[first].count(b"x" * 200)
+    assert damaged_file.set_aside is not None or damaged_file.dropped == 2 * twice
+    assert [entry for entry in damaged_file.entries if entry not in entries] == []
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    for entry in entries:
+        await store.save(entry, durable=False)
+        await store.forget(entry.name)
+    await store.close()
+    assert await load_once(path) == Loaded((), None)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,11 @@ def test_what_is_too_long_is_refused_with_how_long_it_may_be(options: dict[str, 
     assert refusal(options) == error
 
 
+@pytest.mark.parametrize("label", ["a\0b", "a\nb", "\ud800"])
+def test_a_label_that_mkfs_cannot_be_given_is_refused(label: str) -> None:
+    assert refusal({"mkfs-opts": f"-L '{label}'"}).startswith("option 'mkfs-opts' has ")
+
+
 def test_the_longest_label_is_fine() -> None:
     assert spec({"mkfs-opts": "-L sixteen-letters-"}).mkfs_options == ("-L", "sixteen-letters-")
 

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import web
 
-from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound
+from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound, internal_error
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
 from volplug.volumes.ledger import EngineIdentity
 from volplug.volumes.mounting import Client, MountAnswer
@@ -181,7 +181,7 @@ class PluginHandler:
             _LOG.exception("internal error", call=request.path)
             if tells_existence:
                 raise _NoAnswerError from error
-            return _failed(VolplugError(f"internal error: {error!r}", "See the log of volplug"))
+            return _failed(internal_error(error))
 
     async def _create(self, call: _Call) -> Answer:
         await self._volumes.create(call.text("Name"), call.options())

@@ -37,7 +37,7 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
         found = await pool.blocking(read_superblock, device, tag.fs_type)
         if found is not None and is_expected(found, tag):
             return _formatted(found)
-    signature = await signatures.probe(pool.programs, device)
+    signature = await signatures.probe(pool, device)
     if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
         ours = await pool.blocking(_read_ours, device, tag)
         if ours is not None:

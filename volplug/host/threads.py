@@ -24,9 +24,9 @@ from volplug.errors import BackendUnavailable, VolplugError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# A disk that is merely busy ends one of dozens of calls sooner. And a call that waits is refused within the
-# 50 s that there are to answer an Unmount.
-HUNG_AFTER_S: Final = 30.0
+# Long, for on a slow disk dozens of calls may end together, behind one commit of a journal. But a call that
+# waits has to be refused within the 50 s that there are to answer an Unmount.
+HUNG_AFTER_S: Final = 45.0
 
 
 class Pool:

@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,7 +31,7 @@ from volplug.volume_json import volume_from_json, volume_to_json
 from volplug.volumes.ledger import Desired, EngineIdentity, Entry
 
 _T = TypeVar("_T")
-_VERSION: Final = 1
+_VERSION: Final = 2
 # The header's application id repeats the version, so that a damaged version is not taken for a newer one.
 _APPLICATION_ID: Final = 0x766F6C00
 _SCHEMA: Final = (
@@ -126,7 +127,7 @@ class SqliteStore:
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise HostError(
                 f"the state file {self._path} cannot be used: {error}",
                 "Look at its disk: full, or read-only?",
@@ -227,9 +228,12 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
     rows = connection.execute("SELECT * FROM volumes").fetchall()
-    sound = [row for row in rows if _is_sound(row)]
-    if len(sound) < len(rows):
-        # A damaged name is out of order, so SQLite may not find its row: all are written again.
+    seen = Counter(row[0] for row in rows if _is_sound(row))
+    # Of a name that is there twice neither row can be believed: a page was written in the place of another.
+    sound = [row for row in rows if _is_sound(row) and seen[row[0]] == 1]
+    names = [row[0] for row in sound]
+    if len(sound) < len(rows) or names != sorted(names):
+        # Where names are out of order SQLite does not find their rows: all are written again.
         with connection:
             connection.execute("BEGIN")
             connection.execute("DELETE FROM volumes")

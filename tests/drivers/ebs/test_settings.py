@@ -81,7 +81,7 @@ def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         settings_of({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY_FILE": str(tmp_path / "none")})
     assert str(wrong.value).startswith(
-        f"AWS_SECRET_ACCESS_KEY_FILE names {tmp_path}/none, which cannot be read:"
+        "AWS_SECRET_ACCESS_KEY_FILE names a file that cannot be read: No such file or directory"
     )
 
 

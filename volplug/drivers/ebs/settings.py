@@ -145,7 +145,7 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     if not any(key in table for key in (*_KEY_NAMES, "profile")):
         found |= _keys(variables)
     for name in ("secret_key", "session_token"):
-        keep_secret(str(found.get(name, "")))
+        keep_secret(str(found.get(name, "")).strip())  # as the model reads it
     try:
         return EbsSettings.model_validate(found)
     except ValidationError as error:
@@ -181,4 +181,6 @@ def _secret(name: str, variables: Mapping[str, str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}_FILE names {path}, which cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        # Without the path: it is the secret itself where that was given in its place.
+        raise ConfigurationError(f"{name}_FILE names a file that cannot be read: {why}") from None

@@ -394,8 +394,7 @@ async def test_a_trial_that_was_not_passed_is_tried_again_until_it_is(world: Wor
     world.timers.delays.clear()
     for _ in range(4):
         await world.run_timers()
-    pauses = [delay_s for name, delay_s in world.timers.delays if name == "v"]
-    assert pauses == [60.0, 120.0, 240.0, 300.0]
+    assert [delay_s for name, delay_s in world.timers.delays if name == "v"] == [60.0, 120.0, 240.0, 300.0]
     assert world.is_mounted()
     world.vacate("v")
     for _ in range(2):

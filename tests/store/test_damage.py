@@ -1,0 +1,174 @@
+"""What damage to the state file costs: the rows that it hits, or the file."""
+
+import random
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.store.sqlite import Loaded, SqliteStore
+from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+
+ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damage: str) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    for number in range(200):
+        await store.save(Entry(f"v{number}", "loop", last_error="x" * 200), durable=False)
+    await store.close()
+    content = DAMAGES[damage](path.read_bytes())
+    path.write_bytes(content)
+    begun = SqliteStore(path, THIS_BOOT)
+    before = datetime.now(UTC)
+    loaded = await begun.load()
+    await begun.save(ENTRY, durable=True)
+    await begun.close()
+    assert (loaded.entries, loaded.engine) == ((), None)
+    assert loaded.set_aside is not None
+    assert loaded.set_aside.read_bytes() == content
+    assert loaded.set_aside.name.startswith("state.sqlite.damaged-")
+    stamp = loaded.set_aside.name.rpartition("-")[2]
+    written = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert before - timedelta(seconds=1) <= written <= datetime.now(UTC)
+    assert (await load_once(path)).entries == (ENTRY,)
+
+
+async def test_the_log_of_a_damaged_file_is_kept_with_it(path: Path) -> None:
+    await load_once(path)
+    killed = SqliteStore(path, THIS_BOOT)
+    await killed.load()
+    await killed.save(ENTRY, durable=True)
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    await killed.close()
+    path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    path.with_name(f"{path.name}-wal").write_bytes(log)
+    kept = (await load_once(path)).set_aside
+    assert kept is not None
+    assert kept.with_name(f"{kept.name}-wal").read_bytes() == log
+
+
+async def used_files(path: Path) -> dict[str, dict[str, bytes]]:
+    """Two files made by use: as a clean end leaves them, and as a kill does, with a log."""
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.save_engine(ENGINE)
+    for entry in WRITTEN:
+        await store.save(entry, durable=False)
+    await store.forget("forgotten")
+    killed = {file.name: file.read_bytes() for file in path.parent.glob("state.sqlite*")}
+    await store.close()
+    return {"closed": {path.name: path.read_bytes()}, "killed": killed}
+
+
+ENGINE = EngineIdentity(7, 9)
+_RECORD = Volume("w1", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("w1", 1))
+WRITTEN = [
+    Entry("forgotten", "loop"),
+    *(Entry(f"v{number}", "loop", {"c": 1}, desired=desired) for number, desired in enumerate(Desired)),
+    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.ABSENT, _RECORD, mounted_at_s=12.5, last_error="busy"),
+    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, _RECORD, mounted_at_s=12.5),
+    *(Entry(f"long-{number}", "loop", last_error="x" * 250) for number in range(40)),
+]
+
+
+async def test_damage_costs_the_rows_that_it_hits_or_the_file_and_nothing_once_more(tmp_path: Path) -> None:
+    used = await used_files(tmp_path / "state.sqlite")
+    outcomes: Counter[str] = Counter()
+    for seed in range(250):
+        dice = random.Random(seed)  # noqa: S311  # repeatable
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        files = used[dice.choice(["closed", "killed"])]
+        target = dice.choice(sorted(files))
+        for name, content in files.items():
+            (directory / name).write_bytes(damaged(content, dice) if name == target else content)
+        first, again = [await load_once(directory / "state.sqlite") for _ in range(2)]
+        assert [entry for entry in first.entries if entry not in WRITTEN] == [], f"seed {seed}"
+        assert first.engine in (ENGINE, None), f"seed {seed}"
+        assert again == Loaded(first.entries, first.engine), f"seed {seed}"
+        outcomes["file" if first.set_aside else "rows" if first.dropped else "nothing"] += 1
+    assert set(outcomes) == {"file", "rows", "nothing"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE volumes SET desired = 'wanted'",
+        "UPDATE volumes SET counts = 'c1: 2'",
+        "UPDATE volumes SET counts = '[1]'",
+        "UPDATE volumes SET name = '../../etc'",
+        "UPDATE volumes SET last_error = CAST(x'ff00' AS TEXT)",
+        "UPDATE volumes SET mounted_at_s = x'00'",
+        "UPDATE volumes SET checksum = -checksum",
+    ],
+)
+async def test_a_damaged_row_is_dropped_and_leaves_the_others(path: Path, change: str) -> None:
+    for entry in (ENTRY, replace(ENTRY, name="w")):
+        store = SqliteStore(path, THIS_BOOT)
+        await store.load()
+        await store.save(entry, durable=True)
+        await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"{change} WHERE name = 'v'")
+    connection.close()
+    assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None, dropped=1)
+    assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None)
+
+
+async def test_of_a_page_in_the_place_of_another_nothing_is_believed(path: Path) -> None:
+    """Its rows are there twice, each with the right checksum, and SQLite's quick check sees nothing."""
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    entries = [Entry(f"v{number:03}", "loop", last_error="x" * 200) for number in range(60)]
+    for entry in entries:
+        await store.save(entry, durable=False)
+    await store.close()
+    content = path.read_bytes()
+    pages = [content[at : at + 4096] for at in range(0, len(content), 4096)]
+    first, second = [number for number, page in enumerate(pages) if number and page.count(b"x" * 200) > 1][:2]
+    pages[second] = pages[first]
+    path.write_bytes(b"".join(pages))
+    damaged_file = await load_once(path)
+    twice = pages[first].count(b"x" * 200)
+    assert damaged_file.set_aside is not None or damaged_file.dropped == 2 * twice
+    assert [entry for entry in damaged_file.entries if entry not in entries] == []
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    for entry in entries:
+        await store.save(entry, durable=False)
+        await store.forget(entry.name)
+    await store.close()
+    assert await load_once(path) == Loaded((), None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = 65537",
+        "PRAGMA application_id = 0",
+        "ALTER TABLE volumes RENAME TO volumfs",
+        "ALTER TABLE volumes RENAME COLUMN desired TO desirfd",
+        "DROP TABLE engine",
+    ],
+)
+async def test_a_file_whose_head_or_tables_are_damaged_is_set_aside(path: Path, change: str) -> None:
+    await load_once(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    assert (await load_once(path)).set_aside is not None
+    assert await load_once(path) == Loaded((), None)

@@ -13,10 +13,10 @@ from benchmarks.ebs.site import config_text
 from benchmarks.ebs.taken import Taken, in_turns
 from benchmarks.ebs.ways import Way, tags_for
 from benchmarks.measures import Results
+from tests.ec2sim import Instance, RemoteEc2Cloud
 from volplug.config import load_settings
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.settings import load_settings as load_ebs_settings
-from volplug.testing.ec2 import Instance, RemoteEc2Cloud
 
 
 def test_what_volplug_adds_is_the_difference_of_neighbouring_runs() -> None:

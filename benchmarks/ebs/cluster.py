@@ -13,7 +13,7 @@ from benchmarks.ebs.taken import milliseconds
 from benchmarks.ebs.ways import BySdk, tags_for
 from benchmarks.measures import Measure, Results, measure_interleaved
 from benchmarks.plan import Plan
-from volplug.testing.ec2 import NewVolume, RemoteEc2Cloud
+from tests.ec2sim import NewVolume, RemoteEc2Cloud
 
 _LISTS_PER_TURN: Final = 2
 

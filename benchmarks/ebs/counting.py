@@ -11,8 +11,8 @@ from benchmarks.ebs.ways import Way
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
 from benchmarks.processes import activity, wait_until_quiet
+from tests.ec2sim import RemoteEc2Cloud
 from tests.lab.waiting import wait_until
-from volplug.testing.ec2 import RemoteEc2Cloud
 
 _MINUTE_S: Final = 60.0
 _DETACH_TIMEOUT_S: Final = 30.0

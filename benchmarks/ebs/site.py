@@ -12,10 +12,10 @@ from typing import Final, Self
 
 from benchmarks.client import CallError, PluginClient
 from benchmarks.place import Place
+from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import settled, tail
 from tests.lab.waiting import wait_until
-from volplug.testing.ec2 import Instance, RemoteEc2Cloud
 
 CLUSTER: Final = "bench"
 VOLUME_SIZE: Final = "1GiB"  # the smallest that EBS has
@@ -31,7 +31,7 @@ _ROOT_DISK: Final = "nvme0n1"
 def served(where: Place) -> Iterator[RemoteEc2Cloud]:
     """A served EC2 whose volumes are loop devices."""
     log = where.directory / "ec2.log"
-    argv = [sys.executable, "-m", "volplug.testing.ec2", "--directory", str(where.directory / "ec2")]
+    argv = [sys.executable, "-m", "tests.ec2sim", "--directory", str(where.directory / "ec2")]
     process = where.spawn(argv, log=log)
 
     def endpoint() -> str:

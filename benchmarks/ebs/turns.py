@@ -10,7 +10,7 @@ from benchmarks.ebs.taken import Taken, in_turns, milliseconds
 from benchmarks.ebs.ways import Way
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
-from volplug.testing.ec2 import RemoteEc2Cloud
+from tests.ec2sim import RemoteEc2Cloud
 
 _LATENCY_S: Final = 0.05
 _DEVICE_LAG_S: Final = 0.1

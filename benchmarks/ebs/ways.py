@@ -14,7 +14,7 @@ from botocore.config import Config
 from benchmarks import kernel
 from benchmarks.client import CallError, PluginClient, request
 from benchmarks.ebs.site import CLUSTER, LOOK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
-from volplug.testing.ec2 import Instance, RemoteEc2Cloud
+from tests.ec2sim import Instance, RemoteEc2Cloud
 
 _ID: Final = "0" * 64
 _PAGE: Final = 500

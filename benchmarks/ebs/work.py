@@ -17,8 +17,8 @@ from benchmarks.measures import Results
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.report import show
+from tests.ec2sim import RemoteEc2Cloud
 from tests.lab.waiting import wait_until
-from volplug.testing.ec2 import RemoteEc2Cloud
 
 _SEARCH_TIMEOUT_S: Final = 30.0
 _MINUTE_S: Final = 60.0

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
+from tests.ec2sim import Ec2Cloud, LoopHypervisor
 from tests.lab.host import Host, Hosts
-from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor
 
 _ZONE_SUFFIX: Final = "a"
 _NAME_TAG: Final = "volplug:name"

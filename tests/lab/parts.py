@@ -30,7 +30,7 @@ PARTS = (
     Part("follow", 3.5, ("tests/follow/",)),
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 3.5, ("tests/faults/", "tests/served/", "tests/walks/")),
-    Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/testing/ec2/", "tests/aws/")),
+    Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
     Part("unit and contract", 3.0, ("",)),
 )
 _MOST_SLOWEST = 10

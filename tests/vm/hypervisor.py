@@ -7,7 +7,7 @@ from tests.vm.guest import Guest
 
 
 class QemuHypervisor:
-    """See `volplug.testing.ec2.Hypervisor`; instances are guests.
+    """See `tests.ec2sim.Hypervisor`; instances are guests.
 
     Attributes:
         directory: has the volumes' images.

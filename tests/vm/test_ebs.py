@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.ec2sim import Ec2Cloud, VolumeFact
+from tests.ec2sim.clients import caller
 from tests.lab.requirements import VM
 from tests.lab.waiting import wait_until
-from tests.testing.ec2.clients import caller
 from tests.vm.guest import GUESTS, HOST, Guest
 from tests.vm.guest_volplug import GuestVolplug, RefusedError
 from tests.vm.hypervisor import QemuHypervisor, serial_of
 from tests.vm.image import guest_image
-from volplug.testing.ec2 import Ec2Cloud, VolumeFact
 
 pytestmark = [*VM, GUESTS, pytest.mark.ebs, pytest.mark.prepare(by=guest_image)]
 

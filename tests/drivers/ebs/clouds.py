@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.ec2sim import Ec2Cloud, Instance
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.client import Ec2
@@ -21,7 +22,6 @@ from volplug.drivers.ebs.settings import load_settings
 from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
-from volplug.testing.ec2 import Ec2Cloud, Instance
 
 SIZE = 4 * GIB
 """What every type but the throughput-optimised ones comes in."""

@@ -7,10 +7,10 @@ import pytest
 
 from tests.drivers.ebs import sdk_data
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.ec2sim import Ec2Cloud, LoopHypervisor, MemoryHypervisor
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.patience import Patience
 from volplug.models import Volume
-from volplug.testing.ec2 import Ec2Cloud, LoopHypervisor, MemoryHypervisor
 
 _NUMBERS = count()
 

@@ -15,13 +15,13 @@ import pytest
 from tests.drivers.ebs.clouds import Site
 from tests.drivers.ebs.services import Host, host_with
 from tests.drivers.ebs.turns import turns_until
+from tests.ec2sim import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
 from tests.lab.waiting import wait_until
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.tags import tags_of
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
-from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
+from tests.ec2sim import Ec2Cloud, NewVolume, Slow
 from volplug.drivers.base import Driver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.drivers.ebs.tags import tags_of
@@ -36,7 +37,6 @@ from volplug.testing.driver_fixtures import (
     NewDriver,
     Outage,
 )
-from volplug.testing.ec2 import Ec2Cloud, NewVolume, Slow
 from volplug.testing.leftovers import Watch
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs, pytest.mark.conformance]

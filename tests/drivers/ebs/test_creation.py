@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, SIZE, Site, spec_of
+from tests.ec2sim import Ec2Cloud
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.creation import age_s
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import DeviceNotFound, InvalidRequest, LimitExceeded, VolumeExists
 from volplug.sizes import GIB
-from volplug.testing.ec2 import Ec2Cloud
 
 pytestmark = pytest.mark.ebs
 

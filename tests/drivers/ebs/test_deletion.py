@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.errors import BackendUnavailable, VolumeNotFound
-from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = pytest.mark.ebs
 

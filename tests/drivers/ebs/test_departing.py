@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.ec2sim import Ec2Cloud, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
 from volplug.models import MountSource, Volume, VolumeState
-from volplug.testing.ec2 import Ec2Cloud, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, QUICK, Site, spec_of
+from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
@@ -28,7 +29,6 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import FilesystemTag, Volume
-from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 

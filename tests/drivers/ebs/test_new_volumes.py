@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import Site, spec_of
+from tests.ec2sim import Ec2Cloud, MemoryHypervisor, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller, Lookups
 from volplug.drivers.ebs.recent import Recent
 from volplug.errors import BackendUnavailable
-from volplug.testing.ec2 import Ec2Cloud, MemoryHypervisor, Slow
 
 pytestmark = pytest.mark.ebs
 

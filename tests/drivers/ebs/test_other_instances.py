@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import Site, spec_of
+from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.lookups import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
-from volplug.testing.ec2 import Ec2Cloud, Refusal, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.ec2sim import Ec2Cloud
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.lookups import Caller, Lookups
@@ -19,7 +20,6 @@ from volplug.drivers.ebs.states import States
 from volplug.drivers.ebs.tags import CLUSTER, NAME
 from volplug.errors import VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume, VolumeSpec, VolumeState
-from volplug.testing.ec2 import Ec2Cloud
 
 pytestmark = pytest.mark.ebs
 

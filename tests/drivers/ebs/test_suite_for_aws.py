@@ -16,11 +16,11 @@ import pytest
 
 from tests.aws import test_ebs_on_aws as suite
 from tests.drivers.ebs.clouds import IMPATIENT, settings_of
+from tests.ec2sim import Ec2Cloud, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.testing.conformance import ClusterConformance, DuplicateConformance
 from volplug.testing.conformance.attachment import AttachmentCases
 from volplug.testing.conformance.interruption import InterruptionCases
-from volplug.testing.ec2 import Ec2Cloud, Slow
 
 _ROOT = Path(__file__).parents[3]
 _SUITE = _ROOT / "tests/aws"

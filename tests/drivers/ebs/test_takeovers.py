@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, QUICK, Site
+from tests.ec2sim import Ec2Cloud, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.errors import (
     BackendDenied,
@@ -17,7 +18,6 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import HolderState, Volume
-from volplug.testing.ec2 import Ec2Cloud, Slow
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 

@@ -1,0 +1,203 @@
+"""AttachVolume and DetachVolume.
+
+States: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_VolumeAttachment.html. A volume that the
+guest still uses turns busy when it is detached, and is detached when the guest lets go:
+https://github.com/kubernetes-sigs/aws-ebs-csi-driver/issues/1032
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from tests.ec2sim import answers
+from tests.ec2sim.clockwork import Clockwork
+from tests.ec2sim.facts import Attachment, Instance, VolumeFact, now
+from tests.ec2sim.hypervisor import Hypervisor, Pulls
+from tests.ec2sim.instances import Instances
+from tests.ec2sim.plan import FaultPlan, Slow
+from tests.ec2sim.refusals import (
+    attached_already,
+    bad_name,
+    in_state,
+    name_in_use,
+    not_attached,
+    not_available,
+    not_running,
+    too_many_attached,
+    zone_mismatch,
+)
+from tests.ec2sim.requests import Request
+from tests.ec2sim.table import VolumeTable
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
+_NAME: Final = re.compile(r"(?:/dev/)?(?:sd[a-z]\d{0,2}|xvd[a-z]{1,2})")
+_ROOT_NAMES: Final = frozenset({"xvda", "xvda1"})
+_BUSY_RETRY: Final = Slow(0.1)
+
+
+class Attachments:
+    """Attaches and detaches volumes."""
+
+    def __init__(
+        self,
+        plan: FaultPlan,
+        table: VolumeTable,
+        clockwork: Clockwork,
+        hypervisor: Hypervisor,
+        instances: Instances,
+    ) -> None:
+        self._plan = plan
+        self._table = table
+        self._clockwork = clockwork
+        self._hypervisor = hypervisor
+        self._instances = instances
+
+    def attach(self, request: Request) -> bytes:
+        """Begin to attach a volume."""
+        volume_id, device = request.required("VolumeId"), request.required("Device")
+        with self._table.lock:
+            fact = self._table.get(volume_id)
+            instance = self._instances.get(request.required("InstanceId"))
+            self._check(fact, instance, device)
+            place = Attachment(instance.instance_id, device, "attaching", now())
+            self._table.put(replace(fact, status="in-use", attachment=place), request.action)
+            begun = self._begin_attach(volume_id, place)
+        for make_if_ready in begun:
+            make_if_ready()
+        return answers.answer(request.action, answers.attachment(volume_id, place))
+
+    def detach(self, request: Request) -> bytes:
+        """Begin to detach a volume; one that is detaching already is answered with its state."""
+        volume_id, instance_id = request.required("VolumeId"), request.get("InstanceId")
+        is_forced = request.is_set("Force")
+        with self._table.lock:
+            fact = self._table.get(volume_id)
+            if instance_id:
+                self._instances.get(instance_id)
+            place = fact.attachment
+            if place is None:
+                raise in_state(volume_id, fact.status)
+            if instance_id and instance_id != place.instance_id:
+                raise not_attached(volume_id, instance_id)
+            is_new = place.status in ("attaching", "attached")
+            if is_new:
+                place = replace(place, status="detaching")
+                self._table.put(replace(fact, attachment=place), request.action)
+            make_if_ready = self._begin_detach(volume_id, is_forced) if is_new or is_forced else None
+        if make_if_ready is not None:
+            make_if_ready()
+        return answers.answer(request.action, answers.attachment(volume_id, place))
+
+    def release(self, instance_id: str) -> None:
+        """Detach everything from an instance that has been terminated, as EC2 does by itself."""
+        begun = []
+        with self._table.lock:
+            for fact in self._table.attached_to(instance_id):
+                self._table.put(fact.with_attachment(status="detaching"))
+                begun.append(self._begin_detach(fact.volume_id, is_forced=True))
+        for make_if_ready in begun:
+            make_if_ready()
+
+    def _check(self, fact: VolumeFact, instance: Instance, device: str) -> None:
+        if fact.attachment is not None:
+            raise attached_already(fact.volume_id)
+        if fact.status != "available":
+            raise not_available(fact.volume_id)
+        if instance.state not in ("running", "stopped"):
+            raise not_running(instance.instance_id)
+        if fact.zone != instance.zone:
+            raise zone_mismatch(fact.volume_id, instance.instance_id)
+        if not _NAME.fullmatch(device):
+            raise bad_name(device)
+        held = self._table.attached_to(instance.instance_id)
+        taken = {_plain(each.attachment.device) for each in held if each.attachment}
+        if _plain(device) in _ROOT_NAMES | taken:
+            raise name_in_use(device)
+        if len(held) >= instance.attachment_limit:
+            raise too_many_attached(instance.attachment_limit)
+
+    def _begin_attach(self, volume_id: str, place: Attachment) -> list[Callable[[], None]]:
+        if volume_id in self._plan.stuck_volumes or place.device in self._plan.stuck_devices:
+            return []
+        begun = []
+        if self._plan.device == "before":
+            plug = self._clockwork.note(_plug_of(volume_id), Slow(), lambda: self._plug(volume_id, place))
+            begun.append(plug)
+        end = self._clockwork.note(
+            volume_id, self._plan.attaching, lambda: self._end_attach(volume_id, place)
+        )
+        return [*begun, end]
+
+    def _end_attach(self, volume_id: str, place: Attachment) -> None:
+        if self._plan.device == "with":
+            self._plug(volume_id, place)
+        with self._table.lock:
+            fact = self._table.find(volume_id)
+            if fact is None or not _is_same(fact, place) or fact.status != "in-use":
+                return
+            if fact.attachment is not None and fact.attachment.status == "attaching":
+                self._table.put(fact.with_attachment(status="attached"))
+        if self._plan.device == "after":
+            lag = Slow(self._plan.device_lag_s)
+            self._clockwork.begin(_plug_of(volume_id), lag, lambda: self._plug(volume_id, place))
+
+    def _plug(self, volume_id: str, place: Attachment) -> None:
+        """Let the device come, unless the volume is being detached by now."""
+        with self._table.hand(volume_id):
+            fact = self._table.find(volume_id)
+            if fact is None or fact.attachment is None or not _is_same(fact, place):
+                return
+            if fact.attachment.is_plugged or fact.attachment.status not in ("attaching", "attached"):
+                return
+            self._hypervisor.plug(place.instance_id, volume_id, place.device)
+            with self._table.lock:
+                self._table.put(self._table.get(volume_id).with_attachment(is_plugged=True))
+
+    def _begin_detach(self, volume_id: str, is_forced: bool) -> Callable[[], None]:
+        self._clockwork.cancel(_plug_of(volume_id))
+        return self._clockwork.note(
+            volume_id, self._plan.detaching, lambda: self._end_detach(volume_id, is_forced)
+        )
+
+    def _end_detach(self, volume_id: str, is_forced: bool) -> None:
+        with self._table.hand(volume_id):
+            fact = self._table.find(volume_id)
+            if fact is None or fact.attachment is None:
+                return
+            if fact.attachment.is_plugged and not self._unplug(fact, fact.attachment, is_forced):
+                with self._table.lock:
+                    self._table.put(self._table.get(volume_id).with_attachment(status="busy"))
+                self._clockwork.begin(
+                    volume_id, _BUSY_RETRY, lambda: self._end_detach(volume_id, is_forced), is_awaited=False
+                )
+                return
+            with self._table.lock:
+                current = self._table.get(volume_id)
+                self._table.put(replace(current, status="available", attachment=None))
+
+    def _unplug(self, fact: VolumeFact, place: Attachment, is_forced: bool) -> bool:
+        if fact.volume_id in self._plan.busy_volumes and not is_forced:
+            return False
+        if self._hypervisor.unplug(place.instance_id, fact.volume_id):
+            return True
+        if is_forced and isinstance(self._hypervisor, Pulls):
+            self._hypervisor.pull(place.instance_id, fact.volume_id)
+            return True
+        return False
+
+
+def _is_same(fact: VolumeFact, place: Attachment) -> bool:
+    held = fact.attachment
+    return held is not None and replace(held, status="", is_plugged=False) == replace(place, status="")
+
+
+def _plug_of(volume_id: str) -> str:
+    return f"{volume_id}/device"
+
+
+def _plain(device: str) -> str:
+    """Return what two names for one device have in common: /dev/sdf and xvdf are the same."""
+    return re.sub("^(?:/dev/)?(?:sd|xvd)", "xvd", device)

@@ -1,0 +1,128 @@
+"""boto3 in front of a served EC2, without retries of its own unless a test wants them."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.ec2sim import Instance
+from tests.ec2sim.cloud import REGION
+
+ZONE = f"{REGION}a"
+_SERVED = "http://served.invalid"
+
+
+class Caller:
+    """Calls EC2 in few words."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - boto3 makes its classes as it runs
+        self.client = client
+
+    def create(self, **changes: object) -> dict[str, Any]:
+        """Create a volume of 1 GiB; returns it as answered."""
+        wanted = {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp3", **changes}
+        return dict(self.client.create_volume(**wanted))
+
+    def made(self, **changes: object) -> str:
+        """Create a volume and return its id."""
+        return str(self.create(**changes)["VolumeId"])
+
+    def attach(self, volume_id: str, instance_id: str, device: str = "/dev/sdf") -> str:
+        """Attach a volume; returns the state that is answered."""
+        answer = self.client.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device=device)
+        return str(answer["State"])
+
+    def detach(self, volume_id: str, **changes: object) -> str:
+        """Detach a volume; returns the state that is answered."""
+        return str(self.client.detach_volume(VolumeId=volume_id, **changes)["State"])
+
+    def delete(self, volume_id: str) -> None:
+        """Delete a volume."""
+        self.client.delete_volume(VolumeId=volume_id)
+
+    def tag(self, volume_id: str, **tags: str) -> None:
+        """Set tags."""
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        self.client.create_tags(Resources=[volume_id], Tags=pairs)
+
+    def described(self, volume_id: str) -> dict[str, Any]:
+        """Describe one volume by its id."""
+        return dict(self.client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0])
+
+    def found(self, **filters: str | list[str]) -> list[str]:
+        """Return the ids of the volumes that pass filters; `__` stands for a dot, `_` for a dash."""
+        chosen = [
+            {"Name": name.replace("__", ".").replace("_", "-"), "Values": _listed(values)}
+            for name, values in filters.items()
+        ]
+        return [each["VolumeId"] for each in self.client.describe_volumes(Filters=chosen)["Volumes"]]
+
+    def states(self, volume_id: str) -> tuple[str, str]:
+        """Describe the states of a volume and of its attachment, empty if there is none."""
+        volume = self.described(volume_id)
+        attachments = volume["Attachments"]
+        return volume["State"], attachments[0]["State"] if attachments else ""
+
+
+class _Client:
+    """One of the SDK's clients, which take long to make, for one served EC2 after the other.
+
+    Attributes:
+        sdk: The client.
+        endpoint: Where its calls go.
+    """
+
+    def __init__(self, attempts: int, region: str, access_key: str, secret_key: str, token: str) -> None:
+        self.endpoint = ""
+        self.sdk: Any = boto3.client(
+            "ec2",
+            endpoint_url=_SERVED,
+            region_name=region,
+            config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            aws_session_token=token or None,
+        )
+        self.sdk.meta.events.register("before-sign.ec2", self._redirect)
+
+    def _redirect(self, request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 makes its classes as it runs
+        request.url = request.url.replace(_SERVED, self.endpoint, 1)
+
+
+_idle: defaultdict[tuple[int, str, str, str, str], list[_Client]] = defaultdict(list)
+
+
+@contextmanager
+def caller(
+    endpoint: str, *, attempts: int = 1, instance: Instance | None = None, region: str = REGION
+) -> Iterator[Caller]:
+    """A client with keys of its own, or with those of an instance."""
+    keys = ("AKIATEST", "test", "")
+    if instance is not None:
+        keys = (instance.access_key, instance.secret_key, instance.session_token)
+    idle = _idle[attempts, region, *keys]
+    client = idle.pop() if idle else _Client(attempts, region, *keys)
+    client.endpoint = endpoint
+    try:
+        yield Caller(client.sdk)
+    finally:
+        client.sdk.close()  # its connections; the next call opens others
+        idle.append(client)
+
+
+def error_of(error: ClientError) -> tuple[str, str, int]:
+    """Return the code, the text and the HTTP status of an error."""
+    answer = error.response
+    return (
+        answer["Error"]["Code"],
+        answer["Error"]["Message"],
+        answer["ResponseMetadata"]["HTTPStatusCode"],
+    )
+
+
+def _listed(values: str | list[str]) -> list[str]:
+    return [values] if isinstance(values, str) else values

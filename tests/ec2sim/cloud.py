@@ -1,0 +1,192 @@
+"""A cloud for tests: EC2 with volumes, instances and a metadata service, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tests.ec2sim.attachments import Attachments
+from tests.ec2sim.calls import Calls
+from tests.ec2sim.clockwork import Clockwork
+from tests.ec2sim.control import CONTROL_PATH, Control
+from tests.ec2sim.creation import Creation
+from tests.ec2sim.describing import Describing
+from tests.ec2sim.facts import Instance, NewVolume, VolumeFact
+from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
+from tests.ec2sim.imds import Metadata
+from tests.ec2sim.instances import Instances
+from tests.ec2sim.listening import HttpAnswer, HttpRequest, Listener
+from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.service import Action, Service
+from tests.ec2sim.table import VolumeTable
+from tests.ec2sim.tagging import Tagging
+from tests.ec2sim.upstream import Upstream
+
+REGION: Final = "eu-central-1"
+
+
+class Ec2Cloud:
+    """A cloud of its own: two of them in one process share nothing.
+
+    Attributes:
+        region: Its region; calls signed for another are refused.
+        plan: What goes wrong.
+        calls: Which calls were made.
+        hypervisor: What makes devices appear.
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        imds_port: int = 0,
+        region: str = REGION,
+    ) -> None:
+        self.region = region
+        self.plan = FaultPlan()
+        self.hypervisor = hypervisor
+        self._table = VolumeTable(self.plan)
+        self._clockwork = Clockwork()
+        self._upstream = Upstream(region)
+        self._instances = Instances(self.plan, self._table, self._clockwork, hypervisor)
+        self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, self._upstream)
+        service = Service(region, self.plan, self._instances, self._upstream, self._actions())
+        self.calls: Calls = service.calls
+        control = Control(self)
+        metadata = Metadata(self._instances, region, self.plan)
+        with ExitStack() as stack:
+            stack.callback(self._clockwork.close)
+            self._api = Listener(address, port, lambda request: _answer(request, control, service))
+            stack.callback(self._api.close)
+            self._imds = Listener(address, imds_port, metadata.answer)
+            stack.callback(self._imds.close)
+            stack.callback(service.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def endpoint(self) -> str:
+        """Return where the API is."""
+        return self._api.url
+
+    @property
+    def imds_endpoint(self) -> str:
+        """Return where the metadata service is, for callers with an IP address of their own."""
+        return self._imds.url
+
+    def imds_endpoint_of(self, instance_id: str) -> str:
+        """Return where the metadata service is for one instance, whatever its address."""
+        return f"{self._imds.url}/as/{instance_id}"
+
+    def add_instance(
+        self,
+        instance_id: str,
+        *,
+        zone: str = "",
+        kind: str = "nitro",
+        address: str = "",
+        attachment_limit: int = 27,
+    ) -> Instance:
+        """Start an instance."""
+        zone = zone or f"{self.region}a"
+        return self._instances.add(
+            Instance(instance_id, zone, kind, address=address, attachment_limit=attachment_limit)
+        )
+
+    def instances(self) -> list[Instance]:
+        """Return all instances."""
+        return self._instances.all()
+
+    def set_instance_state(self, instance_id: str, state: str) -> None:
+        """Change an instance's state."""
+        self._instances.set_state(instance_id, state)
+
+    def remove_instance(self, instance_id: str) -> None:
+        """Forget an instance: it is not found from now on."""
+        self._instances.remove(instance_id)
+
+    def volumes(self) -> list[VolumeFact]:
+        """Return all volumes as they truly are; no call, no look."""
+        return self._table.all()
+
+    def volume(self, volume_id: str) -> VolumeFact | None:
+        """Return a volume as it truly is, or None."""
+        return self._table.find(volume_id)
+
+    def add_volumes(self, volumes: Iterable[NewVolume]) -> list[str]:
+        """Put many volumes past the API and return their ids."""
+        return self._creation.add(volumes)
+
+    def set_plan(self, **changes: Any) -> None:  # noqa: ANN401 - one type for each field
+        """Change fields of the plan."""
+        self.plan.set(**changes)
+
+    def end_faults(self) -> None:
+        """Let everything go well from now on."""
+        self.plan.end()
+
+    def forget_tokens(self) -> None:
+        """Let tokens that were used count as new, as they do after a time."""
+        self._creation.forget_tokens()
+
+    def settle(self, timeout_s: float = 30.0) -> None:
+        """Wait until no state changes by itself any more."""
+        self._clockwork.settle(timeout_s)
+
+    def show_present(self) -> None:
+        """Let DescribeVolumes and DescribeInstances hear of all changes so far."""
+        self._table.show_present()
+        self._instances.show_present()
+
+    def start_over(self) -> None:
+        """Be as new, with the same instances: quicker than another cloud, of which no client knows yet."""
+        self.end_faults()
+        for instance in self.instances():
+            self.set_instance_state(instance.instance_id, "terminated")  # EC2 takes its volumes from it
+        self.settle()
+        for instance in self.instances():
+            self.set_instance_state(instance.instance_id, "running")
+        self._creation.clear()
+        self.forget_tokens()
+        self.show_present()
+        self.calls.reset()
+
+    def close(self) -> None:
+        """Stop serving, and take away what the hypervisor has made."""
+        self._stack.close()
+        if isinstance(self.hypervisor, ShowsInstances):
+            self.hypervisor.close()
+
+    def _actions(self) -> Mapping[str, Action]:
+        attachments = Attachments(self.plan, self._table, self._clockwork, self.hypervisor, self._instances)
+        self._instances.on_end = attachments.release
+        tagging = Tagging(self._table, self._upstream)
+        return {
+            "CreateVolume": self._creation.create,
+            "DeleteVolume": self._creation.delete,
+            "DescribeVolumes": Describing(self._table, self._clockwork).describe,
+            "AttachVolume": attachments.attach,
+            "DetachVolume": attachments.detach,
+            "CreateTags": tagging.create,
+            "DeleteTags": tagging.delete,
+            "DescribeInstances": self._instances.describe,
+            "DescribeInstanceStatus": self._instances.describe_checks,
+            "StopInstances": self._instances.stop,
+            "StartInstances": self._instances.start,
+            "TerminateInstances": self._instances.terminate,
+        }
+
+
+def _answer(request: HttpRequest, control: Control, service: Service) -> HttpAnswer | None:
+    return control.answer(request) if request.path == CONTROL_PATH else service.answer(request)

@@ -1,0 +1,195 @@
+"""Instances: who they are, whether they run, and what they may do with the API.
+
+Each start gives an instance another launch time. Why it is in its state "might be an empty string":
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html. Where the API was called it is
+"User initiated" with the time of the call: https://github.com/getmoto/moto/issues/7486
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from tests.ec2sim import answers
+from tests.ec2sim.clockwork import Clockwork
+from tests.ec2sim.facts import INSTANCE_STATES, Instance, now
+from tests.ec2sim.filters import instance_filter, page
+from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
+from tests.ec2sim.past import Past
+from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.refusals import no_instance, refused
+from tests.ec2sim.requests import Request
+from tests.ec2sim.table import VolumeTable
+
+_ENDED: Final = ("stopped", "terminated")
+
+
+class Instances:
+    """The instances of a cloud.
+
+    Attributes:
+        on_end: Called with an instance that has been terminated.
+    """
+
+    def __init__(
+        self, plan: FaultPlan, table: VolumeTable, clockwork: Clockwork, hypervisor: Hypervisor
+    ) -> None:
+        self.on_end: Callable[[str], None] = lambda _: None
+        self._plan = plan
+        self._table = table
+        self._clockwork = clockwork
+        self._hypervisor = hypervisor
+        self._instances: dict[str, Instance] = {}
+        self._past: Past[Instance] = Past()
+        self._lock = threading.Lock()
+
+    def add(self, instance: Instance) -> Instance:
+        """Start an instance, and give it credentials and a view of itself."""
+        _check(instance.state)
+        if any(each.instance_id == instance.instance_id for each in self.all()):
+            raise ValueError(f"there is an instance {instance.instance_id} already")
+        secret = hashlib.sha256(instance.instance_id.encode()).hexdigest()
+        instance = replace(
+            instance,
+            access_key=f"ASIA{secret[:16].upper()}",
+            secret_key=secret[16:56],
+            session_token=f"{secret}{secret}",
+            launch_time=now(),
+        )
+        if isinstance(self._hypervisor, ShowsInstances):
+            view = self._hypervisor.power_on(instance.instance_id, instance.kind)
+            instance = replace(instance, sys_root=view.sys_root, dev_root=view.dev_root)
+        with self._lock:
+            self._instances[instance.instance_id] = instance
+        return instance
+
+    def get(self, instance_id: str) -> Instance:
+        """Return an instance.
+
+        Raises:
+            Refused: If there is none, as EC2 says it.
+        """
+        with self._lock:
+            found = self._instances.get(instance_id)
+        if found is None:
+            raise no_instance(instance_id)
+        return found
+
+    def all(self) -> list[Instance]:
+        """Return all instances."""
+        with self._lock:
+            return list(self._instances.values())
+
+    def at(self, address: str) -> Instance | None:
+        """Return the instance with an IP address."""
+        return next((each for each in self.all() if each.address == address), None)
+
+    def with_key(self, access_key: str) -> Instance | None:
+        """Return the instance that has these credentials."""
+        return next((each for each in self.all() if each.access_key == access_key), None)
+
+    def set_state(self, instance_id: str, state: str, action: str = "") -> None:
+        """Change an instance's state; a terminated one loses its volumes.
+
+        Args:
+            instance_id: The instance.
+            state: Its new state.
+            action: What was called, if the API was: DescribeInstances may hear of it late.
+        """
+        _check(state)
+        before = self.get(instance_id)
+        after = replace(before, state=state)
+        if before.state in _ENDED and state not in _ENDED:
+            after = replace(after, launch_time=now(), transition_reason="")
+        elif action:
+            after = replace(
+                after, transition_reason=f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+            )
+        with self._lock:
+            if action in self._plan.stale_after:
+                self._past.note(instance_id, before, self._plan.stale_looks, self._plan.seed)
+            self._instances[instance_id] = after
+        if state == "terminated":
+            self.on_end(instance_id)
+
+    def remove(self, instance_id: str) -> None:
+        """Forget an instance, as EC2 does some time after its end."""
+        self.get(instance_id)
+        with self._lock:
+            del self._instances[instance_id]
+
+    def show_present(self) -> None:
+        """Let DescribeInstances hear of all changes so far."""
+        with self._lock:
+            self._past.forget()
+
+    def describe(self, request: Request) -> bytes:
+        """Answer DescribeInstances."""
+        wanted = request.listed("InstanceId")
+        passes = instance_filter(request.filters())
+        true = [self.get(each) for each in wanted] if wanted else self.all()
+        chosen = [self._shown(each) for each in true]
+        chosen = sorted((each for each in chosen if passes(each)), key=lambda each: each.instance_id)
+        shown, token = page(
+            chosen, lambda each: each.instance_id, request.number("MaxResults"), request.get("NextToken")
+        )
+        held = {each.instance_id: self._table.attached_to(each.instance_id) for each in shown}
+        content = answers.instances((each, held[each.instance_id]) for each in shown)
+        return answers.answer(request.action, content + (f"<nextToken>{token}</nextToken>" if token else ""))
+
+    def describe_checks(self, request: Request) -> bytes:
+        """Answer DescribeInstanceStatus, which shows running instances only."""
+        running = [each for each in map(self.get, request.listed("InstanceId")) if each.state == "running"]
+        impaired = self._plan.impaired_instances
+        checks = ((each, "impaired" if each.instance_id in impaired else "ok") for each in running)
+        return answers.answer(request.action, answers.checks(checks))
+
+    def stop(self, request: Request) -> bytes:
+        """Answer StopInstances."""
+        return self._end(request, "stopping", "stopped", ("pending", "running"))
+
+    def start(self, request: Request) -> bytes:
+        """Answer StartInstances."""
+        return self._end(request, "pending", "running", ("stopped",))
+
+    def terminate(self, request: Request) -> bytes:
+        """Answer TerminateInstances."""
+        return self._end(
+            request, "shutting-down", "terminated", ("pending", "running", "stopping", "stopped")
+        )
+
+    def _end(self, request: Request, through: str, to: str, begin: tuple[str, ...]) -> bytes:
+        changes = []
+        for instance in [self.get(each) for each in request.listed("InstanceId")]:
+            if instance.state == "terminated" and to != "terminated":
+                text = f"This instance '{instance.instance_id}' is not in a state from which it can be {to}."
+                raise refused("IncorrectInstanceState", text)
+            state = through if instance.state in begin else instance.state
+            changes.append((instance.instance_id, state, instance.state))
+        for instance_id, state, before in changes:
+            if state != before:
+                self._change(request.action, instance_id, through, to)
+        return answers.answer(request.action, answers.state_changes(changes))
+
+    def _shown(self, instance: Instance) -> Instance:
+        """Return what a look shows of an instance."""
+        with self._lock:
+            if not self._past.knows(instance.instance_id):
+                return instance
+            shown = self._past.shown(instance.instance_id)
+            self._past.looked(instance.instance_id)
+            return shown or instance
+
+    def _change(self, action: str, instance_id: str, through: str, to: str) -> None:
+        self.set_state(instance_id, through, action)
+        if not self._plan.stops_by_hand:
+            self._clockwork.begin(instance_id, self._plan.stopping, lambda: self.set_state(instance_id, to))
+
+
+def _check(state: str) -> None:
+    if state not in INSTANCE_STATES:
+        raise ValueError(f"an instance is never {state!r}, only {', '.join(INSTANCE_STATES)}")

@@ -1,0 +1,84 @@
+"""What CreateVolume takes, by volume type.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html and
+https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. Texts are own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tests.ec2sim.refusals import refused
+from tests.ec2sim.requests import Request
+
+_DEFAULT_TYPE: Final = "gp2"
+_DEFAULT_IOPS: Final = 3_000
+_MOST_THROUGHPUT_PER_IOPS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """The bounds of a type.
+
+    Attributes:
+        sizes_gib: The smallest and the largest size.
+        iops: The fewest and the most, or None if they cannot be asked for.
+        most_iops_per_gib: Their most for each GiB.
+        throughput: MiB/s, the least and the most, or None if it cannot be asked for.
+    """
+
+    sizes_gib: tuple[int, int]
+    iops: tuple[int, int] | None = None
+    most_iops_per_gib: int = 0
+    throughput: tuple[int, int] | None = None
+
+
+_TYPES: Final[Mapping[str, _Type]] = {
+    "gp2": _Type((1, 16_384)),
+    "gp3": _Type((1, 65_536), (3_000, 80_000), 500, (125, 2_000)),
+    "io1": _Type((4, 16_384), (100, 64_000), 50),
+    "io2": _Type((4, 65_536), (100, 256_000), 1_000),
+    "st1": _Type((125, 16_384)),
+    "sc1": _Type((125, 16_384)),
+    "standard": _Type((1, 1_024)),
+}
+
+
+def check_limits(request: Request) -> None:
+    """Refuse a CreateVolume that asks for what its type has not.
+
+    Raises:
+        Refused: With the reason.
+    """
+    name = request.get("VolumeType") or _DEFAULT_TYPE
+    kind = _TYPES.get(name)
+    if kind is None:
+        raise refused("InvalidParameterValue", f"Value ({name}) for parameter volumeType is invalid.")
+    size_gib, iops = request.number("Size"), request.number("Iops")
+    throughput = request.number("Throughput")
+    _check_range(size_gib, kind.sizes_gib, "size", name)
+    _check_range(iops, kind.iops, "iops", name)
+    _check_range(throughput, kind.throughput, "throughput", name)
+    if iops and size_gib and iops > max(_DEFAULT_IOPS, kind.most_iops_per_gib * size_gib):
+        text = f"Iops to volume size ratio of {iops / size_gib:f} is too high; maximum is "
+        raise refused("InvalidParameterValue", f"{text}{kind.most_iops_per_gib} iops per GiB")
+    if throughput and throughput > _MOST_THROUGHPUT_PER_IOPS * (iops or _DEFAULT_IOPS):
+        text = f"Throughput (MiB/s) to iops ratio of {throughput / (iops or _DEFAULT_IOPS):f} is too high; "
+        raise refused("InvalidParameterValue", f"{text}maximum is {_MOST_THROUGHPUT_PER_IOPS} MiB/s per iops")
+
+
+def _check_range(value: int | None, bounds: tuple[int, int] | None, what: str, name: str) -> None:
+    if value is None:
+        return
+    if bounds is None:
+        text = f"The parameter {what} is not supported for {name} volumes."
+        raise refused("InvalidParameterCombination", text)
+    least, most = bounds
+    if value < least:
+        text = f"Volume {what} of {value} is too small for volume type {name}; minimum is {least}."
+        raise refused("InvalidParameterValue", text)
+    if value > most:
+        text = f"Volume {what} of {value} is too large for volume type {name}; maximum is {most}."
+        raise refused("InvalidParameterValue", text)

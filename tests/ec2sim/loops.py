@@ -1,0 +1,127 @@
+"""A hypervisor whose volumes are real block devices: loop devices on sparse images."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from tests.ec2sim.views import InstanceView, Views
+from volplug.errors import VolumeInUse
+from volplug.host import loop_attach, loopdev
+from volplug.host.devices import is_held_now, opened
+
+_LOOP_CLR_FD: Final = 0x4C01  # linux/loop.h; on a device in use: once its last user closes it
+
+
+@dataclass(frozen=True, slots=True)
+class _Plugged:
+    """A volume on an instance."""
+
+    loop: loopdev.LoopDevice
+    device: str
+
+
+class LoopHypervisor:
+    """Makes an attached volume a loop device that its instance sees as EC2 shows it.
+
+    A volume's image is DIRECTORY/volumes/ID.img, so its data survives moves between instances; an instance's
+    /sys and /dev are DIRECTORY/instances/ID/{sys,dev}. The directory has to lie where device nodes work.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._volumes = f"{directory}/volumes"
+        self._views = Views(directory)
+        self._plugged: dict[str, _Plugged] = {}
+        self._lock = threading.Lock()
+        os.makedirs(self._volumes, exist_ok=True)
+
+    def provision(self, volume_id: str, size_bytes: int) -> None:
+        """Make a sparse image."""
+        with open(self._image(volume_id), "xb") as image:
+            image.truncate(size_bytes)
+
+    def plug(self, instance_id: str, volume_id: str, device: str) -> None:
+        """Attach the image to a loop device, show it, then let the kernel's listeners look."""
+        loop = loop_attach.attach(self._image(volume_id), volume_id, direct_io=False, discards=True)
+        plugged = _Plugged(loop, device)
+        with self._lock:
+            self._plugged[volume_id] = plugged
+        self._show(instance_id, volume_id, plugged)
+
+    def unplug(self, instance_id: str, volume_id: str) -> bool:
+        """Hide the volume and detach its loop device, unless the kernel says that somebody has it."""
+        with self._lock:
+            plugged = self._plugged[volume_id]
+        if is_held_now(plugged.loop.path):
+            return False
+        self._views.of(instance_id).hide(volume_id)
+        try:
+            loopdev.detach(plugged.loop.path, expected=plugged.loop)
+        except VolumeInUse:  # taken just now
+            self._show(instance_id, volume_id, plugged)
+            return False
+        with self._lock:
+            del self._plugged[volume_id]
+        _announce(plugged.loop.path)
+        return True
+
+    def discard(self, volume_id: str) -> None:
+        """Remove the image."""
+        os.unlink(self._image(volume_id))
+
+    def power_on(self, instance_id: str, kind: str) -> InstanceView:
+        """Return what the instance sees of itself."""
+        return self._views.add(instance_id, kind)
+
+    def close(self) -> None:
+        """Detach what is still attached and remove all images.
+
+        Raises:
+            VolumeInUse: If a device is still used: a test has not cleaned up. All others are gone then.
+        """
+        held = []
+        with self._lock:
+            for volume_id, plugged in self._plugged.items():
+                try:
+                    loopdev.detach(plugged.loop.path, expected=plugged.loop)
+                except VolumeInUse:
+                    held.append(f"{plugged.loop.path} ({volume_id})")
+                    _detach_at_last_close(plugged.loop.path)
+            self._plugged.clear()
+        self._views.close()
+        shutil.rmtree(self._volumes, ignore_errors=True)
+        if held:
+            raise VolumeInUse(f"the cloud ends while guests still use {', '.join(held)}")
+
+    def _show(self, instance_id: str, volume_id: str, plugged: _Plugged) -> None:
+        number = os.stat(plugged.loop.path).st_rdev
+        self._views.of(instance_id).show(
+            volume_id,
+            plugged.device,
+            os.path.getsize(self._image(volume_id)),
+            (os.major(number), os.minor(number)),
+        )
+        _announce(plugged.loop.path)
+
+    def _image(self, volume_id: str) -> str:
+        return f"{self._volumes}/{volume_id}.img"
+
+
+def _detach_at_last_close(path: str) -> None:
+    with opened(path, os.O_RDONLY) as device:
+        fcntl.ioctl(device, _LOOP_CLR_FD)
+
+
+def _announce(path: str) -> None:
+    """Let the kernel say that the device has changed, as it says by itself when a real one comes or goes."""
+    name = os.path.basename(path)
+    with (
+        contextlib.suppress(OSError),  # where /sys is read-only
+        open(f"/sys/class/block/{name}/uevent", "w", encoding="ascii") as file,
+    ):
+        file.write("change")

@@ -1,0 +1,97 @@
+"""The API: what happens to a call from its arrival to its answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from tests.ec2sim import answers
+from tests.ec2sim.calls import Call, Calls
+from tests.ec2sim.faults import Faults
+from tests.ec2sim.instances import Instances
+from tests.ec2sim.listening import HttpAnswer, HttpRequest
+from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.refusals import Refused, bad_credentials, internal_error, unauthorized
+from tests.ec2sim.requests import Request, read_credential, read_parameters
+from tests.ec2sim.upstream import Upstream
+
+Action = Callable[[Request], bytes]
+_XML = "text/xml;charset=UTF-8"
+
+
+class Service:
+    """Answers calls, with what the plan has in store for them. What it does not know itself, moto does."""
+
+    def __init__(
+        self,
+        region: str,
+        plan: FaultPlan,
+        instances: Instances,
+        upstream: Upstream,
+        actions: Mapping[str, Action],
+    ) -> None:
+        self.calls = Calls()
+        self._ended = threading.Event()
+        self._region = region
+        self._plan = plan
+        self._faults = Faults(plan)
+        self._instances = instances
+        self._upstream = upstream
+        self._actions = actions
+
+    def answer(self, http: HttpRequest) -> HttpAnswer | None:
+        """Answer a call; None closes the connection instead."""
+        parameters = read_parameters(http.body)
+        action = parameters.pop("Action", "")
+        parameters.pop("Version", "")
+        self._ended.wait(self._faults.latency_s(action))
+        caller = ""
+        try:
+            caller, service = self._caller(http)
+            request = Request(action, parameters, caller, http.body, service)
+            answer, outcome = self._suffer(request)
+        except Refused as exc:
+            answer, outcome = _refusal(exc), exc.refusal.code
+        self.calls.add(Call(action, parameters, caller, outcome))
+        return answer
+
+    def close(self) -> None:
+        """Hold up no more calls."""
+        self._ended.set()
+
+    def _caller(self, http: HttpRequest) -> tuple[str, str]:
+        """Return which instance calls, and which service of AWS it wants."""
+        credential = read_credential(http.headers)
+        if credential is None or credential.region != self._region:
+            raise bad_credentials()
+        instance = self._instances.with_key(credential.access_key)
+        if instance is not None and credential.session_token != instance.session_token:
+            raise bad_credentials()
+        instance = instance or self._instances.at(http.client_address)
+        return (instance.instance_id if instance else ""), credential.service
+
+    def _suffer(self, request: Request) -> tuple[HttpAnswer | None, str]:
+        fault = self._faults.next(request.action)
+        refusal = self._faults.refusal(fault)
+        if refusal is not None:
+            raise Refused(refusal)
+        if fault == "dropped":
+            return None, "dropped"
+        if request.action in self._plan.denied:
+            raise unauthorized(request.action, request.caller)
+        answer = self._act(request)
+        if fault == "lost":
+            return _refusal(Refused(internal_error())), "lost"
+        if fault == "closed":
+            return None, "closed"
+        return answer, "ok"
+
+    def _act(self, request: Request) -> HttpAnswer:
+        action = self._actions.get(request.action) if request.service == "ec2" else None
+        if action is not None:
+            return HttpAnswer(200, action(request), _XML)
+        return HttpAnswer(200, self._upstream.call(request), _XML)
+
+
+def _refusal(exc: Refused) -> HttpAnswer:
+    return HttpAnswer(exc.refusal.status, answers.error(exc.refusal), _XML)

@@ -1,0 +1,83 @@
+"""Tags of volumes.
+
+Limits: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from tests.ec2sim.answers import answer, done
+from tests.ec2sim.refusals import refused
+from tests.ec2sim.requests import Request
+from tests.ec2sim.table import VolumeTable
+from tests.ec2sim.upstream import Upstream
+
+_MOST_TAGS: Final = 50
+_MOST_KEY: Final = 128
+_MOST_VALUE: Final = 256
+
+
+class Tagging:
+    """CreateTags and DeleteTags; those of anything but volumes are moto's."""
+
+    def __init__(self, table: VolumeTable, upstream: Upstream) -> None:
+        self._table = table
+        self._upstream = upstream
+
+    def create(self, request: Request) -> bytes:
+        """Set tags."""
+        tags = {key: value or "" for key, value in request.tags().items()}
+        with self._table.lock:
+            facts = [self._table.get(each) for each in _volumes(request)]
+            changed = [replace(fact, tags={**fact.tags, **tags}) for fact in facts]
+            for fact in changed:
+                check_tags(fact.tags)
+            body = self._pass_on(request)
+            for fact in changed:
+                self._table.put(fact, request.action)
+        return body
+
+    def delete(self, request: Request) -> bytes:
+        """Take tags away; with a value given, only if it is the tag's."""
+        doomed = request.tags()
+        with self._table.lock:
+            facts = [self._table.get(each) for each in _volumes(request)]
+            body = self._pass_on(request)
+            for fact in facts:
+                left = {
+                    key: value
+                    for key, value in fact.tags.items()
+                    if doomed and (key not in doomed or doomed[key] not in (None, value))
+                }
+                self._table.put(replace(fact, tags=left), request.action)
+        return body
+
+    def _pass_on(self, request: Request) -> bytes:
+        """Let moto have them, too, for what else it is asked."""
+        self._upstream.call(request)
+        return answer(request.action, done())
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse what EC2 refuses.
+
+    Raises:
+        Refused: With the reason.
+    """
+    if len(tags) > _MOST_TAGS:
+        raise refused("TagLimitExceeded", f"More than {_MOST_TAGS} tags specified")
+    for key, value in tags.items():
+        if not 0 < len(key) <= _MOST_KEY or key.lower().startswith("aws:"):
+            raise refused("InvalidParameterValue", f"Tag key '{key}' is invalid")
+        if len(value) > _MOST_VALUE:
+            raise refused(
+                "InvalidParameterValue",
+                f"Tag value exceeds the maximum length of {_MOST_VALUE} characters",
+            )
+
+
+def _volumes(request: Request) -> list[str]:
+    return [each for each in request.listed("ResourceId") if each.startswith("vol-")]

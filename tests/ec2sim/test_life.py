@@ -1,0 +1,107 @@
+"""A volume's life when nothing is slow and nothing goes wrong."""
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.ec2sim import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
+from tests.ec2sim.clients import ZONE, Caller, caller, error_of
+from tests.ec2sim.conftest import INSTANCE, OTHER
+from tests.ec2sim.hypervisor import Plugged
+
+
+def test_a_volume_is_created_attached_detached_and_deleted(ec2: Caller, hypervisor: MemoryHypervisor) -> None:
+    tags = [{"Key": "a", "Value": "b & <c>"}]
+    created = ec2.create(TagSpecifications=[{"ResourceType": "volume", "Tags": tags}])
+    volume_id = created["VolumeId"]
+    assert created["State"] == "creating"
+    assert ec2.states(volume_id) == ("available", "")
+    assert ec2.described(volume_id)["Tags"] == tags
+    assert ec2.attach(volume_id, INSTANCE) == "attaching"
+    assert ec2.states(volume_id) == ("in-use", "attached")
+    assert hypervisor.plugged() == {volume_id: Plugged(INSTANCE, "/dev/sdf")}
+    assert ec2.detach(volume_id) == "detaching"
+    assert ec2.states(volume_id) == ("available", "")
+    assert hypervisor.plugged() == {}
+    ec2.delete(volume_id)
+    assert ec2.found() == []
+
+
+def test_what_was_asked_for_is_described(ec2: Caller) -> None:
+    described = ec2.described(ec2.made(VolumeType="io2", Size=10, Iops=500, Encrypted=True))
+    wanted = {"Size": 10, "VolumeType": "io2", "Iops": 500, "Encrypted": True, "AvailabilityZone": ZONE}
+    assert {name: described[name] for name in wanted} == wanted
+    assert described["KmsKeyId"].startswith("arn:aws:kms:")
+
+
+def test_tags_are_added_replaced_and_removed(ec2: Caller) -> None:
+    volume_id = ec2.made(TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "1"}]}])
+    ec2.tag(volume_id, a="2", b="3")
+    assert ec2.described(volume_id)["Tags"] == [{"Key": "a", "Value": "2"}, {"Key": "b", "Value": "3"}]
+    other_value = [{"Key": "a", "Value": "1"}, {"Key": "b"}]
+    ec2.client.delete_tags(Resources=[volume_id], Tags=other_value)
+    assert ec2.described(volume_id)["Tags"] == [{"Key": "a", "Value": "2"}]
+
+
+def test_clouds_side_by_side_share_nothing(ec2: Caller, cloud: Ec2Cloud) -> None:
+    with Ec2Cloud(MemoryHypervisor()) as second, caller(second.endpoint) as other:
+        volume_id = ec2.made()
+        snapshot = ec2.client.create_snapshot(VolumeId=volume_id)["SnapshotId"]
+        assert other.found() == []
+        with pytest.raises(ClientError) as caught:
+            other.described(volume_id)
+        assert error_of(caught.value)[0] == "InvalidVolume.NotFound"
+        with pytest.raises(ClientError):  # what moto answers is kept apart, too
+            other.client.describe_snapshots(SnapshotIds=[snapshot])
+        second.plan.denied = frozenset({"CreateVolume"})
+        assert ec2.made() in ec2.found()
+        assert second.calls.counts()["CreateVolume"] == 0
+
+
+def test_a_cloud_that_starts_over_is_as_new(
+    cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor
+) -> None:
+    attached, deleting = ec2.made(ClientToken="t"), ec2.made()
+    ec2.attach(attached, INSTANCE)
+    hypervisor.use(attached)
+    cloud.set_instance_state(OTHER, "stopped")
+    cloud.plan.set(deleting=Slow(looks=2), detaching=Slow(looks=2), denied=frozenset({"AttachVolume"}))
+    ec2.delete(deleting)
+    ec2.detach(attached)
+    cloud.plan.stale_looks = (2, 2)
+    late = ec2.made(ClientToken="late")
+    cloud.start_over()
+    assert (cloud.volumes(), hypervisor.plugged(), cloud.calls.log()) == ([], {}, [])
+    assert {each.state for each in cloud.instances()} == {"running"}
+    again = [ec2.made(ClientToken=token) for token in ("t", "late")]
+    assert not {attached, deleting, late} & set(again)
+    assert sorted(ec2.found()) == sorted(again)
+    ec2.attach(again[0], OTHER)
+
+
+def test_calls_are_counted_by_action_and_by_caller(cloud: Ec2Cloud, ec2: Caller) -> None:
+    instances = {each.instance_id: each for each in cloud.instances()}
+    with caller(cloud.endpoint, instance=instances[OTHER]) as other:
+        volume_id = other.made()
+    ec2.attach(volume_id, INSTANCE)
+    with pytest.raises(ClientError):
+        ec2.delete(volume_id)
+    assert cloud.calls.counts() == {"CreateVolume": 1, "AttachVolume": 1, "DeleteVolume": 1}
+    assert cloud.calls.counts(OTHER) == {"CreateVolume": 1}
+    last = cloud.calls.log()[-1]
+    assert (last.action, last.parameters, last.outcome) == (
+        "DeleteVolume",
+        {"VolumeId": volume_id},
+        "VolumeInUse",
+    )
+    cloud.calls.reset()
+    assert cloud.calls.log() == []
+
+
+def test_many_volumes_are_put_past_the_api(cloud: Ec2Cloud, ec2: Caller) -> None:
+    made = cloud.add_volumes([NewVolume(tags={"name": f"v{number}"}) for number in range(1000)])
+    assert len(set(made)) == 1000
+    assert cloud.calls.log() == []
+    found = ec2.client.describe_volumes(Filters=[{"Name": "tag:name", "Values": ["v77"]}])["Volumes"]
+    assert [each["VolumeId"] for each in found] == [made[77]]
+    ec2.attach(made[77], INSTANCE)
+    assert ec2.states(made[77]) == ("in-use", "attached")

@@ -1,0 +1,325 @@
+"""What EC2 refuses, in its own words."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.ec2sim import Ec2Cloud, Slow
+from tests.ec2sim.clients import ZONE, Caller, caller, error_of
+from tests.ec2sim.cloud import REGION
+from tests.ec2sim.conftest import INSTANCE, OTHER
+
+FAR = "i-0000000000000fa00"
+NOWHERE = "vol-00000000000000000"
+
+
+class World:
+    """One case's cloud, with what its cases need."""
+
+    def __init__(self, cloud: Ec2Cloud, ec2: Caller) -> None:
+        self.cloud, self.ec2 = cloud, ec2
+        cloud.add_instance(FAR, zone=f"{REGION}b")
+        self.attached = ec2.made()
+        ec2.attach(self.attached, INSTANCE, "/dev/sdf")
+        self.free = ec2.made()
+
+    def creating(self) -> str:
+        """Return a volume that is creating for good."""
+        self.cloud.plan.creating = Slow(looks=10**6)
+        return self.ec2.made()
+
+    def deleting(self) -> str:
+        """Return a volume that is deleting for good."""
+        self.cloud.plan.deleting = Slow(looks=10**6)
+        self.ec2.delete(self.free)
+        return self.free
+
+    def attach_to(self, state: str) -> None:
+        """Attach to an instance in a state."""
+        self.cloud.set_instance_state(OTHER, state)
+        self.ec2.attach(self.free, OTHER)
+
+    def attach_too_many(self) -> None:
+        """Attach one more than an instance takes."""
+        self.cloud.add_instance("i-0000000000000111", attachment_limit=1)
+        self.ec2.attach(self.ec2.made(), "i-0000000000000111", "/dev/sdf")
+        self.ec2.attach(self.ec2.made(), "i-0000000000000111", "/dev/sdg")
+
+    def make_too_many(self) -> None:
+        """Create one more than the account may have."""
+        self.cloud.plan.volume_limit = 2
+        self.ec2.made()
+
+
+Case = tuple[Callable[[World], object], str, str]
+MISMATCH = "The volume '{free}' is not in the same availability zone as instance '{far}'"
+CASES: dict[str, Case] = {
+    "attach what is attached": (
+        lambda w: w.ec2.attach(w.attached, OTHER),
+        "VolumeInUse",
+        "{attached} is already attached to an instance",
+    ),
+    "attach what is attached right there": (
+        lambda w: w.ec2.attach(w.attached, INSTANCE, "/dev/sdg"),
+        "VolumeInUse",
+        "{attached} is already attached to an instance",
+    ),
+    "attach in another zone": (lambda w: w.ec2.attach(w.free, FAR), "InvalidVolume.ZoneMismatch", MISMATCH),
+    "attach what is not there": (
+        lambda w: w.ec2.attach(NOWHERE, INSTANCE),
+        "InvalidVolume.NotFound",
+        "The volume '{nowhere}' does not exist.",
+    ),
+    "attach to nobody": (
+        lambda w: w.ec2.attach(w.free, "i-00000000000000000"),
+        "InvalidInstanceID.NotFound",
+        "The instance ID 'i-00000000000000000' does not exist",
+    ),
+    "attach what is creating": (
+        lambda w: w.ec2.attach(w.creating(), INSTANCE, "/dev/sdg"),
+        "IncorrectState",
+        "is not 'available'.",
+    ),
+    "attach what is deleting": (
+        lambda w: w.ec2.attach(w.deleting(), INSTANCE, "/dev/sdg"),
+        "IncorrectState",
+        "is not 'available'.",
+    ),
+    "attach to an instance that stops": (
+        lambda w: w.attach_to("stopping"),
+        "IncorrectState",
+        f"Instance '{OTHER}' is not 'running'.",
+    ),
+    "attach to an instance that has ended": (
+        lambda w: w.attach_to("terminated"),
+        "IncorrectState",
+        f"Instance '{OTHER}' is not 'running'.",
+    ),
+    "attach by a name that is taken": (
+        lambda w: w.ec2.attach(w.free, INSTANCE, "/dev/xvdf"),
+        "InvalidParameterValue",
+        "Invalid value '/dev/xvdf' for unixDevice. Attachment point /dev/xvdf is already in use",
+    ),
+    "attach by the root's name": (
+        lambda w: w.ec2.attach(w.free, INSTANCE, "/dev/sda1"),
+        "InvalidParameterValue",
+        "Attachment point /dev/sda1 is already in use",
+    ),
+    "attach by a name that cannot be": (
+        lambda w: w.ec2.attach(w.free, INSTANCE, "/dev/nvme1n1"),
+        "InvalidParameterValue",
+        "/dev/nvme1n1 is not a valid EBS device name.",
+    ),
+    "attach too many": (
+        lambda w: w.attach_too_many(),
+        "AttachmentLimitExceeded",
+        "You may attach up to 1 devices for this instance type.",
+    ),
+    "detach what is not attached": (
+        lambda w: w.ec2.detach(w.free),
+        "IncorrectState",
+        "Volume '{free}' is in the 'available' state.",
+    ),
+    "detach from where it is not": (
+        lambda w: w.ec2.detach(w.attached, InstanceId=OTHER),
+        "InvalidAttachment.NotFound",
+        "Volume '{attached}' is not attached to instance",
+    ),
+    "detach what is not there": (
+        lambda w: w.ec2.detach(NOWHERE),
+        "InvalidVolume.NotFound",
+        "The volume '{nowhere}' does not exist.",
+    ),
+    "delete what is attached": (
+        lambda w: w.ec2.delete(w.attached),
+        "VolumeInUse",
+        "Volume {attached} is currently attached to " + INSTANCE,
+    ),
+    "delete what is deleting": (
+        lambda w: w.ec2.delete(w.deleting()),
+        "InvalidVolume.NotFound",
+        "The volume '{free}' does not exist.",
+    ),
+    "describe what is no id": (
+        lambda w: w.ec2.described("volume"),
+        "InvalidParameterValue",
+        'Invalid id: "volume" (expecting "vol-...")',
+    ),
+    "describe what is not there": (
+        lambda w: w.ec2.client.describe_volumes(VolumeIds=[w.free, NOWHERE]),
+        "InvalidVolume.NotFound",
+        "The volume '{nowhere}' does not exist.",
+    ),
+    "create in no zone": (
+        lambda w: w.ec2.made(AvailabilityZone="eu-central-1z"),
+        "InvalidZone.NotFound",
+        "The zone 'eu-central-1z' does not exist.",
+    ),
+    "create in words of moto's": (
+        lambda w: w.ec2.made(VolumeType="io2", Size=4),
+        "InvalidParameterDependency",
+        "Iops",
+    ),
+    "create too many": (lambda w: w.make_too_many(), "VolumeLimitExceeded", "your limit of 2 volumes"),
+    "tag what is not there": (
+        lambda w: w.ec2.tag(NOWHERE, a="b"),
+        "InvalidVolume.NotFound",
+        "The volume '{nowhere}' does not exist.",
+    ),
+    "tag with a key of AWS's own": (
+        lambda w: w.ec2.tag(w.free, **{"aws:a": "b"}),
+        "InvalidParameterValue",
+        "Tag key 'aws:a' is invalid",
+    ),
+    "tag what only moto would have": (
+        lambda w: w.ec2.tag("vpc-00000000", a="b"),
+        "InvalidVpcID.NotFound",
+        "VpcID vpc-00000000 does not exist.",
+    ),
+    "describe several that are not there": (
+        lambda w: w.ec2.client.describe_volumes(VolumeIds=[NOWHERE, NOWHERE[:-1] + "1"]),
+        "InvalidVolume.NotFound",
+        "The volumes '{nowhere}, vol-00000000000000001' do not exist.",
+    ),
+    "describe what is no volume": (
+        lambda w: w.ec2.client.describe_volumes(VolumeIds=[INSTANCE]),
+        "InvalidParameterValue",
+        f'Invalid id: "{INSTANCE}" (expecting "vol-...")',
+    ),
+    "delete what is no volume": (
+        lambda w: w.ec2.delete(INSTANCE),
+        "InvalidParameterValue",
+        f'Invalid id: "{INSTANCE}" (expecting "vol-...")',
+    ),
+    "tag with too long a value": (
+        lambda w: w.ec2.tag(w.free, a="x" * 257),
+        "InvalidParameterValue",
+        "maximum length of 256",
+    ),
+    "tag too often": (
+        lambda w: w.ec2.tag(w.free, **{f"k{n}": "" for n in range(51)}),
+        "TagLimitExceeded",
+        "More than 50 tags",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused_in_the_words_of_ec2_and_changes_nothing(
+    cloud: Ec2Cloud, ec2: Caller, case: str
+) -> None:
+    act, code, text = CASES[case]
+    world = World(cloud, ec2)
+    before = {each.volume_id: each for each in cloud.volumes()}
+    with pytest.raises(ClientError) as caught:
+        act(world)
+    names = {"free": world.free, "attached": world.attached, "far": FAR, "nowhere": NOWHERE}
+    said = error_of(caught.value)
+    assert (said[0], said[2]) == (code, 400)
+    assert text.format(**names) in said[1]
+    if "deleting" not in case:
+        assert {each.volume_id: each for each in cloud.volumes()}.items() >= before.items()
+
+
+LIMITS: list[tuple[dict[str, object], str]] = [
+    ({"VolumeType": "io2", "Size": 3, "Iops": 100}, "size of 3 is too small"),
+    ({"VolumeType": "standard", "Size": 2000}, "size of 2000 is too large"),
+    ({"VolumeType": "gp3", "Iops": 2999}, "iops of 2999 is too small"),
+    ({"VolumeType": "gp3", "Size": 1000, "Iops": 80_001}, "iops of 80001 is too large"),
+    ({"VolumeType": "gp3", "Throughput": 124}, "throughput of 124 is too small"),
+    ({"VolumeType": "gp3", "Size": 7, "Iops": 3501}, "maximum is 500 iops per GiB"),
+    ({"VolumeType": "io1", "Size": 100, "Iops": 5001}, "maximum is 50 iops per GiB"),
+    ({"VolumeType": "gp3", "Throughput": 751}, "maximum is 0.25 MiB/s per iops"),
+    ({"VolumeType": "gp2", "Iops": 3000}, "The parameter iops is not supported for gp2 volumes."),
+    ({"VolumeType": "io2", "Size": 4, "Iops": 100, "Throughput": 125}, "throughput is not supported for io2"),
+    ({"VolumeType": "gp9"}, "Value (gp9) for parameter volumeType is invalid."),
+]
+
+
+@pytest.mark.parametrize(("wanted", "text"), LIMITS)
+def test_what_a_type_has_not_is_refused(
+    cloud: Ec2Cloud, ec2: Caller, wanted: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        ec2.made(**wanted)
+    assert text in error_of(caught.value)[1]
+    assert cloud.volumes() == []
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"VolumeType": "gp3", "Iops": 3000, "Throughput": 750},
+        {"VolumeType": "gp3", "Size": 160, "Iops": 80_000, "Throughput": 2000},
+        {"VolumeType": "io2", "Size": 256, "Iops": 256_000},
+        {"VolumeType": "st1", "Size": 125},
+    ],
+)
+def test_what_a_type_has_just_so_is_taken(ec2: Caller, wanted: dict[str, object]) -> None:
+    described = ec2.described(ec2.made(**wanted))
+    assert {name: described[name] for name in wanted} == wanted
+
+
+def test_a_stopped_instance_takes_volumes(cloud: Ec2Cloud, ec2: Caller) -> None:
+    cloud.set_instance_state(INSTANCE, "stopped")
+    assert ec2.attach(ec2.made(), INSTANCE) == "attaching"
+
+
+def test_denied_actions_name_the_permission(cloud: Ec2Cloud, ec2: Caller) -> None:
+    cloud.plan.denied = frozenset({"CreateVolume"})
+    with pytest.raises(ClientError) as caught:
+        ec2.made()
+    code, text, status = error_of(caught.value)
+    assert (code, status) == ("UnauthorizedOperation", 403)
+    assert "is not authorized to perform: ec2:CreateVolume" in text
+    assert "Encoded authorization failure message: " in text
+    assert cloud.volumes() == []
+    assert cloud.calls.log()[0].outcome == "UnauthorizedOperation"
+
+
+def test_credentials_for_another_region_are_refused(cloud: Ec2Cloud) -> None:
+    with caller(cloud.endpoint, region="us-east-1") as elsewhere, pytest.raises(ClientError) as caught:
+        elsewhere.made(AvailabilityZone=ZONE)
+    assert error_of(caught.value)[::2] == ("AuthFailure", 401)
+
+
+def _call(cloud: Ec2Cloud, **form: str) -> tuple[int, str]:
+    """Make a call that the SDK would not make."""
+    scope = f"AKIATEST/20260101/{REGION}/ec2/aws4_request"
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+    signed = headers if form.pop("signed", "") != "no" else {}
+    request = urllib.request.Request(cloud.endpoint, urlencode(form).encode(), signed)  # noqa: S310 - the cloud's own
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        pass
+    with caught.value as refused:
+        return refused.code, refused.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "said"),
+    [
+        ({"Action": "DeleteVolume"}, 400, "The request must contain the parameter volumeId"),
+        (
+            {"Action": "DescribeVolumes", "MaxResults": "many"},
+            400,
+            "Value (many) for parameter MaxResults is invalid. It has to be a number",
+        ),
+        ({"Action": "DescribeVolumes", "signed": "no"}, 401, "AuthFailure"),
+    ],
+)
+def test_a_call_that_no_sdk_makes_is_refused_all_the_same(
+    cloud: Ec2Cloud, form: dict[str, str], status: int, said: str
+) -> None:
+    answered, text = _call(cloud, **form)
+    assert answered == status
+    assert said in text
+
+
+def test_tags_for_what_is_not_created_are_left_alone(ec2: Caller) -> None:
+    tags = [{"Key": "a", "Value": "b"}]
+    wanted = [{"ResourceType": kind, "Tags": tags} for kind in ("snapshot", "volume")]
+    assert ec2.described(ec2.made(TagSpecifications=wanted))["Tags"] == tags

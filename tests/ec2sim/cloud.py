@@ -22,7 +22,6 @@ from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.service import Action, Service
 from tests.ec2sim.table import VolumeTable
 from tests.ec2sim.tagging import Tagging
-from tests.ec2sim.upstream import Upstream
 
 REGION: Final = "eu-central-1"
 
@@ -51,10 +50,9 @@ class Ec2Cloud:
         self.hypervisor = hypervisor
         self._table = VolumeTable(self.plan)
         self._clockwork = Clockwork()
-        self._upstream = Upstream(region)
         self._instances = Instances(self.plan, self._table, self._clockwork, hypervisor)
-        self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, self._upstream)
-        service = Service(region, self.plan, self._instances, self._upstream, self._actions())
+        self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, region)
+        service = Service(region, self.plan, self._instances, self._actions())
         self.calls: Calls = service.calls
         control = Control(self)
         metadata = Metadata(self._instances, region, self.plan)
@@ -171,7 +169,7 @@ class Ec2Cloud:
     def _actions(self) -> Mapping[str, Action]:
         attachments = Attachments(self.plan, self._table, self._clockwork, self.hypervisor, self._instances)
         self._instances.on_end = attachments.release
-        tagging = Tagging(self._table, self._upstream)
+        tagging = Tagging(self._table)
         return {
             "CreateVolume": self._creation.create,
             "DeleteVolume": self._creation.delete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from tests.ec2sim import answers
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import NewVolume, VolumeFact
 from tests.ec2sim.hypervisor import Hypervisor
-from tests.ec2sim.limits import check_limits
+from tests.ec2sim.limits import asked_volume, new_volume
 from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.refusals import (
     attached_still,
@@ -24,7 +25,6 @@ from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 from tests.ec2sim.tagging import check_tags
 from tests.ec2sim.tokens import Tokens
-from tests.ec2sim.upstream import Upstream, read_volume
 
 
 class Creation:
@@ -36,14 +36,14 @@ class Creation:
         table: VolumeTable,
         clockwork: Clockwork,
         hypervisor: Hypervisor,
-        upstream: Upstream,
+        region: str,
     ) -> None:
         self._plan = plan
         self._table = table
         self._clockwork = clockwork
         self._hypervisor = hypervisor
-        self._upstream = upstream
-        self._zones = upstream.zones()
+        self._zones = [f"{region}{letter}" for letter in "abc"]
+        self._default_key = f"arn:aws:kms:{region}:123456789012:key/{uuid.uuid4()}"
         self._tokens = Tokens()
         self._deleted: dict[str, VolumeFact] = {}
         self._one_at_a_time = threading.Lock()  # two calls with one token make one volume
@@ -64,8 +64,16 @@ class Creation:
 
     def add(self, volumes: Iterable[NewVolume]) -> list[str]:
         """Make many volumes at once, past the API."""
-        wanted = [each if each.zone else replace(each, zone=self._zones[0]) for each in volumes]
-        facts = self._upstream.add_volumes(wanted)
+        facts = [
+            new_volume(
+                each.volume_type,
+                each.size_gib,
+                each.zone or self._zones[0],
+                status="available",
+                tags=dict(each.tags),
+            )
+            for each in volumes
+        ]
         for fact in facts:
             self._hypervisor.provision(fact.volume_id, fact.size_bytes)
             self._table.put(fact)
@@ -93,7 +101,6 @@ class Creation:
                 raise no_volume(volume_id)
             if fact.status == "creating":
                 raise in_state(volume_id, fact.status)
-            self._upstream.call(request)
             self._table.put(replace(fact, status="deleting"), request.action)
         self._clockwork.begin(volume_id, self._plan.deleting, lambda: self._end_deletion(volume_id))
         return answers.answer(request.action, answers.done())
@@ -107,14 +114,13 @@ class Creation:
         return fact or self._deleted[volume_id]
 
     def _make(self, request: Request, zone: str) -> VolumeFact:
-        tags = request.new_tags("volume")
-        check_tags(tags)
+        check_tags(request.new_tags("volume"))
         if zone not in self._zones:
             raise no_zone(zone)
-        check_limits(request)
+        fact = asked_volume(request, zone, self._default_key)
         if len(self._table.all()) >= self._plan.volume_limit:
             raise too_many_volumes(self._plan.volume_limit)
-        return replace(read_volume(self._upstream.call(request)), tags=tags, zone=zone)
+        return fact
 
     def _end_creation(self, volume_id: str) -> None:
         ends = self._plan.creation_ends

@@ -1,4 +1,4 @@
-"""What CreateVolume takes, by volume type.
+"""What CreateVolume takes, by volume type, and what it makes of that.
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html and
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. Texts are own words.
@@ -6,15 +6,19 @@ https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. Texts ar
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from tests.ec2sim.refusals import refused
+from tests.ec2sim.facts import VolumeFact, now
+from tests.ec2sim.refusals import missing, needs, no_snapshot, refused
 from tests.ec2sim.requests import Request
 
 _DEFAULT_TYPE: Final = "gp2"
 _DEFAULT_IOPS: Final = 3_000
+_DEFAULT_THROUGHPUT: Final = 125
+_NEEDS_IOPS: Final = ("io1", "io2")
 _MOST_THROUGHPUT_PER_IOPS: Final = 0.25
 
 
@@ -44,6 +48,56 @@ _TYPES: Final[Mapping[str, _Type]] = {
     "sc1": _Type((125, 16_384)),
     "standard": _Type((1, 1_024)),
 }
+
+
+def new_volume(name: str, size_gib: int, zone: str, **changes: Any) -> VolumeFact:  # noqa: ANN401 - fields of it
+    """Return a volume of a type that has what one of its type has by default."""
+    defaults = {"iops": _DEFAULT_IOPS, "throughput": _DEFAULT_THROUGHPUT} if name == "gp3" else {}
+    return VolumeFact(
+        **{
+            "volume_id": f"vol-{secrets.token_hex(9)[:17]}",
+            "status": "creating",
+            "size_gib": size_gib,
+            "zone": zone,
+            "volume_type": name,
+            "create_time": now(),
+            **defaults,
+            **changes,
+        }
+    )
+
+
+def asked_volume(request: Request, zone: str, default_key: str) -> VolumeFact:
+    """Return the volume that a CreateVolume asks for.
+
+    Raises:
+        Refused: If it asks for what there is not.
+    """
+    check_limits(request)
+    name, size_gib, key = (
+        request.get("VolumeType") or _DEFAULT_TYPE,
+        request.number("Size"),
+        request.get("KmsKeyId"),
+    )
+    is_encrypted = request.is_set("Encrypted")
+    if key and not is_encrypted:
+        raise needs("KmsKeyId", "Encrypted")
+    if name in _NEEDS_IOPS and not request.get("Iops"):
+        raise needs("VolumeType", "Iops")
+    if request.get("SnapshotId"):  # no action makes any
+        raise no_snapshot()
+    if size_gib is None:
+        raise missing("size/snapshot")
+    performance = {"iops": request.number("Iops"), "throughput": request.number("Throughput")}
+    return new_volume(
+        name,
+        size_gib,
+        zone,
+        tags=request.new_tags("volume"),
+        encrypted=is_encrypted,
+        kms_key_id=key or (default_key if is_encrypted else ""),
+        **{what: value for what, value in performance.items() if value},
+    )
 
 
 def check_limits(request: Request) -> None:

@@ -49,6 +49,20 @@ def unauthorized(action: str, caller: str) -> Refused:
     )
 
 
+def no_action(action: str) -> Refused:
+    """An action that is not served: joshlarsen/aws-recon/issues/138."""
+    return refused("InvalidAction", f"The action {action} is not valid for this web service.")
+
+
+def dry_run() -> Refused:
+    """What is answered instead of an effect: getmoto/moto/issues/1980.
+
+    Parameters are not looked at: "Checks whether you have the required permissions for the action",
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html.
+    """
+    return refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+
+
 def bad_credentials() -> Refused:
     """Credentials that EC2 does not know, or for another region."""
     text = "AWS was not able to validate the provided access credentials"
@@ -67,6 +81,17 @@ def no_volume(*volume_ids: str) -> Refused:
 def no_instance(instance_id: str) -> Refused:
     """An instance that never was, or that ended an hour ago."""
     return refused("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+
+
+def no_snapshot() -> Refused:
+    """A snapshot that is not: kvnn/OrdControl/issues/13."""
+    return refused("InvalidSnapshot.NotFound", "Snapshot does not exist")
+
+
+def no_resource(resource_id: str) -> Refused:
+    """CreateTags of what is no volume: as moto 5.2 says it."""
+    kind = resource_id.partition("-")[0].capitalize()
+    return refused(f"Invalid{kind}ID.NotFound", f"{kind}ID {resource_id} does not exist.")
 
 
 def no_zone(zone: str) -> Refused:
@@ -168,6 +193,15 @@ def token_of_deleted() -> Refused:
 def long_token() -> Refused:
     """A ClientToken of more than 64 characters: kubernetes-sigs/aws-ebs-csi-driver/issues/1038."""
     return refused("InvalidParameterValue", "Client token must be less than or equal to 64 characters")
+
+
+def needs(parameter: str, other: str) -> Refused:
+    """A parameter without one that belongs to it: rancher/rancher/issues/28146.
+
+    For a type that needs iops, EC2 has other words: kubernetes-sigs/aws-ebs-csi-driver/issues/766.
+    """
+    text = f"The parameter {parameter} requires the parameter {other} to be set."
+    return refused("InvalidParameterDependency", text)
 
 
 def missing(parameter: str) -> Refused:

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from tests.ec2sim.refusals import bad_value, missing
 
-# Credential=KEY/DATE/REGION/SERVICE/aws4_request
-_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/([^/,\s]+)/aws4_request")
+# Credential=KEY/DATE/REGION/ec2/aws4_request
+_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/ec2/aws4_request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,11 @@ class Credential:
     Attributes:
         access_key: The key.
         region: The region that it is for.
-        service: Such as ec2.
         session_token: Sent beside the signature, or empty.
     """
 
     access_key: str
     region: str
-    service: str
     session_token: str
 
 
@@ -39,15 +37,11 @@ class Request:
         action: Such as AttachVolume.
         parameters: As sent, such as {"VolumeId.1": "vol-0..."}.
         caller: The instance that calls, or empty.
-        body: As sent.
-        service: Such as ec2.
     """
 
     action: str
     parameters: Mapping[str, str]
     caller: str = ""
-    body: bytes = b""
-    service: str = "ec2"
 
     def get(self, name: str) -> str:
         """Return a parameter, or an empty text."""
@@ -119,5 +113,5 @@ def read_credential(headers: Mapping[str, str]) -> Credential | None:
     match = _CREDENTIAL.search(headers.get("authorization", ""))
     if match is None:
         return None
-    access_key, region, service = match.groups()
-    return Credential(access_key, region, service, headers.get("x-amz-security-token", ""))
+    access_key, region = match.groups()
+    return Credential(access_key, region, headers.get("x-amz-security-token", ""))

@@ -11,23 +11,28 @@ from tests.ec2sim.faults import Faults
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import Refused, bad_credentials, internal_error, unauthorized
+from tests.ec2sim.refusals import (
+    Refused,
+    bad_credentials,
+    dry_run,
+    internal_error,
+    no_action,
+    unauthorized,
+)
 from tests.ec2sim.requests import Request, read_credential, read_parameters
-from tests.ec2sim.upstream import Upstream
 
 Action = Callable[[Request], bytes]
 _XML = "text/xml;charset=UTF-8"
 
 
 class Service:
-    """Answers calls, with what the plan has in store for them. What it does not know itself, moto does."""
+    """Answers calls, with what the plan has in store for them."""
 
     def __init__(
         self,
         region: str,
         plan: FaultPlan,
         instances: Instances,
-        upstream: Upstream,
         actions: Mapping[str, Action],
     ) -> None:
         self.calls = Calls()
@@ -36,7 +41,6 @@ class Service:
         self._plan = plan
         self._faults = Faults(plan)
         self._instances = instances
-        self._upstream = upstream
         self._actions = actions
 
     def answer(self, http: HttpRequest) -> HttpAnswer | None:
@@ -47,9 +51,8 @@ class Service:
         self._ended.wait(self._faults.latency_s(action))
         caller = ""
         try:
-            caller, service = self._caller(http)
-            request = Request(action, parameters, caller, http.body, service)
-            answer, outcome = self._suffer(request)
+            caller = self._caller(http)
+            answer, outcome = self._suffer(Request(action, parameters, caller))
         except Refused as exc:
             answer, outcome = _refusal(exc), exc.refusal.code
         self.calls.add(Call(action, parameters, caller, outcome))
@@ -59,8 +62,8 @@ class Service:
         """Hold up no more calls."""
         self._ended.set()
 
-    def _caller(self, http: HttpRequest) -> tuple[str, str]:
-        """Return which instance calls, and which service of AWS it wants."""
+    def _caller(self, http: HttpRequest) -> str:
+        """Return which instance calls."""
         credential = read_credential(http.headers)
         if credential is None or credential.region != self._region:
             raise bad_credentials()
@@ -68,7 +71,7 @@ class Service:
         if instance is not None and credential.session_token != instance.session_token:
             raise bad_credentials()
         instance = instance or self._instances.at(http.client_address)
-        return (instance.instance_id if instance else ""), credential.service
+        return instance.instance_id if instance else ""
 
     def _suffer(self, request: Request) -> tuple[HttpAnswer | None, str]:
         fault = self._faults.next(request.action)
@@ -87,10 +90,12 @@ class Service:
         return answer, "ok"
 
     def _act(self, request: Request) -> HttpAnswer:
-        action = self._actions.get(request.action) if request.service == "ec2" else None
-        if action is not None:
-            return HttpAnswer(200, action(request), _XML)
-        return HttpAnswer(200, self._upstream.call(request), _XML)
+        action = self._actions.get(request.action)
+        if action is None:
+            raise no_action(request.action)
+        if request.is_set("DryRun"):
+            raise dry_run()
+        return HttpAnswer(200, action(request), _XML)
 
 
 def _refusal(exc: Refused) -> HttpAnswer:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Final
 
 from tests.ec2sim.answers import answer, done
-from tests.ec2sim.refusals import refused
+from tests.ec2sim.facts import VolumeFact
+from tests.ec2sim.refusals import no_resource, refused
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
-from tests.ec2sim.upstream import Upstream
 
 _MOST_TAGS: Final = 50
 _MOST_KEY: Final = 128
@@ -21,44 +21,42 @@ _MOST_VALUE: Final = 256
 
 
 class Tagging:
-    """CreateTags and DeleteTags; those of anything but volumes are moto's."""
+    """CreateTags and DeleteTags, of volumes."""
 
-    def __init__(self, table: VolumeTable, upstream: Upstream) -> None:
+    def __init__(self, table: VolumeTable) -> None:
         self._table = table
-        self._upstream = upstream
 
     def create(self, request: Request) -> bytes:
         """Set tags."""
         tags = {key: value or "" for key, value in request.tags().items()}
         with self._table.lock:
-            facts = [self._table.get(each) for each in _volumes(request)]
+            facts = self._facts(request)
             changed = [replace(fact, tags={**fact.tags, **tags}) for fact in facts]
             for fact in changed:
                 check_tags(fact.tags)
-            body = self._pass_on(request)
             for fact in changed:
                 self._table.put(fact, request.action)
-        return body
+        return answer(request.action, done())
 
     def delete(self, request: Request) -> bytes:
         """Take tags away; with a value given, only if it is the tag's."""
         doomed = request.tags()
         with self._table.lock:
-            facts = [self._table.get(each) for each in _volumes(request)]
-            body = self._pass_on(request)
-            for fact in facts:
+            for fact in self._facts(request):
                 left = {
                     key: value
                     for key, value in fact.tags.items()
                     if doomed and (key not in doomed or doomed[key] not in (None, value))
                 }
                 self._table.put(replace(fact, tags=left), request.action)
-        return body
-
-    def _pass_on(self, request: Request) -> bytes:
-        """Let moto have them, too, for what else it is asked."""
-        self._upstream.call(request)
         return answer(request.action, done())
+
+    def _facts(self, request: Request) -> list[VolumeFact]:
+        wanted = request.listed("ResourceId")
+        for each in wanted:
+            if not each.startswith("vol-"):
+                raise no_resource(each)
+        return [self._table.get(each) for each in wanted]
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
@@ -77,7 +75,3 @@ def check_tags(tags: Mapping[str, str]) -> None:
                 "InvalidParameterValue",
                 f"Tag value exceeds the maximum length of {_MOST_VALUE} characters",
             )
-
-
-def _volumes(request: Request) -> list[str]:
-    return [each for each in request.listed("ResourceId") if each.startswith("vol-")]

@@ -159,10 +159,25 @@ CASES: dict[str, Case] = {
         "InvalidZone.NotFound",
         "The zone 'eu-central-1z' does not exist.",
     ),
-    "create in words of moto's": (
+    "create without what its type needs": (
         lambda w: w.ec2.made(VolumeType="io2", Size=4),
         "InvalidParameterDependency",
         "Iops",
+    ),
+    "create encrypted by a key only": (
+        lambda w: w.ec2.made(KmsKeyId="alias/k"),
+        "InvalidParameterDependency",
+        "The parameter KmsKeyId requires the parameter Encrypted to be set.",
+    ),
+    "create from a snapshot that is not there": (
+        lambda w: w.ec2.made(SnapshotId="snap-00000000000000000"),
+        "InvalidSnapshot.NotFound",
+        "Snapshot does not exist",
+    ),
+    "ask for what is not served": (
+        lambda w: w.ec2.client.describe_vpcs(),
+        "InvalidAction",
+        "The action DescribeVpcs is not valid for this web service.",
     ),
     "create too many": (lambda w: w.make_too_many(), "VolumeLimitExceeded", "your limit of 2 volumes"),
     "tag what is not there": (
@@ -175,7 +190,7 @@ CASES: dict[str, Case] = {
         "InvalidParameterValue",
         "Tag key 'aws:a' is invalid",
     ),
-    "tag what only moto would have": (
+    "tag what is no volume": (
         lambda w: w.ec2.tag("vpc-00000000", a="b"),
         "InvalidVpcID.NotFound",
         "VpcID vpc-00000000 does not exist.",
@@ -281,6 +296,18 @@ def test_denied_actions_name_the_permission(cloud: Ec2Cloud, ec2: Caller) -> Non
     assert cloud.calls.log()[0].outcome == "UnauthorizedOperation"
 
 
+def test_a_dry_run_checks_the_permission_only(cloud: Ec2Cloud, ec2: Caller) -> None:
+    with pytest.raises(ClientError) as caught:
+        ec2.made(DryRun=True)
+    text = "Request would have succeeded, but DryRun flag is set."
+    assert error_of(caught.value) == ("DryRunOperation", text, 412)
+    cloud.plan.denied = frozenset({"CreateVolume"})
+    with pytest.raises(ClientError) as caught:
+        ec2.made(DryRun=True)
+    assert error_of(caught.value)[0] == "UnauthorizedOperation"
+    assert cloud.volumes() == []
+
+
 def test_credentials_for_another_region_are_refused(cloud: Ec2Cloud) -> None:
     with caller(cloud.endpoint, region="us-east-1") as elsewhere, pytest.raises(ClientError) as caught:
         elsewhere.made(AvailabilityZone=ZONE)
@@ -309,6 +336,11 @@ def _call(cloud: Ec2Cloud, **form: str) -> tuple[int, str]:
             "Value (many) for parameter MaxResults is invalid. It has to be a number",
         ),
         ({"Action": "DescribeVolumes", "signed": "no"}, 401, "AuthFailure"),
+        (
+            {"Action": "CreateVolume", "AvailabilityZone": ZONE},
+            400,
+            "The request must contain the parameter size/snapshot",
+        ),
     ],
 )
 def test_a_call_that_no_sdk_makes_is_refused_all_the_same(

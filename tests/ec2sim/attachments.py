@@ -12,23 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from tests.ec2sim import answers
+from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import Attachment, Instance, VolumeFact, now
 from tests.ec2sim.hypervisor import Hypervisor, Pulls
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.plan import FaultPlan, Slow
-from tests.ec2sim.refusals import (
-    attached_already,
-    bad_name,
-    in_state,
-    name_in_use,
-    not_attached,
-    not_available,
-    not_running,
-    too_many_attached,
-    zone_mismatch,
-)
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 
@@ -79,9 +68,9 @@ class Attachments:
                 self._instances.get(instance_id)
             place = fact.attachment
             if place is None:
-                raise in_state(volume_id, fact.status)
+                raise refusals.IN_STATE(volume_id, fact.status)
             if instance_id and instance_id != place.instance_id:
-                raise not_attached(volume_id, instance_id)
+                raise refusals.NOT_ATTACHED(volume_id, instance_id)
             is_new = place.status in ("attaching", "attached")
             if is_new:
                 place = replace(place, status="detaching")
@@ -103,21 +92,21 @@ class Attachments:
 
     def _check(self, fact: VolumeFact, instance: Instance, device: str) -> None:
         if fact.attachment is not None:
-            raise attached_already(fact.volume_id)
+            raise refusals.ATTACHED_ALREADY(fact.volume_id)
         if fact.status != "available":
-            raise not_available(fact.volume_id)
+            raise refusals.NOT_AVAILABLE(fact.volume_id)
         if instance.state not in ("running", "stopped"):
-            raise not_running(instance.instance_id)
+            raise refusals.NOT_RUNNING(instance.instance_id)
         if fact.zone != instance.zone:
-            raise zone_mismatch(fact.volume_id, instance.instance_id)
+            raise refusals.ZONE_MISMATCH(fact.volume_id, instance.instance_id)
         if not _NAME.fullmatch(device):
-            raise bad_name(device)
+            raise refusals.BAD_NAME(device)
         held = self._table.attached_to(instance.instance_id)
         taken = {_plain(each.attachment.device) for each in held if each.attachment}
         if _plain(device) in _ROOT_NAMES | taken:
-            raise name_in_use(device)
+            raise refusals.NAME_IN_USE(device)
         if len(held) >= instance.attachment_limit:
-            raise too_many_attached(instance.attachment_limit)
+            raise refusals.TOO_MANY_ATTACHED(instance.attachment_limit)
 
     def _begin_attach(self, volume_id: str, place: Attachment) -> list[Callable[[], None]]:
         if volume_id in self._plan.stuck_volumes or place.device in self._plan.stuck_devices:

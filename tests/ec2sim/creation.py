@@ -7,20 +7,12 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tests.ec2sim import answers
+from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import NewVolume, VolumeFact
 from tests.ec2sim.hypervisor import Hypervisor
 from tests.ec2sim.limits import asked_volume, new_volume
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import (
-    attached_still,
-    in_state,
-    no_volume,
-    no_zone,
-    token_of_deleted,
-    too_many_volumes,
-)
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 from tests.ec2sim.tagging import check_tags
@@ -96,11 +88,11 @@ class Creation:
         with self._table.lock:
             fact = self._table.get(volume_id)
             if fact.attachment is not None:
-                raise attached_still(volume_id, fact.attachment.instance_id)
+                raise refusals.ATTACHED_STILL(volume_id, fact.attachment.instance_id)
             if fact.status == "deleting":
-                raise no_volume(volume_id)
+                raise refusals.NO_VOLUME(volume_id)
             if fact.status == "creating":
-                raise in_state(volume_id, fact.status)
+                raise refusals.IN_STATE(volume_id, fact.status)
             self._table.put(replace(fact, status="deleting"), request.action)
         self._clockwork.begin(volume_id, self._plan.deleting, lambda: self._end_deletion(volume_id))
         return answers.answer(request.action, answers.done())
@@ -110,16 +102,16 @@ class Creation:
         if fact is not None and fact.status != "deleting":
             return fact
         if self._plan.burnt_tokens == "refused":
-            raise token_of_deleted()
+            raise refusals.TOKEN_OF_DELETED()
         return fact or self._deleted[volume_id]
 
     def _make(self, request: Request, zone: str) -> VolumeFact:
         check_tags(request.new_tags("volume"))
         if zone not in self._zones:
-            raise no_zone(zone)
+            raise refusals.NO_ZONE(zone)
         fact = asked_volume(request, zone, self._default_key)
         if len(self._table.all()) >= self._plan.volume_limit:
-            raise too_many_volumes(self._plan.volume_limit)
+            raise refusals.TOO_MANY_VOLUMES(self._plan.volume_limit)
         return fact
 
     def _end_creation(self, volume_id: str) -> None:

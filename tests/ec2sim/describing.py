@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.ec2sim import answers
+from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import VolumeFact
 from tests.ec2sim.filters import page, volume_filter
-from tests.ec2sim.refusals import bad_id, no_volume, refused
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 
@@ -23,15 +22,15 @@ class Describing:
         wanted = request.listed("VolumeId")
         most = request.number("MaxResults")
         if wanted and most is not None:
-            text = "The parameter volumeSet cannot be used with the parameter maxResults"
-            raise refused("InvalidParameterCombination", text)
+            raise refusals.IDS_AND_PAGES()
         for each in wanted:
             if not each.startswith("vol-"):
-                raise bad_id(each, "vol")
+                raise refusals.BAD_ID(each)
         looks = self._table.look(wanted, volume_filter(request.filters()))
         unknown = [look.volume_id for look in looks if look.shown is None] if wanted else []
         if unknown:
-            raise no_volume(*unknown)
+            words = refusals.NO_VOLUMES if len(unknown) > 1 else refusals.NO_VOLUME
+            raise words(", ".join(unknown))
         shown = [look.shown for look in looks if look.shown is not None and look.is_passing]
         shown.sort(key=_volume_id)
         chosen, token = page(shown, _volume_id, most, request.get("NextToken"))

@@ -6,8 +6,8 @@ import random
 import threading
 from collections import Counter
 
+from tests.ec2sim import refusals
 from tests.ec2sim.plan import Fault, FaultPlan, Refusal
-from tests.ec2sim.refusals import internal_error, throttled, unavailable
 
 
 class Faults:
@@ -54,9 +54,9 @@ class Faults:
         if isinstance(fault, Refusal):
             return fault
         if fault == "throttled":
-            return throttled()
+            return refusals.THROTTLED
         if fault == "error":
             with self._lock:
                 self._made["error"] += 1
-                return internal_error() if self._made["error"] % 2 else unavailable()
+                return refusals.INTERNAL_ERROR if self._made["error"] % 2 else refusals.UNAVAILABLE
         return None

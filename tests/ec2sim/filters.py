@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from tests.ec2sim import refusals
 from tests.ec2sim.facts import Instance, VolumeFact
-from tests.ec2sim.refusals import bad_filter, bad_value, refused, too_many_filter_values
 
 _MOST_VALUES: Final = 200
 _FEWEST_RESULTS: Final = 5
@@ -76,9 +76,8 @@ def page(items: Sequence[_T], key: Callable[[_T], str], most: int | None, token:
         Refused: If the token or the length of the page is not right.
     """
     if most is not None and most < _FEWEST_RESULTS:
-        raise bad_value(
-            "maxResults", str(most), f"Expecting a value greater than or equal to {_FEWEST_RESULTS}."
-        )
+        why = f"Expecting a value greater than or equal to {_FEWEST_RESULTS}."
+        raise refusals.BAD_VALUE("maxResults", most, why)
     start = _start(items, key, token) if token else 0
     end = len(items) if most is None else start + min(most, _MOST_RESULTS)
     chosen = list(items[start:end])
@@ -92,7 +91,7 @@ def _start(items: Sequence[_T], key: Callable[[_T], str], token: str) -> int:
     try:
         last = base64.urlsafe_b64decode(token.encode()).decode()
     except (binascii.Error, UnicodeDecodeError) as exc:
-        raise refused("InvalidPaginationToken", "The pagination token is not valid.") from exc
+        raise refusals.BAD_TOKEN() from exc
     for number, item in enumerate(items):
         if key(item) > last:
             return number
@@ -103,12 +102,12 @@ def _filter(
     filters: Mapping[str, Sequence[str]], reader: Callable[[str], _Values[_T] | None]
 ) -> Callable[[_T], bool]:
     if sum(len(values) for values in filters.values()) > _MOST_VALUES:
-        raise too_many_filter_values()
+        raise refusals.TOO_MANY_FILTER_VALUES()
     tests = []
     for name, values in filters.items():
         read = reader(name)
         if read is None:
-            raise bad_filter(name)
+            raise refusals.BAD_FILTER(name)
         tests.append((read, _matcher(values)))
 
     def passes(fact: _T) -> bool:

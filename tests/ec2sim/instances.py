@@ -14,14 +14,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from tests.ec2sim import answers
+from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import INSTANCE_STATES, Instance, now
 from tests.ec2sim.filters import instance_filter, page
 from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
 from tests.ec2sim.past import Past
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import no_instance, refused
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 
@@ -76,7 +75,7 @@ class Instances:
         with self._lock:
             found = self._instances.get(instance_id)
         if found is None:
-            raise no_instance(instance_id)
+            raise refusals.NO_INSTANCE(instance_id)
         return found
 
     def all(self) -> list[Instance]:
@@ -166,8 +165,7 @@ class Instances:
         changes = []
         for instance in [self.get(each) for each in request.listed("InstanceId")]:
             if instance.state == "terminated" and to != "terminated":
-                text = f"This instance '{instance.instance_id}' is not in a state from which it can be {to}."
-                raise refused("IncorrectInstanceState", text)
+                raise refusals.CANNOT_BE(instance.instance_id, to)
             state = through if instance.state in begin else instance.state
             changes.append((instance.instance_id, state, instance.state))
         for instance_id, state, before in changes:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.ec2sim import refusals
 from tests.ec2sim.facts import VolumeFact, now
-from tests.ec2sim.refusals import missing, needs, no_snapshot, refused
 from tests.ec2sim.requests import Request
 
 _DEFAULT_TYPE: Final = "gp2"
@@ -81,13 +81,13 @@ def asked_volume(request: Request, zone: str, default_key: str) -> VolumeFact:
     )
     is_encrypted = request.is_set("Encrypted")
     if key and not is_encrypted:
-        raise needs("KmsKeyId", "Encrypted")
+        raise refusals.NEEDS("KmsKeyId", "Encrypted")
     if name in _NEEDS_IOPS and not request.get("Iops"):
-        raise needs("VolumeType", "Iops")
+        raise refusals.NEEDS("VolumeType", "Iops")
     if request.get("SnapshotId"):  # no action makes any
-        raise no_snapshot()
+        raise refusals.NO_SNAPSHOT()
     if size_gib is None:
-        raise missing("size/snapshot")
+        raise refusals.MISSING("size/snapshot")
     performance = {"iops": request.number("Iops"), "throughput": request.number("Throughput")}
     return new_volume(
         name,
@@ -109,30 +109,27 @@ def check_limits(request: Request) -> None:
     name = request.get("VolumeType") or _DEFAULT_TYPE
     kind = _TYPES.get(name)
     if kind is None:
-        raise refused("InvalidParameterValue", f"Value ({name}) for parameter volumeType is invalid.")
+        raise refusals.BAD_TYPE(name)
     size_gib, iops = request.number("Size"), request.number("Iops")
     throughput = request.number("Throughput")
     _check_range(size_gib, kind.sizes_gib, "size", name)
     _check_range(iops, kind.iops, "iops", name)
     _check_range(throughput, kind.throughput, "throughput", name)
     if iops and size_gib and iops > max(_DEFAULT_IOPS, kind.most_iops_per_gib * size_gib):
-        text = f"Iops to volume size ratio of {iops / size_gib:f} is too high; maximum is "
-        raise refused("InvalidParameterValue", f"{text}{kind.most_iops_per_gib} iops per GiB")
+        most = f"{kind.most_iops_per_gib} iops per GiB"
+        raise refusals.TOO_MUCH("Iops to volume size", iops / size_gib, most)
     if throughput and throughput > _MOST_THROUGHPUT_PER_IOPS * (iops or _DEFAULT_IOPS):
-        text = f"Throughput (MiB/s) to iops ratio of {throughput / (iops or _DEFAULT_IOPS):f} is too high; "
-        raise refused("InvalidParameterValue", f"{text}maximum is {_MOST_THROUGHPUT_PER_IOPS} MiB/s per iops")
+        most, ratio = f"{_MOST_THROUGHPUT_PER_IOPS} MiB/s per iops", throughput / (iops or _DEFAULT_IOPS)
+        raise refusals.TOO_MUCH("Throughput (MiB/s) to iops", ratio, most)
 
 
 def _check_range(value: int | None, bounds: tuple[int, int] | None, what: str, name: str) -> None:
     if value is None:
         return
     if bounds is None:
-        text = f"The parameter {what} is not supported for {name} volumes."
-        raise refused("InvalidParameterCombination", text)
+        raise refusals.NOT_OF_TYPE(what, name)
     least, most = bounds
     if value < least:
-        text = f"Volume {what} of {value} is too small for volume type {name}; minimum is {least}."
-        raise refused("InvalidParameterValue", text)
+        raise refusals.TOO_SMALL(what, value, name, least)
     if value > most:
-        text = f"Volume {what} of {value} is too large for volume type {name}; maximum is {most}."
-        raise refused("InvalidParameterValue", text)
+        raise refusals.TOO_LARGE(what, value, name, most)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
-from tests.ec2sim.refusals import bad_value, missing
+from tests.ec2sim import refusals
 
 # Credential=KEY/DATE/REGION/ec2/aws4_request
 _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/ec2/aws4_request")
@@ -51,7 +51,7 @@ class Request:
         """Return a parameter that has to be there."""
         value = self.get(name)
         if not value:
-            raise missing(name[:1].lower() + name[1:])
+            raise refusals.MISSING(name[:1].lower() + name[1:])
         return value
 
     def number(self, name: str) -> int | None:
@@ -60,7 +60,7 @@ class Request:
         if not value:
             return None
         if not value.isascii() or not value.isdigit():
-            raise bad_value(name, value, "It has to be a number")
+            raise refusals.BAD_VALUE(name, value, "It has to be a number")
         return int(value)
 
     def is_set(self, name: str) -> bool:

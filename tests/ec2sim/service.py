@@ -5,20 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from tests.ec2sim import answers
+from tests.ec2sim import answers, refusals
 from tests.ec2sim.calls import Call, Calls
 from tests.ec2sim.faults import Faults
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import (
-    Refused,
-    bad_credentials,
-    dry_run,
-    internal_error,
-    no_action,
-    unauthorized,
-)
+from tests.ec2sim.refusals import Refused
 from tests.ec2sim.requests import Request, read_credential, read_parameters
 
 Action = Callable[[Request], bytes]
@@ -66,10 +59,10 @@ class Service:
         """Return which instance calls."""
         credential = read_credential(http.headers)
         if credential is None or credential.region != self._region:
-            raise bad_credentials()
+            raise refusals.BAD_CREDENTIALS()
         instance = self._instances.with_key(credential.access_key)
         if instance is not None and credential.session_token != instance.session_token:
-            raise bad_credentials()
+            raise refusals.BAD_CREDENTIALS()
         instance = instance or self._instances.at(http.client_address)
         return instance.instance_id if instance else ""
 
@@ -81,10 +74,10 @@ class Service:
         if fault == "dropped":
             return None, "dropped"
         if request.action in self._plan.denied:
-            raise unauthorized(request.action, request.caller)
+            raise refusals.UNAUTHORIZED(request.action, request.caller or "user")
         answer = self._act(request)
         if fault == "lost":
-            return _refusal(Refused(internal_error())), "lost"
+            return _refusal(Refused(refusals.INTERNAL_ERROR)), "lost"
         if fault == "closed":
             return None, "closed"
         return answer, "ok"
@@ -92,9 +85,9 @@ class Service:
     def _act(self, request: Request) -> HttpAnswer:
         action = self._actions.get(request.action)
         if action is None:
-            raise no_action(request.action)
+            raise refusals.NO_ACTION(request.action)
         if request.is_set("DryRun"):
-            raise dry_run()
+            raise refusals.DRY_RUN()
         return HttpAnswer(200, action(request), _XML)
 
 

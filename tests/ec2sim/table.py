@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from tests.ec2sim import refusals
 from tests.ec2sim.facts import VolumeFact
 from tests.ec2sim.past import Past
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import bad_id, no_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class VolumeTable:
             Refused: If there is none, as EC2 says it.
         """
         if not volume_id.startswith("vol-"):
-            raise bad_id(volume_id, "vol")
+            raise refusals.BAD_ID(volume_id)
         with self.lock:
             fact = self._volumes.get(volume_id)
         if fact is None:
-            raise no_volume(volume_id)
+            raise refusals.NO_VOLUME(volume_id)
         return fact
 
     def find(self, volume_id: str) -> VolumeFact | None:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from tests.ec2sim import refusals
 from tests.ec2sim.answers import answer, done
 from tests.ec2sim.facts import VolumeFact
-from tests.ec2sim.refusals import no_resource, refused
 from tests.ec2sim.requests import Request
 from tests.ec2sim.table import VolumeTable
 
@@ -55,7 +55,7 @@ class Tagging:
         wanted = request.listed("ResourceId")
         for each in wanted:
             if not each.startswith("vol-"):
-                raise no_resource(each)
+                raise refusals.no_resource(each)
         return [self._table.get(each) for each in wanted]
 
 
@@ -66,12 +66,9 @@ def check_tags(tags: Mapping[str, str]) -> None:
         Refused: With the reason.
     """
     if len(tags) > _MOST_TAGS:
-        raise refused("TagLimitExceeded", f"More than {_MOST_TAGS} tags specified")
+        raise refusals.TOO_MANY_TAGS(_MOST_TAGS)
     for key, value in tags.items():
         if not 0 < len(key) <= _MOST_KEY or key.lower().startswith("aws:"):
-            raise refused("InvalidParameterValue", f"Tag key '{key}' is invalid")
+            raise refusals.BAD_TAG_KEY(key)
         if len(value) > _MOST_VALUE:
-            raise refused(
-                "InvalidParameterValue",
-                f"Tag value exceeds the maximum length of {_MOST_VALUE} characters",
-            )
+            raise refusals.LONG_TAG_VALUE(_MOST_VALUE)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.ec2sim.refusals import long_token, other_parameters
+from tests.ec2sim import refusals
 
 _MOST_CHARACTERS: Final = 64
 
@@ -38,12 +38,12 @@ class Tokens:
         """
         token = parameters.get("ClientToken", "")
         if len(token) > _MOST_CHARACTERS:
-            raise long_token()
+            raise refusals.LONG_TOKEN()
         use = self._uses.get((zone, token))
         if not token or use is None:
             return ""
         if use.parameters != _compared(parameters):
-            raise other_parameters()
+            raise refusals.OTHER_PARAMETERS()
         return use.volume_id
 
     def note(self, zone: str, parameters: Mapping[str, str], volume_id: str) -> None:

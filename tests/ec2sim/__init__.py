@@ -3,7 +3,6 @@
 from tests.ec2sim.calls import Call, Calls
 from tests.ec2sim.cloud import Ec2Cloud
 from tests.ec2sim.facts import Attachment, Instance, NewVolume, VolumeFact
-from tests.ec2sim.handle import CloudHandle
 from tests.ec2sim.hypervisor import Hypervisor, MemoryHypervisor
 from tests.ec2sim.loops import LoopHypervisor
 from tests.ec2sim.plan import FaultPlan, Refusal, Slow
@@ -12,7 +11,6 @@ from tests.ec2sim.remote import RemoteEc2Cloud
 __all__ = [
     "Ec2Cloud",
     "RemoteEc2Cloud",
-    "CloudHandle",
     "Hypervisor",
     "LoopHypervisor",
     "MemoryHypervisor",

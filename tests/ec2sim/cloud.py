@@ -10,7 +10,6 @@ from typing import Any, Final, Self
 from tests.ec2sim.attachments import Attachments
 from tests.ec2sim.calls import Calls
 from tests.ec2sim.clockwork import Clockwork
-from tests.ec2sim.control import CONTROL_PATH, Control
 from tests.ec2sim.creation import Creation
 from tests.ec2sim.describing import Describing
 from tests.ec2sim.facts import Instance, NewVolume, VolumeFact
@@ -19,6 +18,7 @@ from tests.ec2sim.imds import Metadata
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.listening import HttpAnswer, HttpRequest, Listener
 from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.remote import CONTROL_PATH, control
 from tests.ec2sim.service import Action, Service
 from tests.ec2sim.table import VolumeTable
 from tests.ec2sim.tagging import Tagging
@@ -54,11 +54,10 @@ class Ec2Cloud:
         self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, region)
         service = Service(region, self.plan, self._instances, self._actions())
         self.calls: Calls = service.calls
-        control = Control(self)
         metadata = Metadata(self._instances, region, self.plan)
         with ExitStack() as stack:
             stack.callback(self._clockwork.close)
-            self._api = Listener(address, port, lambda request: _answer(request, control, service))
+            self._api = Listener(address, port, lambda request: self._answer(request, service))
             stack.callback(self._api.close)
             self._imds = Listener(address, imds_port, metadata.answer)
             stack.callback(self._imds.close)
@@ -185,6 +184,5 @@ class Ec2Cloud:
             "TerminateInstances": self._instances.terminate,
         }
 
-
-def _answer(request: HttpRequest, control: Control, service: Service) -> HttpAnswer | None:
-    return control.answer(request) if request.path == CONTROL_PATH else service.answer(request)
+    def _answer(self, request: HttpRequest, service: Service) -> HttpAnswer | None:
+        return control(self, request) if request.path == CONTROL_PATH else service.answer(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -89,16 +89,6 @@ class VolumeFact:
             raise ValueError(f"{self.volume_id} is not attached")
         return replace(self, attachment=replace(self.attachment, **changes))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> VolumeFact:
-        """Return what `to_json` has written."""
-        attachment = value["attachment"]
-        return cls(**{**value, "attachment": Attachment(**attachment) if attachment else None})
-
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
@@ -150,7 +140,3 @@ class Instance:
     session_token: str = ""
     sys_root: str = ""
     dev_root: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -122,46 +121,8 @@ class FaultPlan:
         if unknown:
             raise ValueError(f"a fault plan has no {', '.join(sorted(unknown))}")
         for name, value in changes.items():
-            setattr(self, name, value)
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)  # a list comes by JSON
 
     def end(self) -> None:
         """Let everything go well from now on."""
         self.set(**vars(FaultPlan(seed=self.seed)))
-
-
-def plan_to_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a plan as JSON."""
-    return {name: _to_json(value) for name, value in values.items()}
-
-
-def plan_from_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `plan_to_json` has written."""
-    return {name: _from_json(name, value) for name, value in values.items()}
-
-
-def _to_json(value: Any) -> Any:  # noqa: ANN401 - any field of a plan
-    if isinstance(value, Slow):
-        return [value.seconds, value.looks]
-    if isinstance(value, Refusal):
-        return [value.code, value.message, value.status]
-    if isinstance(value, frozenset):
-        return sorted(value)
-    if isinstance(value, dict):
-        return {key: _to_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json(each) for each in value]
-    return value
-
-
-def _from_json(name: str, value: Any) -> Any:  # noqa: ANN401 - any field of a plan
-    default = getattr(FaultPlan(), name, None)
-    if isinstance(default, Slow):
-        return Slow(*value)
-    if isinstance(default, frozenset | tuple):
-        return type(default)(value)
-    if name == "script":
-        return {
-            action: [Refusal(*each) if isinstance(each, list) else each for each in faults]
-            for action, faults in value.items()
-        }
-    return value

@@ -1,128 +1,129 @@
-"""A handle for a cloud in another process."""
+"""A cloud in another process: its handle, and what it is asked through.
+
+POST /control with {"call": NAME, "with": [ARGUMENTS, KEYWORDS]} is answered with {"result": ...}, or with 400
+and {"error": TEXT}. Values of this package are {"!": TYPE, ...FIELDS}.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
-from typing import Any, Final
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from tests.ec2sim.calls import Call
-from tests.ec2sim.control import CONTROL_PATH
-from tests.ec2sim.facts import Instance, NewVolume, VolumeFact
-from tests.ec2sim.plan import plan_from_json, plan_to_json
+from tests.ec2sim.calls import Call, Calls
+from tests.ec2sim.facts import Attachment, Instance, NewVolume, VolumeFact
+from tests.ec2sim.listening import HttpAnswer, HttpRequest
+from tests.ec2sim.plan import FaultPlan, Refusal, Slow
+from tests.ec2sim.refusals import Refused
 
+if TYPE_CHECKING:
+    from tests.ec2sim.cloud import Ec2Cloud
+
+CONTROL_PATH: Final = "/control"
 _TIMEOUT_S: Final = 120.0
+_VALUES: Final = (Attachment, Call, FaultPlan, Instance, NewVolume, Refusal, Slow, VolumeFact)
+_KINDS: Final = {each.__name__: each for each in _VALUES}
+_CALLS: Final = (
+    *("endpoint", "imds_endpoint", "region", "plan", "calls.log", "calls.reset", "add_instance", "instances"),
+    *("set_instance_state", "remove_instance", "volumes", "volume", "add_volumes", "set_plan", "end_faults"),
+    "settle",
+)
+_ASKED: Final = {each: operator.attrgetter(each) for each in _CALLS}
 
 
 class RemoteEc2Cloud:
-    """Holds a cloud that `python -m tests.ec2sim` serves. Calls block.
+    """Holds a cloud that `python -m tests.ec2sim` serves: what is declared here is as `Ec2Cloud` has it.
 
     Raises:
         ValueError: If the cloud says that a call cannot be done.
     """
 
+    add_instance: Callable[..., Instance]
+    instances: Callable[[], list[Instance]]
+    set_instance_state: Callable[[str, str], None]
+    remove_instance: Callable[[str], None]
+    volumes: Callable[[], list[VolumeFact]]
+    volume: Callable[[str], VolumeFact | None]
+    add_volumes: Callable[[Iterable[NewVolume]], list[str]]
+    set_plan: Callable[..., None]
+    end_faults: Callable[[], None]
+    settle: Callable[..., None]
+
     def __init__(self, endpoint: str) -> None:
-        self._url = endpoint.rstrip("/") + CONTROL_PATH
-        described = self._ask("describe")
-        self.endpoint: str = endpoint.rstrip("/")
-        self.imds_endpoint: str = described["imds_endpoint"]
-        self.region: str = described["region"]
-        self.calls = RemoteCalls(self._ask)
+        self.endpoint = endpoint.rstrip("/")
+        self.imds_endpoint: str = self._ask("imds_endpoint")
+        self.region: str = self._ask("region")
+        self.calls = _RemoteCalls(self._ask)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - each call has its own type
+        return functools.partial(self._ask, name)
 
     def imds_endpoint_of(self, instance_id: str) -> str:
         """Return where the metadata service is for one instance."""
         return f"{self.imds_endpoint}/as/{instance_id}"
 
-    def add_instance(
-        self,
-        instance_id: str,
-        *,
-        zone: str = "",
-        kind: str = "nitro",
-        address: str = "",
-        attachment_limit: int = 27,
-    ) -> Instance:
-        """Start an instance."""
-        added = self._ask(
-            "add_instance",
-            instance_id=instance_id,
-            zone=zone,
-            kind=kind,
-            address=address,
-            attachment_limit=attachment_limit,
-        )
-        return Instance(**added)
-
-    def instances(self) -> list[Instance]:
-        """Return all instances."""
-        return [Instance(**each) for each in self._ask("instances")]
-
-    def set_instance_state(self, instance_id: str, state: str) -> None:
-        """Change an instance's state."""
-        self._ask("set_instance_state", instance_id=instance_id, state=state)
-
-    def remove_instance(self, instance_id: str) -> None:
-        """Forget an instance."""
-        self._ask("remove_instance", instance_id=instance_id)
-
-    def volumes(self) -> list[VolumeFact]:
-        """Return all volumes as they truly are."""
-        return [VolumeFact.from_json(each) for each in self._ask("volumes")]
-
-    def volume(self, volume_id: str) -> VolumeFact | None:
-        """Return a volume as it truly is, or None."""
-        return next((each for each in self.volumes() if each.volume_id == volume_id), None)
-
-    def add_volumes(self, volumes: Iterable[NewVolume]) -> list[str]:
-        """Put many volumes past the API and return their ids."""
-        return list(self._ask("add_volumes", volumes=[asdict(each) for each in volumes]))
-
-    def set_plan(self, **changes: Any) -> None:  # noqa: ANN401 - one type for each field
-        """Change fields of the plan."""
-        self._ask("set_plan", **plan_to_json(changes))
-
     def read_plan(self) -> dict[str, Any]:
         """Return the plan's fields."""
-        return plan_from_json(self._ask("read_plan"))
+        plan = FaultPlan()
+        plan.set(**vars(self._ask("plan")))
+        return vars(plan)
 
-    def end_faults(self) -> None:
-        """Let everything go well from now on."""
-        self._ask("end_faults")
-
-    def settle(self, timeout_s: float = 30.0) -> None:
-        """Wait until no state changes by itself any more."""
-        self._ask("settle", timeout_s=timeout_s)
-
-    def _ask(self, call: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
-        body = json.dumps({"call": call, "with": arguments}).encode()
-        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})  # noqa: S310 - http only
+    def _ask(self, call: str, *arguments: object, **keywords: object) -> Any:  # noqa: ANN401 - any value
+        body = _written({"call": call, "with": [arguments, keywords]})
+        request = urllib.request.Request(self.endpoint + CONTROL_PATH, body)  # noqa: S310 - http only
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - likewise
-                return json.load(answer)["result"]
+                return _read(answer.read())["result"]
         except urllib.error.HTTPError as exc:
             with exc:
                 text = exc.read().decode("utf-8", "replace")
             raise ValueError(f"the cloud refuses {call}: {text}") from exc
 
 
-class RemoteCalls:
-    """Which calls were made."""
-
+class _RemoteCalls(Calls):
     def __init__(self, ask: Callable[[str], Any]) -> None:
+        super().__init__()
         self._ask = ask
 
     def log(self) -> list[Call]:
-        """Return all calls in the order in which they ended."""
-        return [Call(**each) for each in self._ask("calls")]
-
-    def counts(self, caller: str | None = None) -> Counter[str]:
-        """Return how often each action was called, by anybody or by one instance."""
-        return Counter(each.action for each in self.log() if caller is None or each.caller == caller)
+        return list(self._ask("calls.log"))
 
     def reset(self) -> None:
-        """Forget all calls."""
-        self._ask("reset_calls")
+        self._ask("calls.reset")
+
+
+def control(cloud: Ec2Cloud, request: HttpRequest) -> HttpAnswer:
+    """Do with a cloud what its handle in another process asks for."""
+    try:
+        asked = _read(request.body)
+        found = _ASKED[asked["call"]](cloud)
+        arguments, keywords = asked["with"]
+        result = found(*arguments, **keywords) if callable(found) else found
+    except (Refused, ValueError, TypeError, KeyError, TimeoutError) as exc:
+        return HttpAnswer(400, _written({"error": f"{type(exc).__name__}: {exc}"}), "application/json")
+    return HttpAnswer(200, _written({"result": result}), "application/json")
+
+
+def _written(value: object) -> bytes:
+    def plain(part: Any) -> object:  # noqa: ANN401 - any value of this package
+        if is_dataclass(part):
+            named = {each.name: getattr(part, each.name) for each in fields(part)}
+            return {"!": type(part).__name__, **named}
+        return {"!": "frozenset", "items": sorted(part)} if isinstance(part, frozenset) else list(part)
+
+    return json.dumps(value, default=plain).encode()
+
+
+def _read(body: bytes) -> Any:  # noqa: ANN401 - any value
+    def value(found: dict[str, Any]) -> object:
+        kind = found.pop("!", "")
+        if kind == "frozenset":
+            return frozenset(found["items"])
+        return _KINDS[kind](**found) if kind else found
+
+    return json.loads(body, object_hook=value)

@@ -11,7 +11,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.ec2sim import (
-    CloudHandle,
     Ec2Cloud,
     MemoryHypervisor,
     NewVolume,
@@ -22,6 +21,7 @@ from tests.ec2sim import (
 from tests.ec2sim.clients import ZONE, caller, error_of
 from tests.ec2sim.conftest import INSTANCE, OTHER
 
+CloudHandle = Ec2Cloud | RemoteEc2Cloud
 _ROOT = Path(__file__).parents[2]
 
 

@@ -1,140 +1,111 @@
-"""Answers as EC2 writes them: XML."""
+"""Answers as EC2 writes them: XML, here of dicts (elements), lists (of items) and plain values."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from tests.ec2sim.facts import INSTANCE_STATES, Attachment, Instance, VolumeFact
-from tests.ec2sim.plan import Refusal
+from tests.ec2sim.refusals import Refusal
 
 _NAMESPACE: Final = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_Content = dict[str, Any]
+DONE: Final[_Content] = {"return": "true"}
 
 
-def answer(action: str, content: str) -> bytes:
+def answer(action: str, content: Mapping[str, object]) -> bytes:
     """Return an answer."""
-    request = _one("requestId", uuid.uuid4())
-    return f'{_HEAD}<{action}Response xmlns="{_NAMESPACE}">{request}{content}</{action}Response>'.encode()
+    text = _xml({"requestId": uuid.uuid4(), **content})
+    return f'{_HEAD}<{action}Response xmlns="{_NAMESPACE}">{text}</{action}Response>'.encode()
 
 
 def error(refusal: Refusal) -> bytes:
     """Return an error, as https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html shows one."""
-    text = f"<Error>{_one('Code', refusal.code)}{_one('Message', refusal.message)}</Error>"
-    request = _one("RequestID", uuid.uuid4())
-    return f"{_HEAD}<Response><Errors>{text}</Errors>{request}</Response>".encode()
+    said = {"Error": {"Code": refusal.code, "Message": refusal.message}}
+    return f"{_HEAD}{_xml({'Response': {'Errors': said, 'RequestID': uuid.uuid4()}})}".encode()
 
 
-def done() -> str:
-    """Return the content that says no more than that it is done."""
-    return "<return>true</return>"
-
-
-def volume(fact: VolumeFact) -> str:
+def volume(fact: VolumeFact) -> _Content:
     """Return a volume."""
-    parts = [
-        _one("volumeId", fact.volume_id),
-        _one("size", fact.size_gib),
-        _one("snapshotId", fact.snapshot_id),
-        _one("availabilityZone", fact.zone),
-        _one("status", fact.status),
-        _one("createTime", fact.create_time),
-        "<attachmentSet>",
-        f"<item>{attachment(fact.volume_id, fact.attachment)}</item>" if fact.attachment else "",
-        "</attachmentSet>",
-        tags(fact.tags),
-        _one("volumeType", fact.volume_type),
-        _one("iops", fact.iops) if fact.iops else "",
-        _one("throughput", fact.throughput) if fact.throughput else "",
-        _one("encrypted", str(fact.encrypted).lower()),
-        _one("kmsKeyId", fact.kms_key_id) if fact.kms_key_id else "",
-        "<multiAttachEnabled>false</multiAttachEnabled>",
-    ]
-    return "".join(parts)
+    return {
+        "volumeId": fact.volume_id,
+        "size": fact.size_gib,
+        "snapshotId": "",
+        "availabilityZone": fact.zone,
+        "status": fact.status,
+        "createTime": fact.create_time,
+        "attachmentSet": [attachment(fact.volume_id, fact.attachment)] if fact.attachment else [],
+        "tagSet": [{"key": key, "value": value} for key, value in fact.tags.items()] or None,
+        "volumeType": fact.volume_type,
+        "iops": fact.iops or None,
+        "throughput": fact.throughput or None,
+        "encrypted": str(fact.encrypted).lower(),
+        "kmsKeyId": fact.kms_key_id or None,
+        "multiAttachEnabled": "false",
+    }
 
 
-def volumes(facts: Iterable[VolumeFact], next_token: str) -> str:
-    """Return a page of volumes."""
-    items = "".join(f"<item>{volume(fact)}</item>" for fact in facts)
-    return f"<volumeSet>{items}</volumeSet>{_one('nextToken', next_token) if next_token else ''}"
-
-
-def attachment(volume_id: str, place: Attachment) -> str:
+def attachment(volume_id: str, place: Attachment) -> _Content:
     """Return where a volume is attached."""
-    parts = [
-        _one("volumeId", volume_id),
-        _one("instanceId", place.instance_id),
-        _one("device", place.device),
-        _one("status", place.status),
-        _one("attachTime", place.attach_time),
-        "<deleteOnTermination>false</deleteOnTermination>",
-    ]
-    return "".join(parts)
+    return {
+        "volumeId": volume_id,
+        "instanceId": place.instance_id,
+        "device": place.device,
+        "status": place.status,
+        "attachTime": place.attach_time,
+        "deleteOnTermination": "false",
+    }
 
 
-def tags(values: Mapping[str, str]) -> str:
-    """Return tags."""
-    items = "".join(f"<item>{_one('key', key)}{_one('value', value)}</item>" for key, value in values.items())
-    return f"<tagSet>{items}</tagSet>" if items else ""
-
-
-def instances(facts: Iterable[tuple[Instance, list[VolumeFact]]]) -> str:
-    """Return instances with their volumes, each in a reservation of its own."""
-    items = "".join(
-        f"<item>{_one('reservationId', 'r-' + fact.instance_id[2:])}"
-        f"<instancesSet><item>{_instance(fact, held)}</item></instancesSet></item>"
-        for fact, held in facts
-    )
-    return f"<reservationSet>{items}</reservationSet>"
-
-
-def checks(results: Iterable[tuple[Instance, str]]) -> str:
-    """Return instances with the results of their status checks."""
-    items = "".join(
-        f"<item>{_one('instanceId', fact.instance_id)}{_one('availabilityZone', fact.zone)}"
-        f"<instanceState>{_state(fact.state)}</instanceState>"
-        f"<systemStatus>{_one('status', 'ok')}</systemStatus>"
-        f"<instanceStatus>{_one('status', result)}</instanceStatus></item>"
-        for fact, result in results
-    )
-    return f"<instanceStatusSet>{items}</instanceStatusSet>"
-
-
-def state_changes(changes: Iterable[tuple[str, str, str]]) -> str:
-    """Return instances with the states after and before."""
-    items = "".join(
-        f"<item>{_one('instanceId', instance_id)}<currentState>{_state(now)}</currentState>"
-        f"<previousState>{_state(before)}</previousState></item>"
-        for instance_id, now, before in changes
-    )
-    return f"<instancesSet>{items}</instancesSet>"
-
-
-def _instance(fact: Instance, held: list[VolumeFact]) -> str:
-    devices = "".join(
-        f"<item>{_one('deviceName', place.device)}<ebs>{_one('volumeId', each.volume_id)}"
-        f"{_one('status', place.status)}{_one('attachTime', place.attach_time)}</ebs></item>"
+def reservation(fact: Instance, held: Iterable[VolumeFact]) -> _Content:
+    """Return an instance with its volumes, in a reservation of its own."""
+    devices = [
+        {
+            "deviceName": place.device,
+            "ebs": {"volumeId": each.volume_id, "status": place.status, "attachTime": place.attach_time},
+        }
         for each in held
         if (place := each.attachment) is not None
-    )
-    parts = [
-        _one("instanceId", fact.instance_id),
-        _one("instanceType", "m5.large" if fact.kind == "nitro" else "m4.large"),
-        f"<instanceState>{_state(fact.state)}</instanceState>",
-        _one("reason", fact.transition_reason),
-        _one("launchTime", fact.launch_time),
-        f"<placement>{_one('availabilityZone', fact.zone)}</placement>",
-        _one("privateIpAddress", fact.address) if fact.address else "",
-        f"<blockDeviceMapping>{devices}</blockDeviceMapping>",
     ]
-    return "".join(parts)
+    instance = {
+        "instanceId": fact.instance_id,
+        "instanceType": fact.instance_type,
+        "instanceState": _state(fact.state),
+        "reason": fact.transition_reason,
+        "launchTime": fact.launch_time,
+        "placement": {"availabilityZone": fact.zone},
+        "privateIpAddress": fact.address or None,
+        "blockDeviceMapping": devices,
+    }
+    return {"reservationId": f"r-{fact.instance_id[2:]}", "instancesSet": [instance]}
 
 
-def _state(name: str) -> str:
-    return f"{_one('code', INSTANCE_STATES[name])}{_one('name', name)}"
+def checks(fact: Instance, result: str) -> _Content:
+    """Return an instance with the result of its status checks."""
+    return {
+        "instanceId": fact.instance_id,
+        "availabilityZone": fact.zone,
+        "instanceState": _state(fact.state),
+        "systemStatus": {"status": "ok"},
+        "instanceStatus": {"status": result},
+    }
 
 
-def _one(name: str, value: object) -> str:
-    return f"<{name}>{escape(str(value))}</{name}>"
+def state_change(instance_id: str, now: str, before: str) -> _Content:
+    """Return an instance with the states after and before."""
+    return {"instanceId": instance_id, "currentState": _state(now), "previousState": _state(before)}
+
+
+def _state(name: str) -> _Content:
+    return {"code": INSTANCE_STATES[name], "name": name}
+
+
+def _xml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "".join(f"<{name}>{_xml(each)}</{name}>" for name, each in value.items() if each is not None)
+    if isinstance(value, list):
+        return "".join(f"<item>{_xml(each)}</item>" for each in value)
+    return escape(str(value))

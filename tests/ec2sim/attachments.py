@@ -18,7 +18,7 @@ from tests.ec2sim.facts import Attachment, Instance, VolumeFact, now
 from tests.ec2sim.hypervisor import Hypervisor, Pulls
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.plan import FaultPlan, Slow
-from tests.ec2sim.requests import Request
+from tests.ec2sim.service import Request
 from tests.ec2sim.table import VolumeTable
 
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.ec2sim.attachments import Attachments
-from tests.ec2sim.calls import Calls
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.creation import Creation
-from tests.ec2sim.describing import Describing
 from tests.ec2sim.facts import Instance, NewVolume, VolumeFact
 from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
 from tests.ec2sim.imds import Metadata
@@ -20,8 +19,7 @@ from tests.ec2sim.listening import HttpAnswer, HttpRequest, Listener
 from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.remote import CONTROL_PATH, control
 from tests.ec2sim.service import Action, Service
-from tests.ec2sim.table import VolumeTable
-from tests.ec2sim.tagging import Tagging
+from tests.ec2sim.table import VolumeTable, describe_volumes
 
 REGION: Final = "eu-central-1"
 
@@ -34,6 +32,8 @@ class Ec2Cloud:
         plan: What goes wrong.
         calls: Which calls were made.
         hypervisor: What makes devices appear.
+        endpoint: Where the API is.
+        imds_endpoint: Where the metadata service is, for callers with an IP address of their own.
     """
 
     def __init__(
@@ -52,17 +52,18 @@ class Ec2Cloud:
         self._clockwork = Clockwork()
         self._instances = Instances(self.plan, self._table, self._clockwork, hypervisor)
         self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, region)
-        service = Service(region, self.plan, self._instances, self._actions())
-        self.calls: Calls = service.calls
-        metadata = Metadata(self._instances, region, self.plan)
+        self._service = Service(region, self.plan, self._instances.all, self._actions())
+        self.calls = self._service.calls
+        metadata = Metadata(self._instances.all, region, self.plan)
         with ExitStack() as stack:
             stack.callback(self._clockwork.close)
-            self._api = Listener(address, port, lambda request: self._answer(request, service))
-            stack.callback(self._api.close)
-            self._imds = Listener(address, imds_port, metadata.answer)
-            stack.callback(self._imds.close)
-            stack.callback(service.close)
+            api = Listener(address, port, self._answer)
+            stack.callback(api.close)
+            imds = Listener(address, imds_port, metadata.answer)
+            stack.callback(imds.close)
+            stack.callback(self._service.close)
             self._stack = stack.pop_all()
+        self.endpoint, self.imds_endpoint = api.url, imds.url
 
     def __enter__(self) -> Self:
         return self
@@ -72,19 +73,9 @@ class Ec2Cloud:
     ) -> None:
         self.close()
 
-    @property
-    def endpoint(self) -> str:
-        """Return where the API is."""
-        return self._api.url
-
-    @property
-    def imds_endpoint(self) -> str:
-        """Return where the metadata service is, for callers with an IP address of their own."""
-        return self._imds.url
-
     def imds_endpoint_of(self, instance_id: str) -> str:
         """Return where the metadata service is for one instance, whatever its address."""
-        return f"{self._imds.url}/as/{instance_id}"
+        return f"{self.imds_endpoint}/as/{instance_id}"
 
     def add_instance(
         self,
@@ -168,21 +159,16 @@ class Ec2Cloud:
     def _actions(self) -> Mapping[str, Action]:
         attachments = Attachments(self.plan, self._table, self._clockwork, self.hypervisor, self._instances)
         self._instances.on_end = attachments.release
-        tagging = Tagging(self._table)
         return {
             "CreateVolume": self._creation.create,
             "DeleteVolume": self._creation.delete,
-            "DescribeVolumes": Describing(self._table, self._clockwork).describe,
+            "DescribeVolumes": partial(describe_volumes, self._table, self._clockwork),
             "AttachVolume": attachments.attach,
             "DetachVolume": attachments.detach,
-            "CreateTags": tagging.create,
-            "DeleteTags": tagging.delete,
-            "DescribeInstances": self._instances.describe,
-            "DescribeInstanceStatus": self._instances.describe_checks,
-            "StopInstances": self._instances.stop,
-            "StartInstances": self._instances.start,
-            "TerminateInstances": self._instances.terminate,
+            "CreateTags": self._creation.create_tags,
+            "DeleteTags": self._creation.delete_tags,
+            **self._instances.actions(),
         }
 
-    def _answer(self, request: HttpRequest, service: Service) -> HttpAnswer | None:
-        return control(self, request) if request.path == CONTROL_PATH else service.answer(request)
+    def _answer(self, request: HttpRequest) -> HttpAnswer | None:
+        return control(self, request) if request.path == CONTROL_PATH else self._service.answer(request)

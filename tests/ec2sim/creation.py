@@ -1,11 +1,19 @@
-"""CreateVolume and DeleteVolume."""
+"""CreateVolume and DeleteVolume, CreateTags and DeleteTags.
+
+A ClientToken, https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html: the same token with
+the same parameters is answered with the same volume; other parameters, Region and Availability Zone aside,
+are an error. So a token is taken to count within one zone: the same one in another makes another volume. Once
+its volume has been deleted, or was never made although the call was answered, a token stays burnt:
+https://github.com/kubernetes-sigs/aws-ebs-csi-driver/pull/2075
+"""
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
@@ -13,22 +21,21 @@ from tests.ec2sim.facts import NewVolume, VolumeFact
 from tests.ec2sim.hypervisor import Hypervisor
 from tests.ec2sim.limits import asked_volume, new_volume
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.requests import Request
+from tests.ec2sim.service import Request
 from tests.ec2sim.table import VolumeTable
-from tests.ec2sim.tagging import check_tags
-from tests.ec2sim.tokens import Tokens
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+_MOST_TAGS: Final = 50
+_LONGEST_KEY: Final = 128
+_LONGEST_VALUE: Final = 256
+_LONGEST_TOKEN: Final = 64
 
 
 class Creation:
     """Makes and deletes volumes."""
 
     def __init__(
-        self,
-        plan: FaultPlan,
-        table: VolumeTable,
-        clockwork: Clockwork,
-        hypervisor: Hypervisor,
-        region: str,
+        self, plan: FaultPlan, table: VolumeTable, clockwork: Clockwork, hypervisor: Hypervisor, region: str
     ) -> None:
         self._plan = plan
         self._table = table
@@ -36,19 +43,26 @@ class Creation:
         self._hypervisor = hypervisor
         self._zones = [f"{region}{letter}" for letter in "abc"]
         self._default_key = f"arn:aws:kms:{region}:123456789012:key/{uuid.uuid4()}"
-        self._tokens = Tokens()
+        self._tokens: dict[tuple[str, str], tuple[Mapping[str, str], str]] = {}
         self._deleted: dict[str, VolumeFact] = {}
         self._one_at_a_time = threading.Lock()  # two calls with one token make one volume
 
     def create(self, request: Request) -> bytes:
         """Make a volume, or answer with the one that the token stands for."""
-        zone = request.get("AvailabilityZone")
+        token = request.get("ClientToken")
+        use = request.get("AvailabilityZone"), token
+        aside = ("AvailabilityZone", "ClientToken")
+        compared = {name: value for name, value in request.parameters.items() if name not in aside}
+        if len(token) > _LONGEST_TOKEN:
+            raise refusals.LONG_TOKEN()
         with self._one_at_a_time:
-            known = self._tokens.volume_of(zone, request.parameters)
-            if known:
-                return answers.answer(request.action, answers.volume(self._known(known)))
-            fact = self._make(request, zone)
-            self._tokens.note(zone, request.parameters, fact.volume_id)
+            if token and use in self._tokens:
+                parameters, volume_id = self._tokens[use]
+                if parameters != compared:
+                    raise refusals.OTHER_PARAMETERS()
+                return answers.answer(request.action, answers.volume(self._known(volume_id)))
+            fact = self._asked(request)
+            self._tokens[use] = compared, fact.volume_id
             self._hypervisor.provision(fact.volume_id, fact.size_bytes)
             self._table.put(fact, request.action)
         self._clockwork.begin(fact.volume_id, self._plan.creating, lambda: self._end_creation(fact.volume_id))
@@ -57,10 +71,8 @@ class Creation:
     def add(self, volumes: Iterable[NewVolume]) -> list[str]:
         """Make many volumes at once, past the API."""
         facts = [
-            new_volume(
-                each.volume_type,
-                each.size_gib,
-                each.zone or self._zones[0],
+            replace(
+                new_volume(each.volume_type, each.size_gib, each.zone or self._zones[0]),
                 status="available",
                 tags=dict(each.tags),
             )
@@ -74,7 +86,7 @@ class Creation:
     def forget_tokens(self) -> None:
         """Let tokens that were used count as new, as they do after a time."""
         with self._one_at_a_time:
-            self._tokens.forget()
+            self._tokens.clear()
 
     def clear(self) -> None:
         """Delete all volumes at once, past the API; none may be attached."""
@@ -95,7 +107,38 @@ class Creation:
                 raise refusals.IN_STATE(volume_id, fact.status)
             self._table.put(replace(fact, status="deleting"), request.action)
         self._clockwork.begin(volume_id, self._plan.deleting, lambda: self._end_deletion(volume_id))
-        return answers.answer(request.action, answers.done())
+        return answers.answer(request.action, answers.DONE)
+
+    def create_tags(self, request: Request) -> bytes:
+        """Set tags of volumes."""
+        tags = {key: value or "" for key, value in request.tags().items()}
+        with self._table.lock:
+            changed = [replace(fact, tags={**fact.tags, **tags}) for fact in self._tagged(request)]
+            for fact in changed:
+                _check_tags(fact.tags)
+            for fact in changed:
+                self._table.put(fact, request.action)
+        return answers.answer(request.action, answers.DONE)
+
+    def delete_tags(self, request: Request) -> bytes:
+        """Take tags away; with a value given, only if it is the tag's."""
+        doomed = request.tags()
+        with self._table.lock:
+            for fact in self._tagged(request):
+                left = {
+                    key: value
+                    for key, value in fact.tags.items()
+                    if doomed and (key not in doomed or doomed[key] not in (None, value))
+                }
+                self._table.put(replace(fact, tags=left), request.action)
+        return answers.answer(request.action, answers.DONE)
+
+    def _tagged(self, request: Request) -> list[VolumeFact]:
+        wanted = request.listed("ResourceId")
+        for each in wanted:
+            if not each.startswith("vol-"):
+                raise refusals.no_resource(each)
+        return [self._table.get(each) for each in wanted]
 
     def _known(self, volume_id: str) -> VolumeFact:
         fact = self._table.find(volume_id)
@@ -105,8 +148,9 @@ class Creation:
             raise refusals.TOKEN_OF_DELETED()
         return fact or self._deleted[volume_id]
 
-    def _make(self, request: Request, zone: str) -> VolumeFact:
-        check_tags(request.new_tags("volume"))
+    def _asked(self, request: Request) -> VolumeFact:
+        zone = request.get("AvailabilityZone")
+        _check_tags(request.new_tags("volume"))
         if zone not in self._zones:
             raise refusals.NO_ZONE(zone)
         fact = asked_volume(request, zone, self._default_key)
@@ -130,3 +174,13 @@ class Creation:
             self._deleted[volume_id] = replace(self._table.get(volume_id), status="deleting")
             self._table.remove(volume_id)
             self._hypervisor.discard(volume_id)
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    if len(tags) > _MOST_TAGS:
+        raise refusals.TOO_MANY_TAGS(_MOST_TAGS)
+    for key, value in tags.items():
+        if not 0 < len(key) <= _LONGEST_KEY or key.lower().startswith("aws:"):
+            raise refusals.BAD_TAG_KEY(key)
+        if len(value) > _LONGEST_VALUE:
+            raise refusals.LONG_TAG_VALUE(_LONGEST_VALUE)

@@ -49,19 +49,11 @@ class VolumeFact:
     """A volume as EC2 knows it.
 
     Attributes:
-        volume_id: Such as vol-0123456789abcdef0.
         status: creating, available, in-use, deleting or error.
-        size_gib: Its size.
-        zone: Its Availability Zone.
-        volume_type: Such as gp3.
         create_time: ISO 8601.
-        tags: Its tags.
-        attachment: Where it is attached, or None.
         iops: As asked for, or the default of its type; 0 where the type has none.
         throughput: MiB/s; 0 where the type has none.
-        encrypted: Whether it is encrypted.
         kms_key_id: The ARN of its key, or empty.
-        snapshot_id: What it was created from, or empty.
     """
 
     volume_id: str
@@ -76,7 +68,6 @@ class VolumeFact:
     throughput: int = 0
     encrypted: bool = False
     kms_key_id: str = ""
-    snapshot_id: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -92,14 +83,7 @@ class VolumeFact:
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
-    """A volume to be put past the API, for tests that need many.
-
-    Attributes:
-        tags: Its tags.
-        size_gib: Its size.
-        zone: Its Availability Zone; empty: the region's first.
-        volume_type: Such as gp3.
-    """
+    """A volume to be put past the API, for tests that need many; without a zone, in the region's first."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     size_gib: int = 1
@@ -112,8 +96,6 @@ class Instance:
     """An instance and how it sees itself.
 
     Attributes:
-        instance_id: Such as i-0123456789abcdef0.
-        zone: Its Availability Zone.
         kind: nitro or xen.
         state: One of `INSTANCE_STATES`.
         launch_time: When it was last launched, ISO 8601; another one after each start.
@@ -121,8 +103,6 @@ class Instance:
         address: Its IP address, by which the metadata service knows it; empty if it has none of its own.
         attachment_limit: How many volumes can be attached at once.
         access_key: Of its temporary credentials, as the metadata service gives them.
-        secret_key: Likewise.
-        session_token: Likewise.
         sys_root: What stands for its /sys, or empty if the hypervisor shows nothing.
         dev_root: What stands for its /dev, or empty.
     """
@@ -140,3 +120,8 @@ class Instance:
     session_token: str = ""
     sys_root: str = ""
     dev_root: str = ""
+
+    @property
+    def instance_type(self) -> str:
+        """Return a type of its kind."""
+        return "m5.large" if self.kind == "nitro" else "m4.large"

@@ -32,7 +32,6 @@ _VOLUME: Final[Mapping[str, _Values[VolumeFact]]] = {
     "size": lambda fact: [str(fact.size_gib)],
     "volume-type": lambda fact: [fact.volume_type],
     "encrypted": lambda fact: [str(fact.encrypted).lower()],
-    "snapshot-id": lambda fact: [fact.snapshot_id],
     "create-time": lambda fact: [fact.create_time],
     "tag-key": lambda fact: list(fact.tags),
     "attachment.instance-id": lambda fact: [fact.attachment.instance_id] if fact.attachment else [],

@@ -1,12 +1,43 @@
-"""What makes attached volumes appear on instances."""
+"""What makes attached volumes appear on instances, and what an instance sees of itself.
+
+Files stand for its /sys and /dev; what of them is shown is what a guest has on EC2:
+
+- Nitro, https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html: the serial number is the
+  volume's id without the dash, the model "Amazon Elastic Block Store"; devices are numbered as they are
+  found, whatever name was asked for at AttachVolume.
+- Xen, https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html: the name that was asked for,
+  with `xvd` for `sd`; no serial number.
+- board_asset_tag is the instance's id on Nitro only,
+  https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import stat
 import threading
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from tests.ec2sim.views import InstanceView, Views
+_MODEL: Final = "Amazon Elastic Block Store"
+_SECTOR_BYTES: Final = 512
+_ROOT_SIZE_BYTES: Final = 8 * 1024**3
+_ROOT_NUMBERS: Final = {"nitro": (259, 0), "xen": (202, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """Where an instance's files are.
+
+    Attributes:
+        sys_root: Stands for its /sys; empty if it has none.
+        dev_root: Stands for its /dev; empty if it has none.
+    """
+
+    sys_root: str
+    dev_root: str
 
 
 class Hypervisor(Protocol):
@@ -134,3 +165,111 @@ class MemoryHypervisor:
         del self._plugged[volume_id]
         if self._views is not None:
             self._views.of(instance_id).hide(volume_id)
+
+
+class View:
+    """The files of one instance."""
+
+    def __init__(self, directory: str, instance_id: str, kind: str) -> None:
+        self.places = InstanceView(f"{directory}/sys", f"{directory}/dev")
+        self.kind = kind
+        self._block = f"{self.places.sys_root}/block"
+        self._names: dict[str, str] = {}
+        self._lock = threading.Lock()
+        os.makedirs(self._block)
+        os.makedirs(self.places.dev_root)
+        self._show_machine(instance_id)
+        self._make(
+            "nvme0n1" if kind == "nitro" else "xvda",
+            _root_volume(instance_id),
+            _ROOT_SIZE_BYTES,
+            _ROOT_NUMBERS[kind],
+        )
+
+    def show(self, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None) -> str:
+        """Show a volume; without a device number its node is a plain file. Returns the device's name."""
+        with self._lock:
+            name = self._next_nvme() if self.kind == "nitro" else _xen_name(device)
+            self._names[volume_id] = name
+            node = f"{self.places.dev_root}/{name}"
+            if number is None:
+                with open(node, "wb"):
+                    pass
+            else:
+                os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*number))
+            self._make(name, volume_id, size_bytes, number or (0, 0))
+            return name
+
+    def hide(self, volume_id: str) -> None:
+        """Show a volume no more; one that is not shown is success."""
+        with self._lock:
+            name = self._names.pop(volume_id, "")
+            if not name:
+                return
+            gone = f"{self._block}/.gone-{name}"
+            os.rename(f"{self._block}/{name}", gone)  # at once, as a device goes
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.places.dev_root}/{name}")
+            shutil.rmtree(gone)
+
+    def _next_nvme(self) -> str:
+        taken = {"nvme0n1", *self._names.values()}
+        return next(name for number in range(1000) if (name := f"nvme{number}n1") not in taken)
+
+    def _show_machine(self, instance_id: str) -> None:
+        dmi = f"{self.places.sys_root}/devices/virtual/dmi/id"
+        os.makedirs(dmi)
+        if self.kind == "nitro":
+            _write(f"{dmi}/sys_vendor", "Amazon EC2")
+            _write(f"{dmi}/board_asset_tag", instance_id)
+            return
+        _write(f"{dmi}/sys_vendor", "Xen")
+        _write(f"{dmi}/product_name", "HVM domU")
+        os.makedirs(f"{self.places.sys_root}/hypervisor")
+        _write(f"{self.places.sys_root}/hypervisor/type", "xen")
+
+    def _make(self, name: str, volume_id: str, size_bytes: int, number: tuple[int, int]) -> None:
+        new = f"{self._block}/.new-{name}"
+        os.makedirs(f"{new}/device")
+        _write(f"{new}/size", str(size_bytes // _SECTOR_BYTES))
+        _write(f"{new}/dev", f"{number[0]}:{number[1]}")
+        if self.kind == "nitro":
+            _write(f"{new}/device/serial", volume_id.replace("-", ""))
+            _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
+        os.rename(new, f"{self._block}/{name}")  # all of it or nothing is seen
+
+
+class Views:
+    """The files of all instances, below one directory."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = f"{directory}/instances"
+        self._views: dict[str, View] = {}
+
+    def add(self, instance_id: str, kind: str) -> InstanceView:
+        """Show an instance."""
+        self._views[instance_id] = View(f"{self._directory}/{instance_id}", instance_id, kind)
+        return self._views[instance_id].places
+
+    def of(self, instance_id: str) -> View:
+        """Return an instance's files."""
+        return self._views[instance_id]
+
+    def close(self) -> None:
+        """Remove all files."""
+        self._views.clear()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _xen_name(device: str) -> str:
+    name = device.removeprefix("/dev/")
+    return f"xvd{name.removeprefix('sd')}" if name.startswith("sd") else name
+
+
+def _root_volume(instance_id: str) -> str:
+    return f"vol-{instance_id.removeprefix('i-')}"
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"{text}\n")

@@ -10,18 +10,16 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tests.ec2sim.facts import Instance
-from tests.ec2sim.instances import Instances
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.refusals import Refused
 
 ROLE: Final = "volplug"
-_AS: Final = re.compile(r"/as/(i-[0-9a-z]+)(/.*)")
+_PATH: Final = re.compile(r"(?:/as/(i-[0-9a-z]+))?(/.*)")
 _TOKEN_PATH: Final = "/latest/api/token"  # noqa: S105 - where tokens come from
 _DATA_PATH: Final = "/latest/meta-data/"
 _TTL_HEADER: Final = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -33,38 +31,22 @@ _CREDENTIALS_LAST: Final = timedelta(hours=6)
 class Metadata:
     """Tells instances about themselves."""
 
-    def __init__(self, instances: Instances, region: str, plan: FaultPlan) -> None:
+    def __init__(self, instances: Callable[[], list[Instance]], region: str, plan: FaultPlan) -> None:
         self._plan = plan
         self._instances = instances
         self._region = region
         self._tokens: set[str] = set()
-        self._lock = threading.Lock()
 
     def answer(self, request: HttpRequest) -> HttpAnswer | None:
         """Answer a request."""
-        if self._plan.has_silent_metadata:
+        match = _PATH.fullmatch(request.path)
+        if self._plan.has_silent_metadata or match is None:
             return None
-        match = _AS.fullmatch(request.path)
-        instance, path = (self._named(match[1]), match[2]) if match else (None, request.path)
-        if match is None:
-            instance = self._instances.at(request.client_address)
-        if instance is None:
-            return HttpAnswer(404, b"no instance has this address")
-        if path == _TOKEN_PATH:
-            return self._token(request)
-        with self._lock:
-            if request.headers.get(_TOKEN_HEADER, "") not in self._tokens:
-                return HttpAnswer(401)
-        if request.method != "GET" or not path.startswith(_DATA_PATH):
-            return HttpAnswer(404)
-        text = self._data(instance, path.removeprefix(_DATA_PATH))
-        return HttpAnswer(404) if text is None else HttpAnswer(200, text.encode())
-
-    def _named(self, instance_id: str) -> Instance | None:
-        try:
-            return self._instances.get(instance_id)
-        except Refused:
-            return None
+        named, path = match.groups()
+        for instance in self._instances():
+            if (instance.instance_id == named) if named else (instance.address == request.client_address):
+                return self._token(request) if path == _TOKEN_PATH else self._data(request, instance, path)
+        return HttpAnswer(404, b"no instance has this address")
 
     def _token(self, request: HttpRequest) -> HttpAnswer:
         ttl = request.headers.get(_TTL_HEADER.lower(), "")
@@ -73,22 +55,23 @@ class Metadata:
         if not ttl.isdigit() or not 1 <= int(ttl) <= _MOST_TTL_S:
             return HttpAnswer(400)
         token = secrets.token_urlsafe(32)
-        with self._lock:
-            self._tokens.add(token)
+        self._tokens.add(token)
         return HttpAnswer(200, token.encode(), headers={_TTL_HEADER: ttl})
 
-    def _data(self, instance: Instance, name: str) -> str | None:
-        if name.rstrip("/") == "iam/security-credentials":
-            return ROLE
-        if name == f"iam/security-credentials/{ROLE}":
-            return _credentials(instance)
-        return {
+    def _data(self, request: HttpRequest, instance: Instance, path: str) -> HttpAnswer:
+        if request.headers.get(_TOKEN_HEADER, "") not in self._tokens:
+            return HttpAnswer(401)
+        shown = {
+            "iam/security-credentials": ROLE,
+            f"iam/security-credentials/{ROLE}": _credentials(instance),
             "instance-id": instance.instance_id,
             "placement/availability-zone": instance.zone,
             "placement/region": self._region,
             "local-ipv4": instance.address or "127.0.0.1",
-            "instance-type": "m5.large" if instance.kind == "nitro" else "m4.large",
-        }.get(name)
+            "instance-type": instance.instance_type,
+        }
+        text = shown.get(path.removeprefix(_DATA_PATH).rstrip("/"))
+        return HttpAnswer(404) if text is None or request.method != "GET" else HttpAnswer(200, text.encode())
 
 
 def _credentials(instance: Instance) -> str:

@@ -19,10 +19,9 @@ from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import INSTANCE_STATES, Instance, now
 from tests.ec2sim.filters import instance_filter, page
 from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
-from tests.ec2sim.past import Past
 from tests.ec2sim.plan import FaultPlan
-from tests.ec2sim.requests import Request
-from tests.ec2sim.table import VolumeTable
+from tests.ec2sim.service import Action, Request
+from tests.ec2sim.table import Past, VolumeTable
 
 _ENDED: Final = ("stopped", "terminated")
 
@@ -48,7 +47,6 @@ class Instances:
 
     def add(self, instance: Instance) -> Instance:
         """Start an instance, and give it credentials and a view of itself."""
-        _check(instance.state)
         if any(each.instance_id == instance.instance_id for each in self.all()):
             raise ValueError(f"there is an instance {instance.instance_id} already")
         secret = hashlib.sha256(instance.instance_id.encode()).hexdigest()
@@ -83,14 +81,6 @@ class Instances:
         with self._lock:
             return list(self._instances.values())
 
-    def at(self, address: str) -> Instance | None:
-        """Return the instance with an IP address."""
-        return next((each for each in self.all() if each.address == address), None)
-
-    def with_key(self, access_key: str) -> Instance | None:
-        """Return the instance that has these credentials."""
-        return next((each for each in self.all() if each.access_key == access_key), None)
-
     def set_state(self, instance_id: str, state: str, action: str = "") -> None:
         """Change an instance's state; a terminated one loses its volumes.
 
@@ -99,18 +89,18 @@ class Instances:
             state: Its new state.
             action: What was called, if the API was: DescribeInstances may hear of it late.
         """
-        _check(state)
+        if state not in INSTANCE_STATES:
+            raise ValueError(f"an instance is never {state!r}, only {', '.join(INSTANCE_STATES)}")
         before = self.get(instance_id)
         after = replace(before, state=state)
         if before.state in _ENDED and state not in _ENDED:
             after = replace(after, launch_time=now(), transition_reason="")
         elif action:
-            after = replace(
-                after, transition_reason=f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)"
-            )
+            reason = f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)"
+            after = replace(after, transition_reason=reason)
         with self._lock:
             if action in self._plan.stale_after:
-                self._past.note(instance_id, before, self._plan.stale_looks, self._plan.seed)
+                self._past.note(instance_id, before, self._plan)
             self._instances[instance_id] = after
         if state == "terminated":
             self.on_end(instance_id)
@@ -126,40 +116,38 @@ class Instances:
         with self._lock:
             self._past.forget()
 
-    def describe(self, request: Request) -> bytes:
-        """Answer DescribeInstances."""
+    def actions(self) -> dict[str, Action]:
+        """Return what can be called."""
+        begun, stopped = ("pending", "running"), ("stopping", "stopped")
+        return {
+            "DescribeInstances": self._describe,
+            "DescribeInstanceStatus": self._describe_checks,
+            "StopInstances": lambda asked: self._end(asked, "stopping", "stopped", begun),
+            "StartInstances": lambda asked: self._end(asked, "pending", "running", ("stopped",)),
+            "TerminateInstances": lambda asked: self._end(
+                asked, "shutting-down", "terminated", (*begun, *stopped)
+            ),
+        }
+
+    def _describe(self, request: Request) -> bytes:
         wanted = request.listed("InstanceId")
         passes = instance_filter(request.filters())
-        true = [self.get(each) for each in wanted] if wanted else self.all()
-        chosen = [self._shown(each) for each in true]
-        chosen = sorted((each for each in chosen if passes(each)), key=lambda each: each.instance_id)
-        shown, token = page(
+        shown = [self._shown(each) for each in ([self.get(each) for each in wanted] or self.all())]
+        chosen = sorted((each for each in shown if passes(each)), key=lambda each: each.instance_id)
+        chosen, token = page(
             chosen, lambda each: each.instance_id, request.number("MaxResults"), request.get("NextToken")
         )
-        held = {each.instance_id: self._table.attached_to(each.instance_id) for each in shown}
-        content = answers.instances((each, held[each.instance_id]) for each in shown)
-        return answers.answer(request.action, content + (f"<nextToken>{token}</nextToken>" if token else ""))
+        found = [answers.reservation(each, self._table.attached_to(each.instance_id)) for each in chosen]
+        return answers.answer(request.action, {"reservationSet": found, "nextToken": token or None})
 
-    def describe_checks(self, request: Request) -> bytes:
+    def _describe_checks(self, request: Request) -> bytes:
         """Answer DescribeInstanceStatus, which shows running instances only."""
         running = [each for each in map(self.get, request.listed("InstanceId")) if each.state == "running"]
         impaired = self._plan.impaired_instances
-        checks = ((each, "impaired" if each.instance_id in impaired else "ok") for each in running)
-        return answers.answer(request.action, answers.checks(checks))
-
-    def stop(self, request: Request) -> bytes:
-        """Answer StopInstances."""
-        return self._end(request, "stopping", "stopped", ("pending", "running"))
-
-    def start(self, request: Request) -> bytes:
-        """Answer StartInstances."""
-        return self._end(request, "pending", "running", ("stopped",))
-
-    def terminate(self, request: Request) -> bytes:
-        """Answer TerminateInstances."""
-        return self._end(
-            request, "shutting-down", "terminated", ("pending", "running", "stopping", "stopped")
-        )
+        found = [
+            answers.checks(each, "impaired" if each.instance_id in impaired else "ok") for each in running
+        ]
+        return answers.answer(request.action, {"instanceStatusSet": found})
 
     def _end(self, request: Request, through: str, to: str, begin: tuple[str, ...]) -> bytes:
         changes = []
@@ -171,23 +159,19 @@ class Instances:
         for instance_id, state, before in changes:
             if state != before:
                 self._change(request.action, instance_id, through, to)
-        return answers.answer(request.action, answers.state_changes(changes))
+        found = [answers.state_change(*each) for each in changes]
+        return answers.answer(request.action, {"instancesSet": found})
 
     def _shown(self, instance: Instance) -> Instance:
         """Return what a look shows of an instance."""
         with self._lock:
-            if not self._past.knows(instance.instance_id):
+            past = self._past.shown().get(instance.instance_id)
+            if past is None:
                 return instance
-            shown = self._past.shown(instance.instance_id)
             self._past.looked(instance.instance_id)
-            return shown or instance
+            return past
 
     def _change(self, action: str, instance_id: str, through: str, to: str) -> None:
         self.set_state(instance_id, through, action)
         if not self._plan.stops_by_hand:
             self._clockwork.begin(instance_id, self._plan.stopping, lambda: self.set_state(instance_id, to))
-
-
-def _check(state: str) -> None:
-    if state not in INSTANCE_STATES:
-        raise ValueError(f"an instance is never {state!r}, only {', '.join(INSTANCE_STATES)}")

@@ -1,24 +1,23 @@
 """What CreateVolume takes, by volume type, and what it makes of that.
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html and
-https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. Texts are own words.
+https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from tests.ec2sim import refusals
 from tests.ec2sim.facts import VolumeFact, now
-from tests.ec2sim.requests import Request
+from tests.ec2sim.service import Request
 
 _DEFAULT_TYPE: Final = "gp2"
 _DEFAULT_IOPS: Final = 3_000
 _DEFAULT_THROUGHPUT: Final = 125
-_NEEDS_IOPS: Final = ("io1", "io2")
 _MOST_THROUGHPUT_PER_IOPS: Final = 0.25
 
 
@@ -31,40 +30,32 @@ class _Type:
         iops: The fewest and the most, or None if they cannot be asked for.
         most_iops_per_gib: Their most for each GiB.
         throughput: MiB/s, the least and the most, or None if it cannot be asked for.
+        needs_iops: Whether they have to be asked for.
     """
 
     sizes_gib: tuple[int, int]
     iops: tuple[int, int] | None = None
     most_iops_per_gib: int = 0
     throughput: tuple[int, int] | None = None
+    needs_iops: bool = False
 
 
 _TYPES: Final[Mapping[str, _Type]] = {
     "gp2": _Type((1, 16_384)),
     "gp3": _Type((1, 65_536), (3_000, 80_000), 500, (125, 2_000)),
-    "io1": _Type((4, 16_384), (100, 64_000), 50),
-    "io2": _Type((4, 65_536), (100, 256_000), 1_000),
+    "io1": _Type((4, 16_384), (100, 64_000), 50, needs_iops=True),
+    "io2": _Type((4, 65_536), (100, 256_000), 1_000, needs_iops=True),
     "st1": _Type((125, 16_384)),
     "sc1": _Type((125, 16_384)),
     "standard": _Type((1, 1_024)),
 }
 
 
-def new_volume(name: str, size_gib: int, zone: str, **changes: Any) -> VolumeFact:  # noqa: ANN401 - fields of it
-    """Return a volume of a type that has what one of its type has by default."""
-    defaults = {"iops": _DEFAULT_IOPS, "throughput": _DEFAULT_THROUGHPUT} if name == "gp3" else {}
-    return VolumeFact(
-        **{
-            "volume_id": f"vol-{secrets.token_hex(9)[:17]}",
-            "status": "creating",
-            "size_gib": size_gib,
-            "zone": zone,
-            "volume_type": name,
-            "create_time": now(),
-            **defaults,
-            **changes,
-        }
-    )
+def new_volume(name: str, size_gib: int, zone: str) -> VolumeFact:
+    """Return a volume with what its type has by default."""
+    iops, throughput = (_DEFAULT_IOPS, _DEFAULT_THROUGHPUT) if name == "gp3" else (0, 0)
+    volume_id = f"vol-{secrets.token_hex(9)[:17]}"
+    return VolumeFact(volume_id, "creating", size_gib, zone, name, now(), iops=iops, throughput=throughput)
 
 
 def asked_volume(request: Request, zone: str, default_key: str) -> VolumeFact:
@@ -73,48 +64,36 @@ def asked_volume(request: Request, zone: str, default_key: str) -> VolumeFact:
     Raises:
         Refused: If it asks for what there is not.
     """
-    check_limits(request)
-    name, size_gib, key = (
-        request.get("VolumeType") or _DEFAULT_TYPE,
-        request.number("Size"),
-        request.get("KmsKeyId"),
-    )
-    is_encrypted = request.is_set("Encrypted")
+    name, size_gib = request.get("VolumeType") or _DEFAULT_TYPE, request.number("Size")
+    iops, throughput = request.number("Iops"), request.number("Throughput")
+    _check(name, size_gib, iops, throughput)
+    key, is_encrypted = request.get("KmsKeyId"), request.is_set("Encrypted")
     if key and not is_encrypted:
         raise refusals.NEEDS("KmsKeyId", "Encrypted")
-    if name in _NEEDS_IOPS and not request.get("Iops"):
-        raise refusals.NEEDS("VolumeType", "Iops")
     if request.get("SnapshotId"):  # no action makes any
         raise refusals.NO_SNAPSHOT()
     if size_gib is None:
         raise refusals.MISSING("size/snapshot")
-    performance = {"iops": request.number("Iops"), "throughput": request.number("Throughput")}
-    return new_volume(
-        name,
-        size_gib,
-        zone,
+    made = new_volume(name, size_gib, zone)
+    return replace(
+        made,
         tags=request.new_tags("volume"),
+        iops=iops or made.iops,
+        throughput=throughput or made.throughput,
         encrypted=is_encrypted,
         kms_key_id=key or (default_key if is_encrypted else ""),
-        **{what: value for what, value in performance.items() if value},
     )
 
 
-def check_limits(request: Request) -> None:
-    """Refuse a CreateVolume that asks for what its type has not.
-
-    Raises:
-        Refused: With the reason.
-    """
-    name = request.get("VolumeType") or _DEFAULT_TYPE
+def _check(name: str, size_gib: int | None, iops: int | None, throughput: int | None) -> None:
     kind = _TYPES.get(name)
     if kind is None:
         raise refusals.BAD_TYPE(name)
-    size_gib, iops = request.number("Size"), request.number("Iops")
-    throughput = request.number("Throughput")
     _check_range(size_gib, kind.sizes_gib, "size", name)
     _check_range(iops, kind.iops, "iops", name)
     _check_range(throughput, kind.throughput, "throughput", name)
+    if kind.needs_iops and not iops:
+        raise refusals.NEEDS("VolumeType", "Iops")
     if iops and size_gib and iops > max(_DEFAULT_IOPS, kind.most_iops_per_gib * size_gib):
         most = f"{kind.most_iops_per_gib} iops per GiB"
         raise refusals.TOO_MUCH("Iops to volume size", iops / size_gib, most)

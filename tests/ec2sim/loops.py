@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from tests.ec2sim.views import InstanceView, Views
+from tests.ec2sim.hypervisor import InstanceView, Views
 from volplug.errors import VolumeInUse
 from volplug.host import loop_attach, loopdev
 from volplug.host.devices import is_held_now, opened

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import threading
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
+
+from tests.ec2sim.refusals import INTERNAL_ERROR, THROTTLED, UNAVAILABLE, Refusal
 
 CHANGES: Final = frozenset(
     {"CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "CreateTags", "DeleteTags"}
@@ -22,21 +27,6 @@ class Slow:
 
     seconds: float = 0.0
     looks: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error to be answered without any effect.
-
-    Attributes:
-        code: Such as InsufficientVolumeCapacity.
-        message: As EC2 would say it.
-        status: The HTTP status.
-    """
-
-    code: str
-    message: str = "as planned"
-    status: int = 400
 
 
 Fault = str | Refusal
@@ -126,3 +116,50 @@ class FaultPlan:
     def end(self) -> None:
         """Let everything go well from now on."""
         self.set(**vars(FaultPlan(seed=self.seed)))
+
+
+class Faults:
+    """Chooses by the plan; the same seed gives the n-th call of an action the same fault."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._plan = plan
+        self._made: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def latency_s(self, action: str) -> float:
+        """Return how long a call is held up."""
+        return self._plan.latencies_s.get(action, self._plan.latency_s)
+
+    def next(self, action: str) -> Fault:
+        """Return what the next call of an action suffers, or an empty text."""
+        with self._lock:
+            self._made[action] += 1
+            number = self._made[action]
+            script = self._plan.script.get(action)
+            if script:
+                return script.pop(0)
+        plan = self._plan
+        if plan.suffering and action not in plan.suffering:
+            return ""
+        drawn = random.Random(f"{plan.seed}:{action}:{number}").random()  # noqa: S311 - foreseeable
+        rates = {
+            "throttled": plan.throttle_rate,
+            "error": plan.error_rate,
+            "lost": plan.lost_answer_rate,
+            "closed": plan.closed_rate,
+        }
+        for fault, rate in rates.items():
+            if drawn < rate:
+                return fault
+            drawn -= rate
+        return ""
+
+    def refusal(self, fault: Fault) -> Refusal | None:
+        """Return the error that a call gets instead of its effect, or None."""
+        if fault == "throttled":
+            return THROTTLED
+        if fault == "error":
+            with self._lock:
+                self._made["error"] += 1
+                return INTERNAL_ERROR if self._made["error"] % 2 else UNAVAILABLE
+        return fault if isinstance(fault, Refusal) else None

@@ -9,7 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.ec2sim.plan import Refusal
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error to be answered without any effect.
+
+    Attributes:
+        code: Such as InsufficientVolumeCapacity.
+        message: As EC2 would say it.
+        status: The HTTP status.
+    """
+
+    code: str
+    message: str = "as planned"
+    status: int = 400
 
 
 class Refused(Exception):

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.ec2sim.calls import Call, Calls
 from tests.ec2sim.facts import Attachment, Instance, NewVolume, VolumeFact
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
-from tests.ec2sim.plan import FaultPlan, Refusal, Slow
-from tests.ec2sim.refusals import Refused
+from tests.ec2sim.plan import FaultPlan, Slow
+from tests.ec2sim.refusals import Refusal, Refused
+from tests.ec2sim.service import Call, Calls
 
 if TYPE_CHECKING:
     from tests.ec2sim.cloud import Ec2Cloud

@@ -2,30 +2,148 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
 
 from tests.ec2sim import answers, refusals
-from tests.ec2sim.calls import Call, Calls
-from tests.ec2sim.faults import Faults
-from tests.ec2sim.instances import Instances
+from tests.ec2sim.facts import Instance
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
-from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.plan import FaultPlan, Faults
 from tests.ec2sim.refusals import Refused
-from tests.ec2sim.requests import Request, read_credential, read_parameters
+
+# Credential=KEY/DATE/REGION/ec2/aws4_request; signatures themselves are not checked
+_CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/ec2/aws4_request")
+_XML: Final = "text/xml;charset=UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, with its outcome.
+
+    Attributes:
+        action: Such as AttachVolume.
+        parameters: As sent, such as {"VolumeId.1": "vol-0..."}.
+        caller: The instance whose credentials or address it came with, or empty.
+        outcome: "ok", the code of the error that was answered, "lost" (error after the effect), "closed"
+            (effect, but no answer) or "dropped" (neither).
+    """
+
+    action: str
+    parameters: Mapping[str, str]
+    caller: str
+    outcome: str
+
+
+class Calls:
+    """All calls since the last reset. Calls that were refused or not answered count, too."""
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        """Take note of a call."""
+        self._calls.append(call)
+
+    def log(self) -> list[Call]:
+        """Return all calls in the order in which they ended."""
+        return list(self._calls)
+
+    def counts(self, caller: str | None = None) -> Counter[str]:
+        """Return how often each action was called, by anybody or by one instance."""
+        return Counter(each.action for each in self.log() if caller is None or each.caller == caller)
+
+    def reset(self) -> None:
+        """Forget all calls."""
+        self._calls.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call as it comes, in EC2's query protocol.
+
+    Attributes:
+        action: Such as AttachVolume.
+        parameters: As sent, such as {"VolumeId.1": "vol-0..."}.
+    """
+
+    action: str
+    parameters: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        """Return a parameter, or an empty text."""
+        return self.parameters.get(name, "")
+
+    def required(self, name: str) -> str:
+        """Return a parameter that has to be there."""
+        value = self.get(name)
+        if not value:
+            raise refusals.MISSING(name[:1].lower() + name[1:])
+        return value
+
+    def number(self, name: str) -> int | None:
+        """Return a parameter that is a number, or None."""
+        value = self.get(name)
+        if value and not (value.isascii() and value.isdigit()):
+            raise refusals.BAD_VALUE(name, value, "It has to be a number")
+        return int(value) if value else None
+
+    def is_set(self, name: str) -> bool:
+        """Tell whether a parameter is true."""
+        return self.get(name).lower() == "true"
+
+    def listed(self, name: str) -> list[str]:
+        """Return the values of NAME.1, NAME.2, ..."""
+        return [self.get(each) for each in self._numbered(name, "")]
+
+    def filters(self) -> dict[str, list[str]]:
+        """Return the filters by name."""
+        each = self._numbered("Filter", ".Name")
+        return {self.get(name): self.listed(f"{name.removesuffix('Name')}Value") for name in each}
+
+    def tags(self, prefix: str = "Tag") -> dict[str, str | None]:
+        """Return the tags of PREFIX.1.Key, PREFIX.1.Value, ...; None for a key without a value."""
+        return {
+            self.get(key): self.parameters.get(f"{key.removesuffix('Key')}Value")
+            for key in self._numbered(prefix, ".Key")
+        }
+
+    def new_tags(self, resource_type: str) -> dict[str, str]:
+        """Return the tags that a create call has for what it creates."""
+        for kind in self._numbered("TagSpecification", ".ResourceType"):
+            if self.get(kind) == resource_type:
+                tags = self.tags(f"{kind.removesuffix('ResourceType')}Tag")
+                return {key: value or "" for key, value in tags.items()}
+        return {}
+
+    def _numbered(self, prefix: str, suffix: str) -> Iterator[str]:
+        names = (f"{prefix}.{number}{suffix}" for number in itertools.count(1))
+        return itertools.takewhile(lambda name: name in self.parameters, names)
+
 
 Action = Callable[[Request], bytes]
-_XML = "text/xml;charset=UTF-8"
 
 
 class Service:
-    """Answers calls, with what the plan has in store for them."""
+    """Answers calls, with what the plan has in store for them.
+
+    Args:
+        region: Calls that are signed for another are refused.
+        plan: What goes wrong.
+        instances: Returns all instances.
+        actions: What can be called.
+    """
 
     def __init__(
         self,
         region: str,
         plan: FaultPlan,
-        instances: Instances,
+        instances: Callable[[], list[Instance]],
         actions: Mapping[str, Action],
     ) -> None:
         self.calls = Calls()
@@ -38,14 +156,15 @@ class Service:
 
     def answer(self, http: HttpRequest) -> HttpAnswer | None:
         """Answer a call; None closes the connection instead."""
-        parameters = read_parameters(http.body)
+        form = http.body.decode("utf-8", "replace")
+        parameters = dict(parse_qsl(form, keep_blank_values=True))
         action = parameters.pop("Action", "")
         parameters.pop("Version", "")
         self._ended.wait(self._faults.latency_s(action))
         caller = ""
         try:
             caller = self._caller(http)
-            answer, outcome = self._suffer(Request(action, parameters, caller))
+            answer, outcome = self._suffer(Request(action, parameters), caller)
         except Refused as exc:
             answer, outcome = _refusal(exc), exc.refusal.code
         self.calls.add(Call(action, parameters, caller, outcome))
@@ -56,17 +175,19 @@ class Service:
         self._ended.set()
 
     def _caller(self, http: HttpRequest) -> str:
-        """Return which instance calls."""
-        credential = read_credential(http.headers)
-        if credential is None or credential.region != self._region:
+        """Return which instance calls, by its credentials or its address, or an empty text."""
+        signed = _CREDENTIAL.search(http.headers.get("authorization", ""))
+        if signed is None or signed[2] != self._region:
             raise refusals.BAD_CREDENTIALS()
-        instance = self._instances.with_key(credential.access_key)
-        if instance is not None and credential.session_token != instance.session_token:
-            raise refusals.BAD_CREDENTIALS()
-        instance = instance or self._instances.at(http.client_address)
-        return instance.instance_id if instance else ""
+        for each in self._instances():
+            if each.access_key == signed[1]:
+                if each.session_token != http.headers.get("x-amz-security-token", ""):
+                    raise refusals.BAD_CREDENTIALS()
+                return each.instance_id
+        found = (each.instance_id for each in self._instances() if each.address == http.client_address)
+        return next(found, "")
 
-    def _suffer(self, request: Request) -> tuple[HttpAnswer | None, str]:
+    def _suffer(self, request: Request, caller: str) -> tuple[HttpAnswer | None, str]:
         fault = self._faults.next(request.action)
         refusal = self._faults.refusal(fault)
         if refusal is not None:
@@ -74,21 +195,20 @@ class Service:
         if fault == "dropped":
             return None, "dropped"
         if request.action in self._plan.denied:
-            raise refusals.UNAUTHORIZED(request.action, request.caller or "user")
-        answer = self._act(request)
+            raise refusals.UNAUTHORIZED(request.action, caller or "user")
+        action = self._actions.get(request.action)
+        if action is None:
+            raise refusals.NO_ACTION(request.action)
+        # "Checks whether you have the required permissions for the action, without actually making the
+        # request": https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
+        if request.is_set("DryRun"):
+            raise refusals.DRY_RUN()
+        body = action(request)
         if fault == "lost":
             return _refusal(Refused(refusals.INTERNAL_ERROR)), "lost"
         if fault == "closed":
             return None, "closed"
-        return answer, "ok"
-
-    def _act(self, request: Request) -> HttpAnswer:
-        action = self._actions.get(request.action)
-        if action is None:
-            raise refusals.NO_ACTION(request.action)
-        if request.is_set("DryRun"):
-            raise refusals.DRY_RUN()
-        return HttpAnswer(200, action(request), _XML)
+        return HttpAnswer(200, body, _XML), "ok"
 
 
 def _refusal(exc: Refused) -> HttpAnswer:

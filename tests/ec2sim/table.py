@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from tests.ec2sim import refusals
+from tests.ec2sim import answers, refusals
+from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import VolumeFact
-from tests.ec2sim.past import Past
+from tests.ec2sim.filters import page, volume_filter
 from tests.ec2sim.plan import FaultPlan
+from tests.ec2sim.service import Request
+
+_T = TypeVar("_T")
+
+
+class Past(Generic[_T]):
+    """What is shown of volumes, or of instances, instead of the truth: EC2 hears late of changes.
+
+    https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, _T | None] = {}
+        self._looks: dict[str, int] = {}
+        self._changes = 0
+
+    def note(self, thing_id: str, before: _T | None, plan: FaultPlan) -> None:
+        """Take note of how a thing was before a change, or that it was not."""
+        self._changes += 1
+        self._before.pop(thing_id, None)
+        chosen = random.Random(f"{plan.seed}:{self._changes}").randint(*plan.stale_looks)  # noqa: S311 - foreseeable
+        if chosen:
+            self._before[thing_id], self._looks[thing_id] = before, chosen
+
+    def shown(self) -> dict[str, _T | None]:
+        """Return by their ids how things are shown that are not shown as they are."""
+        return dict(self._before)
+
+    def forget(self) -> None:
+        """Show nothing but the truth, until the next change."""
+        self._before.clear()
+
+    def looked(self, thing_id: str) -> None:
+        """Take note that a look has been answered with the past."""
+        self._looks[thing_id] -= 1
+        if not self._looks[thing_id]:
+            del self._before[thing_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +58,6 @@ class Look:
     """What one DescribeVolumes sees of one volume.
 
     Attributes:
-        volume_id: The volume.
         shown: How it is shown, or None if it is not known to exist.
         is_passing: Whether what is shown passes the filters.
         is_match: Whether that or the truth does.
@@ -57,10 +96,8 @@ class VolumeTable:
         Raises:
             Refused: If there is none, as EC2 says it.
         """
-        if not volume_id.startswith("vol-"):
-            raise refusals.BAD_ID(volume_id)
-        with self.lock:
-            fact = self._volumes.get(volume_id)
+        check_id(volume_id)
+        fact = self.find(volume_id)
         if fact is None:
             raise refusals.NO_VOLUME(volume_id)
         return fact
@@ -79,8 +116,7 @@ class VolumeTable:
         """Store a volume; with an action, DescribeVolumes may hear of it late."""
         with self.lock:
             if action in self._plan.stale_after:
-                before = self._volumes.get(fact.volume_id)
-                self._past.note(fact.volume_id, before, self._plan.stale_looks, self._plan.seed)
+                self._past.note(fact.volume_id, self._volumes.get(fact.volume_id), self._plan)
             self._volumes[fact.volume_id] = fact
 
     def show_present(self) -> None:
@@ -100,17 +136,49 @@ class VolumeTable:
     def look(self, wanted: Collection[str], passes: Callable[[VolumeFact], bool]) -> list[Look]:
         """Look at some volumes, or at all that pass a filter by what is shown or by what is true."""
         with self.lock:
-            volume_ids = wanted or dict.fromkeys([*self._volumes, *self._past.changed()])
-            looks = [self._look(each, passes) for each in volume_ids]
+            past = self._past.shown()
+            looks = [self._look(each, past, passes) for each in wanted or {**self._volumes, **past}]
+            looks = [look for look in looks if wanted or look.is_match]
             for look in looks:
-                if look.is_past and (wanted or look.is_match):
+                if look.is_past:
                     self._past.looked(look.volume_id)
-        return [look for look in looks if wanted or look.is_match]
+        return looks
 
-    def _look(self, volume_id: str, passes: Callable[[VolumeFact], bool]) -> Look:
+    def _look(
+        self, volume_id: str, past: dict[str, VolumeFact | None], passes: Callable[[VolumeFact], bool]
+    ) -> Look:
         truth = self._volumes.get(volume_id)
-        is_past = self._past.knows(volume_id)
-        shown = self._past.shown(volume_id) if is_past else truth
+        is_past = volume_id in past
+        shown = past[volume_id] if is_past else truth
         is_passing = shown is not None and passes(shown)
         is_match = is_passing or (is_past and truth is not None and passes(truth))
         return Look(volume_id, shown, is_passing, is_match, is_past)
+
+
+def describe_volumes(table: VolumeTable, clockwork: Clockwork, request: Request) -> bytes:
+    """Answer DescribeVolumes, and count looks."""
+    wanted, most = request.listed("VolumeId"), request.number("MaxResults")
+    if wanted and most is not None:
+        raise refusals.IDS_AND_PAGES()
+    for each in wanted:
+        check_id(each)
+    looks = table.look(wanted, volume_filter(request.filters()))
+    unknown = [look.volume_id for look in looks if look.shown is None] if wanted else []
+    if unknown:
+        words = refusals.NO_VOLUMES if len(unknown) > 1 else refusals.NO_VOLUME
+        raise words(", ".join(unknown))
+    shown = [look.shown for look in looks if look.shown is not None and look.is_passing]
+    shown.sort(key=lambda fact: fact.volume_id)
+    chosen, token = page(shown, lambda fact: fact.volume_id, most, request.get("NextToken"))
+    content = {"volumeSet": [answers.volume(each) for each in chosen], "nextToken": token or None}
+    body = answers.answer(request.action, content)
+    for look in looks:
+        if not look.is_past:
+            clockwork.looked(look.volume_id)  # after this answer, so that it shows the state still
+    return body
+
+
+def check_id(volume_id: str) -> None:
+    """Refuse what is not the id of a volume."""
+    if not volume_id.startswith("vol-"):
+        raise refusals.BAD_ID(volume_id)

@@ -5,8 +5,6 @@
 Writes one line of JSON once it serves: {"endpoint": ..., "imds_endpoint": ...}. Ends by SIGTERM or SIGINT.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import signal
@@ -14,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.ec2sim.cloud import REGION, Ec2Cloud
-from tests.ec2sim.hypervisor import Hypervisor, MemoryHypervisor
+from tests.ec2sim.hypervisor import MemoryHypervisor
 from tests.ec2sim.loops import LoopHypervisor
 
 
@@ -34,14 +32,10 @@ def main() -> None:
     """Serve until a signal comes."""
     arguments = _arguments()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})  # for all threads
-    hypervisor: Hypervisor
-    if arguments.hypervisor == "loop":
-        hypervisor = LoopHypervisor(arguments.directory)
-    else:
-        hypervisor = MemoryHypervisor(arguments.directory)
+    made = LoopHypervisor if arguments.hypervisor == "loop" else MemoryHypervisor
     instances = json.loads(Path(arguments.instances).read_text("utf-8")) if arguments.instances else []
     with Ec2Cloud(
-        hypervisor,
+        made(arguments.directory),
         address=arguments.address,
         port=arguments.port,
         imds_port=arguments.imds_port,

@@ -1,7 +1,5 @@
 """Answers as EC2 writes them: XML, here of dicts (elements), lists (of items) and plain values."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Final

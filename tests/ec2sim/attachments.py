@@ -5,8 +5,6 @@ guest still uses turns busy when it is detached, and is detached when the guest 
 https://github.com/kubernetes-sigs/aws-ebs-csi-driver/issues/1032
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A cloud for tests: EC2 with volumes, instances and a metadata service, in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial

@@ -7,8 +7,6 @@ its volume has been deleted, or was never made although the call was answered, a
 https://github.com/kubernetes-sigs/aws-ebs-csi-driver/pull/2075
 """
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Iterable, Mapping

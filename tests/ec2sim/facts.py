@@ -1,11 +1,9 @@
 """What the served EC2 knows: frozen values, replaced when something changes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 GIB: Final = 1024**3
 
@@ -74,7 +72,7 @@ class VolumeFact:
         """Return its size in bytes."""
         return self.size_gib * GIB
 
-    def with_attachment(self, **changes: Any) -> VolumeFact:  # noqa: ANN401 - fields of Attachment
+    def with_attachment(self, **changes: Any) -> Self:  # noqa: ANN401 - fields of Attachment
         """Return it with some fields of its attachment changed."""
         if self.attachment is None:
             raise ValueError(f"{self.volume_id} is not attached")

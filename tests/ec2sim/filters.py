@@ -5,8 +5,6 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html: values o
 filters by AND; upper and lower case differ; `*` and `?` are wildcards, a backslash takes their meaning away.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

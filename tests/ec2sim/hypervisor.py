@@ -11,15 +11,12 @@ Files stand for its /sys and /dev; what of them is shown is what a guest has on 
   https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
 import stat
 import threading
-from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 _MODEL: Final = "Amazon Elastic Block Store"
 _SECTOR_BYTES: Final = 512
@@ -27,14 +24,8 @@ _ROOT_SIZE_BYTES: Final = 8 * 1024**3
 _ROOT_NUMBERS: Final = {"nitro": (259, 0), "xen": (202, 0)}
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceView:
-    """Where an instance's files are.
-
-    Attributes:
-        sys_root: Stands for its /sys; empty if it has none.
-        dev_root: Stands for its /dev; empty if it has none.
-    """
+class InstanceView(NamedTuple):
+    """What stands for an instance's /sys and /dev; empty if it has none."""
 
     sys_root: str
     dev_root: str
@@ -78,8 +69,7 @@ class Pulls(Protocol):
         """Take the device away, whoever uses it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plugged:
+class Plugged(NamedTuple):
     """A volume on an instance."""
 
     instance_id: str
@@ -87,7 +77,7 @@ class Plugged:
 
 
 class MemoryHypervisor:
-    """Plugs volumes into nothing, for tests without devices.
+    """Plugs volumes into nothing, for tests without devices; see `Hypervisor`.
 
     With a directory, instances see their volumes as files in their views: dev nodes are plain files then.
     """
@@ -100,12 +90,9 @@ class MemoryHypervisor:
         self._lock = threading.Lock()
 
     def provision(self, volume_id: str, size_bytes: int) -> None:
-        """Take note of a new volume."""
-        with self._lock:
-            self._sizes[volume_id] = size_bytes
+        self._sizes[volume_id] = size_bytes
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
-        """Make a volume appear."""
         with self._lock:
             if volume_id in self._plugged:
                 raise RuntimeError(f"{volume_id} is plugged already: {self._plugged[volume_id]}")
@@ -114,57 +101,42 @@ class MemoryHypervisor:
                 self._views.of(instance_id).show(volume_id, device, self._sizes[volume_id], None)
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
-        """Take a volume away, unless it is used."""
         with self._lock:
             if volume_id in self._used:
                 return False
-            self._take(instance_id, volume_id)
+            plugged = self._plugged[volume_id]
+            if plugged.instance_id != instance_id:
+                raise RuntimeError(f"{volume_id} is on {plugged.instance_id}, not on {instance_id}")
+            del self._plugged[volume_id]
+            if self._views is not None:
+                self._views.of(instance_id).hide(volume_id)
             return True
 
     def discard(self, volume_id: str) -> None:
-        """Forget a volume."""
-        with self._lock:
-            del self._sizes[volume_id]
+        del self._sizes[volume_id]
 
     def pull(self, instance_id: str, volume_id: str) -> None:
-        """Take a volume away, even if it is used."""
-        with self._lock:
-            self._used.discard(volume_id)
-            self._take(instance_id, volume_id)
+        self.end_use(volume_id)
+        self.unplug(instance_id, volume_id)
 
     def power_on(self, instance_id: str, kind: str) -> InstanceView:
-        """Return what the instance sees of itself."""
-        if self._views is None:
-            return InstanceView("", "")
-        return self._views.add(instance_id, kind)
+        return self._views.add(instance_id, kind) if self._views else InstanceView("", "")
 
     def close(self) -> None:
-        """Take the views away again."""
         if self._views is not None:
             self._views.close()
 
     def use(self, volume_id: str) -> None:
         """Let the guest use a volume, as a mount would."""
-        with self._lock:
-            self._used.add(volume_id)
+        self._used.add(volume_id)
 
     def end_use(self, volume_id: str) -> None:
         """Let the guest stop using a volume."""
-        with self._lock:
-            self._used.discard(volume_id)
+        self._used.discard(volume_id)
 
     def plugged(self) -> dict[str, Plugged]:
         """Return where volumes are."""
-        with self._lock:
-            return dict(self._plugged)
-
-    def _take(self, instance_id: str, volume_id: str) -> None:
-        plugged = self._plugged[volume_id]
-        if plugged.instance_id != instance_id:
-            raise RuntimeError(f"{volume_id} is on {plugged.instance_id}, not on {instance_id}")
-        del self._plugged[volume_id]
-        if self._views is not None:
-            self._views.of(instance_id).hide(volume_id)
+        return dict(self._plugged)
 
 
 class View:
@@ -172,33 +144,24 @@ class View:
 
     def __init__(self, directory: str, instance_id: str, kind: str) -> None:
         self.places = InstanceView(f"{directory}/sys", f"{directory}/dev")
-        self.kind = kind
+        self._is_nitro = kind == "nitro"
         self._block = f"{self.places.sys_root}/block"
         self._names: dict[str, str] = {}
         self._lock = threading.Lock()
         os.makedirs(self._block)
         os.makedirs(self.places.dev_root)
         self._show_machine(instance_id)
-        self._make(
-            "nvme0n1" if kind == "nitro" else "xvda",
-            _root_volume(instance_id),
-            _ROOT_SIZE_BYTES,
-            _ROOT_NUMBERS[kind],
-        )
+        root, volume_id = "nvme0n1" if self._is_nitro else "xvda", f"vol-{instance_id.removeprefix('i-')}"
+        self._make(root, volume_id, _ROOT_SIZE_BYTES, _ROOT_NUMBERS[kind])
 
-    def show(self, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None) -> str:
-        """Show a volume; without a device number its node is a plain file. Returns the device's name."""
+    def show(self, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None) -> None:
+        """Show a volume; without a device number its node is a plain file."""
         with self._lock:
-            name = self._next_nvme() if self.kind == "nitro" else _xen_name(device)
+            name = self._next_nvme() if self._is_nitro else _xen_name(device)
             self._names[volume_id] = name
-            node = f"{self.places.dev_root}/{name}"
-            if number is None:
-                with open(node, "wb"):
-                    pass
-            else:
-                os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*number))
+            kind, made = (stat.S_IFREG, 0) if number is None else (stat.S_IFBLK, os.makedev(*number))
+            os.mknod(f"{self.places.dev_root}/{name}", kind | 0o600, made)
             self._make(name, volume_id, size_bytes, number or (0, 0))
-            return name
 
     def hide(self, volume_id: str) -> None:
         """Show a volume no more; one that is not shown is success."""
@@ -218,14 +181,12 @@ class View:
 
     def _show_machine(self, instance_id: str) -> None:
         dmi = f"{self.places.sys_root}/devices/virtual/dmi/id"
-        os.makedirs(dmi)
-        if self.kind == "nitro":
+        if self._is_nitro:
             _write(f"{dmi}/sys_vendor", "Amazon EC2")
             _write(f"{dmi}/board_asset_tag", instance_id)
             return
         _write(f"{dmi}/sys_vendor", "Xen")
         _write(f"{dmi}/product_name", "HVM domU")
-        os.makedirs(f"{self.places.sys_root}/hypervisor")
         _write(f"{self.places.sys_root}/hypervisor/type", "xen")
 
     def _make(self, name: str, volume_id: str, size_bytes: int, number: tuple[int, int]) -> None:
@@ -233,7 +194,7 @@ class View:
         os.makedirs(f"{new}/device")
         _write(f"{new}/size", str(size_bytes // _SECTOR_BYTES))
         _write(f"{new}/dev", f"{number[0]}:{number[1]}")
-        if self.kind == "nitro":
+        if self._is_nitro:
             _write(f"{new}/device/serial", volume_id.replace("-", ""))
             _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
         os.rename(new, f"{self._block}/{name}")  # all of it or nothing is seen
@@ -266,10 +227,7 @@ def _xen_name(device: str) -> str:
     return f"xvd{name.removeprefix('sd')}" if name.startswith("sd") else name
 
 
-def _root_volume(instance_id: str) -> str:
-    return f"vol-{instance_id.removeprefix('i-')}"
-
-
 def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="ascii") as file:
         file.write(f"{text}\n")

@@ -5,8 +5,6 @@ by PUT with a time to live; every GET has to bring it, and gets 401 without. The
 address, or by the path: /as/INSTANCE-ID/latest/... is the service as that instance sees it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import secrets

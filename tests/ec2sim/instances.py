@@ -5,8 +5,6 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html. Where 
 "User initiated" with the time of the call: https://github.com/getmoto/moto/issues/7486
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable

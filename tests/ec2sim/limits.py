@@ -4,8 +4,6 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html and
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

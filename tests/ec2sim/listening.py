@@ -1,31 +1,21 @@
 """A small HTTP server in threads of its own; tests' event loops never wait for it."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Final
 
 _LOG: Final = logging.getLogger(__name__)
-_BACKLOG: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request.
-
-    Attributes:
-        method: Such as POST.
-        path: Such as /latest/meta-data/instance-id.
-        headers: By their names, in lower case.
-        body: Its body.
-        client_address: The IP address that it came from.
-    """
+    """A request; the names of its headers are in lower case."""
 
     method: str
     path: str
@@ -36,14 +26,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer.
-
-    Attributes:
-        status: The HTTP status.
-        body: Its body.
-        content_type: What the body is.
-        headers: More headers.
-    """
+    """An answer."""
 
     status: int
     body: bytes = b""
@@ -61,29 +44,27 @@ class Listener:
     Attributes:
         address: The IP address.
         port: The port.
+        url: Both of them.
     """
 
     def __init__(self, address: str, port: int, answerer: Answerer) -> None:
         self._server = _Server((address, port), answerer)
         self.address = address
         self.port = int(self._server.server_address[1])
+        self.url = f"http://{address}:{self.port}"
         self._thread = threading.Thread(target=self._server.accept_all, name="ec2-listener", daemon=True)
         self._thread.start()
 
-    @property
-    def url(self) -> str:
-        """Return where it listens."""
-        return f"http://{self.address}:{self.port}"
-
     def close(self) -> None:
         """Stop listening and end all connections."""
-        self._server.stop_accepting()
+        self._server.socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = _BACKLOG
+class _Server(ThreadingTCPServer):
+    request_queue_size = 256
+    allow_reuse_address = True
     daemon_threads = False  # so that server_close waits for the connections' threads
 
     def __init__(self, address: tuple[str, int], answerer: Answerer) -> None:
@@ -92,24 +73,14 @@ class _Server(ThreadingHTTPServer):
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
 
-    def server_bind(self) -> None:
-        """Bind, without asking who has the address: HTTPServer's own does, and waits for name servers."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
     def accept_all(self) -> None:
-        """Accept connections until `stop_accepting`; serve_forever would have to be polled for its end."""
+        """Accept connections until the socket is shut; serve_forever would have to be polled for its end."""
         while True:
             try:
                 request, client_address = self.get_request()
             except OSError:
                 return
             self.process_request(request, client_address)
-
-    def stop_accepting(self) -> None:
-        """Accept no more connections."""
-        self.socket.shutdown(socket.SHUT_RDWR)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as socketserver has it
         """Begin with a connection."""
@@ -143,8 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = HttpRequest(self.command, self.path, headers, body, self.client_address[0])
         try:

@@ -1,14 +1,11 @@
 """A hypervisor whose volumes are real block devices: loop devices on sparse images."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os
 import shutil
 import threading
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.ec2sim.hypervisor import InstanceView, Views
 from volplug.errors import VolumeInUse
@@ -18,8 +15,7 @@ from volplug.host.devices import is_held_now, opened
 _LOOP_CLR_FD: Final = 0x4C01  # linux/loop.h; on a device in use: once its last user closes it
 
 
-@dataclass(frozen=True, slots=True)
-class _Plugged:
+class _Plugged(NamedTuple):
     """A volume on an instance."""
 
     loop: loopdev.LoopDevice
@@ -27,7 +23,7 @@ class _Plugged:
 
 
 class LoopHypervisor:
-    """Makes an attached volume a loop device that its instance sees as EC2 shows it.
+    """Makes an attached volume a loop device that its instance sees as EC2 shows it; see `Hypervisor`.
 
     A volume's image is DIRECTORY/volumes/ID.img, so its data survives moves between instances; an instance's
     /sys and /dev are DIRECTORY/instances/ID/{sys,dev}. The directory has to lie where device nodes work.
@@ -41,7 +37,6 @@ class LoopHypervisor:
         os.makedirs(self._volumes, exist_ok=True)
 
     def provision(self, volume_id: str, size_bytes: int) -> None:
-        """Make a sparse image."""
         with open(self._image(volume_id), "xb") as image:
             image.truncate(size_bytes)
 
@@ -71,11 +66,9 @@ class LoopHypervisor:
         return True
 
     def discard(self, volume_id: str) -> None:
-        """Remove the image."""
         os.unlink(self._image(volume_id))
 
     def power_on(self, instance_id: str, kind: str) -> InstanceView:
-        """Return what the instance sees of itself."""
         return self._views.add(instance_id, kind)
 
     def close(self) -> None:
@@ -100,12 +93,8 @@ class LoopHypervisor:
 
     def _show(self, instance_id: str, volume_id: str, plugged: _Plugged) -> None:
         number = os.stat(plugged.loop.path).st_rdev
-        self._views.of(instance_id).show(
-            volume_id,
-            plugged.device,
-            os.path.getsize(self._image(volume_id)),
-            (os.major(number), os.minor(number)),
-        )
+        size_bytes, numbers = os.path.getsize(self._image(volume_id)), (os.major(number), os.minor(number))
+        self._views.of(instance_id).show(volume_id, plugged.device, size_bytes, numbers)
         _announce(plugged.loop.path)
 
     def _image(self, volume_id: str) -> str:

@@ -1,7 +1,5 @@
 """What goes wrong at the served EC2, and how slow it is."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections import Counter

@@ -4,8 +4,6 @@ Codes: https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html. Tex
 are those that people have quoted, at the address below github.com that each names. "Own words": none found.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

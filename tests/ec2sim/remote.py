@@ -4,8 +4,6 @@ POST /control with {"call": NAME, "with": [ARGUMENTS, KEYWORDS]} is answered wit
 and {"error": TEXT}. Values of this package are {"!": TYPE, ...FIELDS}.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import operator
@@ -97,7 +95,7 @@ class _RemoteCalls(Calls):
         self._ask("calls.reset")
 
 
-def control(cloud: Ec2Cloud, request: HttpRequest) -> HttpAnswer:
+def control(cloud: "Ec2Cloud", request: HttpRequest) -> HttpAnswer:
     """Do with a cloud what its handle in another process asks for."""
     try:
         asked = _read(request.body)

@@ -1,7 +1,5 @@
 """The API: what happens to a call from its arrival to its answer."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import threading

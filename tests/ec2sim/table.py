@@ -1,7 +1,5 @@
 """All volumes: the truth, and what DescribeVolumes shows of it."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections import defaultdict

@@ -78,8 +78,8 @@ class Clockwork:
                 pending.timer.cancel()
             self._changed.notify_all()
 
-    def settle(self, timeout_s: float) -> None:
-        """Wait until no change is under way that comes by itself.
+    def settle(self, timeout_s: float = 30.0) -> None:
+        """Wait until no state changes by itself any more.
 
         Raises:
             TimeoutError: If some still are.

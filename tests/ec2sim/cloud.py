@@ -1,18 +1,17 @@
 """A cloud for tests: EC2 with volumes, instances and a metadata service, in this process."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from tests.ec2sim.attachments import Attachments
 from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.creation import Creation
-from tests.ec2sim.facts import Instance, NewVolume, VolumeFact
+from tests.ec2sim.facts import Instance
 from tests.ec2sim.hypervisor import Hypervisor, ShowsInstances
-from tests.ec2sim.imds import Metadata
-from tests.ec2sim.instances import Instances
+from tests.ec2sim.instances import Instances, Metadata
 from tests.ec2sim.listening import HttpAnswer, HttpRequest, Listener
 from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.remote import CONTROL_PATH, control
@@ -62,6 +61,16 @@ class Ec2Cloud:
             stack.callback(self._service.close)
             self._stack = stack.pop_all()
         self.endpoint, self.imds_endpoint = api.url, imds.url
+        self.instances = self._instances.all
+        self.set_instance_state = self._instances.set_state
+        self.remove_instance = self._instances.remove
+        self.volumes = self._table.all  # as they truly are; no call, no look
+        self.volume = self._table.find
+        self.add_volumes = self._creation.add
+        self.forget_tokens = self._creation.forget_tokens
+        self.set_plan = self.plan.set
+        self.end_faults = self.plan.end
+        self.settle = self._clockwork.settle
 
     def __enter__(self) -> Self:
         return self
@@ -89,46 +98,6 @@ class Ec2Cloud:
         return self._instances.add(
             Instance(instance_id, zone, kind, address=address, attachment_limit=attachment_limit)
         )
-
-    def instances(self) -> list[Instance]:
-        """Return all instances."""
-        return self._instances.all()
-
-    def set_instance_state(self, instance_id: str, state: str) -> None:
-        """Change an instance's state."""
-        self._instances.set_state(instance_id, state)
-
-    def remove_instance(self, instance_id: str) -> None:
-        """Forget an instance: it is not found from now on."""
-        self._instances.remove(instance_id)
-
-    def volumes(self) -> list[VolumeFact]:
-        """Return all volumes as they truly are; no call, no look."""
-        return self._table.all()
-
-    def volume(self, volume_id: str) -> VolumeFact | None:
-        """Return a volume as it truly is, or None."""
-        return self._table.find(volume_id)
-
-    def add_volumes(self, volumes: Iterable[NewVolume]) -> list[str]:
-        """Put many volumes past the API and return their ids."""
-        return self._creation.add(volumes)
-
-    def set_plan(self, **changes: Any) -> None:  # noqa: ANN401 - one type for each field
-        """Change fields of the plan."""
-        self.plan.set(**changes)
-
-    def end_faults(self) -> None:
-        """Let everything go well from now on."""
-        self.plan.end()
-
-    def forget_tokens(self) -> None:
-        """Let tokens that were used count as new, as they do after a time."""
-        self._creation.forget_tokens()
-
-    def settle(self, timeout_s: float = 30.0) -> None:
-        """Wait until no state changes by itself any more."""
-        self._clockwork.settle(timeout_s)
 
     def show_present(self) -> None:
         """Let DescribeVolumes and DescribeInstances hear of all changes so far."""

@@ -156,8 +156,7 @@ BAD_NAME: Final = Words(
 )
 # rexray/rexray/issues/425
 NAME_IN_USE: Final = Words(
-    "InvalidParameterValue",
-    "Invalid value '{0}' for unixDevice. Attachment point {0} is already in use",
+    "InvalidParameterValue", "Invalid value '{0}' for unixDevice. Attachment point {0} is already in use"
 )
 # kubernetes-sigs/aws-ebs-csi-driver/pull/2500
 TOO_MANY_ATTACHED: Final = Words(
@@ -174,6 +173,5 @@ NOT_ATTACHED: Final = Words(  # own words
 # Instances; own words
 
 CANNOT_BE: Final = Words(
-    "IncorrectInstanceState",
-    "This instance '{}' is not in a state from which it can be {}.",
+    "IncorrectInstanceState", "This instance '{}' is not in a state from which it can be {}."
 )

@@ -4,8 +4,7 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from tests.ec2sim import answers, refusals
 from tests.ec2sim.clockwork import Clockwork
@@ -51,21 +50,11 @@ class Past(Generic[_T]):
             del self._before[thing_id]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one DescribeVolumes sees of one volume.
-
-    Attributes:
-        shown: How it is shown, or None if it is not known to exist.
-        is_passing: Whether what is shown passes the filters.
-        is_match: Whether that or the truth does.
-        is_past: Whether what is shown is no longer true.
-    """
+class Look(NamedTuple):
+    """What one DescribeVolumes sees of one volume; None: that it does not exist."""
 
     volume_id: str
     shown: VolumeFact | None
-    is_passing: bool
-    is_match: bool
     is_past: bool
 
 
@@ -133,24 +122,17 @@ class VolumeTable:
 
     def look(self, wanted: Collection[str], passes: Callable[[VolumeFact], bool]) -> list[Look]:
         """Look at some volumes, or at all that pass a filter by what is shown or by what is true."""
+        looks = []
         with self.lock:
             past = self._past.shown()
-            looks = [self._look(each, past, passes) for each in wanted or {**self._volumes, **past}]
-            looks = [look for look in looks if wanted or look.is_match]
-            for look in looks:
-                if look.is_past:
-                    self._past.looked(look.volume_id)
+            for volume_id in wanted or {**self._volumes, **past}:
+                truth = self._volumes.get(volume_id)
+                shown = past.get(volume_id, truth)
+                if wanted or any(fact is not None and passes(fact) for fact in (shown, truth)):
+                    looks.append(Look(volume_id, shown, volume_id in past))
+                    if volume_id in past:
+                        self._past.looked(volume_id)
         return looks
-
-    def _look(
-        self, volume_id: str, past: dict[str, VolumeFact | None], passes: Callable[[VolumeFact], bool]
-    ) -> Look:
-        truth = self._volumes.get(volume_id)
-        is_past = volume_id in past
-        shown = past[volume_id] if is_past else truth
-        is_passing = shown is not None and passes(shown)
-        is_match = is_passing or (is_past and truth is not None and passes(truth))
-        return Look(volume_id, shown, is_passing, is_match, is_past)
 
 
 def describe_volumes(table: VolumeTable, clockwork: Clockwork, request: Request) -> bytes:
@@ -160,12 +142,13 @@ def describe_volumes(table: VolumeTable, clockwork: Clockwork, request: Request)
         raise refusals.IDS_AND_PAGES()
     for each in wanted:
         check_id(each)
-    looks = table.look(wanted, volume_filter(request.filters()))
+    passes = volume_filter(request.filters())
+    looks = table.look(wanted, passes)
     unknown = [look.volume_id for look in looks if look.shown is None] if wanted else []
     if unknown:
         words = refusals.NO_VOLUMES if len(unknown) > 1 else refusals.NO_VOLUME
         raise words(", ".join(unknown))
-    shown = [look.shown for look in looks if look.shown is not None and look.is_passing]
+    shown = [look.shown for look in looks if look.shown is not None and passes(look.shown)]
     shown.sort(key=lambda fact: fact.volume_id)
     chosen, token = page(shown, lambda fact: fact.volume_id, most, request.get("NextToken"))
     content = {"volumeSet": [answers.volume(each) for each in chosen], "nextToken": token or None}

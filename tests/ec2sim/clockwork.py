@@ -51,8 +51,8 @@ class Clockwork:
         is to be called without.
         """
         pending = _Pending(action, slow.looks, None, is_awaited)
-        self.cancel(key)
         with self._changed:
+            self.cancel(key)
             self._pending[key] = pending
             if slow.seconds > 0:
                 pending.timer = threading.Timer(slow.seconds, self._make_in_time, (key, pending))

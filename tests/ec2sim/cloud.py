@@ -33,30 +33,22 @@ class Ec2Cloud:
         imds_endpoint: Where the metadata service is, for callers with an IP address of their own.
     """
 
-    def __init__(
-        self,
-        hypervisor: Hypervisor,
-        *,
-        address: str = "127.0.0.1",
-        port: int = 0,
-        imds_port: int = 0,
-        region: str = REGION,
-    ) -> None:
-        self.region = region
+    def __init__(self, hypervisor: Hypervisor, *, address: str = "127.0.0.1") -> None:
+        self.region = REGION
         self.plan = FaultPlan()
         self.hypervisor = hypervisor
         self._table = VolumeTable(self.plan)
         self._clockwork = Clockwork()
         self._instances = Instances(self.plan, self._table, self._clockwork, hypervisor)
-        self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, region)
-        self._service = Service(region, self.plan, self._instances.all, self._actions())
+        self._creation = Creation(self.plan, self._table, self._clockwork, hypervisor, REGION)
+        self._service = Service(REGION, self.plan, self._instances.all, self._actions())
         self.calls = self._service.calls
-        metadata = Metadata(self._instances.all, region, self.plan)
+        metadata = Metadata(self._instances.all, REGION, self.plan)
         with ExitStack() as stack:
             stack.callback(self._clockwork.close)
-            api = Listener(address, port, self._answer)
+            api = Listener(address, self._answer)
             stack.callback(api.close)
-            imds = Listener(address, imds_port, metadata.answer)
+            imds = Listener(address, metadata.answer)
             stack.callback(imds.close)
             stack.callback(self._service.close)
             self._stack = stack.pop_all()

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 _MODEL: Final = "Amazon Elastic Block Store"
 _SECTOR_BYTES: Final = 512
 _ROOT_SIZE_BYTES: Final = 8 * 1024**3
-_ROOT_NUMBERS: Final = {"nitro": (259, 0), "xen": (202, 0)}
+_ROOTS: Final = {"nitro": ("nvme0n1", (259, 0)), "xen": ("xvda", (202, 0))}
 
 
 class InstanceView(NamedTuple):
@@ -98,7 +98,7 @@ class MemoryHypervisor:
                 raise RuntimeError(f"{volume_id} is plugged already: {self._plugged[volume_id]}")
             self._plugged[volume_id] = Plugged(instance_id, device)
             if self._views is not None:
-                self._views.of(instance_id).show(volume_id, device, self._sizes[volume_id], None)
+                self._views.show(instance_id, volume_id, device, self._sizes[volume_id], None)
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
         with self._lock:
@@ -109,7 +109,7 @@ class MemoryHypervisor:
                 raise RuntimeError(f"{volume_id} is on {plugged.instance_id}, not on {instance_id}")
             del self._plugged[volume_id]
             if self._views is not None:
-                self._views.of(instance_id).hide(volume_id)
+                self._views.hide(instance_id, volume_id)
             return True
 
     def discard(self, volume_id: str) -> None:
@@ -139,87 +139,77 @@ class MemoryHypervisor:
         return dict(self._plugged)
 
 
-class View:
-    """The files of one instance."""
-
-    def __init__(self, directory: str, instance_id: str, kind: str) -> None:
-        self.places = InstanceView(f"{directory}/sys", f"{directory}/dev")
-        self._is_nitro = kind == "nitro"
-        self._block = f"{self.places.sys_root}/block"
-        self._names: dict[str, str] = {}
-        self._lock = threading.Lock()
-        os.makedirs(self._block)
-        os.makedirs(self.places.dev_root)
-        self._show_machine(instance_id)
-        root, volume_id = "nvme0n1" if self._is_nitro else "xvda", f"vol-{instance_id.removeprefix('i-')}"
-        self._make(root, volume_id, _ROOT_SIZE_BYTES, _ROOT_NUMBERS[kind])
-
-    def show(self, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None) -> None:
-        """Show a volume; without a device number its node is a plain file."""
-        with self._lock:
-            name = self._next_nvme() if self._is_nitro else _xen_name(device)
-            self._names[volume_id] = name
-            kind, made = (stat.S_IFREG, 0) if number is None else (stat.S_IFBLK, os.makedev(*number))
-            os.mknod(f"{self.places.dev_root}/{name}", kind | 0o600, made)
-            self._make(name, volume_id, size_bytes, number or (0, 0))
-
-    def hide(self, volume_id: str) -> None:
-        """Show a volume no more; one that is not shown is success."""
-        with self._lock:
-            name = self._names.pop(volume_id, "")
-            if not name:
-                return
-            gone = f"{self._block}/.gone-{name}"
-            os.rename(f"{self._block}/{name}", gone)  # at once, as a device goes
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self.places.dev_root}/{name}")
-            shutil.rmtree(gone)
-
-    def _next_nvme(self) -> str:
-        taken = {"nvme0n1", *self._names.values()}
-        return next(name for number in range(1000) if (name := f"nvme{number}n1") not in taken)
-
-    def _show_machine(self, instance_id: str) -> None:
-        dmi = f"{self.places.sys_root}/devices/virtual/dmi/id"
-        if self._is_nitro:
-            _write(f"{dmi}/sys_vendor", "Amazon EC2")
-            _write(f"{dmi}/board_asset_tag", instance_id)
-            return
-        _write(f"{dmi}/sys_vendor", "Xen")
-        _write(f"{dmi}/product_name", "HVM domU")
-        _write(f"{self.places.sys_root}/hypervisor/type", "xen")
-
-    def _make(self, name: str, volume_id: str, size_bytes: int, number: tuple[int, int]) -> None:
-        new = f"{self._block}/.new-{name}"
-        os.makedirs(f"{new}/device")
-        _write(f"{new}/size", str(size_bytes // _SECTOR_BYTES))
-        _write(f"{new}/dev", f"{number[0]}:{number[1]}")
-        if self._is_nitro:
-            _write(f"{new}/device/serial", volume_id.replace("-", ""))
-            _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
-        os.rename(new, f"{self._block}/{name}")  # all of it or nothing is seen
-
-
 class Views:
-    """The files of all instances, below one directory."""
+    """What instances see of themselves: files below one directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = f"{directory}/instances"
-        self._views: dict[str, View] = {}
+        self._kinds: dict[str, str] = {}
+        self._names: dict[str, dict[str, str]] = {}
+        self._lock = threading.Lock()
 
     def add(self, instance_id: str, kind: str) -> InstanceView:
-        """Show an instance."""
-        self._views[instance_id] = View(f"{self._directory}/{instance_id}", instance_id, kind)
-        return self._views[instance_id].places
+        """Show an instance with its root volume."""
+        self._kinds[instance_id], self._names[instance_id] = kind, {}
+        places = self._places(instance_id)
+        os.makedirs(places.dev_root)
+        dmi = f"{places.sys_root}/devices/virtual/dmi/id"
+        if kind == "nitro":
+            _write(f"{dmi}/sys_vendor", "Amazon EC2")
+            _write(f"{dmi}/board_asset_tag", instance_id)
+        else:
+            _write(f"{dmi}/sys_vendor", "Xen")
+            _write(f"{dmi}/product_name", "HVM domU")
+            _write(f"{places.sys_root}/hypervisor/type", "xen")
+        root, number = _ROOTS[kind]
+        self._make(instance_id, root, f"vol-{instance_id.removeprefix('i-')}", _ROOT_SIZE_BYTES, number)
+        return places
 
-    def of(self, instance_id: str) -> View:
-        """Return an instance's files."""
-        return self._views[instance_id]
+    def show(
+        self, instance_id: str, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None
+    ) -> None:
+        """Show an instance a volume; without a device number its node is a plain file."""
+        with self._lock:
+            names = self._names[instance_id]
+            taken = {"nvme0n1", *names.values()}
+            free = (name for each in range(1000) if (name := f"nvme{each}n1") not in taken)
+            name = next(free) if self._kinds[instance_id] == "nitro" else _xen_name(device)
+            names[volume_id] = name
+            kind, made = (stat.S_IFREG, 0) if number is None else (stat.S_IFBLK, os.makedev(*number))
+            os.mknod(f"{self._places(instance_id).dev_root}/{name}", kind | 0o600, made)
+            self._make(instance_id, name, volume_id, size_bytes, number or (0, 0))
+
+    def hide(self, instance_id: str, volume_id: str) -> None:
+        """Show a volume no more; one that is not shown is success."""
+        with self._lock:
+            name = self._names[instance_id].pop(volume_id, "")
+            if not name:
+                return
+            sys_root, dev_root = self._places(instance_id)
+            os.rename(f"{sys_root}/block/{name}", f"{sys_root}/block/.gone")  # at once, as a device goes
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{dev_root}/{name}")
+            shutil.rmtree(f"{sys_root}/block/.gone")
 
     def close(self) -> None:
         """Remove all files."""
-        self._views.clear()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _places(self, instance_id: str) -> InstanceView:
+        return InstanceView(*(f"{self._directory}/{instance_id}/{each}" for each in ("sys", "dev")))
+
+    def _make(
+        self, instance_id: str, name: str, volume_id: str, size_bytes: int, number: tuple[int, int]
+    ) -> None:
+        block = f"{self._places(instance_id).sys_root}/block"
+        new = f"{block}/.new-{name}"
+        _write(f"{new}/size", str(size_bytes // _SECTOR_BYTES))
+        _write(f"{new}/dev", f"{number[0]}:{number[1]}")
+        os.makedirs(f"{new}/device")
+        if self._kinds[instance_id] == "nitro":
+            _write(f"{new}/device/serial", volume_id.replace("-", ""))
+            _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
+        os.rename(new, f"{block}/{name}")  # all of it or nothing is seen
 
 
 def _xen_name(device: str) -> str:

@@ -39,7 +39,7 @@ Answerer = Callable[[HttpRequest], HttpAnswer | None]
 
 
 class Listener:
-    """Listens until it is closed.
+    """Listens at a port of the kernel's choice until it is closed.
 
     Attributes:
         address: The IP address.
@@ -47,8 +47,8 @@ class Listener:
         url: Both of them.
     """
 
-    def __init__(self, address: str, port: int, answerer: Answerer) -> None:
-        self._server = _Server((address, port), answerer)
+    def __init__(self, address: str, answerer: Answerer) -> None:
+        self._server = _Server((address, 0), answerer)
         self.address = address
         self.port = int(self._server.server_address[1])
         self.url = f"http://{address}:{self.port}"

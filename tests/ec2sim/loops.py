@@ -54,7 +54,7 @@ class LoopHypervisor:
             plugged = self._plugged[volume_id]
         if is_held_now(plugged.loop.path):
             return False
-        self._views.of(instance_id).hide(volume_id)
+        self._views.hide(instance_id, volume_id)
         try:
             loopdev.detach(plugged.loop.path, expected=plugged.loop)
         except VolumeInUse:  # taken just now
@@ -94,7 +94,7 @@ class LoopHypervisor:
     def _show(self, instance_id: str, volume_id: str, plugged: _Plugged) -> None:
         number = os.stat(plugged.loop.path).st_rdev
         size_bytes, numbers = os.path.getsize(self._image(volume_id)), (os.major(number), os.minor(number))
-        self._views.of(instance_id).show(volume_id, plugged.device, size_bytes, numbers)
+        self._views.show(instance_id, volume_id, plugged.device, size_bytes, numbers)
         _announce(plugged.loop.path)
 
     def _image(self, volume_id: str) -> str:

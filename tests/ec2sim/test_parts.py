@@ -37,7 +37,7 @@ def test_a_defect_is_an_answer_and_not_a_slow_network(caplog: pytest.LogCaptureF
     def answer(request: HttpRequest) -> HttpAnswer:
         raise RuntimeError("defect")
 
-    listener = Listener("127.0.0.1", 0, answer)
+    listener = Listener("127.0.0.1", answer)
     try:
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{listener.url}/here", timeout=30)  # noqa: S310 - the listener's own
@@ -50,7 +50,7 @@ def test_a_defect_is_an_answer_and_not_a_slow_network(caplog: pytest.LogCaptureF
 
 def test_a_client_that_hangs_up_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    listener = Listener("127.0.0.1", 0, lambda _: HttpAnswer(200))
+    listener = Listener("127.0.0.1", lambda _: HttpAnswer(200))
     try:
         with socket.create_connection((listener.address, listener.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no end

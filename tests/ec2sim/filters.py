@@ -7,6 +7,7 @@ filters by AND; upper and lower case differ; `*` and `?` are wildcards, a backsl
 
 import base64
 import binascii
+import bisect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -17,7 +18,8 @@ from tests.ec2sim.facts import Instance, VolumeFact
 _MOST_VALUES: Final = 200
 _FEWEST_RESULTS: Final = 5
 _MOST_RESULTS: Final = 1000
-_WILD: Final = re.compile(r"\\?[*?]|\\\\")
+_WILD: Final = re.compile(r"[*?\\]")
+_PART: Final = re.compile(r"\\[*?\\]|.", re.DOTALL)
 _T = TypeVar("_T")
 
 _Values = Callable[[_T], Sequence[str]]
@@ -30,18 +32,15 @@ _VOLUME: Final[Mapping[str, _Values[VolumeFact]]] = {
     "size": lambda fact: [str(fact.size_gib)],
     "volume-type": lambda fact: [fact.volume_type],
     "encrypted": lambda fact: [str(fact.encrypted).lower()],
-    "create-time": lambda fact: [fact.create_time],
     "tag-key": lambda fact: list(fact.tags),
     "attachment.instance-id": lambda fact: [fact.attachment.instance_id] if fact.attachment else [],
     "attachment.device": lambda fact: [fact.attachment.device] if fact.attachment else [],
     "attachment.status": lambda fact: [fact.attachment.status] if fact.attachment else [],
-    "attachment.attach-time": lambda fact: [fact.attachment.attach_time] if fact.attachment else [],
 }
 _INSTANCE: Final[Mapping[str, _Values[Instance]]] = {
     "instance-id": lambda fact: [fact.instance_id],
     "instance-state-name": lambda fact: [fact.state],
     "availability-zone": lambda fact: [fact.zone],
-    "private-ip-address": lambda fact: [fact.address],
 }
 
 
@@ -51,14 +50,7 @@ def volume_filter(filters: Mapping[str, Sequence[str]]) -> Callable[[VolumeFact]
     Raises:
         Refused: If one is unknown, or there are too many values.
     """
-
-    def tag(name: str) -> _Values[VolumeFact] | None:
-        if not name.startswith("tag:"):
-            return None
-        key = name.removeprefix("tag:")
-        return lambda fact: [fact.tags[key]] if key in fact.tags else []
-
-    return _filter(filters, lambda name: tag(name) or _VOLUME.get(name))
+    return _filter(filters, lambda name: _tag(name) if name.startswith("tag:") else _VOLUME.get(name))
 
 
 def instance_filter(filters: Mapping[str, Sequence[str]]) -> Callable[[Instance], bool]:
@@ -66,8 +58,13 @@ def instance_filter(filters: Mapping[str, Sequence[str]]) -> Callable[[Instance]
     return _filter(filters, _INSTANCE.get)
 
 
+def _tag(name: str) -> _Values[VolumeFact]:
+    key = name.removeprefix("tag:")
+    return lambda fact: [fact.tags[key]] if key in fact.tags else []
+
+
 def page(items: Sequence[_T], key: Callable[[_T], str], most: int | None, token: str) -> tuple[list[_T], str]:
-    """Return one page of a listing, and the token of the next page, empty at the end.
+    """Return one page of a sorted listing, and the token of the next page, empty at the end.
 
     Raises:
         Refused: If the token or the length of the page is not right.
@@ -75,24 +72,16 @@ def page(items: Sequence[_T], key: Callable[[_T], str], most: int | None, token:
     if most is not None and most < _FEWEST_RESULTS:
         why = f"Expecting a value greater than or equal to {_FEWEST_RESULTS}."
         raise refusals.BAD_VALUE("maxResults", most, why)
-    start = _start(items, key, token) if token else 0
+    try:
+        last = base64.urlsafe_b64decode(token.encode()).decode()
+    except (binascii.Error, UnicodeDecodeError) as exc:
+        raise refusals.BAD_TOKEN() from exc
+    start = bisect.bisect_right(items, last, key=key)  # also where that item is no more
     end = len(items) if most is None else start + min(most, _MOST_RESULTS)
     chosen = list(items[start:end])
     if end >= len(items):
         return chosen, ""
     return chosen, base64.urlsafe_b64encode(key(chosen[-1]).encode()).decode()
-
-
-def _start(items: Sequence[_T], key: Callable[[_T], str], token: str) -> int:
-    """Return where the page begins: after the item that the one before ended with, or that was there."""
-    try:
-        last = base64.urlsafe_b64decode(token.encode()).decode()
-    except (binascii.Error, UnicodeDecodeError) as exc:
-        raise refusals.BAD_TOKEN() from exc
-    for number, item in enumerate(items):
-        if key(item) > last:
-            return number
-    return len(items)
 
 
 def _filter(
@@ -115,15 +104,9 @@ def _filter(
 
 def _matcher(values: Iterable[str]) -> Callable[[str], bool]:
     plain = {value for value in values if not _WILD.search(value)}
-    wild = [re.compile(_expression(value), re.DOTALL) for value in values if value not in plain]
+    wild = [re.compile(_PART.sub(_expression, value), re.DOTALL) for value in values if value not in plain]
     return lambda text: text in plain or any(each.fullmatch(text) for each in wild)
 
 
-def _expression(value: str) -> str:
-    parts, end = [], 0
-    for match in _WILD.finditer(value):
-        parts.append(re.escape(value[end : match.start()]))
-        found = match.group()
-        parts.append({"*": ".*", "?": "."}.get(found) or re.escape(found[-1]))
-        end = match.end()
-    return "".join(parts) + re.escape(value[end:])
+def _expression(part: re.Match[str]) -> str:
+    return {"*": ".*", "?": "."}.get(part[0]) or re.escape(part[0][-1])

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests.ec2sim.attachments import Attachments
 from tests.ec2sim.clockwork import Clockwork
@@ -21,8 +20,8 @@ from tests.ec2sim.table import VolumeTable, describe_volumes
 REGION: Final = "eu-central-1"
 
 
-class Ec2Cloud:
-    """A cloud of its own: two of them in one process share nothing.
+class Ec2Cloud(ExitStack[None]):
+    """A cloud of its own: two of them in one process share nothing. It serves until it is closed.
 
     Attributes:
         region: Its region; calls signed for another are refused.
@@ -34,6 +33,7 @@ class Ec2Cloud:
     """
 
     def __init__(self, hypervisor: Hypervisor, *, address: str = "127.0.0.1") -> None:
+        super().__init__()
         self.region = REGION
         self.plan = FaultPlan()
         self.hypervisor = hypervisor
@@ -44,14 +44,11 @@ class Ec2Cloud:
         self._service = Service(REGION, self.plan, self._instances.all, self._actions())
         self.calls = self._service.calls
         metadata = Metadata(self._instances.all, REGION, self.plan)
-        with ExitStack() as stack:
-            stack.callback(self._clockwork.close)
-            api = Listener(address, self._answer)
-            stack.callback(api.close)
-            imds = Listener(address, metadata.answer)
-            stack.callback(imds.close)
-            stack.callback(self._service.close)
-            self._stack = stack.pop_all()
+        api, imds = Listener(address, self._answer), Listener(address, metadata.answer)
+        if isinstance(hypervisor, ShowsInstances):
+            self.callback(hypervisor.close)
+        for end in (self._clockwork.close, api.close, imds.close, self._service.close):
+            self.callback(end)  # the last comes first
         self.endpoint, self.imds_endpoint = api.url, imds.url
         self.instances = self._instances.all
         self.set_instance_state = self._instances.set_state
@@ -63,14 +60,6 @@ class Ec2Cloud:
         self.set_plan = self.plan.set
         self.end_faults = self.plan.end
         self.settle = self._clockwork.settle
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def imds_endpoint_of(self, instance_id: str) -> str:
         """Return where the metadata service is for one instance, whatever its address."""
@@ -108,12 +97,6 @@ class Ec2Cloud:
         self.forget_tokens()
         self.show_present()
         self.calls.reset()
-
-    def close(self) -> None:
-        """Stop serving, and take away what the hypervisor has made."""
-        self._stack.close()
-        if isinstance(self.hypervisor, ShowsInstances):
-            self.hypervisor.close()
 
     def _actions(self) -> Mapping[str, Action]:
         attachments = Attachments(self.plan, self._table, self._clockwork, self.hypervisor, self._instances)

@@ -5,10 +5,15 @@ from pathlib import Path
 
 
 class Records:
-    """Writes records of some KiB into files of their own, each fsynced before it counts."""
+    """Writes records of some KiB into files of their own, each fsynced before it counts.
+
+    Attributes:
+        directory: Where the volume is seen: by the host, from which a trial release takes it for a moment, or
+            by a container.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self.acknowledged: list[int] = []
 
     def write(self, number: int = 1) -> None:
@@ -36,7 +41,7 @@ class Records:
             file.write(_content(number))
             file.flush()
             os.fsync(file.fileno())
-        for directory in (place.parent, self._directory):
+        for directory in (place.parent, self.directory):
             descriptor = os.open(directory, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -51,7 +56,7 @@ class Records:
             return None
 
     def _place(self, number: int) -> Path:
-        return self._directory / str(number) / "record"
+        return self.directory / str(number) / "record"
 
 
 def _content(number: int) -> str:

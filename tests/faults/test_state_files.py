@@ -82,7 +82,9 @@ async def test_without_its_state_file_volplug_finds_out_who_uses_what(
         async with _client(machine) as dockerd:
             written = await _mount_both(dockerd)
         path = volplug.state_dir / "mounts" / _USED / "data"
-        with container_of(path, machine.directory / "in-container"):
+        place = machine.directory / "in-container"
+        with container_of(path, place) as container:
+            written[0].directory = Path(f"/proc/{container}/root{place}")
             volplug.kill()
             spoil(volplug.state_dir / "state.sqlite")
             written[0].write(5)
@@ -98,6 +100,7 @@ async def test_without_its_state_file_volplug_finds_out_who_uses_what(
                     records.write(5)
                 wait_until(lambda: recorded(volplug).keys() == {_USED, _UNUSED}, 20, "both are recorded")
                 await dockerd.ok("Unmount", Name=_UNUSED, ID="b")
+            written[0].directory = path
         async with _client(machine) as dockerd:
             for mount_id in ("a", "b"):
                 await dockerd.ok("Unmount", Name=_USED, ID=mount_id)

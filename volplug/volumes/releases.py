@@ -20,6 +20,7 @@ from volplug.volumes.slots import Slot
 
 _LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0
+_TRIAL_RETRY_S: Final = 60.0  # whatever was ending at the first trial has ended
 
 
 class Releases:
@@ -147,7 +148,7 @@ class Releases:
             _LOG.info("counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
             # The engine may have forgotten the container that it was counted for, and never send an Unmount.
             limits = self._site.limits
-            pause_s = min(max(retry_s, limits.settle_s, _FIRST_RETRY_S), limits.retry_max_s)
+            pause_s = min(max(retry_s, _TRIAL_RETRY_S), limits.retry_max_s)
             self.schedule_trial(entry.name, pause_s, pause_s * 2)
             return False
         return True

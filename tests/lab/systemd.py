@@ -1,5 +1,6 @@
 """A systemd of our own, in namespaces that see the files of this machine and change none."""
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,15 +85,19 @@ def booted() -> Iterator[Systemd]:
 
 def _wait_for_first(pid: int, log: Path) -> int:
     """Wait for systemd among what has descended from a process, and return its pid as seen from here."""
+    found: list[int] = []
 
-    def found() -> int:
-        for each in _descendants(pid):
-            if Path(f"/proc/{each}/comm").read_text().strip() == "systemd":
-                return each
-        return 0
+    def is_there() -> bool:
+        with contextlib.suppress(OSError):  # one that was listed has ended
+            found.extend(
+                each
+                for each in _descendants(pid)
+                if Path(f"/proc/{each}/comm").read_text().strip() == "systemd"
+            )
+        return bool(found)
 
-    wait_until(lambda: found() != 0, _STARTED_S, f"systemd runs: {tail(log)}")
-    return found()
+    wait_until(is_there, _STARTED_S, f"systemd runs: {tail(log)}")
+    return found[0]
 
 
 def _descendants(pid: int) -> list[int]:

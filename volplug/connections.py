@@ -1,8 +1,8 @@
 """Bounds on the plugin socket's connections: how many there are, and how long one may take to ask.
 
 dockerd keeps connections open between calls for as long as it runs, so a quiet one is not closed for its age.
-When there are too many, the one that has been quiet the longest makes
-room; one with a call under way never does.
+When there are too many, the one that has been quiet the longest makes room; one with a call under way never
+does.
 """
 
 from __future__ import annotations

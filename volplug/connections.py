@@ -51,7 +51,7 @@ class BoundedServer(web.Server):
             handler,
             request_factory=self._request,
             access_log=None,
-            auto_decompress=False,  # nobody sends compressed bodies, and a small one can be large inside
+            auto_decompress=False,  # no engine compresses bodies, and a small one can be large inside
             keepalive_timeout=_KEEPALIVE_S,
         )
         self._bounds = bounds

@@ -252,7 +252,7 @@ class TakesOver(Protocol):
         """Detach the volume from a dead node and return once it is available.
 
         Asks for the proof itself, right before the change: what was proven a moment ago may be over. One look
-        proves nothing where the backend may show the past; two, some seconds apart, have to agree.
+        proves nothing where it may be a stale read; two, some seconds apart, have to agree.
         A volume that the node does not have any more is left as it is.
 
         Raises:

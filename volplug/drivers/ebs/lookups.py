@@ -199,7 +199,7 @@ class Lookups:
             self._answer({name: answer for name, answer in asked.items() if name not in late}, found)
             if missing:
                 await self._ask_by_id(missing, found, {name: asked[name] for name in late})
-        except Exception as error:  # it is the answer of whoever waits
+        except Exception as error:  # it is the answer to all who wait
             for answer in asked.values():
                 _tell(answer, error)
 

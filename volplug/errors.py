@@ -46,7 +46,7 @@ class VolplugError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        self.cause = masked(cause)  # now, for whoever quotes it may cut it
+        self.cause = masked(cause)  # now, for a caller that quotes it may cut it
         self.remedy = masked(remedy)
         super().__init__(self.cause)
         self.context: ErrorContext | None = None

@@ -34,6 +34,8 @@ class WorldStep(StrEnum):
     BARE_DIRECTORY_MADE = auto()
     UNMOUNTED_BEFORE_RMDIR = auto()
     DATA_DIRECTORY_MADE = auto()
+    FORMAT_MARKED = auto()
+    MKFS_ENDED = auto()
 
 
 OnStep = Callable[[WorldStep], None]

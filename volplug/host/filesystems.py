@@ -19,6 +19,7 @@ from volplug.host.process import run, search_path
 from volplug.host.superblocks import PRIMARY, parse
 from volplug.host.threads import DevicePool
 from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
+from volplug.steps import OnStep, WorldStep, unannounced
 
 # e2fsck(8): 1 errors corrected, 2 reboot (of a root filesystem), 4 errors left, 8 operational error,
 # 16 usage, 32 cancelled, 128 library error.
@@ -34,7 +35,9 @@ def installed() -> tuple[str, ...]:
     return tuple(fs_type for fs_type in FILESYSTEMS if shutil.which(f"mkfs.{fs_type}", path=path))
 
 
-async def make_filesystem(pool: DevicePool, device: str, spec: VolumeSpec, tag: FilesystemTag) -> None:
+async def make_filesystem(
+    pool: DevicePool, device: str, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
+) -> None:
     """Make the planned filesystem on a device that is blank or bears remnants of the same plan.
 
     The device is judged here once more, however lately the caller has done so: mkfs.ext4 asks nobody when it
@@ -45,6 +48,7 @@ async def make_filesystem(pool: DevicePool, device: str, spec: VolumeSpec, tag: 
         device: Path of the device.
         spec: Its mkfs options are appended.
         tag: Must be in the phase FORMATTING.
+        on_step: Told when the device bears the mark, and when mkfs has ended.
 
     Raises:
         VolumeInUse: If somebody holds the device.
@@ -58,7 +62,9 @@ async def make_filesystem(pool: DevicePool, device: str, spec: VolumeSpec, tag: 
     if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):
         raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
     await pool.blocking(_mark, device, tag)
+    on_step(WorldStep.FORMAT_MARKED)
     await run(pool.programs, mkfs_argv(device, spec.mkfs_options, tag))
+    on_step(WorldStep.MKFS_ENDED)
     made = await pool.blocking(read_superblock, device, tag.fs_type)
     if made is None or not made.is_finished or not is_expected(made, tag):
         raise FilesystemMismatch(

@@ -53,7 +53,7 @@ class Machine:
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """See `Host`; what is neither blank nor our own remnant raises FilesystemMismatch."""
-        await filesystems.make_filesystem(self._pool, source.device, spec, tag)
+        await filesystems.make_filesystem(self._pool, source.device, spec, tag, self._on_step)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """See `Host`."""

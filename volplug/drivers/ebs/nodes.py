@@ -147,7 +147,7 @@ class Nodes:
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
         if now.holder != node_id:
             return None
-        holder, instance = await self._ask(node_id)  # last, for whoever is stopped may be started
+        holder, instance = await self._ask(node_id)  # last: a stopped instance may be started
         if holder.state is not HolderState.DEAD:
             raise _not_proven(volume, node_id, holder.evidence, f"If it is dead, {_how_to_stop(node_id)}")
         return look_at(instance, now)

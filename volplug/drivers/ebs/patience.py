@@ -24,7 +24,7 @@ class Patience:
             are late by a second or two, rarely more.
         tokens_s: For how long tokens are tried that were used before.
         fence_s: How long an instance may take to stop.
-        proof_s: Between the two looks that prove an instance dead; EC2 shows the past for a second or two.
+        proof_s: Between the two looks that prove an instance dead; a stale read lasts a second or two.
         poll_first_s: Until the first look at EC2's states.
         poll_longest_s: Longest pause between two looks.
     """

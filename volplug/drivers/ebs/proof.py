@@ -1,6 +1,6 @@
 """What proves that the instance that holds a volume is dead: two looks, some seconds apart, that agree. Pure.
 
-One look proves nothing, for EC2 may answer with the past: "stopped" of an instance that was started again.
+One look proves nothing, for it may be a stale read: "stopped" of an instance that was started again.
 https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 """
 

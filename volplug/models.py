@@ -13,8 +13,13 @@ FILESYSTEMS: Final = ("btrfs", "ext4", "xfs")
 
 
 class VolumeState(StrEnum):
-    """What a backend says of a volume, in the words of EBS and Cinder."""
+    """What a backend says of a volume, in the words of EBS and Cinder.
 
+    CREATING, ATTACHING and DETACHING are transitions: they end without another call. INCOMPLETE is no word of
+    theirs: a creation was interrupted, and only the same `create` finishes it.
+    """
+
+    INCOMPLETE = "incomplete"
     CREATING = "creating"
     AVAILABLE = "available"
     ATTACHING = "attaching"

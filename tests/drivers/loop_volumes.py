@@ -41,7 +41,7 @@ def leave_creation(directory: Path, spec: VolumeSpec, image_bytes: int) -> Volum
         volume_id="loop-0123456789ab",
         backend="loop",
         size_bytes=spec.size_bytes,
-        state=VolumeState.CREATING,
+        state=VolumeState.INCOMPLETE,
         spec=spec,
         created_at=datetime(2026, 1, 2, tzinfo=UTC),
     )

@@ -341,7 +341,7 @@ async def test_an_interrupted_creation_is_finished_under_its_id(images: Path, im
     driver = driver_of(images)
     shown = await driver.get("v")
     assert shown is not None
-    assert shown.state is VolumeState.CREATING
+    assert shown.state is VolumeState.INCOMPLETE
     volume = await driver.create(spec_of())
     assert (volume.volume_id, volume.created_at) == (begun.volume_id, begun.created_at)
     assert image_of(images).read_bytes() == bytes(SIZE)

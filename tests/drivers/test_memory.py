@@ -51,7 +51,7 @@ class MemoryFixtures(DriverFixtures):
     def interrupt_create(self, cloud: MemoryCloud) -> Interrupt:
         async def interrupt(spec: VolumeSpec) -> None:
             volume = await MemoryDriver(cloud).create(spec)
-            cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
+            cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.INCOMPLETE)
 
         return interrupt
 

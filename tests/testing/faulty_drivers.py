@@ -111,7 +111,7 @@ class RefusesItsOwnProfile(MemoryDriver):
 class StartsAllOver(MemoryDriver):
     async def create(self, spec: VolumeSpec) -> Volume:
         existing = self._named(spec.name)
-        if existing is not None and existing.state is VolumeState.CREATING:
+        if existing is not None and existing.state is VolumeState.INCOMPLETE:
             return self._put(replace(existing, volume_id="mem-again", state=VolumeState.AVAILABLE))
         return await super().create(spec)
 
@@ -119,14 +119,14 @@ class StartsAllOver(MemoryDriver):
 class FinishesAnything(MemoryDriver):
     async def create(self, spec: VolumeSpec) -> Volume:
         existing = self._named(spec.name)
-        if existing is not None and existing.state is VolumeState.CREATING:
+        if existing is not None and existing.state is VolumeState.INCOMPLETE:
             return self._put(replace(existing, spec=spec, state=VolumeState.AVAILABLE))
         return await super().create(spec)
 
 
 class KeepsHalfMadeVolumes(MemoryDriver):
     async def delete(self, volume: Volume) -> None:
-        if self._current(volume).state is VolumeState.CREATING:
+        if self._current(volume).state is VolumeState.INCOMPLETE:
             raise UnexpectedState("it is being created")
         await super().delete(volume)
 

@@ -137,7 +137,7 @@ def _fixtures(kind: type[MemoryDriver], files: Path) -> dict[str, object]:
 
     async def interrupt_create(spec: VolumeSpec) -> None:
         volume = await MemoryDriver(cloud).create(spec)
-        cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
+        cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.INCOMPLETE)
 
     async def duplicate(volume: Volume) -> Volume:
         copy = replace(volume, volume_id=f"{volume.volume_id}-copy")

@@ -7,7 +7,7 @@ from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
 from volplug.testing.host import Disk, MemoryHost
 from volplug.volumes.convergence import Goal
-from volplug.volumes.job import Conditions, Job
+from volplug.volumes.job import Conditions, Job, Patience
 from volplug.volumes.run import Run
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
@@ -40,12 +40,21 @@ class Bench:
             setattr(disk, attribute, value)
         return disk
 
-    def run(self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None) -> Run:
+    def run(
+        self,
+        goal: Goal,
+        known: Volume | None = None,
+        spec: VolumeSpec | None = None,
+        *,
+        may_be_leaving: bool = False,
+        patience: Patience = IMPATIENT,
+    ) -> Run:
         async def note(volume: Volume | None) -> None:
             self.changes.append(volume)
 
-        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, Conditions(spec=spec))
-        return Run(job, self.host, IMPATIENT, note)
+        conditions = Conditions(spec=spec)
+        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, conditions, may_be_leaving)
+        return Run(job, self.host, patience, note)
 
     async def to(
         self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None

@@ -43,8 +43,8 @@ class ModelWorld:
 
     def _backend_settled(self) -> list[ModelWorld]:
         gone = self.saw(record=Record.AVAILABLE, device=Device.NONE)
-        is_leaving = self.seen.record in (Record.DETACHING, Record.LEAVING)
-        return [gone] if is_leaving else [gone, self.saw(record=Record.HERE)]
+        is_over = self.seen.record in (Record.CREATING, Record.DETACHING, Record.LEAVING)
+        return [gone] if is_over else [gone, self.saw(record=Record.HERE)]
 
     def saw(self, **changes: object) -> ModelWorld:
         return replace(self, seen=replace(self.seen, **changes))  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ class FinishingDriver(GatedDriver):
 async def test_a_creation_that_was_begun_is_finished_as_it_was_begun(driver: type[GatedDriver]) -> None:
     world = world_with(driver)
     begun = await MemoryDriver(world.cloud, "node-b").create(VolumeSpec("v", 2 * GIB))
-    world.cloud.volumes[begun.volume_id] = replace(begun, state=VolumeState.CREATING)
+    world.cloud.volumes[begun.volume_id] = replace(begun, state=VolumeState.INCOMPLETE)
     await world.create("v")
     assert world.volume() == begun
     assert world.entry().record == begun

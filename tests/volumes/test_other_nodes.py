@@ -123,7 +123,7 @@ async def test_a_volume_of_a_dead_node_is_taken_at_once() -> None:
     before = len(world.cloud.calls)
     await world.mount("v")
     assert world.volume().holder == "node-a"
-    assert world.calls_since(before)[:4] == ["get", "holder_state", "take_from", "get"]
+    assert world.calls_since(before)[:4] == ["get", "holder_state", "take_from", "attach"]
 
 
 async def test_what_is_known_of_one_node_is_not_believed_of_the_next() -> None:

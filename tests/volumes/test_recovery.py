@@ -143,7 +143,7 @@ async def test_a_mount_without_memory_during_an_outage_is_kept(world: World) -> 
 @pytest.mark.parametrize(
     ("desired", "state", "left"),
     [
-        (Desired.PRESENT, VolumeState.CREATING, [VolumeState.AVAILABLE]),
+        (Desired.PRESENT, VolumeState.INCOMPLETE, [VolumeState.AVAILABLE]),
         (Desired.PRESENT, VolumeState.AVAILABLE, [VolumeState.AVAILABLE]),
         (Desired.PRESENT, None, []),
         (Desired.ABSENT, VolumeState.DELETING, []),
@@ -178,7 +178,7 @@ async def test_a_volume_whose_removal_had_not_begun_is_detached(world: World) ->
 @pytest.mark.parametrize(
     ("desired", "state", "left"),
     [
-        (Desired.PRESENT, VolumeState.CREATING, [VolumeState.AVAILABLE]),
+        (Desired.PRESENT, VolumeState.INCOMPLETE, [VolumeState.AVAILABLE]),
         (Desired.ABSENT, VolumeState.DELETING, []),
     ],
 )

@@ -56,7 +56,7 @@ async def test_a_volume_of_which_only_its_claim_is_known_is_let_go(world: World)
 
 async def test_a_creation_that_was_begun_is_not_begun_anew_when_its_volume_has_gone(world: World) -> None:
     volume = await world.driver.create(spec_of("v"))
-    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.CREATING)
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.INCOMPLETE)
     await world.store.save(Entry("v", "memory", desired=Desired.PRESENT), durable=True)
     get = world.driver.get
 

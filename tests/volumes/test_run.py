@@ -196,7 +196,7 @@ async def test_no_mount_out_of_a_state_that_does_not_lead_there(
 
 
 async def test_an_unfinished_creation_is_finished_by_a_mount(bench: Bench) -> None:
-    await bench.volume(state=VolumeState.CREATING)
+    await bench.volume(state=VolumeState.INCOMPLETE)
     mounted = await bench.to(Goal.MOUNTED)
     assert mounted is not None
     assert mounted.filesystem.phase is FilesystemPhase.FORMATTED

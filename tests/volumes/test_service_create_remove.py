@@ -192,7 +192,7 @@ async def test_a_name_that_another_backend_has_is_refused(world: World) -> None:
     assert str(refused.value) == ('create "v": backend other has one of this name. Choose another name.')
 
 
-@pytest.mark.parametrize("state", [VolumeState.CREATING, VolumeState.DELETING])
+@pytest.mark.parametrize("state", [VolumeState.INCOMPLETE, VolumeState.DELETING])
 async def test_what_was_begun_at_another_backend_is_finished_there(world: World, state: VolumeState) -> None:
     other, driver = world.add_backend("other")
     await world.create("v", backend="other")

@@ -151,11 +151,10 @@ class Driver(Protocol):
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a blank volume, or finish the creation that an earlier call of the same spec began.
 
-        Returns once the volume is available, tagged `fs=pending`; a driver whose `attach` and `delete` wait
-        for a volume that its backend is still preparing may call that available, too.
+        Returns once the volume is available, tagged `fs=pending`.
 
         Raises:
-            VolumeExists: If a volume of this name exists that this call did not begin.
+            VolumeExists: If a volume of this name exists that is not INCOMPLETE, or of another spec.
             InvalidSize: If the size is outside of the limits in `info`.
             LimitExceeded: If there is no room for it.
             DuplicateVolumes: If several carry the name already.
@@ -173,6 +172,10 @@ class Driver(Protocol):
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume of this name in whatever state, or None if the backend is sure there is none.
+
+        Never waits. Backends may answer with stale reads, and this is what a driver makes of them: that a
+        volume exists is exact as far as this process created or deleted it. Changes of other hosts, holders
+        and filesystem tags may be late; the core asks again, and never lets a tag go backwards.
 
         Raises:
             BackendUnavailable: If the backend cannot say.
@@ -211,7 +214,7 @@ class Driver(Protocol):
         ...
 
     async def detach(self, volume: Volume) -> None:
-        """Detach from this host and wait until the device has gone.
+        """Detach from this host and return once the device has gone and the backend says so, too.
 
         Called only after the core's release test has passed.
 
@@ -240,6 +243,22 @@ class Driver(Protocol):
 
         Raises:
             VolplugError: Why it cannot.
+        """
+        ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A capability of drivers whose backend takes its time: waiting for a transition that others began.
+
+    Of drivers without it the core asks again and again.
+    """
+
+    async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
+        """Wait until the volume is in no transition, and return it as it is then.
+
+        Returns:
+            The volume, which may be stale; None if the wait timed out or the volume does not show any more.
         """
         ...
 

@@ -88,7 +88,7 @@ class MemoryDriver:
         _INFO.check_size(spec.size_bytes)
         existing = self._named(spec.name)
         if existing is not None:
-            if existing.state is not VolumeState.CREATING or existing.spec != spec:
+            if existing.state is not VolumeState.INCOMPLETE or existing.spec != spec:
                 raise VolumeExists(f"{existing.volume_id} has this name")
             return self._put(replace(existing, state=VolumeState.AVAILABLE))
         return self._put(

@@ -27,10 +27,12 @@ class Goal(StrEnum):
 class Record(StrEnum):
     """What the backend says of the volume, from this host's point of view.
 
-    DETACHING: from this node, or from one that the backend does not name. LEAVING: from another node.
+    INCOMPLETE: its creation was interrupted; CREATING: the backend is still at it. DETACHING: from this node,
+    or from one that the backend does not name. LEAVING: from another node.
     """
 
     ABSENT = auto()
+    INCOMPLETE = auto()
     CREATING = auto()
     AVAILABLE = auto()
     HERE = auto()
@@ -177,8 +179,10 @@ def decide(seen: Observed, goal: Goal) -> Decision:
 
 def _towards_present(seen: Observed) -> Decision:
     match seen.record:
-        case Record.ABSENT | Record.CREATING:
+        case Record.ABSENT | Record.INCOMPLETE:
             return Step.CREATE
+        case Record.CREATING:
+            return Step.AWAIT_BACKEND
         case Record.DELETING:
             return _towards_absent(seen)
         case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING | Record.LEAVING:
@@ -195,9 +199,9 @@ def _towards_mounted(seen: Observed) -> Decision:
     if seen.device in (Device.WRONG, Device.OUTDATED):
         return Refusal(Reason.WRONG_DEVICE)
     match seen.record:
-        case Record.CREATING:
+        case Record.INCOMPLETE:
             return Step.CREATE if seen.device is Device.NONE else Refusal(Reason.CONTRADICTION)
-        case Record.DETACHING:
+        case Record.CREATING | Record.DETACHING:
             return Step.AWAIT_BACKEND
         case Record.LEAVING:
             return _after_leaving(seen)
@@ -331,7 +335,9 @@ def _towards_detached(seen: Observed) -> Decision:
             return Step.DETACH
         case Record.AVAILABLE:
             return Step.DETACH if seen.device is Device.OUTDATED else Step.AWAIT_BACKEND
-        case Record.ELSEWHERE | Record.LEAVING | Record.CREATING | Record.DELETING:
+        case Record.CREATING:
+            return Step.AWAIT_BACKEND
+        case Record.ELSEWHERE | Record.LEAVING | Record.INCOMPLETE | Record.DELETING:
             return Refusal(Reason.CONTRADICTION)
 
 
@@ -344,7 +350,7 @@ def _towards_absent(seen: Observed) -> Decision:
             return Step.DONE
         case Record.ELSEWHERE:
             return Refusal(Reason.HELD_ELSEWHERE)
-        case Record.LEAVING:
+        case Record.CREATING | Record.LEAVING:
             return Step.AWAIT_BACKEND
         case _:
             return Step.DELETE

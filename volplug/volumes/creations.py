@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from volplug.errors import Unsupported, VolumeExists
 from volplug.models import VolumeState
@@ -13,6 +14,8 @@ from volplug.volumes.ledger import Desired
 from volplug.volumes.lookups import Lookups
 from volplug.volumes.options import Defaults, Request, check_same, chosen_backend, read_options
 from volplug.volumes.site import Site
+
+_UNFINISHED: Final = frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING, VolumeState.ERROR})
 
 
 class Creations:
@@ -44,7 +47,7 @@ class Creations:
                 request = self._read(name, options, backend)
             if existing is not None and existing.state is not VolumeState.DELETING:
                 check_same(request, existing)
-                if existing.state not in {VolumeState.CREATING, VolumeState.ERROR}:
+                if existing.state not in _UNFINISHED:
                     await site.ledger.remember(existing)
                     return
                 request = replace(request, spec=existing.spec)

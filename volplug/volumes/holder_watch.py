@@ -1,16 +1,16 @@
-"""The node that has the volume a Mount wants: asked about, waited for, and succeeded if it is dead."""
+"""Another node that has a volume, or a transition of it: asked about, waited for, taken over from if dead."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
-from volplug.drivers.base import Driver, Holder, TakesOver
+from volplug.drivers.base import Driver, Holder, Settles, TakesOver
 from volplug.errors import ClientGone, UnexpectedState, VolplugError
 from volplug.models import HolderState, TakeoverPolicy, Volume
 from volplug.volumes.convergence import Standing
 from volplug.volumes.holding import Outcome, TakeoverPlan, outcome, standing
-from volplug.volumes.job import Job
+from volplug.volumes.job import Job, Patience
 
 _NOBODY_KNOWS: Final = Holder(HolderState.UNKNOWN, "the backend does not name it", is_answered=False)
 
@@ -41,11 +41,16 @@ async def plan_takeover(volume: Volume, driver: Driver, policy: TakeoverPolicy) 
 
 
 class HolderWatch:
-    """What one convergence knows of the other node, and how long it has waited for it."""
+    """What one convergence knows of the other node, and how long it has waited for it.
 
-    def __init__(self, job: Job, poll_s: float) -> None:
+    Attributes:
+        waited_s: How long it has waited for transitions to end.
+    """
+
+    def __init__(self, job: Job, patience: Patience) -> None:
         self._job = job
-        self._poll_s = poll_s
+        self._patience = patience
+        self.waited_s = 0.0
         self._node_id: str | None = None
         self._holder: Holder | None = None
         self._deadline_s: float | None = None
@@ -87,8 +92,27 @@ class HolderWatch:
         if self._deadline_s is None:
             now_s = asyncio.get_running_loop().time()
             self._deadline_s = now_s + self._job.conditions.holder_wait_s
-        await asyncio.sleep(self._poll_s)
+        await asyncio.sleep(self._patience.poll_s)
         self.check_wanted()
+
+    async def wait_settled(self, volume: Volume) -> Volume | None:
+        """Wait for a transition to end, or a moment; return what is known of the volume then.
+
+        Returns:
+            The volume as the driver describes it, or None if the driver has to be asked.
+
+        Raises:
+            ClientGone: If the caller does not wait for the volume any more.
+        """
+        clock, driver, found = asyncio.get_running_loop().time, self._job.driver, None
+        before_s = clock()
+        if isinstance(driver, Settles):
+            found = await driver.wait_settled(volume, self._patience.leaving_s)
+        else:
+            await asyncio.sleep(self._patience.poll_s)
+        self.waited_s += clock() - before_s
+        self.check_wanted()
+        return found
 
     async def waits_once_more(self) -> bool:
         """Wait if there is time left; tell whether there was."""

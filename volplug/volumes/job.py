@@ -21,7 +21,8 @@ class Patience:
             trial that nobody waits for.
         backend_s: For a backend to leave a state such as detaching.
         poll_s: Between two looks at the backend.
-        leaving_s: Before it is asked whether another node, from which the volume is being detached, lives.
+        leaving_s: Before it is asked whether another node, from which the volume is being detached, lives;
+            and how long a driver waits for a transition before it is asked whether the caller still does.
         news_looks: How often a record that contradicts this host is asked for again, where backends can
             show the past.
     """

@@ -9,6 +9,7 @@ from volplug.models import MountSource, Volume, VolumeState
 from volplug.volumes.convergence import Device, Record
 
 _DIRECT_RECORDS: Final = {
+    VolumeState.INCOMPLETE: Record.INCOMPLETE,
     VolumeState.CREATING: Record.CREATING,
     VolumeState.AVAILABLE: Record.AVAILABLE,
     VolumeState.DETACHING: Record.DETACHING,

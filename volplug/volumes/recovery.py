@@ -23,8 +23,8 @@ from volplug.volumes.slots import Slot
 _LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0
 _HALF_DONE: Final = {
-    Desired.PRESENT: (VolumeState.CREATING, Goal.PRESENT),
-    Desired.ABSENT: (VolumeState.DELETING, Goal.ABSENT),
+    Desired.PRESENT: (frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING}), Goal.PRESENT),
+    Desired.ABSENT: (frozenset({VolumeState.DELETING}), Goal.ABSENT),
 }
 
 
@@ -137,12 +137,12 @@ class Recovery:
         Otherwise the caller was told of a failure and nothing has happened: it stays so.
         """
         site, name = self._site, entry.name
-        state, goal = _HALF_DONE[entry.desired]
+        states, goal = _HALF_DONE[entry.desired]
         volume = await site.driver(entry.backend).get(name)
         if volume is None:
             await site.ledger.forget(name)
             return
-        if volume.state is state:
+        if volume.state in states:
             await site.converge("recover", name, entry.backend, goal, Conditions(only_id=volume.volume_id))
         if (now := site.ledger.get(name)) is not None:
             await site.ledger.put(replace(now, desired=Desired.DETACHED))

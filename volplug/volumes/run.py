@@ -54,7 +54,6 @@ from volplug.volumes.readings import device_of, record_of
 from volplug.volumes.refusals import Facts, refusal_error
 
 _MAX_REPEATS: Final = 3
-_UNCOUNTED: Final = WAITING_STEPS | {Step.ASK_HOLDER}  # each asks about another node, or waits in between
 _BUSY_PAUSES_S: Final = (0.01, 0.05, 0.1)
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
 
@@ -81,7 +80,7 @@ class Run:
         self._on_step = on_step
         self.volume = None if job.conditions.is_absent else job.known
         self._record: Record | None = Record.ABSENT if job.conditions.is_absent else None
-        self._other_node = HolderWatch(job, patience.poll_s)
+        self._other_node = HolderWatch(job, patience)
         self._news_looks = patience.news_looks if job.driver.info.remote else 0
         self._source: MountSource | None = None
         self._is_located = False
@@ -89,7 +88,6 @@ class Run:
         self._kernel = Kernel.UNTESTED
         self._is_remounted = False
         self._mount: MountState | None = None
-        self._waited_s = 0.0
         self._error: VolplugError | None = None
         self._taken: Counter[Step] = Counter()
 
@@ -114,7 +112,7 @@ class Run:
                 if step not in PASSIVE_STEPS and not self._taken.keys() - PASSIVE_STEPS:
                     await self._before_change(self.volume)
                 self._taken[step] += 1
-                if self._taken[step] > _MAX_REPEATS and step not in _UNCOUNTED:
+                if self._taken[step] > _MAX_REPEATS and step not in PASSIVE_STEPS:
                     raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
                 await self._ACTIONS[step](self)
                 if step not in PASSIVE_STEPS:
@@ -153,7 +151,7 @@ class Run:
         if self._mount is None:
             self._mount = await self._host.mount_state(self._job.target, self._source)
         return Observed(
-            record=self._record or Record.ABSENT,
+            record=self._believed_record(),
             device=device_of(self._source, self.volume, self._error),
             contents=self._contents.kind if self._contents else None,
             phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
@@ -164,8 +162,15 @@ class Run:
             confirmed=self._taken[Step.AWAIT_NEWS] >= self._news_looks,
         )
 
+    def _believed_record(self) -> Record:
+        """Return the record, but DETACHING as long as HERE may be a read from before a detach of ours."""
+        is_read = self._record is Record.HERE and self._source and not self._taken[Step.ATTACH]
+        may_leave = self._job.may_be_leaving and self._job.goal is Goal.MOUNTED
+        is_stale = is_read and may_leave and self._taken[Step.AWAIT_BACKEND] < self._news_looks
+        return Record.DETACHING if is_stale else self._record or Record.ABSENT
+
     def _standing(self) -> Standing:
-        if self._record is Record.LEAVING and self._waited_s < self._patience.leaving_s:
+        if self._record is Record.LEAVING and self._other_node.waited_s < self._patience.leaving_s:
             return Standing.AWAITED
         return self._other_node.standing(self.volume)
 
@@ -174,13 +179,13 @@ class Run:
 
         Only a finished format is final; any other filesystem tag may have changed since we heard of it.
         """
-        known = self._job.known
-        if known is None or self._job.goal not in _KNOWN_IS_ENOUGH or self._waited_s:
+        known, goal = self._job.known, self._job.goal
+        if known is None or goal not in _KNOWN_IS_ENOUGH or self._other_node.waited_s:
             return False
-        if self._job.goal is Goal.MOUNTED and (self._job.may_be_leaving or known.state is VolumeState.ERROR):
+        if goal is Goal.MOUNTED and (self._job.may_be_leaving or known.state is VolumeState.ERROR):
             return False
         await self._locate()
-        if self._job.goal is Goal.RELEASED and self._source is None:
+        if goal is Goal.RELEASED and self._source is None:
             self._record = Record.AVAILABLE
             return True
         is_final = known.filesystem.phase is FilesystemPhase.FORMATTED
@@ -200,8 +205,8 @@ class Run:
             self._record, self._error = Record.DUPLICATE, error
         else:
             self._set_volume(found)
-        is_same = before is not None and self.volume is not None and before.volume_id == self.volume.volume_id
-        self._is_located = self._is_located and is_same and not was_wrong
+        is_same = before and self.volume and before.volume_id == self.volume.volume_id
+        self._is_located = self._is_located and bool(is_same) and not was_wrong
 
     def _set_volume(self, found: Volume | None) -> None:
         if found is None or self._job.conditions.only_id not in ("", found.volume_id):
@@ -239,22 +244,21 @@ class Run:
         return self._source
 
     async def _await_backend(self) -> None:
-        if self._waited_s >= self._patience.backend_s:
-            raise OperationTimeout(
-                f"the backend says {self._record} for {self._waited_s:.0f} s",
-                "Look at the volume at its backend",
-            )
-        await asyncio.sleep(self._patience.poll_s)
-        self._other_node.check_wanted()
-        self._waited_s += self._patience.poll_s
+        if (waited_s := self._other_node.waited_s) >= self._patience.backend_s:
+            cause = f"the backend says {self._record} for {waited_s:.0f} s"
+            raise OperationTimeout(cause, "Look at the volume at its backend")
+        found = await self._other_node.wait_settled(self._known_volume())
+        self._is_located = False
+        self._forget_readings()
         self._record = None
+        if found is not None:
+            self._set_volume(found)
 
     async def _await_news(self) -> None:
         """Ask for the record again: a cloud may have shown the past."""
         await asyncio.sleep(self._patience.poll_s)
         self._record = None
         self._forget_readings()  # they were judged by the record
-        del self._taken[Step.READ_CONTENTS]
 
     async def _ask_holder(self) -> None:
         await self._other_node.ask(self._known_volume())
@@ -267,8 +271,10 @@ class Run:
         await self._other_node.fence(self._known_volume())
 
     async def _take_over(self) -> None:
-        await self._other_node.take_over(self._known_volume())
-        self._record = None
+        volume = self._known_volume()
+        await self._other_node.take_over(volume)
+        self.volume = replace(volume, state=VolumeState.AVAILABLE, holder=None)
+        self._record = Record.AVAILABLE
 
     async def _read_contents(self) -> None:
         self._contents = await self._host.read_contents(self._known_source(), self._known_volume().filesystem)
@@ -278,9 +284,7 @@ class Run:
         self._kernel = Kernel.HELD if is_held else Kernel.FREE
 
     async def _create(self) -> None:
-        spec = self._job.conditions.spec or (self.volume.spec if self.volume else None)
-        if spec is None:
-            raise UnexpectedState("nothing says what to create")
+        spec = self._job.conditions.spec or self._known_volume().spec
         self._set_volume(await self._job.driver.create(spec))
         self._is_located = False
 
@@ -319,9 +323,8 @@ class Run:
 
     async def _mount_source(self) -> None:
         volume, target = self._known_volume(), self._job.target
-        request = MountRequest(
-            self._known_source(), target, volume.filesystem.fs_type, volume.spec.mount_options
-        )
+        source, fs_type = self._known_source(), volume.filesystem.fs_type
+        request = MountRequest(source, target, fs_type, volume.spec.mount_options)
         self._mount = None
         self._is_located = False  # before it is answered, the device is identified once more
         await self._host.mount(request)
@@ -346,8 +349,7 @@ class Run:
         try:
             await self._unmount_patiently()
         except VolumeInUse as error:
-            holders = await self._host.describe_holders(self._source, self._job.target)
-            raise refusal_error(Reason.HELD_HERE, Facts(self.volume, holders=holders)) from error
+            raise refusal_error(Reason.HELD_HERE, await self._facts(Reason.HELD_HERE)) from error
         self._is_remounted = self._is_remounted or self._mount is MountState.READ_ONLY
         self._mount = None
         self._forget_readings()
@@ -355,10 +357,9 @@ class Run:
     async def _unmount_patiently(self) -> None:
         """Try a busy mount again some times: whoever looks at it for a moment makes it busy, too."""
         for pause_s in _BUSY_PAUSES_S:
-            try:
+            with contextlib.suppress(VolumeInUse):
                 return await self._host.unmount(self._job.target)
-            except VolumeInUse:
-                await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)
         return await self._host.unmount(self._job.target)
 
     async def _detach(self) -> None:

@@ -193,7 +193,7 @@ class LoopDriver:
         """Return the record of the creation, which an earlier call may have begun."""
         record = self._records.read(spec.name)
         if record is not None:
-            if record.state is VolumeState.CREATING and record.spec == spec:
+            if record.state is VolumeState.INCOMPLETE and record.spec == spec:
                 return record
             _refuse_unusable(record)
             raise VolumeExists(f"the record of a volume {record.volume_id} of this name exists")
@@ -207,7 +207,7 @@ class LoopDriver:
             volume_id=f"loop-{uuid.uuid4().hex[:12]}",
             backend=self._backend,
             size_bytes=spec.size_bytes,
-            state=VolumeState.CREATING,
+            state=VolumeState.INCOMPLETE,
             spec=spec,
             created_at=datetime.now(UTC).replace(microsecond=0),
         )

@@ -1,0 +1,117 @@
+"""Transitions at a backend: they are waited for, and what is read meanwhile may be stale."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.volumes.bench import FINISHED, UUID, Bench
+from tests.volumes.world import IMPATIENT, spec_of
+from volplug.drivers.memory import MemoryDriver
+from volplug.errors import OperationTimeout
+from volplug.models import Volume, VolumeState
+from volplug.volumes.convergence import Goal
+
+PATIENT = replace(IMPATIENT, backend_s=10.0)
+
+
+class SettlingDriver(MemoryDriver):
+    """A driver that waits for transitions itself; each ends with the first wait that is not in vain."""
+
+    waits_in_vain = 0
+
+    async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
+        self._cloud.record_call("wait_settled")
+        assert timeout_s > 0
+        if self.waits_in_vain:
+            self.waits_in_vain -= 1
+            return None
+        return self._put(replace(self._current(volume), state=VolumeState.AVAILABLE, holder=None))
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    bench.driver = SettlingDriver(bench.cloud)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("state", "goal"),
+    [
+        (VolumeState.CREATING, Goal.PRESENT),
+        (VolumeState.CREATING, Goal.MOUNTED),
+        (VolumeState.CREATING, Goal.ABSENT),
+        (VolumeState.DETACHING, Goal.MOUNTED),
+        (VolumeState.DETACHING, Goal.DETACHED),
+        (VolumeState.DETACHING, Goal.ABSENT),
+    ],
+)
+async def test_a_transition_is_waited_for_by_the_driver_and_not_asked_about(
+    bench: Bench, state: VolumeState, goal: Goal
+) -> None:
+    await bench.volume(state=state)
+    bench.cloud.calls.clear()
+    await bench.to(goal, spec=spec_of("v"))
+    assert bench.cloud.calls[:2] == ["get", "wait_settled"]
+    assert bench.cloud.calls.count("get") == 1
+    assert "create" not in bench.cloud.calls
+
+
+async def test_a_wait_in_vain_is_followed_by_a_look_up(bench: Bench) -> None:
+    await bench.volume(state=VolumeState.CREATING)
+    bench.cloud.calls.clear()
+    bench.driver.waits_in_vain = 1  # type: ignore[attr-defined]  # of the fixture's driver
+    await bench.to(Goal.ABSENT)
+    assert bench.cloud.calls == ["get", "wait_settled", "get", "wait_settled", "delete"]
+
+
+async def test_of_a_driver_that_cannot_wait_it_is_asked_until_the_time_is_over(bench: Bench) -> None:
+    bench.driver = MemoryDriver(bench.cloud)
+    await bench.volume(state=VolumeState.CREATING)
+    bench.cloud.calls.clear()
+    with pytest.raises(OperationTimeout, match="the backend says creating"):
+        await bench.to(Goal.MOUNTED)
+    assert bench.cloud.calls.count("get") > 1
+    assert set(bench.cloud.calls) == {"get"}
+
+
+async def test_a_device_that_was_seen_before_a_wait_is_looked_for_anew(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.DETACHING)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+    await bench.to(Goal.MOUNTED)
+    assert bench.cloud.calls[-2:] == ["wait_settled", "attach"]
+
+
+class StaleDriver(MemoryDriver):
+    """Reads show the volume attached some times more, although it is being detached; that ends with them."""
+
+    stale_reads = 0
+
+    async def get(self, name: str) -> Volume | None:
+        found = await super().get(name)
+        self.stale_reads -= 1
+        if found is None or self.stale_reads:
+            return found
+        return self._put(replace(found, state=VolumeState.AVAILABLE, holder=None))
+
+
+@pytest.mark.parametrize("stale_reads", [1, IMPATIENT.news_looks])
+async def test_a_device_that_may_be_about_to_leave_is_not_mounted_for_a_stale_read(
+    bench: Bench, stale_reads: int
+) -> None:
+    """A detach was asked for and its answer got lost; a cloud takes none back."""
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+    driver = bench.driver = StaleDriver(bench.cloud)
+    driver.stale_reads = stale_reads + 1
+    await bench.run(Goal.MOUNTED, known=volume, may_be_leaving=True, patience=PATIENT).to_goal()
+    assert bench.cloud.calls.count("attach") == 1
+
+
+async def test_a_device_that_stays_in_spite_of_a_lost_detach_is_mounted_in_the_end(bench: Bench) -> None:
+    bench.driver = MemoryDriver(bench.cloud)
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
+    before = len(bench.cloud.calls)
+    await bench.run(Goal.MOUNTED, known=volume, may_be_leaving=True, patience=PATIENT).to_goal()
+    assert bench.cloud.calls[before:] == ["get"] * (IMPATIENT.news_looks + 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.drivers.ebs.clouds import spec_of
-from tests.drivers.ebs.trees import MODEL
+from tests.host.sysfs_tree import MODEL
 from volplug.drivers.ebs.attaching import Attaching
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.creation import Creation
@@ -21,8 +21,8 @@ from volplug.drivers.ebs.patience import Patience
 from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.states import States
-from volplug.drivers.ebs.sysfs import Sysfs
 from volplug.drivers.ebs.tags import tags_of
+from volplug.host.sysfs import Sysfs
 
 Answer = Mapping[str, Any] | Exception
 

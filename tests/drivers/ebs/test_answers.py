@@ -11,8 +11,8 @@ import pytest
 
 from tests.drivers.ebs.clouds import SIZE, spec_of
 from tests.drivers.ebs.scripted import DONE, Answer, Parts, Script, described, parts_of, shown
-from tests.drivers.ebs.trees import Tree
 from tests.drivers.ebs.turns import pass_time, turns_until
+from tests.host.sysfs_tree import Tree
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import Identity
 from volplug.drivers.ebs.patience import Patience

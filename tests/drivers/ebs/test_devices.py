@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.clouds import spec_of
-from tests.drivers.ebs.trees import Tree
+from tests.host.sysfs_tree import Tree
 from volplug.drivers.ebs.devices import Devices, NitroDevices, XenDevices, devices_of
 from volplug.errors import DeviceMismatch, HostError
 from volplug.models import MountSource, Volume, VolumeState
@@ -105,18 +105,6 @@ def test_disk_is_tested_by_its_node_unless_it_is_going(nitro: Tree) -> None:
     assert look.nodes_to_test(OTHER.volume_id) == []
 
 
-def test_file_in_place_of_a_node_is_no_disk(nitro: Tree) -> None:
-    nitro.add("nvme1n1", 4 * GIB, serial=SERIAL, has_node=False)
-    (nitro.dev / "nvme1n1").write_bytes(b"")
-    assert devices(nitro).look().find(VOLUME) is None
-
-
-def test_sysfs_that_cannot_be_read_is_an_error_and_not_an_absence(nitro: Tree) -> None:
-    (nitro.sys / "block").rmdir()
-    with pytest.raises(HostError, match="cannot be read"):
-        devices(nitro).look()
-
-
 # Xen
 
 
@@ -188,14 +176,3 @@ def test_name_belongs_to_the_volume_that_had_it_last(xen: Tree) -> None:
     assert found.look().find(VOLUME) is None
     found.forget(OTHER.volume_id)
     assert devices(xen).look().find(OTHER) is None
-
-
-@pytest.mark.parametrize(("vendor", "hypervisor", "is_xen"), [("Xen", "", True), ("", "xen", True)])
-def test_xen_is_known_by_firmware_or_hypervisor(
-    tmp_path: Path, vendor: str, hypervisor: str, is_xen: bool
-) -> None:
-    tree = Tree(tmp_path, vendor)
-    (tree.sys / "hypervisor").mkdir()
-    (tree.sys / "hypervisor" / "type").write_text(hypervisor)
-    tree.add("nvme0n1", 4 * GIB, serial="AWS1", model="Amazon EC2 NVMe Instance Storage")
-    assert tree.sysfs.is_xen() == is_xen

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from volplug.drivers.ebs.names import NITRO_NAMES, XEN_NAMES
-from volplug.drivers.ebs.sysfs import Disk, Sysfs
 from volplug.errors import DeviceMismatch, HostError
 from volplug.host.files import replace_file
+from volplug.host.sysfs import Sysfs
 from volplug.models import MountSource, Volume
-from volplug.sizes import format_size
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -134,7 +133,7 @@ class _NitroLook:
             return None
         if disk.model != self.model:
             raise DeviceMismatch(f"{disk.node} has the serial {serial}, but its model is {disk.model!r}")
-        return _source(disk, serial, volume)
+        return disk.source_of(volume, serial)
 
     def has(self, volume_id: str) -> bool:
         return serial_of(volume_id) in self.serials
@@ -236,7 +235,7 @@ class _XenLook:
         kernel_name = self.devices.note_of(volume.volume_id)
         if not name or kernel_name:
             disk = self.sysfs.disk(kernel_name) if kernel_name in self.names else None
-            return _source(disk, volume.volume_id, volume) if disk else None
+            return disk.source_of(volume, volume.volume_id) if disk else None
         return self._appeared(volume, name.rpartition("/")[2])
 
     def _appeared(self, volume: Volume, name: str) -> MountSource | None:
@@ -244,7 +243,7 @@ class _XenLook:
         for kernel_name in (f"xvd{letters}", f"sd{letters}"):
             disk = self.sysfs.disk(kernel_name) if kernel_name in self.names else None
             if disk is not None:
-                source = _source(disk, volume.volume_id, volume)
+                source = disk.source_of(volume, volume.volume_id)
                 self.devices.note(volume.volume_id, kernel_name, disk.sequence)
                 return source
         return None
@@ -255,12 +254,3 @@ class _XenLook:
     def nodes_to_test(self, volume_id: str) -> Sequence[str]:
         node = self.sysfs.node_to_test(self.devices.note_of(volume_id)) if self.has(volume_id) else ""
         return [node] if node else []
-
-
-def _source(disk: Disk, serial: str, volume: Volume) -> MountSource:
-    if disk.size_bytes != volume.size_bytes:
-        raise DeviceMismatch(
-            f"{disk.node} has {format_size(disk.size_bytes)}, but {volume.volume_id} has "
-            f"{format_size(volume.size_bytes)}"
-        )
-    return MountSource(disk.node, serial, disk.size_bytes)

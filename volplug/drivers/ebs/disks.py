@@ -9,10 +9,10 @@ from pathlib import Path
 
 from volplug.drivers.ebs.devices import Devices, Look, devices_of
 from volplug.drivers.ebs.names import DeviceNames
-from volplug.drivers.ebs.sysfs import Sysfs
 from volplug.drivers.ebs.watching import DiskWatch
 from volplug.errors import VolumeInUse
 from volplug.host import devices as host_devices
+from volplug.host.sysfs import Sysfs
 from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
 

@@ -30,9 +30,9 @@ from volplug.drivers.ebs.racing import to_the_end
 from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.settings import EbsSettings, load_settings
 from volplug.drivers.ebs.states import States
-from volplug.drivers.ebs.sysfs import Sysfs
 from volplug.drivers.ebs.tags import fs_tags
 from volplug.errors import ConfigurationError, VolumeNotFound
+from volplug.host.sysfs import Sysfs
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 
 _INFO: Final = DriverInfo(

@@ -1,22 +1,22 @@
-"""Trees in the shape of an instance's /sys and /dev; nodes are those of this machine's loop devices."""
+"""Trees in the shape of /sys and /dev; the nodes in them are those of this machine's loop devices."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from volplug.drivers.ebs.sysfs import Sysfs
+from volplug.host.sysfs import Sysfs
 
 MODEL = "Amazon Elastic Block Store"
 _LOOP_MAJOR = 7
 
 
 class Tree:
-    """An instance's view.
+    """The disks of one host.
 
     Args:
         root: Where the tree is made.
-        vendor: What the firmware says.
+        vendor: What the firmware says; by default it is an instance of EC2's Nitro.
     """
 
     def __init__(self, root: Path, vendor: str = "Amazon EC2") -> None:

@@ -1,4 +1,4 @@
-"""What sysfs tells of disks, read when it is asked; nothing is kept. All of it blocks."""
+"""This host's disks as sysfs shows them. Nothing is cached; all of it blocks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from typing import Final
 
 from volplug.errors import DeviceMismatch, HostError
 from volplug.host.devices import device_number
+from volplug.models import MountSource, Volume
+from volplug.sizes import format_size
 
-_SECTOR_BYTES: Final = 512  # sysfs counts in these, whatever the device does
+_SECTOR_BYTES: Final = (
+    512  # the unit of `size`, whatever the device's own is: Documentation/ABI/stable/sysfs-block
+)
 _VENDOR: Final = "devices/virtual/dmi/id/sys_vendor"
 _HYPERVISOR: Final = "hypervisor/type"
 _NVME: Final = re.compile(r"nvme\d+n1")
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class SysfsDisk:
     """One disk of this host.
 
     Attributes:
         node: Path of its device node.
-        size_bytes: What the kernel says.
-        model: What the disk says; empty where disks have none.
+        size_bytes: Its size according to the kernel.
+        model: The model that the disk reports; empty where disks report none.
         sequence: The kernel's number of this disk, used once per boot (Linux 5.15); empty before that.
     """
 
@@ -34,13 +38,26 @@ class Disk:
     model: str
     sequence: str
 
+    def source_of(self, volume: Volume, serial: str) -> MountSource:
+        """Return the disk as what is mounted for a volume.
+
+        Raises:
+            DeviceMismatch: If its size is not the volume's.
+        """
+        if self.size_bytes != volume.size_bytes:
+            raise DeviceMismatch(
+                f"{self.node} has {format_size(self.size_bytes)}, but {volume.volume_id} has "
+                f"{format_size(volume.size_bytes)}"
+            )
+        return MountSource(self.node, serial, self.size_bytes)
+
 
 class Sysfs:
     """The disks of one host.
 
     Args:
         sys_root: Where sysfs is mounted.
-        dev_root: Where device nodes lie.
+        dev_root: The directory of device nodes.
     """
 
     def __init__(self, sys_root: Path, dev_root: Path) -> None:
@@ -49,10 +66,10 @@ class Sysfs:
         self._dev_root = dev_root
 
     def is_xen(self) -> bool:
-        """Tell whether disks appear under the names they were attached by.
+        """Tell whether this host is a guest of Xen, whose disks report no serial.
 
-        The firmware of Xen instances calls its vendor Xen, that of Nitro ones Amazon EC2. Only Xen has a
-        hypervisor type, which some images hide. Instance store disks are NVMe on both, so those say nothing.
+        The firmware of EC2's Xen instances has the vendor Xen, that of Nitro ones Amazon EC2. Only Xen has a
+        hypervisor type, which some images hide. Instance store disks are NVMe on both, so they prove nothing.
         """
         return (
             self._text(self._sys_root / _VENDOR) == "Xen" or self._text(self._sys_root / _HYPERVISOR) == "xen"
@@ -62,7 +79,7 @@ class Sysfs:
         """Return the kernel's names of all disks.
 
         Raises:
-            HostError: If sysfs cannot be read: then nothing can be concluded from what is not seen.
+            HostError: If sysfs cannot be read: a disk that is not seen may be there then.
         """
         try:
             return os.listdir(self._blocks)
@@ -70,14 +87,14 @@ class Sysfs:
             raise HostError(f"{self._blocks} cannot be read: {error.strerror}") from error
 
     def serials(self) -> dict[str, list[str]]:
-        """Return the kernel's names of NVMe disks by serial.
+        """Return the kernel's names of disks by serial, without disks that have none.
 
         Raises:
             HostError: As `names`.
         """
         found: dict[str, list[str]] = {}
         for name in self.names():
-            if _NVME.fullmatch(name) and (serial := self._text(self._blocks / name / "device/serial")):
+            if serial := self._serial(name):
                 found.setdefault(serial, []).append(name)
         return found
 
@@ -85,8 +102,8 @@ class Sysfs:
         """Return the kernel's number of a disk, empty if there is none."""
         return self._text(self._blocks / name / "diskseq")
 
-    def disk(self, name: str) -> Disk | None:
-        """Return a disk that can be used, or None: it is not there, not there yet, or about to go.
+    def disk(self, name: str) -> SysfsDisk | None:
+        """Return a disk that can be used, or None if it is missing, not ready yet, or being removed.
 
         Raises:
             DeviceMismatch: If its node belongs to another disk.
@@ -98,10 +115,10 @@ class Sysfs:
             return None
         if found != number:
             raise DeviceMismatch(f"{node} is device {found}, but {name} is {number}")
-        return Disk(str(node), size_bytes, self._text(place / "device/model"), self.sequence(name))
+        return SysfsDisk(str(node), size_bytes, self._text(place / "device/model"), self.sequence(name))
 
     def node_to_test(self, name: str) -> str:
-        """Return the node by which the kernel can be asked who uses a disk, "" if the disk is going.
+        """Return the node to open for testing whether a disk is in use, "" if the disk is being removed.
 
         Raises:
             HostError: If the disk is there but has no such node.
@@ -118,6 +135,10 @@ class Sysfs:
             f"Check that {self._dev_root} is the host's, and run udevadm trigger --name-match={name}",
         )
 
+    def _serial(self, name: str) -> str:
+        """Return the serial of a disk, "" if it has none; each kind of disk has it in another file."""
+        return self._text(self._blocks / name / "device/serial") if _NVME.fullmatch(name) else ""
+
     def _size_bytes(self, name: str) -> int:
         sectors = self._text(self._blocks / name / "size")
         return int(sectors) * _SECTOR_BYTES if sectors.isdecimal() else 0
@@ -130,4 +151,4 @@ class Sysfs:
         try:
             return path.read_text(encoding="ascii", errors="replace").strip()
         except OSError:
-            return ""  # not there, or its disk is going
+            return ""  # missing, or its disk is being removed

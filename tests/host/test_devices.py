@@ -1,18 +1,13 @@
 import asyncio
-import contextlib
 import os
-import sys
 import threading
-from collections.abc import AsyncIterator
-from typing import Literal
 
 import pytest
 
 from tests.host.disks import MIB, Disks, end, run
 from tests.host.pool import POOL
 from volplug.errors import DeviceNotFound, HostError
-from volplug.host import devices, loopdev
-from volplug.host.threads import Pool
+from volplug.host import devices
 
 pytestmark = pytest.mark.loop
 
@@ -89,74 +84,3 @@ async def test_a_device_let_go_within_the_patience_is_not_held(disks: Disks) -> 
 async def test_of_a_missing_device_nothing_is_concluded() -> None:
     with pytest.raises(DeviceNotFound):
         await devices.is_held(POOL, "/dev/nothing", patience_s=1)
-
-
-async def test_waiting_ends_with_the_kernel_event_and_not_with_the_next_look(
-    disks: Disks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "_RECHECK_S", 3600)
-    image = disks.image(1)
-    file = image.stat()
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def attached() -> str | None:
-        device = loopdev.find(file.st_dev, file.st_ino, image.name)
-        loop.call_soon_threadsafe(asked.set)
-        return device.path if device else None
-
-    waiting = asyncio.create_task(devices.wait_for(POOL, attached, timeout_s=60))
-    await asked.wait()  # and saw nothing
-    disk = await asyncio.to_thread(disks.attach, image)
-    assert await waiting == disk.path
-
-
-async def test_waiting_looks_again_where_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_RECHECK_S", 0.001)
-    monkeypatch.setitem(sys.modules, "pyudev", None)  # it needs libudev
-    answers = iter([None, None, "there"])
-    assert await devices.wait_for(POOL, lambda: next(answers), timeout_s=60) == "there"
-
-
-async def test_waiting_in_vain_ends_with_none() -> None:
-    def never() -> str | None:
-        return None
-
-    assert await devices.wait_for(POOL, never, timeout_s=0.01) is None
-
-
-async def test_what_the_predicate_raises_ends_the_waiting() -> None:
-    def contradiction() -> None:
-        raise HostError("wrong device")
-
-    with pytest.raises(HostError, match="wrong device"):
-        await devices.wait_for(POOL, contradiction, timeout_s=60)
-
-
-class _Heard(asyncio.Event):
-    """Tells when somebody waits for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_awaited = asyncio.Event()
-
-    async def wait(self) -> Literal[True]:
-        self.is_awaited.set()
-        return await super().wait()
-
-
-async def test_a_wait_that_is_cancelled_as_an_event_comes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = _Heard()
-
-    @contextlib.asynccontextmanager
-    async def events(_: Pool) -> AsyncIterator[asyncio.Event]:
-        yield event
-
-    monkeypatch.setattr(devices, "_block_events", events)
-    waiting = asyncio.create_task(devices.wait_for(POOL, lambda: None, timeout_s=60))
-    await event.is_awaited.wait()
-    event.set()
-    waiting.cancel()
-    done, _ = await asyncio.wait({waiting}, timeout=20)
-    assert done == {waiting}
-    assert waiting.cancelled()

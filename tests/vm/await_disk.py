@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyudev
 
-from volplug.host import devices
+from volplug.host.disk_watch import DiskWatch
 from volplug.host.threads import Pool
 
 _NEVER_S = 3600.0
@@ -25,21 +25,22 @@ def find(serial: str) -> str | None:
 
 async def main(serial: str) -> None:
     """Wait for it."""
-    devices._RECHECK_S = _NEVER_S  # type: ignore[misc]  # without it the next look would do, event or not
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("block")
     monitor.start()
-    asked = 0
+    scans = 0
 
-    def ask() -> str | None:
-        nonlocal asked
-        asked += 1
+    def scan() -> str | None:
+        nonlocal scans
+        scans += 1
         found = find(serial)
-        if asked == 1:  # after the look, or a disk plugged meanwhile would be found without an event
+        if scans == 2:  # the first with a listener; after it, or a disk plugged meanwhile would need no event
             print("waiting", flush=True)  # noqa: T201 - that is how it says it
         return found
 
-    found = await devices.wait_for(Pool("test", 1), ask, _NEVER_S)
+    # With the usual recheck the disk would be found without an event, too.
+    watch = DiskWatch(scan, Pool("test", 1), recheck_s=_NEVER_S)
+    found = await watch.until(lambda name: name, _NEVER_S)
     while (event := monitor.poll(timeout=0)) is not None:
         print(event.action, event.sys_name)  # noqa: T201
     print("found", found, flush=True)  # noqa: T201

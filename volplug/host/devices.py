@@ -1,4 +1,4 @@
-"""Block devices: their size, whether somebody holds them, and waiting for one to appear."""
+"""Block devices: their size, their number, and whether they are in use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Final
 
 from volplug.errors import DeviceNotFound, HostError
 from volplug.host.threads import Pool
@@ -19,9 +19,6 @@ _BLKGETSIZE64: Final = 0x80081272  # linux/fs.h: _IOR(0x12, 114, size_t)
 _GONE: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM)
 _FIRST_WAIT_S: Final = 0.002
 _LONGEST_WAIT_S: Final = 0.1
-_RECHECK_S: Final = 2.0
-
-_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -101,69 +98,3 @@ def unusable(device: str, exc: OSError) -> HostError:
     if exc.errno in _GONE:
         return DeviceNotFound(f"the device {device} is not there: {exc.strerror}")
     return HostError(f"the device {device} cannot be used: {exc.strerror}")
-
-
-async def wait_for(pool: Pool, predicate: Callable[[], _T | None], timeout_s: float) -> _T | None:
-    """Wait until the predicate returns something, asking it again after every kernel event of a block device.
-
-    It is also asked every 2 seconds, because events can be lost, and some changes send none.
-
-    Args:
-        pool: Threads for the predicate.
-        predicate: May block; runs in a thread. None means not yet. What it raises ends the wait.
-        timeout_s: How long to wait at most.
-
-    Returns:
-        What the predicate returned, or None after the timeout.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
-    async with _block_events(pool) as events:
-        while True:
-            events.clear()  # before asking, so that an event during the question is not lost
-            if (found := await pool.blocking(predicate)) is not None:
-                return found
-            remaining_s = deadline - loop.time()
-            if remaining_s <= 0:
-                return None
-            # asyncio.wait_for would forget a cancellation that comes with an event, before Python 3.12.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(_RECHECK_S, remaining_s)):
-                    await events.wait()
-
-
-@contextlib.asynccontextmanager
-async def _block_events(pool: Pool) -> AsyncIterator[asyncio.Event]:
-    """Give an asyncio.Event that each kernel event of the block subsystem sets; without libudev none does."""
-    event = asyncio.Event()
-    monitor = await pool.blocking(_kernel_monitor)
-    if monitor is None:
-        yield event
-        return
-    loop = asyncio.get_running_loop()
-
-    def receive() -> None:
-        event.set()
-        with contextlib.suppress(OSError):  # ENOBUFS: events were lost, but the question is asked anyway
-            while monitor.poll(timeout=0) is not None:
-                pass
-
-    loop.add_reader(monitor.fileno(), receive)
-    try:
-        yield event
-    finally:
-        loop.remove_reader(monitor.fileno())
-
-
-def _kernel_monitor() -> Any | None:  # noqa: ANN401 - pyudev has no types
-    # Imported here: only hosts with remote devices wait for them. Source "kernel" and not "udev", because
-    # a container or a minimal host runs no udevd that would pass events on.
-    try:
-        import pyudev
-
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
-        monitor.filter_by("block")
-        monitor.start()
-    except (ImportError, OSError):
-        return None
-    return monitor

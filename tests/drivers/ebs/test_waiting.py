@@ -1,21 +1,16 @@
-"""Waiting for EC2 and for the kernel: shared by all who wait, and nothing of it goes on when nobody does."""
+"""Waiting for EC2: shared by all waiters, and nothing of it goes on when nothing waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
-from tests.drivers.ebs.turns import turns_until
-from volplug.drivers.ebs.devices import Look
 from volplug.drivers.ebs.lookups import Description
 from volplug.drivers.ebs.racing import first_of, to_the_end
 from volplug.drivers.ebs.states import States
-from volplug.drivers.ebs.watching import DiskWatch
 from volplug.errors import BackendUnavailable, DeviceMismatch, HostError
-from volplug.host.threads import Pool
-from volplug.models import MountSource, Volume
 
 pytestmark = pytest.mark.ebs
 
@@ -97,115 +92,6 @@ async def test_what_one_decision_raises_is_its_own() -> None:
         return_exceptions=True,
     )
     assert (type(refused), found) == (DeviceMismatch, True)
-
-
-class Disks:
-    """Disks that come when the test says so, with a kernel that sends an event each time."""
-
-    def __init__(self) -> None:
-        self.present: set[str] = set()
-        self.looks = 0
-        self.listeners = 0
-        self._event = asyncio.Event()
-
-    def look(self) -> Look:
-        self.looks += 1
-        return _Seen(set(self.present))
-
-    def come(self, *volume_ids: str) -> None:
-        self.present |= set(volume_ids)
-        self._event.set()
-
-    async def wait_for(self, predicate: Callable[[], None], timeout_s: float) -> None:
-        self.listeners += 1
-        assert timeout_s > LONG_S
-        try:
-            while True:
-                self._event.clear()
-                predicate()
-                await self._event.wait()
-        finally:
-            self.listeners -= 1
-
-
-class _Seen:
-    def __init__(self, present: set[str]) -> None:
-        self._present = present
-
-    def find(self, volume: Volume, name: str = "") -> MountSource | None:
-        raise NotImplementedError
-
-    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
-        raise NotImplementedError
-
-    def has(self, volume_id: str) -> bool:
-        return volume_id in self._present
-
-
-def shows(volume_id: str) -> Callable[[Look], str | None]:
-    return lambda look: volume_id if look.has(volume_id) else None
-
-
-@pytest.fixture
-def pool() -> Pool:
-    return Pool("test", 2)
-
-
-async def test_all_who_wait_for_disks_share_one_ear_and_one_look(pool: Pool) -> None:
-    disks = Disks()
-    watch = DiskWatch(disks.look, pool, disks.wait_for)
-    names = [f"vol-{number}" for number in range(50)]
-    waits = [asyncio.ensure_future(watch.until(shows(name), LONG_S)) for name in names]
-    # Each looks once for itself, and then the ear for all.
-    await turns_until(lambda: disks.looks == 51 and disks.listeners)
-    before = disks.looks
-    disks.come(*names)
-    assert await asyncio.gather(*waits) == names
-    assert (disks.looks - before, disks.listeners) == (1, 0)
-
-
-async def test_disk_that_is_there_already_needs_no_ear(pool: Pool) -> None:
-    disks = Disks()
-    disks.come("vol-1")
-    assert await DiskWatch(disks.look, pool, disks.wait_for).until(shows("vol-1"), LONG_S) == "vol-1"
-    assert (disks.looks, disks.listeners) == (1, 0)
-
-
-async def test_disk_that_does_not_come_ends_the_listening_too(pool: Pool) -> None:
-    disks = Disks()
-    watch = DiskWatch(disks.look, pool, disks.wait_for)
-    assert await watch.until(shows("vol-1"), 0.01) is None
-    await asyncio.sleep(0)
-    assert disks.listeners == 0
-
-
-async def test_question_that_fails_fails_for_whoever_asked(pool: Pool) -> None:
-    def wrong(_: Look) -> str | None:
-        raise DeviceMismatch("not this one")
-
-    disks = Disks()
-    watch = DiskWatch(disks.look, pool, disks.wait_for)
-    other = asyncio.ensure_future(watch.until(shows("vol-1"), LONG_S))
-    with pytest.raises(DeviceMismatch):
-        await watch.until(wrong, LONG_S)
-    disks.come("vol-1")
-    assert await other == "vol-1"
-
-
-async def test_sysfs_that_is_gone_fails_for_all(pool: Pool) -> None:
-    disks, is_gone = Disks(), False
-
-    def look() -> Look:
-        if is_gone:
-            raise HostError("no sysfs")
-        return disks.look()
-
-    watch = DiskWatch(look, pool, disks.wait_for)
-    waits = [asyncio.ensure_future(watch.until(shows(each), LONG_S)) for each in ("vol-1", "vol-2")]
-    await turns_until(lambda: disks.listeners)
-    is_gone = True
-    disks.come("vol-1")
-    assert [type(each) for each in await asyncio.gather(*waits, return_exceptions=True)] == [HostError] * 2
 
 
 async def test_first_answer_ends_the_other_waits() -> None:

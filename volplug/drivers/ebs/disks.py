@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from volplug.drivers.ebs.devices import Devices, Look, devices_of
 from volplug.drivers.ebs.names import DeviceNames
-from volplug.drivers.ebs.watching import DiskWatch
 from volplug.errors import VolumeInUse
 from volplug.host import devices as host_devices
+from volplug.host.disk_watch import DiskWatch
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
@@ -46,7 +45,7 @@ class Disks:
         self._pool = DevicePool(f"{backend}-disks", _THREADS, backend)
         # Opening a disk that hangs may hang; looking for others goes on.
         self._opens = DevicePool(f"{backend}-opens", _OPENS, backend)
-        self._watch = DiskWatch(self._look, self._pool, partial(host_devices.wait_for, self._pool))
+        self._watch = DiskWatch(self._look, self._pool)
         self._devices: Devices | None = None
         self._names: DeviceNames | None = None
 

@@ -13,7 +13,7 @@ import pytest
 from tests.drivers.ebs.clouds import IMPATIENT, QUICK, Site, spec_of
 from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.names import NITRO_NAMES, DeviceNames
+from volplug.drivers.ebs.device_names import NITRO_NAMES, DeviceNames
 from volplug.errors import (
     BackendDenied,
     ConfigurationError,
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
 
 def first_name_of(volume: Volume) -> str:
-    return DeviceNames(NITRO_NAMES, lambda: 0.0).take(volume.volume_id)
+    return DeviceNames(lambda: 0.0).take(volume.volume_id, NITRO_NAMES)
 
 
 def names_asked(cloud: Ec2Cloud) -> list[str]:

@@ -1,4 +1,4 @@
-"""Device names: what AttachVolume has to be given. Pure.
+"""Chooses the device names that AttachVolume has to be given. Pure.
 
 EC2 wants a name for each attachment that no other volume of the instance has. On Nitro it is no more than
 that; on Xen the device appears under it. The names are those of
@@ -9,87 +9,77 @@ other tools take first.
 from __future__ import annotations
 
 import hashlib
+import math
 import string
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Final
 
-from volplug.errors import LimitExceeded
+from cachetools import TTLCache
 
-_PREFIX: Final = "/dev/xvd"
+from volplug.errors import LimitExceeded
 
 
 def _names(first_letters: str) -> tuple[str, ...]:
-    return tuple(f"{_PREFIX}{one}{two}" for one in first_letters for two in string.ascii_lowercase)
+    return tuple(f"/dev/xvd{one}{two}" for one in first_letters for two in string.ascii_lowercase)
 
 
 NITRO_NAMES: Final = _names("abcd")
 XEN_NAMES: Final = _names("bc")
+# As long as aws-ebs-csi-driver avoids likely bad names (cacheForgetDelay in pkg/cloud/cloud.go).
 _BAD_FOR_S: Final = 3600.0
-# EC2 knows a name as taken for a moment after its device has gone.
-_RESTS_S: Final = 60.0
+# A guess: EC2 may take a name for used after its device has gone, and an attach under it is stuck then:
+# https://github.com/kubernetes/kubernetes/issues/31891
+_RESTS_FOR_S: Final = 60.0
 
 
 class DeviceNames:
-    """Chooses names: none that is in use, in flight, known as bad, or was given up a moment ago.
+    """Chooses names that are not in use, not known as bad, and preferably not given up recently.
 
     Args:
-        names: All that may be used.
         clock: Seconds that never go back.
     """
 
-    def __init__(self, names: tuple[str, ...], clock: Callable[[], float]) -> None:
-        self._names = names
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._used: dict[str, str] = {}
-        self._bad: dict[str, float] = {}
-        self._left: OrderedDict[str, float] = OrderedDict()
+        self._used: dict[str, str] = {}  # by volume id
+        self._bad = TTLCache[str, bool, float](len(NITRO_NAMES), _BAD_FOR_S, timer=clock)
+        self._left_at_s = TTLCache[str, float, float](len(NITRO_NAMES), _RESTS_FOR_S, timer=clock)
 
-    def take(self, volume_id: str, visible: Collection[str] = ()) -> str:
+    def take(self, volume_id: str, names: tuple[str, ...], visible: Collection[str] = ()) -> str:
         """Choose a name for a volume; it is the volume's until `leave`.
 
         Args:
             volume_id: Where the search begins depends on it, so that hosts and restarts rarely collide.
+            names: All that may be used.
             visible: Names under which this host sees devices.
 
         Raises:
-            LimitExceeded: If there is none left.
+            LimitExceeded: If none is left.
         """
-        name = self._choose(volume_id, visible)
+        digest = hashlib.sha256(volume_id.encode()).digest()
+        start = int.from_bytes(digest[:4], "big") % len(names)
+        taken = {*self._used.values(), *self._bad, *visible}
+        free = [name for name in (*names[start:], *names[:start]) if name not in taken]
+        if not free:
+            raise LimitExceeded(
+                f"all {len(names)} device names of this instance are taken", "Detach volumes from it"
+            )
+        # The first that has rested, or the one that was left first.
+        name = min(free, key=lambda each: self._left_at_s.get(each, -math.inf))
         self.use(name, volume_id)
         return name
 
     def use(self, name: str, volume_id: str) -> None:
         """Note that a volume is attached, or about to be, under a name."""
-        self._used = {each: owner for each, owner in self._used.items() if owner != volume_id}
-        self._used[name] = volume_id
-        self._left.pop(name, None)
+        others = {other: used for other, used in self._used.items() if used != name}
+        self._used = {**others, volume_id: name}
+        self._left_at_s.pop(name, None)
 
     def leave(self, volume_id: str) -> None:
         """Note that a volume is not attached any more."""
-        for name in [each for each, owner in self._used.items() if owner == volume_id]:
-            del self._used[name]
-            self._left[name] = self._clock()
-            self._left.move_to_end(name)
+        if name := self._used.pop(volume_id, ""):
+            self._left_at_s[name] = self._clock()
 
     def avoid(self, name: str) -> None:
-        """Note that a name is taken by somebody else, or that attaching under it got stuck."""
-        self._bad[name] = self._clock() + _BAD_FOR_S
-
-    def _choose(self, volume_id: str, visible: Collection[str]) -> str:
-        now = self._clock()
-        self._bad = {name: until for name, until in self._bad.items() if until > now}
-        digest = hashlib.sha256(volume_id.encode()).digest()
-        start = int.from_bytes(digest[:4], "big") % len(self._names)
-        free = [
-            name
-            for name in (*self._names[start:], *self._names[:start])
-            if name not in self._used and name not in self._bad and name not in visible
-        ]
-        if not free:
-            raise LimitExceeded(
-                f"all {len(self._names)} device names of this instance are taken", "Detach volumes from it"
-            )
-        rested = (name for name in free if now - self._left.get(name, -_RESTS_S) >= _RESTS_S)
-        # If all were left a moment ago, the one that was left first.
-        return next(rested, min(free, key=lambda name: self._left.get(name, 0.0)))
+        """Note that a name is used by another party, or that an attach under it got stuck."""
+        self._bad[name] = True

@@ -18,9 +18,10 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, Final
 
+from cachetools import TTLCache
+
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.faults import Ec2Refused, translated
-from volplug.drivers.ebs.lately import Lately
 from volplug.drivers.ebs.lookups import GONE, Description, Found
 from volplug.drivers.ebs.options import create_parameters, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
@@ -39,6 +40,7 @@ _TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error cod
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/troubleshoot-ebs-volumes.html
 _SAYS_DELETED: Final = "already deleted"
 _REMEMBERED_S: Final = 3600.0
+_MOST_REMEMBERED: Final = 10_000
 _FRESH_S: Final = 10.0
 _CAN_FAIL_LATER: Final = ("KmsKeyId", "SnapshotId")
 
@@ -109,9 +111,9 @@ class Creation:
         self._cluster = cluster
         self._backend = backend
         self._clock = clock
-        self._next_number: Lately[str, int] = Lately(clock, _REMEMBERED_S)
-        self._numbers: Lately[str, int] = Lately(clock, _REMEMBERED_S)
-        self._unanswered: Lately[str, VolumeSpec] = Lately(clock, _REMEMBERED_S)
+        self._next_number: TTLCache[str, int] = TTLCache(_MOST_REMEMBERED, _REMEMBERED_S, clock)
+        self._numbers: TTLCache[str, int] = TTLCache(_MOST_REMEMBERED, _REMEMBERED_S, clock)
+        self._unanswered: TTLCache[str, VolumeSpec] = TTLCache(_MOST_REMEMBERED, _REMEMBERED_S, clock)
 
     async def create(self, spec: VolumeSpec, zone: str) -> Volume:
         """See `Driver.create`; the spec was checked."""
@@ -127,9 +129,9 @@ class Creation:
 
     def forget(self, volume: Volume) -> None:
         """Note that a volume was deleted: its token leads nowhere any more."""
-        number = self._numbers.pop(volume.volume_id)
+        number = self._numbers.pop(volume.volume_id, None)
         if number is not None:
-            self._next_number.note(volume.name, number + 1)
+            self._next_number[volume.name] = number + 1
 
     async def _with_some_token(self, spec: VolumeSpec, parameters: Mapping[str, Any]) -> Volume:
         patience = self._cloud.patience
@@ -149,7 +151,7 @@ class Creation:
                 if existing is not None:
                     return existing
             number += 1
-            self._next_number.note(spec.name, number)
+            self._next_number[spec.name] = number
         raise LimitExceeded(
             f"the name was used {number - first} times lately, which EC2 still remembers",
             "Try again, or choose another name",
@@ -166,10 +168,10 @@ class Creation:
                 raise translated(refused) from refused
             return _Used.DELETED if _SAYS_DELETED in refused.message else _Used.UNCLEAR
         except BackendUnavailable:
-            self._unanswered.note(spec.name, spec)
+            self._unanswered[spec.name] = spec
             raise
         volume_id = str(answer["VolumeId"])
-        self._numbers.note(volume_id, number)
+        self._numbers[volume_id] = number
         if self._is_gone(answer):
             return _Used.GONE
         if age_s(answer) - (self._clock() - asked_at) <= _FRESH_S:
@@ -241,7 +243,7 @@ class Creation:
         if volume is None:
             return None
         is_begun = any(each.is_creating for each in found) and not self._cloud.recent.is_new(volume.volume_id)
-        is_begun = self._unanswered.pop(spec.name) == spec or is_begun
+        is_begun = self._unanswered.pop(spec.name, None) == spec or is_begun
         if is_begun and volume.spec == spec:
             return volume
         raise VolumeExists(f"{volume.volume_id} has this name")

@@ -7,7 +7,7 @@ from tests.host.pool import POOL
 from tests.lab.waiting import wait_until
 from tests.volumes.world import Clock
 from volplug.errors import BackendUnavailable, HostError
-from volplug.host.threads import Asking, DevicePool, Pool
+from volplug.host.threads import Asking, DevicePool, Pool, run_to_completion
 
 
 async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
@@ -60,6 +60,24 @@ async def test_a_cancelled_change_ends_no_sooner_than_its_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done.is_set()
+
+
+async def test_cancelled_work_is_done_before_its_cancellation_shows() -> None:
+    go, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await go.wait()
+        done.append("work")
+
+    running = asyncio.ensure_future(run_to_completion(work()))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.sleep(0)
+    assert not running.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert done == ["work"]
 
 
 # A backend whose devices hang

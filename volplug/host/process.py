@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.errors import CommandFailed, HostError, Unsupported
-from volplug.host.threads import Pool
+from volplug.host.threads import Pool, ended
 
 _HALF_EXCERPT_BYTES: Final = 2048
 _SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -141,17 +141,12 @@ def _wait_idle(timeout_s: float) -> bool:
 
 async def _outlive_cancellation(pool: Pool, child: _Child) -> Finished:
     work = pool.submit(_run_to_end, child)
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait({work})  # unlike a plain await, leaves the work alone when cancelled
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-            child.ask_to_stop()
-    if cancelled is not None:
-        work.exception()  # seen: the caller who would want it has gone
-        raise cancelled
-    return work.result()
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        child.ask_to_stop()
+        await ended(work)
+        raise
 
 
 def _run_to_end(child: _Child) -> Finished:

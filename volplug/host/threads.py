@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -58,12 +58,7 @@ class Pool:
 
         Whoever holds a lock around it holds it long enough by that.
         """
-        running = self.submit(function, *args, **kwargs)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await ended(running)
-            raise
+        return await run_to_completion(self.submit(function, *args, **kwargs))
 
 
 class DevicePool(Pool):
@@ -150,6 +145,16 @@ class DevicePool(Pool):
             f"for {self._hung_after_s:g} s",
             "Look at its disk and at hung tasks in the kernel's log; volplug goes on by itself once they end",
         )
+
+
+async def run_to_completion(work: Awaitable[_T]) -> _T:
+    """Do work that changes something; cancelled, it ends only when the work has ended."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await ended(running)
+        raise
 
 
 async def ended(running: asyncio.Future[_T]) -> None:

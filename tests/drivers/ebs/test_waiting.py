@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 import pytest
 
 from volplug.drivers.ebs.lookups import Description
-from volplug.drivers.ebs.racing import first_of, to_the_end
 from volplug.drivers.ebs.states import States
 from volplug.errors import BackendUnavailable, DeviceMismatch, HostError
 
@@ -92,39 +91,3 @@ async def test_what_one_decision_raises_is_its_own() -> None:
         return_exceptions=True,
     )
     assert (type(refused), found) == (DeviceMismatch, True)
-
-
-async def test_first_answer_ends_the_other_waits() -> None:
-    ended = []
-
-    async def never() -> str | None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("never")
-        return None
-
-    async def answer(text: str | None) -> str | None:
-        return text
-
-    assert await first_of(never(), answer(None), answer("yes")) == "yes"
-    assert ended == ["never"]
-    assert await first_of(answer(None), answer(None)) is None
-
-
-async def test_cancelled_work_is_done_before_its_cancellation_shows() -> None:
-    go, done = asyncio.Event(), []
-
-    async def work() -> None:
-        await go.wait()
-        done.append("work")
-
-    running = asyncio.ensure_future(to_the_end(work()))
-    await asyncio.sleep(0)
-    running.cancel()
-    await asyncio.sleep(0)
-    assert not running.done()
-    go.set()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert done == ["work"]

@@ -7,12 +7,12 @@ from typing import Final
 
 import structlog
 
+from volplug.drivers.cloud.first_result import first_result
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.identity import Identity
 from volplug.drivers.ebs.lookups import Description
-from volplug.drivers.ebs.racing import first_of
 from volplug.drivers.ebs.situations import Place, Situation, Verdict, situation, verdict
 from volplug.errors import (
     DeviceNotFound,
@@ -207,7 +207,7 @@ class Attaching:
         if source is not None:
             return source
         rest_s = patience.attaching_s - patience.quiet_s
-        found = await first_of(
+        found = await first_result(
             self._disks.arrival(volume, name, rest_s),
             self._cloud.states.until(volume.volume_id, _gone_wrong(node.instance_id), rest_s),
         )

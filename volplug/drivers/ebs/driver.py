@@ -26,13 +26,13 @@ from volplug.drivers.ebs.identity import HostIdentity, Identity
 from volplug.drivers.ebs.lookups import GONE, Caller, Lookups
 from volplug.drivers.ebs.nodes import Nodes
 from volplug.drivers.ebs.patience import Patience
-from volplug.drivers.ebs.racing import to_the_end
 from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.settings import EbsSettings, load_settings
 from volplug.drivers.ebs.states import States
 from volplug.drivers.ebs.tags import fs_tags
 from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.sysfs import Sysfs
+from volplug.host.threads import run_to_completion
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 
 _INFO: Final = DriverInfo(
@@ -118,12 +118,12 @@ class EbsDriver:
         node = await self._node()
         _INFO.check_size(spec.size_bytes)
         options.check_options(spec)
-        return await to_the_end(self._creation.create(spec, node.zone))
+        return await run_to_completion(self._creation.create(spec, node.zone))
 
     async def delete(self, volume: Volume) -> None:
         """Delete a volume; EC2 takes that back never, so it is gone."""
         await self._ensure_ours(volume)
-        await to_the_end(self._deletion.delete(volume))
+        await run_to_completion(self._deletion.delete(volume))
         self._attaching.leaving.discard(volume.volume_id)
 
     async def get(self, name: str) -> Volume | None:
@@ -150,7 +150,7 @@ class EbsDriver:
     async def attach(self, volume: Volume) -> MountSource:
         """Attach a volume and wait for its disk."""
         node = await self._ensure_ours(volume)
-        return await to_the_end(self._attaching.attach(volume, node))
+        return await run_to_completion(self._attaching.attach(volume, node))
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the disk of a volume; asks sysfs alone."""
@@ -159,12 +159,12 @@ class EbsDriver:
     async def detach(self, volume: Volume) -> None:
         """Detach a volume and wait until its disk has gone."""
         node = await self._ensure_ours(volume)
-        await to_the_end(self._detaching.detach(volume, node))
+        await run_to_completion(self._detaching.detach(volume, node))
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Write both filesystem tags in one call."""
         node = await self._ensure_ours(volume)
-        return await to_the_end(self._tag(volume, tag, node))
+        return await run_to_completion(self._tag(volume, tag, node))
 
     async def holder_state(self, node_id: str) -> Holder:
         """Ask EC2 whether another instance is alive."""
@@ -180,13 +180,13 @@ class EbsDriver:
     async def take_from(self, volume: Volume, node_id: str) -> None:
         """Detach a volume from a stopped or terminated instance."""
         await self._ensure_ours(volume)
-        await to_the_end(self._nodes.take_from(volume, node_id))
+        await run_to_completion(self._nodes.take_from(volume, node_id))
 
     async def fence(self, node_id: str) -> None:
         """Stop an instance."""
         if node_id == (await self._node()).instance_id:
             raise ConfigurationError("this host does not stop itself")
-        await to_the_end(self._nodes.fence(node_id))
+        await run_to_completion(self._nodes.fence(node_id))
 
     async def _tag(self, volume: Volume, tag: FilesystemTag, node: Identity) -> Volume:
         try:

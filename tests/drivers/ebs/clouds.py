@@ -13,7 +13,7 @@ from typing import Any
 from tests.ec2sim import Ec2Cloud, Instance
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.client import Ec2
+from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.lookups import Caller

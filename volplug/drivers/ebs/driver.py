@@ -15,12 +15,12 @@ from typing import Final
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.ebs import options
 from volplug.drivers.ebs.attaching import Attaching
-from volplug.drivers.ebs.client import Ec2
 from volplug.drivers.ebs.cloud import Cloud
 from volplug.drivers.ebs.creation import Creation, the_one
 from volplug.drivers.ebs.deletion import Deletion
 from volplug.drivers.ebs.detaching import Detaching
 from volplug.drivers.ebs.disks import Disks
+from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused, translated
 from volplug.drivers.ebs.identity import HostIdentity, Identity
 from volplug.drivers.ebs.lookups import GONE, Caller, Lookups

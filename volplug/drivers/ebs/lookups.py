@@ -30,7 +30,7 @@ Description = Mapping[str, Any]
 
 
 class Caller(Protocol):
-    """What calls EC2; see `volplug.drivers.ebs.client.Ec2`."""
+    """What calls EC2; see `volplug.drivers.ebs.ec2.Ec2`."""
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         """Make one call and return EC2's answer."""

@@ -61,7 +61,7 @@ class EbsSettings(BaseModel):
         session_token: Of temporary keys.
         profile: Section of the SDK's own configuration and credentials files.
         kms_key_id: Volumes are encrypted with this key unless `-o encrypted=false` is given.
-        max_retries: How often a call that is throttled or lost is repeated, within its time.
+        max_retries: How often a call that is throttled or gets no answer is retried, within its time.
         force_detach: Whether a volume may be detached by force from a stopped instance that does not let go.
         tags: Put on every volume that is created.
         sys_root: Where sysfs is mounted (for tests).

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
-from tests.drivers.ebs.turns import pass_time
-from volplug.drivers.ebs.client import Ec2
+from volplug.drivers.cloud.calls import RetryingCaller
+from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.faults import Ec2Refused
 from volplug.drivers.ebs.identity import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
@@ -26,16 +27,25 @@ NOWHERE = "http://127.0.0.1:1"
 DONE = Reply("<Response><status>attached</status></Response>")
 THROTTLED = refusal("RequestLimitExceeded", "Request limit exceeded.", 503)
 BROKEN = refusal("InternalError", "An internal error has occurred", 500)
-PROXY = Reply("<!doctype html><title>502 Bad Gateway</title>", 502)
-PASSING = (THROTTLED, BROKEN, PROXY, CLOSED)
+PAGE = Reply("<html><title>502 Bad Gateway</title></html>", 502)
+XML_PAGE = Reply("<!DOCTYPE html><html><title>503 Service Unavailable</title></html>", 503)
+NO_XML_PAGE = Reply("upstream connect error", 503)
 UNREADABLE = Reply("not XML")
+OUTAGES = {
+    "throttled": (THROTTLED, "RequestLimitExceeded: Request limit exceeded"),
+    "broken": (BROKEN, "InternalError: An internal error has occurred"),
+    "page": (PAGE, "502: Bad Gateway"),
+    "XML page": (XML_PAGE, "HTTP status 503"),
+    "page that is no XML": (NO_XML_PAGE, "its answer cannot be read: Unable to parse response"),
+    "unreadable": (UNREADABLE, "its answer cannot be read: Unable to parse response"),
+    "closed": (CLOSED, "Connection was closed before"),
+}
 IN_USE = refusal("VolumeInUse", "vol-1 is already attached to an instance")
 ATTACHING = {"VolumeId": "vol-1", "InstanceId": "i-1", "Device": "/dev/sdf"}
 ROLE = (
     '{"Code": "Success", "AccessKeyId": "ASIA1", "SecretAccessKey": "x", "Token": "session-1", '
     '"Expiration": "2099-01-01T00:00:00Z"}'
 )
-BUDGET_S = 60.0
 Serve = Callable[[Callable[[Asked], Reply]], Server]
 
 
@@ -61,12 +71,21 @@ def once_released(release: threading.Event, reply: Reply) -> Callable[[Asked], R
     return answer
 
 
-def ec2_of(url: str, *, budget_s: float = 60, keys: bool = True, **values: object) -> Ec2:
+async def no_pause(_: float) -> None:
+    """Retry at once."""
+
+
+def settings_of(url: str, *, keys: bool = True, **values: object) -> EbsSettings:
     known = {"endpoint": url, "region": "eu-central-1", "imds_endpoint": NOWHERE, "max_retries": 1}
     if keys:
         known |= {"access_key": "AKIA1", "secret_key": "x"}
-    settings = EbsSettings.model_validate(known | values)
-    return Ec2(settings, HostIdentity(settings), budget_s=budget_s)
+    return EbsSettings.model_validate(known | values)
+
+
+def ec2_of(url: str, **values: Any) -> Ec2:  # noqa: ANN401  # each setting has its own
+    settings = settings_of(url, **values)
+    caller = RetryingCaller("EC2", settings.max_retries, sleep=no_pause)
+    return Ec2(settings, HostIdentity(settings), caller)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -76,40 +95,35 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_an_answer_is_returned(serve: Serve) -> None:
     server = serve(replies(DONE))
-    answer = await ec2_of(server.url).call("AttachVolume", **ATTACHING)
-    assert answer["State"] == "attached"
+    assert (await ec2_of(server.url).call("AttachVolume", **ATTACHING))["State"] == "attached"
     (asked,) = server.asked
     assert asked.form | {"Action": "AttachVolume"} | ATTACHING == asked.form
 
 
-# The SDK pauses before it repeats a call, so the troubles of a test are met at the same time.
+@pytest.mark.parametrize("outage", [outage for outage, _ in OUTAGES.values()], ids=OUTAGES)
+async def test_what_is_unavailable_is_retried(serve: Serve, outage: Reply) -> None:
+    server = serve(replies(outage, DONE))
+    assert (await ec2_of(server.url).call("AttachVolume", **ATTACHING))["State"] == "attached"
+    assert len(server.asked) == 2
 
 
-async def test_a_passing_trouble_is_not_seen(serve: Serve) -> None:
-    async def is_not_seen(trouble: Reply) -> None:
-        server = serve(replies(trouble, DONE))
-        answer = await ec2_of(server.url).call("AttachVolume", **ATTACHING)
-        assert (answer["State"], len(server.asked)) == ("attached", 2), trouble
+@pytest.mark.parametrize(("outage", "text"), OUTAGES.values(), ids=OUTAGES)
+async def test_outage_that_stays_is_unavailable_in_the_end(serve: Serve, outage: Reply, text: str) -> None:
+    server = serve(replies(outage))
+    with pytest.raises(BackendUnavailable) as away:
+        await ec2_of(server.url, max_retries=2).call("AttachVolume", **ATTACHING)
+    assert away.value.cause.startswith(f"EC2 did not answer AttachVolume: {text}")
+    assert len(str(away.value)) <= 300
+    assert len(server.asked) == 3
 
-    await asyncio.gather(*map(is_not_seen, PASSING))
 
-
-async def test_a_trouble_that_stays_is_unavailable_after_all_tries(serve: Serve) -> None:
-    async def is_said(trouble: Reply, said: str) -> None:
-        server = serve(replies(trouble))
-        with pytest.raises(BackendUnavailable) as wrong:
-            await ec2_of(server.url).call("AttachVolume", **ATTACHING)
-        assert wrong.value.cause.startswith(said)
-        assert len(str(wrong.value)) <= 300
-        assert len(server.asked) == (1 if trouble is UNREADABLE else 2), trouble
-
-    await asyncio.gather(
-        is_said(THROTTLED, "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded"),
-        is_said(BROKEN, "EC2 did not answer AttachVolume: InternalError: An internal error has occurred"),
-        is_said(PROXY, "EC2 did not answer AttachVolume: 502: Bad Gateway"),
-        is_said(CLOSED, "EC2 did not answer AttachVolume: Connection was closed before"),
-        is_said(UNREADABLE, "EC2 did not answer AttachVolume: its answer cannot be read"),
-    )
+async def test_setting_says_how_often_a_call_is_retried(serve: Serve) -> None:
+    """As the driver builds it, which pauses before a retry."""
+    server = serve(replies(THROTTLED))
+    settings = settings_of(server.url, max_retries=0)
+    with pytest.raises(BackendUnavailable):
+        await Ec2(settings, HostIdentity(settings)).call("AttachVolume", **ATTACHING)
+    assert len(server.asked) == 1
 
 
 async def test_where_nobody_listens_ec2_is_unavailable() -> None:
@@ -136,14 +150,11 @@ async def test_a_refusal_is_for_the_caller_and_not_repeated(serve: Serve) -> Non
     assert len(server.asked) == 1
 
 
-async def test_a_refusal_of_a_repetition_says_that_an_earlier_try_may_have_done_it(serve: Serve) -> None:
-    async def is_said(trouble: Reply) -> None:
-        server = serve(replies(trouble, IN_USE))
-        with pytest.raises(Ec2Refused) as refused:
-            await ec2_of(server.url).call("AttachVolume", **ATTACHING)
-        assert (refused.value.code, refused.value.was_repeated) == ("VolumeInUse", True), trouble
-
-    await asyncio.gather(*map(is_said, PASSING))
+async def test_refusal_of_a_retry_says_that_an_earlier_try_may_have_done_it(serve: Serve) -> None:
+    server = serve(replies(CLOSED, IN_USE))
+    with pytest.raises(Ec2Refused) as refused:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert (refused.value.code, refused.value.was_repeated) == ("VolumeInUse", True)
 
 
 @pytest.mark.parametrize(
@@ -352,22 +363,6 @@ async def test_a_cancelled_change_ends_with_its_answer(serve: Serve) -> None:
         await attach
 
 
-async def test_a_cancelled_change_whose_answer_is_a_failure_is_not_repeated(serve: Serve) -> None:
-    release = threading.Event()
-    server = serve(once_released(release, BROKEN))
-    attach = asyncio.create_task(ec2_of(server.url, max_retries=50).call("AttachVolume", **ATTACHING))
-    try:
-        await until(lambda: len(server.asked) == 1)
-        attach.cancel()
-        for _ in range(10):  # until the task has noticed
-            await asyncio.sleep(0)
-    finally:
-        release.set()
-    with pytest.raises(asyncio.CancelledError):
-        await attach
-    assert len(server.asked) == 1
-
-
 async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
     release = threading.Event()
     server = serve(once_released(release, DONE))
@@ -381,51 +376,25 @@ async def test_a_cancelled_lookup_ends_at_once(serve: Serve) -> None:
         release.set()
 
 
-async def test_a_call_that_is_only_throttled_ends_with_its_time(
+async def test_region_that_is_not_known_is_an_error_of_the_settings() -> None:
+    with pytest.raises(ConfigurationError, match="the instance metadata service"):
+        await ec2_of(NOWHERE, region="").call("DescribeVolumes")
+
+
+async def test_sdk_that_is_not_installed_is_an_error_of_the_settings(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serve(replies(THROTTLED))
-    ec2 = ec2_of(server.url, budget_s=BUDGET_S, max_retries=50)
-    attach = asyncio.create_task(ec2.call("AttachVolume", **ATTACHING))
-    await until(lambda: server.asked != [])
-    pass_time(monkeypatch, BUDGET_S)
-    with pytest.raises(BackendUnavailable) as wrong:
-        await attach
-    assert wrong.value.cause == (
-        "EC2 did not answer AttachVolume: RequestLimitExceeded: Request limit exceeded for 60 s"
-    )
-
-
-async def test_a_try_under_way_is_waited_for_when_the_time_is_over(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = threading.Event()
-    server = serve(once_released(release, DONE))
-    attach = asyncio.create_task(ec2_of(server.url, budget_s=BUDGET_S).call("AttachVolume", **ATTACHING))
-    try:
-        await until(lambda: server.asked != [])
-        pass_time(monkeypatch, BUDGET_S)
-        for _ in range(10):  # until the task has noticed
-            await asyncio.sleep(0)
-        assert not attach.done()
-    finally:
-        release.set()
-    assert (await attach)["State"] == "attached"
-
-
-async def test_a_call_whose_time_is_over_before_it_began_is_never_made(serve: Serve) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.config", None)
     server = serve(replies(DONE))
-    ec2 = ec2_of(server.url, budget_s=0)
-    with pytest.raises(BackendUnavailable):
-        await ec2.call("AttachVolume", **ATTACHING)
-    with pytest.raises(BackendUnavailable):
-        await ec2.call("DescribeVolumes")
+    with pytest.raises(ConfigurationError, match="the SDK of AWS is not installed") as missing:
+        await ec2_of(server.url).call("AttachVolume", **ATTACHING)
+    assert missing.value.remedy == "Install volplug with its extra: volplug[ebs]"
     assert server.asked == []
 
 
 def test_the_sdk_is_not_imported_before_the_first_call() -> None:
     program = (
-        "import sys, volplug.drivers.ebs, volplug.drivers.ebs.client; "
+        "import sys, volplug.drivers.ebs, volplug.drivers.ebs.ec2; "
         "sys.exit(any(name in sys.modules for name in ('boto3', 'botocore')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

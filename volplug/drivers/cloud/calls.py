@@ -1,0 +1,121 @@
+"""Calls of a blocking SDK: each try runs in a thread, retries and the pauses between them are asyncio's.
+
+Between two tries nothing is under way, so that a call can be cancelled or given up there at once. The SDK
+itself must make one try only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import count
+from typing import Final, TypeAlias, TypeVar
+
+from volplug.errors import BackendUnavailable
+from volplug.host.threads import Pool
+
+_T = TypeVar("_T")
+
+Try: TypeAlias = Callable[[int], _T]
+"""One try, which blocks; its argument is the number of the tries before it."""
+
+# Docker waits 60 s for most answers, and a verb makes two or three calls; how much of it for one is a guess.
+_BUDGET_S: Final = 25.0
+# Doubled with each retry, as in AWS's standard mode:
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 5.0  # a guess: the budget has room for several; AWS's 20 s would use it up
+_THREADS: Final = 64  # a guess: more calls at once than a host has volumes to attach, as a rule
+
+
+class _OutOfTime(Exception):
+    """The budget of the call is used up."""
+
+
+class RetryingCaller:
+    """Calls a service, and retries what is unavailable with exponential backoff and full jitter.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ compares the kinds of jitter.
+
+    Calls that read and calls that change have threads of their own: look-ups that hang hold up no attach.
+
+    Args:
+        service: What is called, for errors and the names of threads.
+        max_retries: How many tries may follow the first.
+        budget_s: After it no further try begins; a change that is under way ends by its own time-outs.
+        clock: Seconds that never go back; called in threads, too.
+        sleep: Waits between tries.
+        jitter: Returns a number between two others at random.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        max_retries: int,
+        *,
+        budget_s: float = _BUDGET_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._service = service
+        self._max_retries = max_retries
+        self._budget_s = budget_s
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._reading = Pool(f"{service}-reading", _THREADS)
+        self._changing = Pool(f"{service}-changing", _THREADS)
+
+    async def call(self, action: str, make_try: Try[_T], *, changes: bool) -> _T:
+        """Make a call and return its result.
+
+        Cancelled during a try, a call that changes something ends only when the try has ended. One that reads
+        abandons the try at once, and also when the budget is used up.
+
+        Args:
+            action: What is called, for errors.
+            make_try: Whatever it raises is raised at once, except for `BackendUnavailable`.
+            changes: Whether it changes something.
+
+        Raises:
+            BackendUnavailable: If there is no result after all tries; a change may have been made.
+        """
+        begun_s = self._clock()
+        ends_s = begun_s + self._budget_s
+        last = BackendUnavailable(f"{self._service} did not answer {action}: no answer")
+        for attempt in count():
+            try:
+                this_try = partial(self._begin, make_try, attempt, ends_s)
+                if changes:
+                    return await self._changing.to_the_end(this_try)
+                return await self._abandonable(this_try, ends_s)
+            except _OutOfTime:
+                break
+            except BackendUnavailable as error:
+                if attempt == self._max_retries:
+                    raise
+                last = error
+            pause_s = self._jitter(0.0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))
+            if self._clock() + pause_s >= ends_s:
+                break
+            await self._sleep(pause_s)
+        raise BackendUnavailable(f"{last.cause} for {self._clock() - begun_s:.0f} s", last.remedy) from last
+
+    def _begin(self, make_try: Try[_T], attempt: int, ends_s: float) -> _T:
+        """Make a try in this thread, unless it had to wait for the thread for too long."""
+        if self._clock() >= ends_s:
+            raise _OutOfTime
+        return make_try(attempt)
+
+    async def _abandonable(self, this_try: Callable[[], _T], ends_s: float) -> _T:
+        try:
+            async with asyncio.timeout(ends_s - self._clock()) as limit:
+                return await self._reading.blocking(this_try)
+        except TimeoutError:
+            if limit.expired():
+                raise _OutOfTime from None
+            raise

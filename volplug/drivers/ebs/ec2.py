@@ -1,0 +1,186 @@
+"""EC2's API through the SDK, which makes one try of each call; `RetryingCaller` makes the others.
+
+The SDK is imported at the first call: volplug listens before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from volplug import __version__
+from volplug.drivers.cloud.calls import RetryingCaller
+from volplug.drivers.ebs.faults import (
+    Ec2Refused,
+    is_about_credentials,
+    is_denied,
+    is_unavailable,
+    translated,
+    unavailable,
+)
+from volplug.drivers.ebs.identity import HostIdentity
+from volplug.drivers.ebs.settings import EbsSettings
+from volplug.errors import BackendDenied, BackendError, ConfigurationError
+from volplug.masking import keep_secret
+
+_LOG = structlog.get_logger(__name__)
+
+_READING: Final = ("Describe", "Get", "List")
+_CONNECT_TIMEOUT_S: Final = 3  # a guess: EC2 is in the same region, so that one lost packet is sent again
+_READ_TIMEOUT_S: Final = 10  # a guess: two tries that hang fit into the time of a call
+_CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`; the SDK opens them by need
+
+
+class Ec2:
+    """Calls EC2.
+
+    Args:
+        settings: Region, endpoint and credentials.
+        host: Knows the region where the settings do not say it.
+        caller: Makes the tries; by default as the settings say.
+    """
+
+    def __init__(
+        self, settings: EbsSettings, host: HostIdentity, caller: RetryingCaller | None = None
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._caller = caller or RetryingCaller("EC2", settings.max_retries)
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        """Make one call and return EC2's answer.
+
+        Cancelled, a call that changes something returns once nothing of it goes on.
+
+        Args:
+            action: EC2's name, such as `DescribeVolumes`.
+            parameters: EC2's names and values.
+
+        Raises:
+            Ec2Refused: If EC2 refuses for a reason whose meaning the caller knows.
+            BackendUnavailable: If there is no usable answer after all tries; a change may have been made.
+            BackendDenied: If EC2 does not accept the credentials, or they lack a permission.
+            ConfigurationError: If the region is not known, or the settings cannot be used.
+        """
+        region = await self._host.region()
+        make_try = partial(self._try, action, region, parameters)
+        return await self._caller.call(action, make_try, changes=not action.startswith(_READING))
+
+    def _try(
+        self, action: str, region: str, parameters: Mapping[str, Any], attempt: int
+    ) -> Mapping[str, Any]:
+        """Make one try in this thread, and translate the SDK's errors."""
+        client = self._get_client(region)
+        from botocore import xform_name  # the first call imports it
+        from botocore.exceptions import ClientError  # likewise
+
+        try:
+            answer: Mapping[str, Any] = getattr(client, xform_name(action))(**parameters)
+        except ClientError as error:
+            raise self._refusal(action, error.response, attempt) from error
+        except Exception as error:  # the SDK's own, or whatever fails inside of it
+            raise self._failure(action, error) from error
+        return answer
+
+    def _refusal(self, action: str, answer: Mapping[str, Any], attempt: int) -> Exception:
+        """Return what an error that was answered means; a proxy's page has no code, but its HTTP status."""
+        error, status = answer.get("Error", {}), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+        if is_unavailable(code, int(status)):
+            return unavailable(action, f"{code}: {message}" if code else f"HTTP status {status}")
+        refused = Ec2Refused(action, code, message, was_repeated=attempt > 0)
+        if not is_denied(code):
+            return refused
+        # All of the message: an error has no room for it.
+        _LOG.warning("denied by EC2", action=action, code=code, message=message)
+        if is_about_credentials(code):
+            self._forget_client()
+        return translated(refused)
+
+    def _failure(self, action: str, error: Exception) -> Exception:
+        """Return what a call failed of that EC2 did not answer, or that was never made."""
+        from botocore import exceptions  # the first call imports it
+        from botocore.parsers import ResponseParserError  # likewise
+
+        if isinstance(error, ResponseParserError):  # a page of a proxy, most often
+            return unavailable(action, f"its answer cannot be read: {error}")
+        if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+            return unavailable(action, str(error))
+        if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+            self._forget_client()  # what was not found once is looked for again
+            return BackendDenied(
+                f"there are no credentials for {action}: {error}",
+                "Give the instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        if isinstance(error, (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError)):
+            self._forget_client()
+            return BackendDenied(f"credentials for {action} cannot be fetched: {error}", "Check the role")
+        return BackendError(f"the SDK cannot call {action}: {error}")
+
+    def _get_client(self, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
+        with self._lock:  # the first call of many makes it, which takes a fifth of a second
+            if self._client is None:
+                self._client = _make_client(self._settings, region)
+            return self._client
+
+    def _forget_client(self) -> None:
+        """Let the next try look for credentials again."""
+        with self._lock:
+            self._client = None
+
+
+def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
+    try:
+        from botocore.config import Config  # takes a while, and volplug listens before
+        from botocore.exceptions import BotoCoreError  # likewise
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the SDK of AWS is not installed: {error}", "Install volplug with its extra: volplug[ebs]"
+        ) from error
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        user_agent_extra=f"volplug/{__version__}",
+    )
+    try:
+        client = _make_session(settings).client(
+            "ec2", region_name=region, endpoint_url=settings.endpoint or None, config=config
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(f"the SDK of AWS refuses the settings: {error}") from error
+    # A documented event that shows the very token which is sent. The session would say it, too, but a role's
+    # token may be renewed between that answer and the call.
+    client.meta.events.register("before-send", _mask_token)
+    return client
+
+
+def _mask_token(request: Any, **_: Any) -> None:  # noqa: ANN401  # the SDK has no types
+    """Keep the session token of a request out of logs and errors: an endpoint may quote it."""
+    if token := request.headers.get("X-Amz-Security-Token"):
+        keep_secret(token if isinstance(token, str) else token.decode("ascii"), is_temporary=True)
+
+
+def _make_session(settings: EbsSettings) -> Any:  # noqa: ANN401  # the SDK has no types
+    import boto3.session  # takes a while, and volplug listens before
+    import botocore.session  # likewise
+    from botocore.configprovider import ConstantProvider  # likewise
+
+    core = botocore.session.Session(profile=settings.profile or None)
+    store = core.get_component("config_store")
+    store.set_config_provider("ec2_metadata_service_endpoint", ConstantProvider(settings.imds_endpoint))
+    if not settings.profile:  # the SDK takes an empty AWS_PROFILE for a name
+        store.set_config_provider("profile", ConstantProvider(None))
+    return boto3.session.Session(
+        aws_access_key_id=settings.access_key or None,
+        aws_secret_access_key=settings.secret_key or None,
+        aws_session_token=settings.session_token or None,
+        botocore_session=core,
+    )

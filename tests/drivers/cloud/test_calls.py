@@ -37,7 +37,7 @@ class Held:
 
     def _wait(self) -> None:
         self.begun.set()
-        self.go.wait(20)
+        assert self.go.wait(20)
 
 
 class Time:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
@@ -163,6 +164,26 @@ async def test_scan_that_fails_fails_for_all_waiters_and_for_none_later(kernel: 
         await watch.until(shows("one"), 0)
     kernel.is_broken = False
     assert await watch.until(shows("one"), LONG_S) == "one"
+
+
+async def test_answer_stands_when_an_older_scan_ends_after_it(kernel: Kernel) -> None:
+    may_end = threading.Event()
+
+    def scan() -> Present:
+        present = kernel.scan()
+        if kernel.scans == 3:
+            may_end.wait(20)
+        return present
+
+    watch = DiskWatch(scan, POOL, kernel.listen, NEVER_S)
+    first = asyncio.ensure_future(watch.until(shows("disk"), LONG_S))
+    await kernel.changed.is_awaited.wait()
+    second = asyncio.ensure_future(watch.until(lambda present: len(present), LONG_S))
+    await turns_until(lambda: kernel.scans == 3)
+    kernel.add("disk")
+    assert await first == "disk"
+    may_end.set()
+    assert await second == 1
 
 
 async def test_wait_that_is_cancelled_as_an_event_comes_ends_with_its_listening(kernel: Kernel) -> None:

@@ -39,6 +39,7 @@ def test_the_package_installs_with_everything_it_needs_to_serve(tmp_path: Path) 
         str(ROOT),
     ]
     subprocess.run(argv, check=True)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".dist-info"} == {"bin", "volplug"}
     run = [sys.executable, "-m", "volplug", "--version"]
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
     said = subprocess.run(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import volplug
+from tests.lab import serve
 from tests.lab.built import BuiltPlugin, built_plugin
 from tests.lab.managed import as_tested
 from tests.lab.requirements import PLUGIN
@@ -72,6 +73,15 @@ def test_dependencies_are_the_pinned_ones(built: BuiltPlugin) -> None:
     others = {line.lower().replace("-", "_") for line in installed} - {f"volplug=={volplug.__version__}"}
     assert len(others) >= 5
     assert others <= names
+
+
+def test_what_kills_volplug_for_tests_is_not_in_it(built: BuiltPlugin) -> None:
+    (packages,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages")
+    assert not (packages / "tests").exists()
+    shipped = {path.relative_to(packages): path.read_text() for path in packages.glob("volplug/**/*.py")}
+    assert Path("volplug/__main__.py") in shipped
+    assert [path for path, text in shipped.items() if "kill-at" in text] == []
+    assert "kill-at" in Path(serve.__file__).read_text()
 
 
 def test_the_sdk_describes_what_the_ebs_driver_calls_and_little_else(built: BuiltPlugin) -> None:

@@ -9,7 +9,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +20,9 @@ from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine
 from tests.served.volumes import image_of, is_attached, is_mounted, record_of
 from tests.store.files import update_volumes
-from volplug.steps import WorldStep
 
 NAME = "db"
 OPTIONS = {"size": "16MiB", "mode": "0700"}
-
-
-def killing(step: WorldStep, occurrence: int) -> tuple[str, ...]:
-    """The command of a volplug that dies at a step."""
-    return (sys.executable, "-m", "volplug.testing.serve", "--kill-at", f"{step}:{occurrence}")
 
 
 @dataclass

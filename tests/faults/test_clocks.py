@@ -32,7 +32,7 @@ async def test_mounts_trials_and_restarts_heed_no_wall_clock(machine: LocalMachi
     ahead = machine.directory / "ahead"
     ahead.write_text(str(10 * _YEAR_S))
     argv = (sys.executable, "-m", "tests.faults.wrong_clock", str(ahead))
-    with VolplugProcess(machine, argv=argv, env={"PYTHONPATH": str(_ROOT)}) as volplug:
+    with VolplugProcess(machine, argv=argv) as volplug:
         async with _client(machine) as dockerd:
             await dockerd.ok("Create", Name="db", Opts={"size": "16MiB"})
             created_at = (await dockerd.ok("Get", Name="db"))["Volume"]["CreatedAt"]

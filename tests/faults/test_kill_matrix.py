@@ -4,12 +4,12 @@ A kill point is one occurrence of a step in the life of a volume; a variant is w
 default tests have each variant with each step and each kill point with some variant; the others are slow.
 """
 
-import sys
 from collections import Counter
 
 import pytest
 
-from tests.faults.life import Life, killing, live, lose_host
+from tests.faults.life import Life, live, lose_host
+from tests.lab.serve import dying_at, noting_steps
 from tests.served.conftest import LocalMachine
 from volplug.steps import WorldStep
 
@@ -56,9 +56,7 @@ def test_each_variant_is_killed_at_each_step_and_each_kill_point_is_visited() ->
 
 async def test_a_life_takes_each_step_as_often_as_it_is_killed_there(machine: LocalMachine) -> None:
     file = machine.directory / "steps"
-    await _live_and_end(
-        Life(machine, argv=(sys.executable, "-m", "volplug.testing.serve", f"--steps-to={file}"))
-    )
+    await _live_and_end(Life(machine, argv=noting_steps(file)))
     assert Counter(WorldStep(line) for line in file.read_text().splitlines()) == Counter(OCCURRENCES)
 
 
@@ -66,7 +64,7 @@ async def test_a_life_takes_each_step_as_often_as_it_is_killed_there(machine: Lo
 async def test_the_caller_repeats_what_was_not_answered(
     machine: LocalMachine, step: WorldStep, occurrence: int
 ) -> None:
-    life = Life(machine, argv=killing(step, occurrence))
+    life = Life(machine, argv=dying_at(step, occurrence))
     await _live_and_end(life)
     assert life.crashes == 1
 
@@ -75,7 +73,7 @@ async def test_the_caller_repeats_what_was_not_answered(
 async def test_the_caller_gives_up_and_volplug_settles_by_itself(
     machine: LocalMachine, step: WorldStep, occurrence: int
 ) -> None:
-    life = Life(machine, repeats=False, argv=killing(step, occurrence))
+    life = Life(machine, repeats=False, argv=dying_at(step, occurrence))
     await _live_and_end(life)
     assert life.crashes == 1
 
@@ -86,7 +84,7 @@ async def test_the_recovery_is_killed_as_well(
 ) -> None:
     """The next starts are killed at their first ledger write, unmount, detach and again ledger write."""
     again = (WorldStep.LEDGER_WRITTEN, WorldStep.UNMOUNT, WorldStep.DETACH, WorldStep.LEDGER_WRITTEN)
-    life = Life(machine, argv=killing(step, occurrence), later=[killing(each, 1) for each in again])
+    life = Life(machine, argv=dying_at(step, occurrence), later=[dying_at(each, 1) for each in again])
     await _live_and_end(life)
     # Once the volume is deleted, nothing of it is written any more.
     assert life.crashes > (0 if step is WorldStep.DELETE else 1)
@@ -96,7 +94,7 @@ async def test_the_recovery_is_killed_as_well(
 async def test_the_whole_host_is_lost_with_it(
     machine: LocalMachine, step: WorldStep, occurrence: int
 ) -> None:
-    life = Life(machine, argv=killing(step, occurrence), after_crash=lose_host)
+    life = Life(machine, argv=dying_at(step, occurrence), after_crash=lose_host)
     await _live_and_end(life)
     assert life.crashes == 1
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 
 from tests.dockerd import Dockerd
 from tests.follow.scene import TIMEOUT_S, Scene
-from tests.lab.host import Host, dying_at
+from tests.lab.host import Host
 from tests.lab.requirements import MULTIHOST
+from tests.lab.serve import dying_at, noting_steps
 from tests.lab.waiting import wait_until
 from volplug.steps import WorldStep
 
@@ -212,9 +212,7 @@ async def test_a_move_and_a_takeover_take_these_steps_and_no_others(scene: Scene
         await move.begin()
         logs = {host.name: scene.hosts.directory / f"steps-{host.name}-{is_lost}" for host in scene.hosts}
         for host in scene.hosts:
-            move.restart(
-                host, (sys.executable, "-m", "volplug.testing.serve", f"--steps-to={logs[host.name]}")
-            )
+            move.restart(host, noting_steps(logs[host.name]))
         if is_lost:
             scene.lose(scene.a)
         else:

@@ -18,10 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from tests.lab import serve
 from tests.lab.engine import Engine
 from tests.lab.programs import clean_environment, settled
 
 _MAIN = Path(__file__).with_name("fork_server_main.py")
+_REPOSITORY = Path(__file__).parents[2]
 _END_TIMEOUT_S = 10.0
 
 
@@ -45,7 +47,7 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_MAIN), *self._options],
                 stdin=theirs.fileno(),
-                env=clean_environment(),
+                env=clean_environment(PYTHONPATH=str(_REPOSITORY)),  # for `tests.lab.serve`
                 cwd="/",
             )
         return self
@@ -59,8 +61,9 @@ class ForkServer:
 
     @staticmethod
     def can_start(argv: Sequence[str]) -> bool:
-        """Tell whether a command runs a module of volplug."""
-        return list(argv[:2]) == [sys.executable, "-m"] and argv[2].partition(".")[0] == "volplug"
+        """Tell whether a command runs a module of volplug, or the one that serves until it dies."""
+        is_module = list(argv[:2]) == [sys.executable, "-m"]
+        return is_module and (argv[2] == serve.MODULE or argv[2].partition(".")[0] == "volplug")
 
     def start(
         self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, first_pid: int | None = None

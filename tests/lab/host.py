@@ -25,6 +25,7 @@ from tests.lab.engine import Engine
 from tests.lab.network import BOTH, Network, Wire
 from tests.lab.plugin import Machine, VolplugProcess
 from tests.lab.programs import tail
+from tests.lab.serve import dying_at
 from volplug.steps import WorldStep
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -162,11 +163,6 @@ class Host:
         self.is_on = False
         self._volplug = None
         self.engine.close()
-
-
-def dying_at(step: WorldStep, occurrence: int = 1) -> tuple[str, ...]:
-    """The command of a volplug that kills itself at a step."""
-    return (sys.executable, "-m", "volplug.testing.serve", "--kill-at", f"{step}:{occurrence}")
 
 
 class Hosts:

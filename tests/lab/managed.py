@@ -7,16 +7,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Self
 
-from tests.lab import cgroups
+from tests.lab import cgroups, serve
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import checked
 from tests.lab.waiting import WaitTimeoutError, wait_until
+from volplug.steps import WorldStep
 
 _DEFAULT_HOST_DIR = Path("/var/lib")
 _READY_TIMEOUT_S = 30.0
@@ -24,6 +25,8 @@ _READY_TIMEOUT_S = 30.0
 _LARGE = ("usr", "opt")
 # Where the processes of this machine's root may not have it, no container gets it either.
 _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
+# Where a plugin that is to die at a step has what kills it.
+_SERVE = "/tests/serve.py"
 
 
 class ManagedVolplug:
@@ -49,6 +52,7 @@ class ManagedVolplug:
         reference: str = "",
         binds: Mapping[Path, str] | None = None,
         is_whole: bool = False,
+        dies_at: WorldStep | None = None,
     ) -> None:
         """Describe a plugin; nothing happens before ``install`` or ``with``.
 
@@ -59,10 +63,12 @@ class ManagedVolplug:
             reference: where a registry has it; without one, it is created from what was built.
             binds: further directories that it sees (path here to path in the plugin).
             is_whole: whether Docker gets all of its files, the large directories too.
+            dies_at: the step at which it kills itself in its first start; the engine starts it again.
         """
         self._engine = engine
         self._reference = reference
         self._binds = dict(binds or {})
+        self._dies_at = dies_at
         self._large = () if is_whole else _LARGE
         self._is_installed = False
         self.name = name
@@ -93,7 +99,14 @@ class ManagedVolplug:
             self._engine.docker("plugin", "install", *options, self._reference)
         else:
             source = built_plugin().directory
-            create_plugin(self._engine, self.name, source, large=self._large, binds=self._binds)
+            create_plugin(
+                self._engine,
+                self.name,
+                source,
+                large=self._large,
+                binds=self._binds,
+                dies_at=self._dies_at,
+            )
         if self.host_dir != _DEFAULT_HOST_DIR:
             self.host_dir.mkdir(exist_ok=True)
             self.set(f"state.source={self.host_dir}")
@@ -257,6 +270,7 @@ def create_plugin(
     *,
     large: Sequence[str] = _LARGE,
     binds: Mapping[Path, str] | None = None,
+    dies_at: WorldStep | None = None,
 ) -> None:
     """`docker plugin create` from ``source``, but for CAP_SYS_RESOURCE.
 
@@ -266,12 +280,17 @@ def create_plugin(
         source: has ``config.json`` and ``rootfs``; the plugin goes on using it.
         large: directories of the root file system that become read-only mounts of those in ``source``.
         binds: further read-only mounts (path here to path in the plugin).
+        dies_at: as in ``ManagedVolplug``.
     """
     directory = engine.directory / "plugin"
     rootfs = directory / "rootfs"
     rootfs.mkdir(parents=True, exist_ok=True)
     mounts = {source / "rootfs" / each: f"/{each}" for each in large} | dict(binds or {})
-    config = as_tested(json.loads((source / "config.json").read_text()), mounts)
+    shipped = json.loads((source / "config.json").read_text())
+    if dies_at is not None:
+        shipped["entrypoint"] = _dying_once(shipped["entrypoint"], dies_at)
+        mounts[Path(serve.__file__)] = _SERVE
+    config = as_tested(shipped, mounts)
     (directory / "config.json").write_text(json.dumps(config))
     engine.run(["mount", "--bind", str(source / "rootfs"), str(rootfs)], check=True)
     try:
@@ -280,6 +299,14 @@ def create_plugin(
         engine.docker("plugin", "create", name, str(directory), timeout_s=300)
     finally:
         engine.run(["umount", "--recursive", str(rootfs)], check=True)
+
+
+def _dying_once(entrypoint: Sequence[str], step: WorldStep) -> list[str]:
+    """The shipped command, but with what dies at a step in place of `volplug serve`."""
+    program, verb, *options = entrypoint
+    assert verb == "serve"
+    python = str(PurePath(program).with_name("python"))
+    return [python, _SERVE, f"--kill-at={step}", f"--once={_DEFAULT_HOST_DIR / 'started'}", *options]
 
 
 def _is_first_of(process: Path, plugin_id: str) -> bool:

@@ -13,6 +13,7 @@ from tests.lab.programs import settled, tail
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 SERVE = (sys.executable, "-m", "volplug", "serve")
+_REPOSITORY = Path(__file__).parents[2]
 _READY_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 15.0
 _LONGEST_NAME = (
@@ -76,6 +77,7 @@ class VolplugProcess:
         self._env = {
             "VOLPLUG_SOCKET": str(self.socket),
             "VOLPLUG_STATE_DIR": str(self.state_dir),
+            "PYTHONPATH": str(_REPOSITORY),  # `argv` may name a module of the tests
             **(env or {}),
         }
 

@@ -1,4 +1,4 @@
-"""`python -m volplug.testing.serve` up to where it serves; the kills themselves are those of tests/faults."""
+"""`python -m tests.lab.serve` up to where it serves; the kills themselves are those of tests/faults."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests.lab import serve
 from volplug.errors import StateUnusable
-from volplug.steps import WorldStep
-from volplug.testing import serve
+from volplug.steps import WorldStep, unannounced
 
 
 def test_the_nth_step_of_its_kind_kills(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed: list[tuple[int, int]] = []
+    killed: list[tuple[int, ...]] = []
     monkeypatch.setattr(os, "kill", lambda *how: killed.append(how))
+    monkeypatch.setattr(os, "_exit", lambda *how: killed.append(how))
     made, other = list(WorldStep)[:2]
     kill = serve._kill_at(f"{made}:2")
     for step in (made, other, other):
@@ -24,7 +25,7 @@ def test_the_nth_step_of_its_kind_kills(monkeypatch: pytest.MonkeyPatch) -> None
     assert killed == []
     for _ in range(2):
         kill(made)
-    assert killed == [(os.getpid(), signal.SIGKILL)]
+    assert killed == [(os.getpid(), signal.SIGKILL), (137,)]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -43,3 +44,15 @@ def test_steps_are_written_down_and_what_keeps_it_from_serving_is_said(
     ended = serve.main(["--steps-to", str(steps), "--state-dir", str(tmp_path / "state")])
     assert steps.read_text() == f"{step}\n"
     assert (ended, capsys.readouterr().err) == ((1, "volplug: no state. Make one.\n") if fails else (0, ""))
+
+
+def test_what_is_to_die_once_serves_plainly_from_its_second_start_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(serve, "run", lambda settings, on_step: told.append(on_step))
+    for _ in range(2):
+        assert serve.main([f"--kill-at={next(iter(WorldStep))}", f"--once={tmp_path / 'started'}"]) == 0
+    first, second = told
+    assert isinstance(first, serve.KillAt)
+    assert second is unannounced

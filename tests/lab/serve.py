@@ -1,8 +1,10 @@
-"""`python -m volplug.testing.serve --kill-at STEP[:N] ...`: serve, and die by SIGKILL at the Nth such step.
+"""`python -m tests.lab.serve --kill-at STEP[:N] ...`: serve, and die by SIGKILL at the Nth such step.
 
 Nothing is cleaned up and nobody is told: that is what a crash is like. Steps are the values of
-`volplug.steps.WorldStep`; `--steps-to FILE` instead writes them down, one a line. Everything after the first
-option is what `volplug serve` takes.
+`volplug.steps.WorldStep`; `--steps-to FILE` instead writes them down, one a line. With `--once FILE`, only
+the start that makes FILE does so. All other options are those of `volplug serve`.
+
+It is not shipped. A managed plugin under test gets this file alone, so it imports nothing else of the tests.
 """
 
 from __future__ import annotations
@@ -13,11 +15,24 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from volplug.__main__ import serving_settings
 from volplug.app import run
 from volplug.errors import VolplugError
-from volplug.steps import WorldStep
+from volplug.steps import WorldStep, unannounced
+
+MODULE = "tests.lab.serve"
+
+
+def dying_at(step: WorldStep, occurrence: int = 1) -> tuple[str, ...]:
+    """The command of a volplug that kills itself at a step."""
+    return (sys.executable, "-m", MODULE, "--kill-at", f"{step}:{occurrence}")
+
+
+def noting_steps(file: Path) -> tuple[str, ...]:
+    """The command of a volplug that writes down its steps."""
+    return (sys.executable, "-m", MODULE, f"--steps-to={file}")
 
 
 class KillAt:
@@ -36,6 +51,8 @@ class KillAt:
             self._left -= 1
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+                # pid_namespaces(7): the first process of a namespace, as in a plugin, cannot kill itself.
+                os._exit(128 + signal.SIGKILL)
 
 
 class Record:
@@ -51,13 +68,15 @@ class Record:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until killed."""
-    parser = argparse.ArgumentParser(prog="python -m volplug.testing.serve")
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--kill-at", metavar="STEP[:N]", type=_kill_at, dest="on_step")
     what.add_argument("--steps-to", metavar="FILE", type=Record, dest="on_step")
+    parser.add_argument("--once", metavar="FILE", type=Path)
     own, rest = parser.parse_known_args(arguments)
+    on_step = own.on_step if own.once is None or _is_made(own.once) else unannounced
     try:
-        run(serving_settings(rest), own.on_step)
+        run(serving_settings(rest), on_step)
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
         return 1
@@ -67,6 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _kill_at(text: str) -> KillAt:
     name, _, occurrence = text.partition(":")
     return KillAt(WorldStep(name), int(occurrence or 1))
+
+
+def _is_made(file: Path) -> bool:
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

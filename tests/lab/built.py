@@ -103,7 +103,9 @@ def _build(base: Path, target: Path) -> None:
         checked(engine.run(make, timeout_s=_BUILD_TIMEOUT_S))
         (target / "image.json").write_text(engine.docker("image", "inspect", "volplug-rootfs:volplug").stdout)
         (target / "plugin.json").write_text(engine.docker("plugin", "inspect", "volplug").stdout)
-    (source / "build" / "plugin").rename(target / "build")
+    (target / "build").mkdir()
+    for part in ("config.json", "rootfs"):
+        (source / part).rename(target / "build" / part)
     shutil.rmtree(source)
 
 

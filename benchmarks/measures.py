@@ -1,6 +1,7 @@
 """What is measured, and the figures of one run."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -65,9 +66,16 @@ MEASURES: Sequence[Measure] = (
 
 @dataclass
 class Results:
-    """All figures, and why others are lacking."""
+    """All figures, and why others are lacking.
+
+    Attributes:
+        figures: By the measure's key and the peer.
+        kinds: Of figures that are sums of counts: the median of each kind.
+        lacking: Why there is no figure, or not to the end.
+    """
 
     figures: dict[tuple[str, str], Figure] = field(default_factory=dict)
+    kinds: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     lacking: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, measure: Measure, peer: str, samples: Iterable[float]) -> None:
@@ -77,6 +85,14 @@ class Results:
             self.figures[measure.key, peer] = figure(ordered)
         else:
             self.lacking.setdefault((measure.key, peer), "no samples")
+
+    def add_counts(self, measure: Measure, peer: str, samples: Sequence[Counter[str]]) -> None:
+        """Keep the figure of the sums of counts, and the median of each kind."""
+        self.add(measure, peer, [each.total() for each in samples])
+        names = sorted({name for each in samples for name in each})
+        self.kinds[measure.key, peer] = {
+            name: figure(sorted(each[name] for each in samples)).p50 for name in names
+        }
 
     def lack(self, measure: Measure, peer: str, reason: str) -> None:
         """Keep why there is no figure, or why it ends early."""

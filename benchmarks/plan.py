@@ -25,6 +25,9 @@ class Plan:
         pairs: Mount and Unmount pairs in each turn.
         volumes: Volumes of the first mounts and of the parallel ones.
         parallel_rounds: Turns of the parallel mounts.
+        lives: Whole lives of volumes on EBS.
+        parallel_lives: Lives of as many volumes at once as there are `volumes`.
+        second_s: How long a second of EC2's slow states is.
         runs: `docker run --rm` of each peer.
         idle_s: How long nothing is asked.
     """
@@ -37,6 +40,9 @@ class Plan:
     pairs: int
     volumes: int
     parallel_rounds: int
+    lives: int
+    parallel_lives: int
+    second_s: float
     runs: int
     idle_s: float
 
@@ -50,6 +56,9 @@ FULL = Plan(
     pairs=8,
     volumes=50,
     parallel_rounds=5,
+    lives=3,
+    parallel_lives=2,
+    second_s=1,
     runs=15,
     idle_s=60,
 )
@@ -62,6 +71,9 @@ QUICK = Plan(
     pairs=2,
     volumes=4,
     parallel_rounds=1,
+    lives=1,
+    parallel_lives=1,
+    second_s=0.1,
     runs=1,
     idle_s=1,
 )

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chapters import LOOP, Chapter
-from benchmarks.measures import Figure, Measure, Results
+from benchmarks.measures import Measure, Results
 from benchmarks.targets import Verdict, breakdown, judge
 from volplug import __version__
+
+_LOOK = "DescribeVolumes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,11 @@ def as_json(results: Results, seen: Mapping[str, Conditions], chapters: Sequence
     return {
         "conditions": {name: asdict(each) for name, each in seen.items()},
         "figures": [
-            {"measure": each.key, "title": each.title, "unit": each.unit, "peer": peer, **asdict(found)}
+            {
+                **{"measure": each.key, "title": each.title, "unit": each.unit, "peer": peer},
+                **asdict(found),
+                **({"kinds": results.kinds[key, peer]} if (key, peer) in results.kinds else {}),
+            }
             for chapter in chapters
             for each in chapter.measures
             for (key, peer), found in results.figures.items()
@@ -116,6 +122,8 @@ def _verdict_json(verdict: Verdict, results: Results) -> dict[str, Any]:
 def limit_text(verdict: Verdict) -> str:
     """The limit as people say it."""
     target = verdict.target
+    if target.waited is not None:
+        return f"{target.limit:g} + looks while waiting"
     if target.of is None:
         return f"{target.limit:g} {target.measure.unit}".rstrip()
     measure, peer = target.of
@@ -192,19 +200,27 @@ def _figures(results: Results, chapter: Chapter) -> list[str]:
     columns = [(peer, title) for peer, title in chapter.peers.items() if peer in used]
     return _table(
         ["", *(title for _, title in columns)],
-        [
-            [each.title, *(_cell(results.figures.get((each.key, peer)), each) for peer, _ in columns)]
-            for each in chapter.measures
-        ],
+        [[each.title, *(_cell(results, each, peer) for peer, _ in columns)] for each in chapter.measures],
     )
 
 
-def _cell(found: Figure | None, measure: Measure) -> str:
+def _cell(results: Results, measure: Measure, peer: str) -> str:
+    found = results.figures.get((measure.key, peer))
     if found is None:
         return ""
+    kinds = results.kinds.get((measure.key, peer))
+    if kinds is not None:
+        return changes_and_looks(kinds)
     if found.count == 1:
         return _number(found.p50, measure)
     return f"{_digits(found.p50)} / {_digits(found.p99)} {measure.unit}".rstrip()
+
+
+def changes_and_looks(kinds: Mapping[str, float]) -> str:
+    """Counts of calls to EC2: all others + DescribeVolumes, and which others."""
+    changes = {action: count for action, count in kinds.items() if action != _LOOK and count}
+    which = ", ".join(f"{count:g} {action}" for action, count in changes.items())
+    return f"{sum(changes.values()):g} + {kinds.get(_LOOK, 0):g}" + (f" ({which})" if which else "")
 
 
 def _lacking(results: Results, chapter: Chapter) -> list[str]:

@@ -24,6 +24,7 @@ class Target:
         measure: What is limited.
         limit: In the measure's unit, or a factor if ``of`` is given.
         of: The measure and the peer whose median the factor applies to.
+        waited: How long was waited, in milliseconds, if ``limit`` is of calls beside the looks of waiting.
         parts: From the smallest up; the last, which is the measured thing itself, is ``rest``.
         rest: What the measured thing does beyond its largest part.
     """
@@ -33,6 +34,7 @@ class Target:
     of: tuple[Measure, str] | None = None
     parts: tuple[Part, ...] = ()
     rest: str = ""
+    waited: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class Verdict:
     is_met: bool | None
     why: str = ""
 
+
+_EAGER_S = 5.0
+_LATER_EVERY_S = 5.0
 
 _SOCKET = Part("client, socket and two switches between processes", m.CONSTANT, m.ECHO)
 _HTTP = Part("reading and answering HTTP", m.CONSTANT)
@@ -127,7 +132,18 @@ def judge(target: Target, results: Results) -> Verdict:
         if base is None:
             return Verdict(target, value, None, None, _reason(results, *target.of))
         limit *= base
+    if target.waited is not None:
+        waited_ms = results.p50(target.waited)
+        if waited_ms is None:
+            return Verdict(target, value, None, None, _reason(results, target.waited, m.VOLPLUG))
+        limit += looks_while_waiting(waited_ms / 1000)
     return Verdict(target, value, limit, value <= limit)
+
+
+def looks_while_waiting(waited_s: float) -> int:
+    """How often a state may be looked at: at once, each second at first, and each 5 seconds later on."""
+    eager_s = min(waited_s, _EAGER_S)
+    return 1 + int(eager_s) + int((waited_s - eager_s) / _LATER_EVERY_S)
 
 
 def _reason(results: Results, measure: Measure, peer: str) -> str:

@@ -1,5 +1,7 @@
 """The pure parts of the benchmark of volumes on EBS."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,11 +11,17 @@ import pytest
 from benchmarks import measures as m
 from benchmarks.client import CallError
 from benchmarks.ebs import measures as e
+from benchmarks.ebs.groups import GroupBySdk
+from benchmarks.ebs.lives import Lives
+from benchmarks.ebs.measures import Steps
 from benchmarks.ebs.site import config_text
 from benchmarks.ebs.taken import Taken, in_turns
-from benchmarks.ebs.ways import Way, tags_for
+from benchmarks.ebs.ways import BySdk, Way, tags_for
 from benchmarks.measures import Results
-from tests.ec2sim import Instance, RemoteEc2Cloud
+from benchmarks.report import changes_and_looks
+from benchmarks.targets import Target, judge, looks_while_waiting
+from tests.ec2sim import Instance, RemoteEc2Cloud, VolumeFact
+from tests.ec2sim.service import Calls
 from volplug.config import load_settings
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.settings import load_settings as load_ebs_settings
@@ -83,3 +91,135 @@ def test_the_configuration_file_names_the_instance_and_nothing_that_the_driver_r
         BackendConfig("ebs", "node", settings.cluster, tmp_path, backend.driver_settings), {}
     )
     assert (read.secret_key, str(read.sys_root), read.imds_endpoint) == ('S"K', "/s", "http://i-1")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "text"),
+    [
+        ({}, "0 + 0"),
+        ({"DescribeVolumes": 2.0}, "0 + 2"),
+        ({"AttachVolume": 1.0, "CreateTags": 2.0, "DeleteTags": 0.0}, "3 + 0 (1 AttachVolume, 2 CreateTags)"),
+    ],
+)
+def test_changes_are_told_from_looks(kinds: dict[str, float], text: str) -> None:
+    assert changes_and_looks(kinds) == text
+
+
+def test_counts_have_a_median_of_each_action_and_of_their_sum() -> None:
+    taken, results = Taken(), Results()
+    for looks in (1, 4, 2):
+        taken.count(e.SLOW.mount.calls, m.VOLPLUG, Counter(AttachVolume=1, DescribeVolumes=looks))
+    taken.keep_counts(results, e.SLOW.mount.calls)
+    assert results.p50(e.SLOW.mount.calls) == 3
+    assert results.kinds == {
+        (e.SLOW.mount.calls.key, m.VOLPLUG): {"AttachVolume": 1, "DescribeVolumes": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "looks"), [(0, 1), (0.9, 1), (1, 2), (4.9, 5), (5, 6), (9.9, 6), (10, 7), (60, 17)]
+)
+def test_looks_while_waiting_are_one_each_second_at_first(waited_s: float, looks: int) -> None:
+    assert looks_while_waiting(waited_s) == looks
+
+
+def test_looks_while_waiting_come_on_top_of_a_limit_of_calls() -> None:
+    target = Target(e.SLOW.mount.calls, 2, waited=e.SLOW.mount.took)
+    results = Results()
+    results.add(target.measure, m.VOLPLUG, [5])
+    assert judge(target, results).is_met is None
+    for waited_ms, is_met in ((1999.0, False), (2000.0, True)):
+        results.add(e.SLOW.mount.took, m.VOLPLUG, [waited_ms])
+        assert judge(target, results).is_met is is_met
+
+
+class _Group:
+    """Detaches behind the answer of unmount, as volplug does."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.leaving: list[str] = []
+
+    def create(self, names: Sequence[str]) -> None:
+        self.made.update(["DescribeVolumes", *(["CreateVolume"] * len(names))])
+
+    def mount(self, names: Sequence[str], *, is_blank: bool = False) -> None:
+        self.settle()
+        self.made.update(["AttachVolume"] * len(names) + ["CreateTags"] * (2 * len(names) * is_blank))
+
+    def unmount(self, names: Sequence[str]) -> None:
+        self.leaving += names
+
+    def detach(self, names: Sequence[str]) -> None:
+        pass
+
+    def remove(self, names: Sequence[str]) -> None:
+        self.settle()
+        self.made.update(["DeleteVolume"] * len(names))
+
+    def calls(self) -> Counter[str]:
+        return Counter(self.made)
+
+    def settle(self) -> None:
+        self.made.update(["DetachVolume"] * len(self.leaving))
+        self.leaving.clear()
+
+
+class _Cloud:
+    """Shows every volume as available."""
+
+    def volumes(self) -> list[VolumeFact]:
+        return [VolumeFact("vol-1", "available", 1, "z", "gp3", "", {"Name": f"{m.VOLPLUG}-slow-0000"})]
+
+    def volume(self, volume_id: str) -> VolumeFact:
+        return next(each for each in self.volumes() if each.volume_id == volume_id)
+
+
+def test_each_step_of_a_life_has_its_own_calls_and_those_behind_its_answer() -> None:
+    steps, results, group = Steps("slow"), Results(), _Group()
+    lives = Lives(cast(RemoteEc2Cloud, _Cloud()), steps)
+    lives.live(m.VOLPLUG, group)
+    lives.live_at_once(m.VOLPLUG, group, 3)
+    lives.keep(results)
+    expected = {
+        steps.create: "1 + 1 (1 CreateVolume)",
+        steps.first: "4 + 1 (1 AttachVolume, 2 CreateTags, 1 CreateVolume)",
+        steps.gone: "1 + 0 (1 DetachVolume)",
+        steps.mount: "1 + 0 (1 AttachVolume)",
+        steps.again: "2 + 0 (1 AttachVolume, 1 DetachVolume)",
+        steps.remove_now: "2 + 0 (1 DeleteVolume, 1 DetachVolume)",
+        steps.remove: "1 + 0 (1 DeleteVolume)",
+        steps.creates: "3 + 1 (3 CreateVolume)",
+        steps.mounts: "9 + 0 (3 AttachVolume, 6 CreateTags)",
+        steps.removes: "6 + 0 (3 DeleteVolume, 3 DetachVolume)",
+    }
+    assert set(expected) == set(steps.all)
+    for step, text in expected.items():
+        assert changes_and_looks(results.kinds[step.calls.key, m.VOLPLUG]) == text
+        assert results.p50(step.took) is not None
+
+
+class _Bare:
+    """Shows volumes as creating for some looks after they were made."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks_left = looks
+        self.log: list[str] = []
+
+    def require_absent(self, names: Sequence[str]) -> None:
+        self.log.append("absent")
+
+    def make(self, name: str) -> None:
+        self.log.append(name)
+
+    def shown(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        self.looks_left -= 1
+        self.log.append("look")
+        return {name: {"State": "creating" if self.looks_left else "available"} for name in names}
+
+
+def test_the_bare_calls_look_at_all_volumes_together_until_all_are_through() -> None:
+    bare = _Bare(looks=3)
+    cloud = SimpleNamespace(calls=Calls())
+    GroupBySdk(cast(BySdk, bare), cast(RemoteEc2Cloud, cloud), "i-1", poll_every_s=0).create(["v"])
+    assert bare.log == ["absent", "v", "look", "look", "look"]

@@ -1,1 +1,1 @@
-"""What volplug adds to Amazon EBS, measured on a served EC2 that answers at once."""
+"""What volplug adds to Amazon EBS, measured on a served EC2 with quick states and with slow ones."""

@@ -4,13 +4,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from benchmarks.client import CallError, PluginClient
+from benchmarks.client import TIMEOUT_S, CallError, PluginClient, decoded, request
 from benchmarks.place import Place
 from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.plugin import VolplugProcess
@@ -24,6 +24,7 @@ _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 30.0
 _DISK_TIMEOUT_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.0001
+_AT_ONCE_TIMEOUT_S: Final = 120.0  # as long as Docker waits for a Mount
 _ROOT_DISK: Final = "nvme0n1"
 
 
@@ -134,9 +135,19 @@ class EbsVolplug:
         """See `benchmarks.peers.Plugin`."""
         return self.process.pid
 
-    def connect(self) -> PluginClient:
+    def connect(self, timeout_s: float = TIMEOUT_S) -> PluginClient:
         """See `benchmarks.peers.Plugin`."""
-        return PluginClient(self.process.socket)
+        return PluginClient(self.process.socket, timeout_s)
+
+    def at_once(self, verb: str, names: Sequence[str], **body: object) -> None:
+        """Make one call for each name, all at once, and return with the last answer; none may be an error."""
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self.connect(_AT_ONCE_TIMEOUT_S)) for _ in names]
+            for name, client in zip(names, clients, strict=True):
+                client.send(request(verb, {"Name": name, **body}))
+            errors = [decoded(client.receive()).get("Err") for client in clients]
+        if failed := [error for error in errors if error]:
+            raise CallError(f"{len(failed)} of {len(names)} {verb}s failed, the first with {failed[0]}")
 
     def create(self, client: PluginClient, name: str) -> None:
         """See `benchmarks.peers.Plugin`."""

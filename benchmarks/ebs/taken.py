@@ -1,7 +1,7 @@
 """Samples of both ways, taken in turns."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
@@ -24,6 +24,7 @@ class Taken:
 
     def __init__(self) -> None:
         self._samples: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        self._counts: defaultdict[tuple[str, str], list[Counter[str]]] = defaultdict(list)
 
     def time(self, measure: Measure, peer: str, action: Callable[[], object]) -> float:
         """Do something, keep how many milliseconds it took, and return them."""
@@ -35,6 +36,10 @@ class Taken:
         """Keep a value."""
         self._samples[measure.key, peer].append(value)
 
+    def count(self, measure: Measure, peer: str, made: Counter[str]) -> None:
+        """Keep how many calls of each action were made."""
+        self._counts[measure.key, peer].append(made)
+
     def keep(self, results: Results, measure: Measure, added: Measure | None = None) -> None:
         """Add a measure to the results, and if wanted what volplug adds to the bare calls, run by run."""
         for peer in (m.VOLPLUG, m.SDK):
@@ -43,6 +48,12 @@ class Taken:
         if added is not None:
             ours, bare = (self._samples[measure.key, peer] for peer in (m.VOLPLUG, m.SDK))
             results.add(added, m.VOLPLUG, differences(ours, bare))
+
+    def keep_counts(self, results: Results, measure: Measure) -> None:
+        """Add counts of calls to the results."""
+        for peer in (m.VOLPLUG, m.SDK):
+            if samples := self._counts[measure.key, peer]:
+                results.add_counts(measure, peer, samples)
 
     def keep_ratios(self, results: Results, measure: Measure, above: Measure, below: Measure) -> None:
         """Add to the results by which factor one measure exceeds another, run by run."""

@@ -11,10 +11,12 @@ from benchmarks.ebs.ways import Way
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
 from tests.ec2sim import RemoteEc2Cloud
+from tests.lab.waiting import wait_until
 
 _LATENCY_S: Final = 0.05
 _DEVICE_LAG_S: Final = 0.1
 _SLOW_DEVICE_LAG_S: Final = 1.0
+_DETACH_TIMEOUT_S: Final = 30.0
 
 Ways = Mapping[str, Way]
 Names = Mapping[str, Sequence[str]]
@@ -105,18 +107,30 @@ def _measure_at_once(
     taken = Taken()
 
     def use(peer: str, way: Way, name: str) -> None:
+        cloud.calls.reset()
         taken.time(each.one, peer, lambda: way.mount(name))
         _end(way, [name])
+        if each.calls is not None:
+            _await_detach(cloud)
         cloud.calls.reset()
         taken.time(each.many, peer, lambda: way.mount_all(names[peer]))
         if each.calls is not None:
-            taken.note(each.calls, peer, cloud.calls.counts().total())
+            taken.count(each.calls, peer, cloud.calls.counts())
         _end(way, names[peer])
 
     in_turns(plan.parallel_rounds, ways, names, use)
-    for measure in (each.one, each.many, *((each.calls,) if each.calls else ())):
-        taken.keep(results, measure)
+    taken.keep(results, each.one)
+    taken.keep(results, each.many)
+    if each.calls is not None:
+        taken.keep_counts(results, each.calls)
     taken.keep_ratios(results, each.ratio, each.many, each.one)
+
+
+def _await_detach(cloud: RemoteEc2Cloud) -> None:
+    """Wait until DetachVolume is counted, which it is when it is answered: a device goes before that."""
+    wait_until(
+        lambda: cloud.calls.counts()["DetachVolume"] > 0, _DETACH_TIMEOUT_S, "DetachVolume is answered"
+    )
 
 
 def _end(way: Way, names: Sequence[str]) -> None:

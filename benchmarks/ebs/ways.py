@@ -1,9 +1,9 @@
 """The two ways to do the same: volplug over its socket, and the calls that nobody can spare."""
 
+import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,11 +12,12 @@ import boto3.session
 from botocore.config import Config
 
 from benchmarks import kernel
-from benchmarks.client import CallError, PluginClient, request
+from benchmarks.client import CallError, PluginClient
 from benchmarks.ebs.site import CLUSTER, LOOK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
 from tests.ec2sim import Instance, RemoteEc2Cloud
+from tests.lab.programs import find_program
 
-_ID: Final = "0" * 64
+MOUNT_ID: Final = "0" * 64
 _PAGE: Final = 500
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _CONNECTIONS: Final = 64
@@ -65,11 +66,11 @@ class ByVolplug:
 
     def mount(self, name: str) -> None:
         """See `Way`."""
-        self._client.call("Mount", Name=name, ID=_ID)
+        self._client.call("Mount", Name=name, ID=MOUNT_ID)
 
     def unmount(self, name: str) -> None:
         """See `Way`."""
-        self._client.call("Unmount", Name=name, ID=_ID)
+        self._client.call("Unmount", Name=name, ID=MOUNT_ID)
 
     def let_go(self, name: str) -> None:
         """See `Way`; volplug detaches by itself. No other volume is attached."""
@@ -81,13 +82,7 @@ class ByVolplug:
 
     def mount_all(self, names: Sequence[str]) -> None:
         """See `Way`; a connection for each."""
-        with ExitStack() as stack:
-            clients = {name: stack.enter_context(self._volplug.connect()) for name in names}
-            for name, client in clients.items():
-                client.send(request("Mount", {"Name": name, "ID": _ID}))
-            answers = [bytes(client.receive()) for client in clients.values()]
-        if failed := [answer for answer in answers if b'"Mountpoint"' not in answer]:
-            raise CallError(f"{len(failed)} of {len(answers)} failed, the first with {failed[0]!r}")
+        self._volplug.at_once("Mount", names, ID=MOUNT_ID)
 
 
 class BySdk:
@@ -107,7 +102,7 @@ class BySdk:
         self._targets = targets
         self._tags = tags
         self._attached: dict[str, str] = {}
-        self._names = [
+        self.devices = [
             f"/dev/xvd{first}{second}" for first in "bcd" for second in "abcdefghijklmnopqrstuvwxyz"
         ]
         self._client: Any = boto3.session.Session(
@@ -116,8 +111,16 @@ class BySdk:
 
     def create(self, name: str) -> None:
         """See `Way`: DescribeVolumes, CreateVolume."""
-        if self._found([name]):
-            raise CallError(f"{name} exists")
+        self.require_absent([name])
+        self.make(name)
+
+    def require_absent(self, names: Sequence[str]) -> None:
+        """DescribeVolumes, which must show nothing."""
+        if found := self.shown(names):
+            raise CallError(f"{', '.join(found)} exist")
+
+    def make(self, name: str) -> None:
+        """CreateVolume."""
         tags = [{"Key": key, "Value": value} for key, value in tags_for(self._tags, name).items()]
         self._client.create_volume(
             AvailabilityZone=self._instance.zone,
@@ -129,7 +132,7 @@ class BySdk:
 
     def mount(self, name: str) -> None:
         """See `Way`: DescribeVolumes, AttachVolume, the device, mount."""
-        self._attach_and_mount(name, self._found([name])[name], self._names[0])
+        self._attach_and_mount(name, self._ids([name])[name], self.devices[0])
 
     def unmount(self, name: str) -> None:
         """See `Way`."""
@@ -137,25 +140,34 @@ class BySdk:
 
     def let_go(self, name: str) -> None:
         """See `Way`: DetachVolume, the device; which volume it is, is known."""
+        volume_id = self.detach(name)
+        spin_until(lambda: not disk_of(self._instance, volume_id), f"{name} has gone")
+
+    def detach(self, name: str) -> str:
+        """DetachVolume of what this has attached; returns the volume's id."""
         volume_id = self._attached.pop(name)
         self._client.detach_volume(VolumeId=volume_id, InstanceId=self._instance.instance_id)
-        spin_until(lambda: not disk_of(self._instance, volume_id), f"{name} has gone")
+        return volume_id
 
     def remove(self, name: str) -> None:
         """See `Way`: DescribeVolumes, DeleteVolume."""
-        self._client.delete_volume(VolumeId=self._found([name])[name])
+        self.delete(self._ids([name])[name])
+
+    def delete(self, volume_id: str) -> None:
+        """DeleteVolume."""
+        self._client.delete_volume(VolumeId=volume_id)
 
     def mount_all(self, names: Sequence[str]) -> None:
         """See `Way`: one DescribeVolumes, then everything else in a thread for each."""
-        found = self._found(names)
+        found = self._ids(names)
         volumes = [found[name] for name in names]
         with ThreadPoolExecutor(len(names)) as threads:
             # All of them looking as often as one does would take the time from what they wait for.
-            list(threads.map(self._attach_and_mount, names, volumes, self._names, repeat(_LOOK_TOGETHER_S)))
+            list(threads.map(self._attach_and_mount, names, volumes, self.devices, repeat(_LOOK_TOGETHER_S)))
 
     def get(self, name: str) -> None:
         """DescribeVolumes of one volume."""
-        self._found([name])
+        self.shown([name])
 
     def count(self) -> int:
         """Read all volumes, page by page."""
@@ -164,16 +176,34 @@ class BySdk:
     def _attach_and_mount(
         self, name: str, volume_id: str, device: str, look_every_s: float = LOOK_EVERY_S
     ) -> None:
+        self.attach(name, volume_id, device)
+        self.mount_attached(name, look_every_s)
+
+    def attach(self, name: str, volume_id: str, device: str) -> None:
+        """AttachVolume."""
         self._client.attach_volume(VolumeId=volume_id, InstanceId=self._instance.instance_id, Device=device)
         self._attached[name] = volume_id
+
+    def mount_attached(
+        self, name: str, look_every_s: float = LOOK_EVERY_S, *, is_blank: bool = False
+    ) -> None:
+        """Wait for the device, format it if it is blank, mount it."""
+        volume_id = self._attached[name]
         target = self._targets / name
         target.mkdir(parents=True, exist_ok=True)
         spin_until(lambda: disk_of(self._instance, volume_id), f"{name} is there", look_every_s)
-        kernel.mount(disk_of(self._instance, volume_id), target)
+        device = disk_of(self._instance, volume_id)
+        if is_blank:
+            subprocess.run([find_program("mkfs.ext4"), "-q", "-E", "nodiscard", device], check=True)
+        kernel.mount(device, target)
 
-    def _found(self, names: Sequence[str]) -> dict[str, str]:
-        shown = self._described({"Name": "tag:volplug:name", "Values": list(names)})
-        return {_name_of(each): str(each["VolumeId"]) for each in shown}
+    def shown(self, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """DescribeVolumes: descriptions by name."""
+        found = self._described({"Name": "tag:volplug:name", "Values": list(names)})
+        return {_name_of(each): each for each in found}
+
+    def _ids(self, names: Sequence[str]) -> dict[str, str]:
+        return {name: str(each["VolumeId"]) for name, each in self.shown(names).items()}
 
     def _described(self, *filters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         wanted = [

@@ -9,7 +9,9 @@ from benchmarks.client import request
 from benchmarks.ebs import measures as e
 from benchmarks.ebs import turns
 from benchmarks.ebs.cluster import Cluster
-from benchmarks.ebs.counting import Counting, measure_idle
+from benchmarks.ebs.counting import measure_idle
+from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
+from benchmarks.ebs.lives import measure_states
 from benchmarks.ebs.site import EbsVolplug, add_instance, served
 from benchmarks.ebs.taken import Taken
 from benchmarks.ebs.ways import BySdk, ByVolplug
@@ -17,7 +19,7 @@ from benchmarks.measures import Results
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.report import show
-from tests.ec2sim import RemoteEc2Cloud
+from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.waiting import wait_until
 
 _SEARCH_TIMEOUT_S: Final = 30.0
@@ -31,19 +33,17 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
         show("first calls")
         _measure_first(results, plan, where, cloud)
         instance = add_instance(cloud, 2)
-        cloud.calls.reset()
         volplug = stack.enter_context(EbsVolplug(where, "volplug-ebs", cloud, instance))
         processes.measure_memory(results, e.RSS_START, {m.VOLPLUG: volplug})
         client = stack.enter_context(volplug.connect()).with_room()
         ours = ByVolplug(volplug, client, instance)
-        show("calls to EC2")
-        wait_until(lambda: cloud.calls.counts().total() > 0, _SEARCH_TIMEOUT_S, "volplug has searched once")
-        Counting(results, cloud).count_life(ours, "counted")
+        _await_search(cloud, instance)
         names = turns.names_for(plan)
         for each in names.values():
             turns.prepare(ours, each)
         tags = next(fact.tags for fact in cloud.volumes())
-        bare = BySdk(cloud, add_instance(cloud, 3), where.directory / "targets", tags)
+        other = add_instance(cloud, 3)
+        bare = BySdk(cloud, other, where.directory / "targets", tags)
         ways: turns.Ways = {m.VOLPLUG: ours, m.SDK: bare}
         show("create and remove")
         turns.measure_lives(results, plan, ways)
@@ -53,6 +53,9 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
         processes.measure_memory(results, e.RSS_SOME, {m.VOLPLUG: volplug})
         show("mounts at once")
         turns.measure_many(results, plan, cloud, ways, names)
+        show("slow and quick states")
+        calls = GroupBySdk(bare, cloud, other.instance_id, plan.second_s)
+        _measure_states(results, plan, where, cloud, calls)
         show("1,000 volumes")
         ours.mount(names[m.VOLPLUG][0])
         Cluster(results, plan, cloud, client, bare).measure(*names[m.VOLPLUG][:2])
@@ -72,3 +75,23 @@ def _measure_first(results: Results, plan: Plan, where: Place, cloud: RemoteEc2C
             client.send(request("Get", {"Name": "nothing"}))  # that it is an error does not matter
             taken.time(e.FIRST, m.VOLPLUG, client.receive)
     taken.keep(results, e.FIRST)
+
+
+def _measure_states(
+    results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud, bare: GroupBySdk
+) -> None:
+    """Measure lives with a volplug of their own: they leave the memory of the other one as it is."""
+    instance = add_instance(cloud, 4)
+    with EbsVolplug(where, "volplug-lives", cloud, instance) as volplug:
+        ours = GroupByVolplug(volplug, cloud, instance.instance_id)
+        _await_search(cloud, instance)
+        ours.create(["warm"])  # the SDK is set up, and the first look-ups are over
+        ours.remove(["warm"])
+        measure_states(results, plan, cloud, {m.VOLPLUG: ours, m.SDK: bare})
+
+
+def _await_search(cloud: RemoteEc2Cloud, instance: Instance) -> None:
+    def has_searched() -> bool:
+        return cloud.calls.counts(instance.instance_id).total() > 0
+
+    wait_until(has_searched, _SEARCH_TIMEOUT_S, "volplug has searched once")

@@ -1,0 +1,134 @@
+"""Whole lives of volumes while EC2's states are slow or quick: how long each step takes, and its calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from typing import Final
+
+from benchmarks.ebs import measures as e
+from benchmarks.ebs.groups import Group
+from benchmarks.ebs.measures import Step, Steps
+from benchmarks.ebs.site import spin_until
+from benchmarks.ebs.taken import Taken, milliseconds
+from benchmarks.measures import Results
+from benchmarks.plan import Plan
+from tests.ec2sim import RemoteEc2Cloud, Slow
+
+_ASK_EVERY_S: Final = 0.02
+
+Groups = Mapping[str, Group]
+
+
+class Lives:
+    """Takes volumes from Create to Remove.
+
+    Args:
+        cloud: The served EC2.
+        steps: What is measured.
+    """
+
+    def __init__(self, cloud: RemoteEc2Cloud, steps: Steps) -> None:
+        self._cloud = cloud
+        self._steps = steps
+        self._taken = Taken()
+        self._numbers = count()
+
+    def live(self, peer: str, group: Group) -> None:
+        """Take one volume through everything, beside another that is only created and removed."""
+        steps, (one, idle) = self._steps, ([name] for name in self._new_names(peer, 2))
+        self._do(steps.create, peer, group, partial(group.create, idle))
+        first = partial(group.mount, one, is_blank=True)
+        self._do(steps.first, peer, group, partial(group.create, one), first)
+        self._leave(peer, group, one)
+        self._do(steps.mount, peer, group, partial(group.mount, one))
+        self._after_unmount(steps.again, peer, group, one, group.mount)
+        self._after_unmount(steps.remove_now, peer, group, one, group.remove)
+        self._do(steps.remove, peer, group, partial(group.remove, idle))
+
+    def live_at_once(self, peer: str, group: Group, number: int) -> None:
+        """Take many volumes from Create to Remove."""
+        steps, names = self._steps, self._new_names(peer, number)
+        self._do(steps.creates, peer, group, partial(group.create, names))
+        self._do(steps.mounts, peer, group, partial(group.mount, names, is_blank=True))
+        end = [partial(act, names) for act in (group.unmount, group.detach, group.remove)]
+        self._do(steps.removes, peer, group, *end)
+
+    def keep(self, results: Results) -> None:
+        """Add everything to the results."""
+        self._taken.keep(results, self._steps.unmount)
+        for step in self._steps.all:
+            self._taken.keep(results, step.took)
+            self._taken.keep_counts(results, step.calls)
+
+    def _do(self, step: Step, peer: str, group: Group, *acts: Callable[[], object]) -> None:
+        before = group.calls()
+        self._taken.time(step.took, peer, lambda: [act() for act in acts])
+        self._taken.count(step.calls, peer, group.calls() - before)
+
+    def _leave(self, peer: str, group: Group, names: Sequence[str]) -> None:
+        """Unmount and wait until EC2 says available; it is asked beside its API, which counts as no call."""
+        (volume_id,) = (each.volume_id for each in self._cloud.volumes() if each.tags.get("Name") in names)
+        before = group.calls()
+        answered_ms = self._taken.time(self._steps.unmount, peer, partial(group.unmount, names))
+
+        def see_it_go() -> None:
+            group.detach(names)
+            spin_until(lambda: self._is_available(volume_id), f"{volume_id} is available", _ASK_EVERY_S)
+
+        self._taken.note(self._steps.gone.took, peer, answered_ms + milliseconds(see_it_go))
+        group.settle()
+        self._taken.count(self._steps.gone.calls, peer, group.calls() - before)
+
+    def _is_available(self, volume_id: str) -> bool:
+        fact = self._cloud.volume(volume_id)
+        return fact is not None and fact.status == "available"
+
+    def _after_unmount(
+        self,
+        step: Step,
+        peer: str,
+        group: Group,
+        names: Sequence[str],
+        act: Callable[[Sequence[str]], object],
+    ) -> None:
+        """Act as soon as the last Unmount is answered; its detach, wherever it goes on, counts as well."""
+        before = group.calls()
+        group.unmount(names)
+        acts = (group.detach, act)
+        self._taken.time(step.took, peer, lambda: [each(names) for each in acts])
+        self._taken.count(step.calls, peer, group.calls() - before)
+
+    def _new_names(self, peer: str, number: int) -> list[str]:
+        return [f"{peer}-{self._steps.pace}-{next(self._numbers):04}" for _ in range(number)]
+
+
+def measure_states(results: Results, plan: Plan, cloud: RemoteEc2Cloud, groups: Groups) -> None:
+    """Measure lives with slow states, then with quick ones."""
+    cloud.set_plan(
+        creating=Slow(e.CREATING_S * plan.second_s),
+        attaching=Slow(e.ATTACHING_S * plan.second_s),
+        detaching=Slow(e.DETACHING_S * plan.second_s),
+    )
+    try:
+        # Side by side, for both ways wait nearly all of the time.
+        _measure(results, plan, cloud, groups, e.SLOW, side_by_side=len(groups))
+    finally:
+        cloud.end_faults()
+    _measure(results, plan, cloud, groups, e.QUICK, side_by_side=1)
+
+
+def _measure(
+    results: Results, plan: Plan, cloud: RemoteEc2Cloud, groups: Groups, steps: Steps, *, side_by_side: int
+) -> None:
+    lives = Lives(cloud, steps)
+    with ThreadPoolExecutor(side_by_side) as threads:
+        for _ in range(plan.lives):
+            cloud.calls.reset()
+            for each in [threads.submit(lives.live, peer, group) for peer, group in groups.items()]:
+                each.result()
+    for _ in range(plan.parallel_lives):
+        for peer, group in groups.items():
+            cloud.calls.reset()
+            lives.live_at_once(peer, group, plan.volumes)
+    lives.keep(results)

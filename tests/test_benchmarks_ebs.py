@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,10 +12,10 @@ import pytest
 from benchmarks import measures as m
 from benchmarks.client import CallError
 from benchmarks.ebs import measures as e
-from benchmarks.ebs.groups import GroupBySdk
+from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lives import Lives
 from benchmarks.ebs.measures import Steps
-from benchmarks.ebs.site import config_text
+from benchmarks.ebs.site import EbsVolplug, config_text
 from benchmarks.ebs.taken import Taken, in_turns
 from benchmarks.ebs.ways import BySdk, Way, tags_for
 from benchmarks.measures import Results
@@ -139,6 +140,7 @@ class _Group:
     def __init__(self) -> None:
         self.made: Counter[str] = Counter()
         self.leaving: list[str] = []
+        self.failed: list[str] = []
 
     def create(self, names: Sequence[str]) -> None:
         self.made.update(["DescribeVolumes", *(["CreateVolume"] * len(names))])
@@ -159,6 +161,9 @@ class _Group:
 
     def calls(self) -> Counter[str]:
         return Counter(self.made)
+
+    def failures(self) -> list[str]:
+        return [self.failed.pop() for _ in self.failed[:]]
 
     def settle(self) -> None:
         self.made.update(["DetachVolume"] * len(self.leaving))
@@ -197,6 +202,37 @@ def test_each_step_of_a_life_has_its_own_calls_and_those_behind_its_answer() -> 
     for step, text in expected.items():
         assert changes_and_looks(results.kinds[step.calls.key, m.VOLPLUG]) == text
         assert results.p50(step.took) is not None
+    assert results.lacking == {}
+
+
+def test_what_failed_and_was_done_again_is_reported_beside_its_figure() -> None:
+    steps, results, group = Steps("quick"), Results(), _Group()
+    lives = Lives(cast(RemoteEc2Cloud, _Cloud()), steps)
+    group.failed = ["it is in use"]
+    lives.live_at_once(m.VOLPLUG, group, 3)
+    lives.keep(results)
+    why = "1 failed and were done again, the first with it is in use"
+    assert results.lacking == {(steps.creates.took.key, m.VOLPLUG): why}
+    assert results.p50(steps.creates.took) is not None
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"), [([{"b": "in use"}, {}], ""), ([{"b": "in use"}] * 2, "twice")]
+)
+def test_a_call_that_fails_is_made_once_more(answers: list[dict[str, str]], error: str) -> None:
+    asked: list[list[str]] = []
+
+    def at_once(_verb: str, names: Sequence[str], **_: object) -> dict[str, str]:
+        asked.append(list(names))
+        return answers[len(asked) - 1]
+
+    cloud = SimpleNamespace(calls=Calls())
+    volplug = cast(EbsVolplug, SimpleNamespace(at_once=at_once))
+    group = GroupByVolplug(volplug, cast(RemoteEc2Cloud, cloud), "i-1")
+    with pytest.raises(CallError, match=error) if error else nullcontext():
+        group.mount(["a", "b"])
+    assert asked == [["a", "b"], ["b"]]
+    assert [group.failures(), group.failures()] == [["in use"], []]
 
 
 class _Bare:

@@ -1,5 +1,6 @@
 """Whole lives of volumes while EC2's states are slow or quick: how long each step takes, and its calls."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,6 +33,7 @@ class Lives:
         self._cloud = cloud
         self._steps = steps
         self._taken = Taken()
+        self._failed: defaultdict[tuple[Step, str], list[str]] = defaultdict(list)
         self._numbers = count()
 
     def live(self, peer: str, group: Group) -> None:
@@ -60,11 +62,14 @@ class Lives:
         for step in self._steps.all:
             self._taken.keep(results, step.took)
             self._taken.keep_counts(results, step.calls)
+        for (step, peer), failed in self._failed.items():
+            why = f"{len(failed)} failed and were done again, the first with {failed[0]}"
+            results.lack(step.took, peer, why)
 
     def _do(self, step: Step, peer: str, group: Group, *acts: Callable[[], object]) -> None:
         before = group.calls()
         self._taken.time(step.took, peer, lambda: [act() for act in acts])
-        self._taken.count(step.calls, peer, group.calls() - before)
+        self._count(step, peer, group, before)
 
     def _leave(self, peer: str, group: Group, names: Sequence[str]) -> None:
         """Unmount and wait until EC2 says available; it is asked beside its API, which counts as no call."""
@@ -78,7 +83,7 @@ class Lives:
 
         self._taken.note(self._steps.gone.took, peer, answered_ms + milliseconds(see_it_go))
         group.settle()
-        self._taken.count(self._steps.gone.calls, peer, group.calls() - before)
+        self._count(self._steps.gone, peer, group, before)
 
     def _is_available(self, volume_id: str) -> bool:
         fact = self._cloud.volume(volume_id)
@@ -97,7 +102,12 @@ class Lives:
         group.unmount(names)
         acts = (group.detach, act)
         self._taken.time(step.took, peer, lambda: [each(names) for each in acts])
+        self._count(step, peer, group, before)
+
+    def _count(self, step: Step, peer: str, group: Group, before: Counter[str]) -> None:
         self._taken.count(step.calls, peer, group.calls() - before)
+        if failed := group.failures():
+            self._failed[step, peer] += failed
 
     def _new_names(self, peer: str, number: int) -> list[str]:
         return [f"{peer}-{self._steps.pace}-{next(self._numbers):04}" for _ in range(number)]

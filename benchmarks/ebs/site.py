@@ -139,15 +139,14 @@ class EbsVolplug:
         """See `benchmarks.peers.Plugin`."""
         return PluginClient(self.process.socket, timeout_s)
 
-    def at_once(self, verb: str, names: Sequence[str], **body: object) -> None:
-        """Make one call for each name, all at once, and return with the last answer; none may be an error."""
+    def at_once(self, verb: str, names: Sequence[str], **body: object) -> dict[str, str]:
+        """Make one call for each name, all at once; returns with the last answer the errors by name."""
         with ExitStack() as stack:
             clients = [stack.enter_context(self.connect(_AT_ONCE_TIMEOUT_S)) for _ in names]
             for name, client in zip(names, clients, strict=True):
                 client.send(request(verb, {"Name": name, **body}))
-            errors = [decoded(client.receive()).get("Err") for client in clients]
-        if failed := [error for error in errors if error]:
-            raise CallError(f"{len(failed)} of {len(names)} {verb}s failed, the first with {failed[0]}")
+            errors = [str(decoded(client.receive()).get("Err") or "") for client in clients]
+        return {name: error for name, error in zip(names, errors, strict=True) if error}
 
     def create(self, client: PluginClient, name: str) -> None:
         """See `benchmarks.peers.Plugin`."""

@@ -82,7 +82,8 @@ class ByVolplug:
 
     def mount_all(self, names: Sequence[str]) -> None:
         """See `Way`; a connection for each."""
-        self._volplug.at_once("Mount", names, ID=MOUNT_ID)
+        if failed := self._volplug.at_once("Mount", names, ID=MOUNT_ID):
+            raise CallError(f"{len(failed)} of {len(names)} failed: {failed}")
 
 
 class BySdk:

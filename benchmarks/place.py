@@ -30,7 +30,7 @@ class Place:
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a program; Python's find this repository."""
-        environment = clean_environment(PYTHONPATH=str(REPOSITORY), **(env or {}))
+        environment = clean_environment(**{"PYTHONPATH": str(REPOSITORY), **(env or {})})
         with (log or self.directory / "log").open("ab") as output:
             return subprocess.Popen(
                 argv, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output

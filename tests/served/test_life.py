@@ -89,7 +89,7 @@ async def test_an_unmount_that_was_begun_is_finished_by_the_next_start(
     wait_until_detached(volplug, "db")
 
 
-@pytest.mark.parametrize(("state", "left"), [("creating", ["db"]), ("deleting", [])])
+@pytest.mark.parametrize(("state", "left"), [("incomplete", ["db"]), ("deleting", [])])
 async def test_half_done_creations_and_deletions_are_finished_by_the_next_start(
     machine: LocalMachine, volplug: VolplugProcess, state: str, left: list[str]
 ) -> None:
@@ -99,7 +99,7 @@ async def test_half_done_creations_and_deletions_are_finished_by_the_next_start(
     record = json.loads(record_of(volplug, "db").read_text())
     record["volume"]["state"] = state
     record_of(volplug, "db").write_text(json.dumps(record))
-    desired = {"creating": "present", "deleting": "absent"}[state]
+    desired = {"incomplete": "present", "deleting": "absent"}[state]
     update_volumes(volplug.state_dir / "state.sqlite", "desired = ?", desired)
     volplug.start()
     async with _client(machine) as dockerd:

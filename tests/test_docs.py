@@ -34,6 +34,14 @@ def test_relative_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_every_module_of_the_cloud_drivers_is_on_the_map() -> None:
+    named = set(re.findall(r"`(\w+\.py)`", (ROOT / "docs/ARCHITECTURE.md").read_text()))
+    modules = {
+        path.name for room in ("cloud", "ebs") for path in (ROOT / "volplug/drivers" / room).glob("*.py")
+    }
+    assert modules - named == {"__init__.py"}
+
+
 def test_the_budgets_of_the_tests_are_those_that_a_run_shows() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     written = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \|", text, re.MULTILINE)

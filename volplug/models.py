@@ -15,8 +15,9 @@ FILESYSTEMS: Final = ("btrfs", "ext4", "xfs")
 class VolumeState(StrEnum):
     """What a backend says of a volume, in the words of EBS and Cinder.
 
-    CREATING, ATTACHING and DETACHING are transitions: they end without another call. INCOMPLETE is no word of
-    theirs: a creation was interrupted, and only the same `create` finishes it.
+    CREATING and DETACHING are transitions: they end by themselves, and nothing else can be done before that.
+    ATTACHING is IN_USE by the node that attaches. INCOMPLETE is no word of theirs: a creation was
+    interrupted, and only the same `create` finishes it.
     """
 
     INCOMPLETE = "incomplete"

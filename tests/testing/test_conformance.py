@@ -25,6 +25,7 @@ from volplug.testing.conformance import (
     OutageConformance,
     SharedDriverConformance,
 )
+from volplug.testing.driver_fixtures import eventually_within
 
 
 class Suite(
@@ -170,6 +171,8 @@ def _fixtures(kind: type[MemoryDriver], files: Path) -> dict[str, object]:
         "duplicate": duplicate,
         "describe": describe,
         "outage": outage,
+        "stale_s": 0.0,
+        "eventually": eventually_within(0.0),
         "unknown_volume": unknown,
         "has_devices": issubclass(kind, backends.FileDriver),
         "many": 20,

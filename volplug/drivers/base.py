@@ -227,7 +227,7 @@ class Driver(Protocol):
         ...
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
-        """Record the filesystem tag with the volume, durably, and return the volume as it is now.
+        """Record the filesystem tag with the volume, durably, and return its description with the tag.
 
         Raises:
             VolumeNotFound: If the volume does not exist.

@@ -1,7 +1,10 @@
 """What a driver brings to the shared suite, and how the suite looks at its devices."""
 
+# ruff: noqa: S101  # a fixture of pytest's tests, which assert
+
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -31,6 +34,30 @@ Interrupt = Callable[[VolumeSpec], Awaitable[None]]
 Outage = Callable[[], AbstractAsyncContextManager[None]]
 Duplicate = Callable[[Volume], Awaitable[Volume]]
 Describe = Callable[[Volume, Volume], Awaitable[None]]
+_READ_PAUSE_S: Final = 0.01
+
+
+class Eventually(Protocol):
+    """Asserts what a read shows, once or, of a backend with stale reads, in the end."""
+
+    async def __call__(self, read: Callable[[], Awaitable[object]], expected: object) -> None:
+        """Read until the result is as expected; fail with the last one after the time for stale reads."""
+        ...
+
+
+def eventually_within(stale_s: float) -> Eventually:
+    """Return what reads again for so many seconds, as long as a read is not as expected."""
+
+    async def eventually(read: Callable[[], Awaitable[object]], expected: object) -> None:
+        clock = asyncio.get_running_loop().time
+        ends_s = clock() + stale_s
+        found = await read()
+        while found != expected and clock() < ends_s:
+            await asyncio.sleep(_READ_PAUSE_S)
+            found = await read()
+        assert found == expected
+
+    return eventually
 
 
 class DriverFixtures:
@@ -65,6 +92,11 @@ class DriverFixtures:
         return 20
 
     @pytest.fixture
+    def stale_s(self) -> float:
+        """Return for how many seconds reads may miss changes of holders and tags; 0 if they never do."""
+        return 0.0
+
+    @pytest.fixture
     def second_node(self) -> Driver:
         """`SharedDriverConformance`: return the driver of another node on the same backend."""
         raise NotImplementedError
@@ -97,6 +129,11 @@ class DriverFixtures:
         yield watch
         if left := await watch.end():
             pytest.fail("left behind: " + "; ".join(left))
+
+    @pytest.fixture
+    def eventually(self, stale_s: float) -> Eventually:
+        """Return what asserts holders and tags: these may be read late, see `Driver.get`."""
+        return eventually_within(stale_s)
 
     @pytest.fixture
     def driver(self, new_driver: NewDriver, watch: Watch) -> Driver:

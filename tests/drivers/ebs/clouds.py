@@ -14,11 +14,11 @@ from tests.ec2sim import Ec2Cloud, Instance
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.ec2 import Ec2
-from volplug.drivers.ebs.faults import Ec2Refused
-from volplug.drivers.ebs.identity import HostIdentity
-from volplug.drivers.ebs.lookups import Caller
-from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.errors import Ec2Refused
+from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import load_settings
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
@@ -28,14 +28,14 @@ SIZE = 4 * GIB
 
 SMALLEST_PAGE = 5
 
-IMPATIENT = Patience(
+IMPATIENT = Timeouts(
     quiet_s=2.0,
     attaching_s=10.0,
     detach_s=10.0,
     settle_s=10.0,
     look_again_s=0.05,
     look_pause_s=0.05,
-    late_pauses_s=(0.0, *[0.01] * 30),
+    new_absent_reads=30,
     proof_s=0.01,
     poll_first_s=0.01,
     poll_longest_s=0.04,
@@ -140,11 +140,11 @@ class Site:
         self,
         state_dir: Path,
         cluster: str = "test",
-        patience: Patience = IMPATIENT,
+        limits: Timeouts = IMPATIENT,
         caller: Caller | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> EbsDriver:
         """Build a driver with nothing in memory."""
         config = BackendConfig("ebs", "unused", cluster, state_dir, self._table)
         settings = load_settings(config, {})
-        return EbsDriver(config, settings, self._host, caller or self.caller, patience, clock)
+        return EbsDriver(config, settings, self._host, caller or self.caller, limits, clock)

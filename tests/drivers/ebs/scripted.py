@@ -10,18 +10,14 @@ from typing import Any
 
 from tests.drivers.ebs.clouds import spec_of
 from tests.host.sysfs_tree import MODEL
-from volplug.drivers.ebs.attaching import Attaching
-from volplug.drivers.ebs.cloud import Cloud
+from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.creation import Creation
 from volplug.drivers.ebs.deletion import Deletion
-from volplug.drivers.ebs.detaching import Detaching
 from volplug.drivers.ebs.disks import Disks
-from volplug.drivers.ebs.lookups import Lookups
-from volplug.drivers.ebs.patience import Patience
-from volplug.drivers.ebs.recent import Recent
 from volplug.drivers.ebs.settings import EbsSettings
-from volplug.drivers.ebs.states import States
 from volplug.drivers.ebs.tags import tags_of
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.volumes import Volumes
 from volplug.host.sysfs import Sysfs
 
 Answer = Mapping[str, Any] | Exception
@@ -81,37 +77,35 @@ class Parts:
     """
 
     script: Script
-    cloud: Cloud
+    volumes: Volumes
     creation: Creation
     deletion: Deletion
-    attaching: Attaching
-    detaching: Detaching
+    attachments: Attachments
     slept: list[float]
 
 
 _NOWHERE = Path("/nowhere")
-_PATIENT = Patience()
+_PATIENT = Timeouts()
 
 
-def parts_of(script: Script, place: Path = _NOWHERE, patience: Patience = _PATIENT) -> Parts:
+def parts_of(script: Script, place: Path = _NOWHERE, limits: Timeouts = _PATIENT) -> Parts:
     """Put the parts together.
 
     Args:
         script: EC2.
         place: Has the host's sys and dev.
-        patience: How long is waited for what.
+        limits: How long is waited for what.
     """
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    recent = Recent(lambda: 0.0)
-    lookups = Lookups(script, "c", "ebs", recent, lambda: 0.0, patience)
-    states = States(lookups.by_ids, patience.poll_first_s, patience.poll_longest_s)
-    cloud = Cloud(script, lookups, states, recent, patience, sleep)
-    creation = Creation(cloud, EbsSettings(), "c", "ebs")
+    def clock() -> float:
+        return 0.0
+
+    volumes = Volumes(script, "c", "ebs", limits, clock)
+    creation = Creation(script, volumes, EbsSettings(), limits, clock, sleep)
     disks = Disks(Sysfs(place / "sys", place / "dev"), MODEL, place / "notes.json", "ebs")
-    attaching = Attaching(cloud, disks)
-    detaching = Detaching(cloud, disks, attaching.leaving)
-    return Parts(script, cloud, creation, Deletion(cloud, creation.forget), attaching, detaching, slept)
+    attachments = Attachments(script, volumes, disks, limits)
+    return Parts(script, volumes, creation, Deletion(script, volumes, limits), attachments, slept)

@@ -13,9 +13,9 @@ from tests.drivers.ebs.clouds import SIZE, spec_of
 from tests.drivers.ebs.scripted import DONE, Answer, Parts, Script, described, parts_of, shown
 from tests.drivers.ebs.turns import pass_time, turns_until
 from tests.host.sysfs_tree import Tree
-from volplug.drivers.ebs.faults import Ec2Refused
-from volplug.drivers.ebs.identity import Identity
-from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.errors import Ec2Refused
+from volplug.drivers.ebs.instance import Identity
+from volplug.drivers.ebs.timeouts import Timeouts
 from volplug.errors import (
     BackendError,
     DeviceNotFound,
@@ -23,6 +23,7 @@ from volplug.errors import (
     OperationTimeout,
     UnexpectedState,
     VolplugError,
+    VolumeExists,
     VolumeInUse,
     VolumeNotFound,
 )
@@ -32,14 +33,15 @@ pytestmark = pytest.mark.ebs
 
 NODE = Identity("i-here", "", "eu-central-1")
 VOLUME = Volume("v", "vol-1", "ebs", SIZE, VolumeState.AVAILABLE, spec_of())
-PERSISTENT = Patience(quiet_s=0, poll_first_s=0.001, poll_longest_s=0.001, request_tries=2, attach_tries=1)
+PERSISTENT = Timeouts(
+    quiet_s=0, poll_first_s=0.001, poll_longest_s=0.001, attach_requests=2, attach_tries=1, delete_requests=3
+)
 """Waits for what comes."""
 
 HASTY = replace(
     PERSISTENT,
     attaching_s=0.01,
     settle_s=0.01,
-    visible_s=0.01,
     detach_s=0.01,
     create_s=0.01,
     look_again_s=0.01,
@@ -77,9 +79,9 @@ def keep_disk(host: Tree) -> None:
     host.add("nvme1n1", 0, serial="vol1", has_node=False)
 
 
-def parts(host: Tree, patience: Patience, looks: list[dict[str, Any]], **answers: list[Answer]) -> Parts:
+def parts(host: Tree, limits: Timeouts, looks: list[dict[str, Any]], **answers: list[Answer]) -> Parts:
     described: list[Answer] = [shown(*filter(None, [look])) for look in looks]
-    return parts_of(Script(DescribeVolumes=described, **answers), host.sys.parent, patience)
+    return parts_of(Script(DescribeVolumes=described, **answers), host.sys.parent, limits)
 
 
 def made(of: Parts, action: str) -> int:
@@ -95,7 +97,12 @@ def made(of: Parts, action: str) -> int:
         ("IncorrectState", DELETING, VolumeNotFound, "vol-1 does not exist"),
         ("IncorrectState", BROKEN, UnexpectedState, "vol-1 is in state 'error'"),
         ("IncorrectState", CREATING, UnexpectedState, "EC2 is still creating vol-1"),
-        ("VolumeInUse", attached("detaching", "i-other"), VolumeInUse, r"has been leaving i-other for .*\("),
+        (
+            "VolumeInUse",
+            attached("detaching", "i-other"),
+            VolumeInUse,
+            r"detached from i-other after .*\(",
+        ),
         (
             "VolumeInUse",
             attached("attached", "i-other"),
@@ -109,14 +116,14 @@ async def test_refused_attach_is_explained_by_a_look(
 ) -> None:
     of = parts(host, HASTY, [look], AttachVolume=[no(code)])
     with pytest.raises(error, match=words) as refused:
-        await of.attaching.attach(VOLUME, NODE)
+        await of.attachments.attach(VOLUME, NODE)
     assert getattr(refused.value, "holder", None) == ("i-other" if "i-other" in words else None)
 
 
 async def test_every_name_is_tried_once_and_not_for_ever(host: Tree) -> None:
     of = parts(host, HASTY, [FREE], AttachVolume=[no("InvalidDevice.InUse")])
     with pytest.raises(BackendError):
-        await of.attaching.attach(VOLUME, NODE)
+        await of.attachments.attach(VOLUME, NODE)
     first, second = (each["Device"] for each in of.script.made("AttachVolume"))
     assert first != second
 
@@ -131,9 +138,9 @@ async def test_new_volume_that_attach_does_not_know_is_asked_for_once_it_shows(
         [{}, {}, FREE] if is_seen else [{}],
         AttachVolume=[NOT_FOUND, no("OperationNotPermitted")],
     )
-    of.cloud.recent.created(VOLUME)
+    of.volumes.own.created(VOLUME)
     with pytest.raises(BackendError if is_seen else VolumeNotFound):
-        await of.attaching.attach(VOLUME, NODE)
+        await of.attachments.attach(VOLUME, NODE)
     assert made(of, "AttachVolume") == tries
 
 
@@ -150,31 +157,8 @@ async def test_attach_that_leads_nowhere_is_taken_back(
 ) -> None:
     of = parts(host, HASTY, [FREE], AttachVolume=[DONE], DetachVolume=[taken_back])
     with pytest.raises(error):
-        await of.attaching.attach(VOLUME, NODE)
+        await of.attachments.attach(VOLUME, NODE)
     assert made(of, "DetachVolume") == 1
-
-
-@pytest.mark.parametrize(
-    ("patience", "look", "error", "words"),
-    [
-        (replace(PERSISTENT, detach_s=0.01), FREE, HostError, "has detached vol-1 .* shows its disk still"),
-        (
-            HASTY,
-            attached("busy"),
-            VolumeInUse,
-            "vol-1 is being detached from this host and still in use here",
-        ),
-    ],
-)
-async def test_volume_that_does_not_leave_is_not_attached(
-    host: Tree, patience: Patience, look: dict[str, Any], error: type[VolplugError], words: str
-) -> None:
-    keep_disk(host)
-    of = parts(host, patience, [look])
-    of.attaching.leaving.add("vol-1")
-    with pytest.raises(error, match=words):
-        await of.attaching.attach(VOLUME, NODE)
-    assert of.attaching.leaving == {"vol-1"}
 
 
 # Detaching
@@ -184,7 +168,7 @@ async def test_disk_that_stays_after_its_detach_is_said(host: Tree) -> None:
     keep_disk(host)
     of = parts(host, HASTY, [FREE], DetachVolume=[DONE])
     with pytest.raises(HostError, match=r"disk of vol-1 is still there .* which EC2 calls available"):
-        await of.detaching.detach(VOLUME, NODE)
+        await of.attachments.detach(VOLUME, NODE)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +184,7 @@ async def test_volume_that_this_host_does_not_show_is_detached_by_what_ec2_says(
 ) -> None:
     of = parts(host, HASTY, [look], DetachVolume=[no("IncorrectState")])
     with pytest.raises(error, match=words):
-        await of.detaching.detach(VOLUME, NODE)
+        await of.attachments.detach(VOLUME, NODE)
 
 
 # Deleting
@@ -223,7 +207,7 @@ async def test_refused_deletion_is_asked_again_only_where_it_may_help(
     with pytest.raises(error):
         await of.deletion.delete(VOLUME)
     assert made(of, "DeleteVolume") == tries
-    assert not of.cloud.recent.is_deleted("vol-1")
+    assert not of.volumes.own.is_deleted("vol-1")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +219,7 @@ async def test_volume_that_is_being_deleted_already_is_deleted(host: Tree, refus
     of = parts(host, HASTY, [DELETING], DeleteVolume=[refused])
     await of.deletion.delete(VOLUME)
     assert made(of, "DeleteVolume") == 1
-    assert of.cloud.recent.is_deleted("vol-1")
+    assert of.volumes.own.is_deleted("vol-1")
 
 
 # Creating
@@ -244,25 +228,25 @@ KEY = "arn:aws:kms:eu-central-1:123456789012:key/0123"
 
 
 async def created(of: Parts) -> Volume:
-    await of.cloud.lookups.by_name("v")
+    await of.volumes.by_name("v")
     return await of.creation.create(spec_of(kms_key_id=KEY), "z")
 
 
-async def test_new_volume_with_a_key_is_waited_for_although_ec2_shows_it_late(host: Tree) -> None:
+async def test_new_volume_is_waited_for_although_ec2_shows_it_late(host: Tree) -> None:
     of = parts(host, PERSISTENT, [{}, {}, CREATING, FREE], CreateVolume=[CREATING])
     assert (await created(of)).state is VolumeState.AVAILABLE
 
 
-@pytest.mark.parametrize(("patience", "looks"), [(HASTY, [{}]), (PERSISTENT, [{}, CREATING, {}])])
-async def test_new_volume_with_a_key_may_come_to_nothing(
-    host: Tree, patience: Patience, looks: list[dict[str, Any]]
-) -> None:
-    of = parts(host, patience, looks, CreateVolume=[CREATING])
-    with pytest.raises(UnexpectedState, match="EC2 gave up creating vol-1"):
+@pytest.mark.parametrize("looks", [[{}], [{}, CREATING, {}], [{}, DELETING]])
+async def test_new_volume_may_come_to_nothing(host: Tree, looks: list[dict[str, Any]]) -> None:
+    """EC2 finds out late that it may not use the key; the volume goes as if it had never been there."""
+    of = parts(host, PERSISTENT, looks, CreateVolume=[CREATING])
+    with pytest.raises(UnexpectedState, match=f"EC2 gave up creating vol-1, .* KMS key {KEY}"):
         await created(of)
+    assert await of.volumes.by_name("v") == []
 
 
-async def test_new_volume_with_a_key_that_stays_creating_is_not_waited_for_for_ever(
+async def test_new_volume_that_stays_creating_is_not_waited_for_for_ever(
     host: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = parts(host, PERSISTENT, [{}, CREATING], CreateVolume=[CREATING])
@@ -271,30 +255,26 @@ async def test_new_volume_with_a_key_that_stays_creating_is_not_waited_for_for_e
     pass_time(monkeypatch, PERSISTENT.create_s)
     with pytest.raises(OperationTimeout, match="EC2 is still creating vol-1"):
         await creating
+    (shown,) = await of.volumes.by_name("v")
+    assert shown.state is VolumeState.CREATING
 
 
-async def test_volume_that_another_host_is_creating_just_as_wanted_is_taken(host: Tree) -> None:
-    """Its token came with other tags, which every host adds by its own settings."""
+async def test_volume_that_another_host_is_creating_is_found_behind_its_token(host: Tree) -> None:
+    """The token came with other tags, which every host adds by its own settings."""
     mismatch = no("IdempotentParameterMismatch", "other parameters")
     of = parts(host, PERSISTENT, [{}, CREATING], CreateVolume=[mismatch])
-    await of.cloud.lookups.by_name("v")
-    assert (await of.creation.create(spec_of(), "z")).volume_id == "vol-1"
+    with pytest.raises(VolumeExists, match="vol-1 has this name"):
+        await created(of)
     assert made(of, "CreateVolume") == 1
 
 
-async def test_token_whose_volume_is_gone_is_left_without_a_look(host: Tree) -> None:
-    other = described("v", "vol-2")
-    of = parts(host, PERSISTENT, [{}], CreateVolume=[DELETING, other])
-    await of.cloud.lookups.by_name("v")
-    assert (await of.creation.create(spec_of(), "z")).volume_id == "vol-2"
-    assert (made(of, "CreateVolume"), made(of, "DescribeVolumes")) == (2, 1)
-
-
 async def test_name_of_a_volume_deleted_here_is_created_with_the_next_token_at_once(host: Tree) -> None:
-    of = parts(host, PERSISTENT, [{}], CreateVolume=[FREE, described("v", "vol-2")], DeleteVolume=[DONE])
-    await of.cloud.lookups.by_name("v")
-    await of.deletion.delete(await of.creation.create(spec_of(), "z"))
-    await of.cloud.lookups.by_name("v")
-    await of.creation.create(spec_of(), "z")
+    other = described("v", "vol-2")
+    looks = [{}, FREE, {}, other]
+    of = parts(host, PERSISTENT, looks, CreateVolume=[FREE, other], DeleteVolume=[DONE])
+    volume = await created(of)
+    await of.deletion.delete(volume)
+    of.creation.deleted(volume)
+    assert (await created(of)).volume_id == "vol-2"
     first, second = (each["ClientToken"] for each in of.script.made("CreateVolume"))
     assert first != second

@@ -6,8 +6,9 @@ without faults on Xen, and one with all faults on Nitro. The slow classes are th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -17,8 +18,9 @@ import pytest
 from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
 from tests.ec2sim import Ec2Cloud, NewVolume, Slow
 from volplug.drivers.base import Driver
-from volplug.drivers.ebs.lookups import Caller
-from volplug.drivers.ebs.tags import tags_of
+from volplug.drivers.ebs.tags import SUBPATH, as_list, fs_tags, tags_of
+from volplug.drivers.ebs.volumes import Caller
+from volplug.errors import BackendUnavailable
 from volplug.models import Volume, VolumeSpec
 from volplug.testing.conformance import (
     ClusterConformance,
@@ -42,6 +44,19 @@ from volplug.testing.leftovers import Watch
 pytestmark = [pytest.mark.loop, pytest.mark.ebs, pytest.mark.conformance]
 
 _NUMBERS = count()
+
+
+@dataclass
+class _WithoutAnswer:
+    """EC2 creates a volume, and the answer never comes."""
+
+    caller: Caller
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        answer = await self.caller.call(action, **parameters)
+        if action == "CreateVolume":
+            raise BackendUnavailable("the process has ended")
+        return answer
 
 
 class EbsFixtures(DriverFixtures):
@@ -123,12 +138,20 @@ class EbsFixtures(DriverFixtures):
         return SMALLEST_PAGE + 2
 
     @pytest.fixture
-    def interrupt_create(self, cloud: Ec2Cloud, new_driver: NewDriver) -> Interrupt:
+    def stale_s(self) -> float:
+        return 30.0
+
+    @pytest.fixture
+    def interrupt_create(
+        self, cloud: Ec2Cloud, sites: list[Site], cluster: str, new_driver: NewDriver, tmp_path: Path
+    ) -> Interrupt:
         """The process ends while EC2 is creating the volume, which the next one can see."""
 
         async def interrupt(spec: VolumeSpec) -> None:
             cloud.set_plan(creating=Slow(looks=10))
-            await new_driver().create(spec)
+            caller = _WithoutAnswer(self.caller_of(sites[0]))
+            with suppress(BackendUnavailable):
+                await sites[0].driver(tmp_path / "first", cluster, caller=caller).create(spec)
             cloud.set_plan(creating=self.plan.get("creating", Slow()))
             await new_driver().get(spec.name)
 
@@ -154,7 +177,9 @@ class EbsFixtures(DriverFixtures):
         caller = self.caller_of(sites[1])
 
         async def describe(volume: Volume, otherwise: Volume) -> None:
-            tags = tags_of(otherwise.spec, cluster, {}, otherwise.filesystem, otherwise.subpath)
+            subpath = as_list({SUBPATH: otherwise.subpath})
+            tags = [*tags_of(otherwise.spec, cluster, {}), *fs_tags(otherwise.filesystem), *subpath]
+            tags = list({tag["Key"]: tag for tag in tags}.values())
             await caller.call("CreateTags", Resources=[volume.volume_id], Tags=tags)
 
         return describe

@@ -1,11 +1,10 @@
 """What is gone, and what only seems to be."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
+from tests.drivers.ebs.clouds import Site, spec_of
 from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.errors import BackendUnavailable, VolumeNotFound
@@ -27,11 +26,10 @@ async def test_what_ec2_has_just_created_and_does_not_know_yet_is_deleted_all_th
 async def test_what_ec2_goes_on_not_to_know_is_not_taken_for_gone(
     memory_cloud: Ec2Cloud, sites: list[Site], tmp_path: Path
 ) -> None:
-    persistent = dataclasses.replace(IMPATIENT, look_again_s=10.0)
-    driver = sites[0].driver(tmp_path / "a", patience=persistent)
+    driver = sites[0].driver(tmp_path / "a")
     volume = await driver.create(spec_of())
     memory_cloud.set_plan(script={"DeleteVolume": [NOT_KNOWN_YET] * 10})
-    with pytest.raises(BackendUnavailable, match="does not know"):
+    with pytest.raises(BackendUnavailable, match="does not know it yet"):
         await driver.delete(volume)
     assert await driver.get("v") is not None
     assert len(memory_cloud.volumes()) == 1

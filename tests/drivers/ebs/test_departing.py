@@ -14,7 +14,7 @@ import pytest
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from tests.ec2sim import Ec2Cloud, Slow
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.lookups import Caller
+from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
 from volplug.models import MountSource, Volume, VolumeState
 
@@ -51,37 +51,52 @@ async def detach_by_hand(site: Site, volume: Volume) -> None:
     await site.caller.call("DetachVolume", VolumeId=volume.volume_id)
 
 
-@pytest.mark.parametrize(
-    ("fault", "stale_looks", "attaches"),
-    [("closed", (0, 0), 2), ("closed", (2, 2), 2), ("dropped", (0, 0), 1)],
-)
-async def test_detach_without_an_answer_is_over_before_the_next_attach_unless_ec2_did_not_begin(
-    cloud: Ec2Cloud,
-    driver: EbsDriver,
-    volume: Volume,
-    fault: str,
-    stale_looks: tuple[int, int],
-    attaches: int,
+LONG_S = 30.0
+
+
+async def settled(driver: EbsDriver, volume: Volume) -> Volume:
+    """The volume once it is in no transition any more; what the core waits for before it attaches."""
+    found = await driver.wait_settled(volume, LONG_S)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("fault", "state"), [("closed", "available"), ("dropped", "in-use")])
+async def test_detach_without_an_answer_goes_on_unless_ec2_did_not_begin(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume, fault: str, state: str
 ) -> None:
-    cloud.set_plan(detaching=Slow(looks=4), stale_looks=stale_looks, script={"DetachVolume": [fault]})
+    cloud.set_plan(detaching=Slow(looks=4), script={"DetachVolume": [fault]})
     with pytest.raises(BackendUnavailable):
         await driver.detach(volume)
+    assert (await settled(driver, volume)).state == state
     await driver.attach(volume)
     assert attachment_of(cloud, volume) == "attached"
-    assert cloud.calls.counts()["AttachVolume"] == attaches
 
 
-async def test_detach_that_takes_too_long_is_over_before_the_next_attach(
+async def test_detach_that_takes_too_long_can_be_waited_for(
     cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
 ) -> None:
-    impatient = dataclasses.replace(IMPATIENT, detach_s=0.2)
+    impatient = dataclasses.replace(IMPATIENT, detach_s=0.2, poll_first_s=0.15)
     driver = site.driver(tmp_path / "other", cluster, impatient)
     cloud.set_plan(detaching=Slow(looks=3))
-    with pytest.raises(VolumeInUse):
+    with pytest.raises(VolumeInUse, match="still being detached"):
         await driver.detach(volume)
+    assert await driver.wait_settled(volume, 0.01) is None
+    assert (await settled(driver, volume)).state is VolumeState.AVAILABLE
     await driver.attach(volume)
     assert attachment_of(cloud, volume) == "attached"
-    assert cloud.calls.counts()["AttachVolume"] == 2
+
+
+async def test_detach_ends_when_the_disk_has_gone_and_ec2_says_so(
+    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
+) -> None:
+    """Or a deletion that follows would be refused."""
+    cloud.set_plan(detaching=Slow(0.1))
+    await driver.detach(volume)
+    assert attachment_of(cloud, volume) == ""
+    cloud.calls.reset()
+    await driver.delete(volume)
+    assert cloud.calls.counts() == {"DeleteVolume": 1}
 
 
 async def test_detach_that_ec2_refuses_is_not_waited_for(
@@ -93,20 +108,6 @@ async def test_detach_that_ec2_refuses_is_not_waited_for(
     cloud.calls.reset()
     await driver.attach(volume)
     assert cloud.calls.counts() == {}
-
-
-async def test_attach_waits_for_a_detach_that_an_earlier_process_began(
-    cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
-) -> None:
-    cloud.set_plan(detaching=Slow(looks=2))
-    await detach_by_hand(site, volume)
-    restarted = site.driver(tmp_path, cluster)
-    leaving = await restarted.get(volume.name)
-    assert leaving is not None
-    assert leaving.state is VolumeState.DETACHING
-    await restarted.attach(leaving)
-    assert attachment_of(cloud, volume) == "attached"
-    assert cloud.calls.counts()["AttachVolume"] == 2
 
 
 async def test_operators_detach_is_shown_right_after_our_attach(

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
 from volplug.drivers.cloud.calls import RetryingCaller
 from volplug.drivers.ebs.ec2 import Ec2
-from volplug.drivers.ebs.faults import Ec2Refused
-from volplug.drivers.ebs.identity import HostIdentity
+from volplug.drivers.ebs.errors import Ec2Refused
+from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
 from volplug.errors import BackendDenied, BackendError, BackendUnavailable, ConfigurationError
 from volplug.masking import mask_event

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.drivers.ebs.clouds import Site, spec_of
+from tests.drivers.ebs.turns import turns_until
 from tests.ec2sim import Ec2Cloud, MemoryHypervisor, Slow
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.lookups import Caller, Lookups
-from volplug.drivers.ebs.recent import Recent
-from volplug.errors import BackendUnavailable
+from volplug.drivers.ebs.volumes import Caller
+from volplug.models import VolumeState
 
 pytestmark = pytest.mark.ebs
 
@@ -54,8 +54,10 @@ class Forgetful:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self.is_blind = False
+        self.calls: list[str] = []
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        self.calls.append(action)
         if action != "DescribeVolumes":
             return await self._caller.call(action, **parameters)
         return {"Volumes": []} if self.is_blind else await self._caller.call(action, **parameters)
@@ -93,37 +95,38 @@ async def test_list_alone_hears_of_a_deletion_by_another_host(
 async def test_new_volume_of_which_ec2_knows_nothing_is_never_called_absent(
     site: Site, cloud: Ec2Cloud, tmp_path: Path
 ) -> None:
-    """Whether a look-up has shown it before or not."""
-
-    async def stays_known(cluster: str, *, is_seen_before: bool) -> None:
-        caller = Forgetful(site.caller)
-        driver = site.driver(tmp_path / cluster, cluster, caller=caller)
-        volume = await driver.create(spec_of())
-        if is_seen_before:
-            await driver.get("v")
-        caller.is_blind = True
-        with pytest.raises(BackendUnavailable, match=volume.volume_id):
-            await driver.get("v")
-        assert await driver.get("another") is None
-        assert [each.volume_id for each in await driver.list()] == [volume.volume_id]
-        caller.is_blind = False
-        assert await driver.get("v") is not None
-
-    await asyncio.gather(
-        stays_known(f"{tmp_path.name}-a", is_seen_before=False),
-        stays_known(f"{tmp_path.name}-b", is_seen_before=True),
-    )
+    caller = Forgetful(site.caller)
+    driver = site.driver(tmp_path / "host", tmp_path.name, caller=caller)
+    volume = await driver.create(spec_of())
+    caller.is_blind = True
+    assert await driver.get("v") == volume
+    assert await driver.get("another") is None
+    assert await driver.list() == [volume]
 
 
-async def test_new_volume_that_ec2_shows_late_is_asked_for_until_it_does(
-    cloud: Ec2Cloud, driver: EbsDriver
+async def test_volume_whose_creation_is_waited_for_is_shown_as_creating(
+    site: Site, cloud: Ec2Cloud, tmp_path: Path
 ) -> None:
+    """Whatever look-ups show: another call for its name must not find it absent."""
+    caller = Forgetful(site.caller)
+    driver = site.driver(tmp_path / "host", tmp_path.name, caller=caller)
+    assert await driver.get("v") is None
+    cloud.set_plan(creating=Slow(looks=100))
+    caller.is_blind = True
+    creating = asyncio.create_task(driver.create(spec_of()))
+    await turns_until(lambda: caller.calls[-2:] == ["CreateVolume", "DescribeVolumes"])  # a first poll
+    shown = await driver.get("v")
+    assert shown is not None
+    assert shown.state is VolumeState.CREATING
+    caller.is_blind = False
+    cloud.set_plan(creating=Slow())
+    assert (await creating).volume_id == shown.volume_id
+
+
+async def test_new_volume_that_ec2_shows_late_is_found(cloud: Ec2Cloud, driver: EbsDriver) -> None:
     cloud.set_plan(stale_looks=(3, 3))
     volume = await driver.create(spec_of())
-    found = await driver.get("v")
-    assert found is not None
-    assert found.volume_id == volume.volume_id
-    assert cloud.calls.counts()["DescribeVolumes"] > 2
+    assert await driver.get("v") == volume
 
 
 async def test_new_volume_that_ec2_shows_costs_one_look(cloud: Ec2Cloud, driver: EbsDriver) -> None:
@@ -131,30 +134,3 @@ async def test_new_volume_that_ec2_shows_costs_one_look(cloud: Ec2Cloud, driver:
     cloud.calls.reset()
     assert await driver.get("v") is not None
     assert cloud.calls.counts() == {"DescribeVolumes": 1}
-
-
-class Nothing:
-    """An EC2 without volumes."""
-
-    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
-        return {"Volumes": []}
-
-
-async def test_names_that_nobody_creates_are_not_remembered() -> None:
-    now = 100.0
-    lookups = Lookups(Nothing(), "test", "ebs", Recent(lambda: now), lambda: now)
-    for number in range(5):
-        await lookups.by_name(f"v{number}")
-    now += 11
-    await lookups.by_name("last")
-    assert list(lookups._absent) == ["last"]
-    assert lookups.was_absent("last")
-
-
-def test_volumes_seen_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those are asked for again when they are needed; age alone says nothing, for mounts last for weeks."""
-    monkeypatch.setattr("volplug.drivers.ebs.lookups._MOST_KNOWN", 3)
-    lookups = Lookups(Nothing(), "test", "ebs", Recent(lambda: 0.0), lambda: 0.0)
-    for number in (1, 2, 3, 1, 4):
-        lookups.note({"VolumeId": f"vol-{number}", "AvailabilityZone": "a", "State": "available"})
-    assert [lookups.is_known(f"vol-{number}") for number in (1, 2, 3, 4)] == [True, False, True, True]

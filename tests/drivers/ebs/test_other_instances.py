@@ -10,7 +10,7 @@ import pytest
 from tests.drivers.ebs.clouds import Site, spec_of
 from tests.ec2sim import Ec2Cloud, Refusal, Slow
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.lookups import Caller
+from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import VolumeInUse
 from volplug.models import HolderState
 

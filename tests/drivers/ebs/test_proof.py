@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from tests.ec2sim import Ec2Cloud
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.cloud import Cloud
-from volplug.drivers.ebs.lookups import Caller, Lookups
-from volplug.drivers.ebs.nodes import Nodes
-from volplug.drivers.ebs.recent import Recent
-from volplug.drivers.ebs.states import States
+from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.tags import CLUSTER, NAME
+from volplug.drivers.ebs.takeover import Takeover
+from volplug.drivers.ebs.volumes import Caller, Volumes
 from volplug.errors import VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume, VolumeSpec, VolumeState
 
@@ -69,11 +68,11 @@ class _Shown:
         self.pauses.append(seconds)
         self._change(self)
 
-    def nodes(self) -> Nodes:
-        recent = Recent(lambda: 0.0)
-        lookups = Lookups(self, "test", "ebs", recent, lambda: 0.0)
-        states = States(lookups.by_ids, 0, 0)
-        return Nodes(Cloud(self, lookups, states, recent, IMPATIENT, self.pause))
+    def takeover(self) -> Takeover:
+        limits = dataclasses.replace(IMPATIENT, poll_first_s=0.001, poll_longest_s=0.001)
+        volumes = Volumes(self, "test", "ebs", limits, lambda: 0.0)
+        attachments = Attachments(self, volumes, cast(Disks, None), limits)  # of another instance
+        return Takeover(self, volumes, attachments, limits, sleep=self.pause)
 
 
 def _instance(**changes: object) -> Callable[[_Shown], None]:
@@ -86,7 +85,7 @@ def _attachment(**changes: str) -> Callable[[_Shown], None]:
 
 async def test_what_is_dead_in_two_looks_loses_the_volume_in_one_call() -> None:
     shown = _Shown(_instance())
-    await shown.nodes().take_from(_VOLUME, A)
+    await shown.takeover().take_from(_VOLUME, A)
     assert (shown.pauses, shown.detached) == ([IMPATIENT.proof_s], _DETACH)
 
 
@@ -115,7 +114,7 @@ async def test_whatever_two_looks_disagree_in_is_no_proof(
     with pytest.raises(
         VolumeInUse, match=f"{_VOLUME.volume_id} .* {A}.* not proven dead: .*{said}"
     ) as refused:
-        await shown.nodes().take_from(_VOLUME, A)
+        await shown.takeover().take_from(_VOLUME, A)
     assert (refused.value.holder, shown.detached) == (A, [])
 
 
@@ -133,10 +132,10 @@ async def test_a_volume_that_leaves_during_the_pause_is_left_as_it_is(
 ) -> None:
     shown = _Shown(change)
     if error is None:
-        await shown.nodes().take_from(_VOLUME, A)
+        await shown.takeover().take_from(_VOLUME, A)
     else:
         with pytest.raises(error):
-            await shown.nodes().take_from(_VOLUME, A)
+            await shown.takeover().take_from(_VOLUME, A)
     assert shown.detached == []
 
 
@@ -226,8 +225,8 @@ async def test_an_instance_that_starts_while_its_volume_leaves_it_is_not_forced(
     caller = _Then(
         sites[1].caller, "DetachVolume", lambda: _start(memory_cloud, sites[0].caller, stale_looks)
     )
-    patience = dataclasses.replace(IMPATIENT, settle_s=0.1)
+    limits = dataclasses.replace(IMPATIENT, settle_s=0.1)
     site = Site(memory_cloud, sites[1].instance, force_detach=True)
     with pytest.raises(VolumeInUse, match="not proven dead: EC2 says it is running"):
-        await site.driver(tmp_path, patience=patience, caller=caller).take_from(held, A)
+        await site.driver(tmp_path, limits=limits, caller=caller).take_from(held, A)
     assert _forced(memory_cloud) == [None]

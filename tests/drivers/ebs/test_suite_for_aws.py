@@ -41,7 +41,7 @@ def served(
 ) -> Iterator[dict[str, str]]:
     """The suite finds the served EC2, which finds out late about a key, as AWS does; nothing may be left."""
     monkeypatch.setattr(suite, "_SETTINGS", settings)
-    monkeypatch.setattr(suite, "EbsDriver", partial(EbsDriver, patience=IMPATIENT))
+    monkeypatch.setattr(suite, "EbsDriver", partial(EbsDriver, limits=IMPATIENT))
     loop_cloud.set_plan(creating=Slow(looks=3), bad_kms_keys=frozenset({suite._NO_KEY}))
     yield settings
     loop_cloud.end_faults()

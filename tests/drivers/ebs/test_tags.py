@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sound_volumes import CONTENTS, specs
-from volplug.drivers.ebs.tags import fs_tags, read_volume, tags_of
+from volplug.drivers.ebs.tags import fs_tags, tags_of
+from volplug.drivers.ebs.volumes import read_volume
 from volplug.errors import InvalidOption
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -41,6 +42,10 @@ def described(tags: list[dict[str, str]] | None = None, **changes: object) -> di
     } | changes
 
 
+def read(description: dict[str, Any]) -> Volume:
+    return read_volume(description, "cloud").volume
+
+
 def attached(state: str, instance_id: str = INSTANCE) -> dict[str, str]:
     return {"State": state, "InstanceId": instance_id, "VolumeId": VOLUME_ID, "Device": "/dev/sdf"}
 
@@ -57,10 +62,12 @@ def changed(**values: str | None) -> list[dict[str, str]]:
 def test_what_is_written_is_read_and_ec2_takes_it(
     spec: VolumeSpec, contents: FilesystemTag, subpath: str
 ) -> None:
-    tags = tags_of(spec, "prod", {"team": "web"}, contents, subpath)
+    later = [*fs_tags(contents), {"Key": "volplug:subpath", "Value": subpath}]
+    written = [*tags_of(spec, "prod", {"team": "web"}), *later]
+    tags = list({tag["Key"]: tag for tag in written}.values())
     assert all(len(tag["Key"]) <= 128 and len(tag["Value"]) <= 256 for tag in tags)
     assert all(tag["Value"] == tag["Value"].strip() for tag in tags)
-    volume = read_volume(described(tags, Size=spec.size_bytes // GIB), "cloud")
+    volume = read(described(tags, Size=spec.size_bytes // GIB))
     assert volume == Volume(
         name=spec.name,
         volume_id=VOLUME_ID,
@@ -117,15 +124,15 @@ def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -
 @pytest.mark.parametrize(
     ("description", "state", "holder"),
     [
-        ({"State": "creating"}, VolumeState.AVAILABLE, None),
+        ({"State": "creating"}, VolumeState.CREATING, None),
         ({"State": "available"}, VolumeState.AVAILABLE, None),
         ({"State": "available", "Attachments": [attached("detached")]}, VolumeState.AVAILABLE, None),
-        ({"State": "in-use", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "in-use", "Attachments": [attached("attaching")]}, VolumeState.ATTACHING, INSTANCE),
         ({"State": "in-use", "Attachments": [attached("attached")]}, VolumeState.IN_USE, INSTANCE),
         ({"State": "in-use", "Attachments": [attached("busy")]}, VolumeState.DETACHING, INSTANCE),
         ({"State": "in-use", "Attachments": [attached("detaching")]}, VolumeState.DETACHING, INSTANCE),
         # The two change at different moments.
-        ({"State": "available", "Attachments": [attached("attaching")]}, VolumeState.IN_USE, INSTANCE),
+        ({"State": "available", "Attachments": [attached("attaching")]}, VolumeState.ATTACHING, INSTANCE),
         ({"State": "available", "Attachments": [attached("detaching")]}, VolumeState.DETACHING, INSTANCE),
         ({"State": "in-use", "Attachments": []}, VolumeState.DETACHING, None),
         ({"State": "deleting"}, VolumeState.DELETING, None),
@@ -135,7 +142,7 @@ def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -
 def test_states_are_said_in_our_words(
     description: dict[str, Any], state: VolumeState, holder: str | None
 ) -> None:
-    volume = read_volume(described(**description), "cloud")
+    volume = read(described(**description))
     assert (volume.state, volume.holder, volume.detail) == (state, holder, "")
 
 
@@ -159,7 +166,7 @@ def test_states_are_said_in_our_words(
     ],
 )
 def test_a_volume_in_error_says_why(description: dict[str, Any], detail: str) -> None:
-    volume = read_volume(described(**description), "cloud")
+    volume = read(described(**description))
     assert (volume.name, volume.state, volume.detail) == ("todolist", VolumeState.ERROR, detail)
 
 
@@ -199,7 +206,7 @@ def test_a_volume_in_error_says_why(description: dict[str, Any], detail: str) ->
 def test_a_volume_that_cannot_be_read_or_believed_says_so_and_permits_nothing(
     tags: list[dict[str, str]], name: str, detail: str
 ) -> None:
-    volume = read_volume(described(tags), "cloud")
+    volume = read(described(tags))
     assert (volume.name, volume.volume_id, volume.detail) == (name, VOLUME_ID, detail)
     assert volume.state is VolumeState.ERROR
     assert volume.filesystem.phase not in PERMITS_MKFS
@@ -208,8 +215,8 @@ def test_a_volume_that_cannot_be_read_or_believed_says_so_and_permits_nothing(
 def test_what_a_later_version_writes_beside_is_left_alone() -> None:
     tags = {tag["Key"]: tag["Value"] for tag in changed()}
     spec = json.loads(tags["volplug:spec"]) | {"later": 1}
-    assert read_volume(described(changed(spec=json.dumps(spec), later="x")), "cloud").spec == SPEC
+    assert read(described(changed(spec=json.dumps(spec), later="x"))).spec == SPEC
 
 
 def test_a_volume_from_before_the_tag_of_its_directory_has_the_usual_one() -> None:
-    assert read_volume(described(changed(subpath=None)), "cloud").subpath == "data"
+    assert read(described(changed(subpath=None))).subpath == "data"

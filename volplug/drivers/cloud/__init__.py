@@ -1,4 +1,1 @@
-"""What drivers of clouds share: calls over a network that fail, are throttled and hang.
-
-It knows no SDK and no cloud; the import contracts in pyproject.toml keep it that way.
-"""
+"""What drivers of clouds share. It knows time, threads and volumes, but no SDK and no cloud."""

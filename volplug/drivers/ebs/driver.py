@@ -1,7 +1,7 @@
 """The EBS driver: volumes of one cluster in one region, attached to the EC2 instance that this host is.
 
-Everything that is known of a volume stands in its tags and its attachment. What this process remembers
-bridges the seconds in which look-ups of EC2 do not know yet what EC2 has confirmed.
+All that is known of a volume is in its tags and its attachment. What this process remembers is what it
+created and deleted within the last minute, which reads of EC2 may not show yet.
 """
 
 from __future__ import annotations
@@ -14,22 +14,18 @@ from typing import Final
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.ebs import options
-from volplug.drivers.ebs.attaching import Attaching
-from volplug.drivers.ebs.cloud import Cloud
-from volplug.drivers.ebs.creation import Creation, the_one
+from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.creation import Creation
 from volplug.drivers.ebs.deletion import Deletion
-from volplug.drivers.ebs.detaching import Detaching
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.ec2 import Ec2
-from volplug.drivers.ebs.faults import Ec2Refused, translated
-from volplug.drivers.ebs.identity import HostIdentity, Identity
-from volplug.drivers.ebs.lookups import GONE, Caller, Lookups
-from volplug.drivers.ebs.nodes import Nodes
-from volplug.drivers.ebs.patience import Patience
-from volplug.drivers.ebs.recent import Recent
+from volplug.drivers.ebs.errors import Ec2Refused, translated
+from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings, load_settings
-from volplug.drivers.ebs.states import States
 from volplug.drivers.ebs.tags import fs_tags
+from volplug.drivers.ebs.takeover import Takeover
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.volumes import Caller, Volumes, the_one
 from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import run_to_completion
@@ -58,18 +54,18 @@ def build(config: BackendConfig) -> EbsDriver:
     """
     settings = load_settings(config)
     host = HostIdentity(settings)
-    return EbsDriver(config, settings, host, Ec2(settings, host), Patience(proof_s=settings.proof_s))
+    return EbsDriver(config, settings, host, Ec2(settings, host), Timeouts(proof_s=settings.proof_s))
 
 
 class EbsDriver:
-    """See `volplug.drivers.base.Driver` and `TakesOver` for the contract.
+    """See `volplug.drivers.base.Driver`, `Settles` and `TakesOver` for the contract.
 
     Args:
         config: What the backend is called, and whose volumes it has.
         settings: Its settings.
         host: Knows which instance this is.
         caller: Calls EC2.
-        patience: How long is waited for what.
+        limits: How long to wait.
         clock: Seconds that never go back.
     """
 
@@ -79,25 +75,20 @@ class EbsDriver:
         settings: EbsSettings,
         host: HostIdentity,
         caller: Caller,
-        patience: Patience = Patience(),  # noqa: B008  # frozen
+        limits: Timeouts = Timeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = config.cluster
-        self._backend = config.name
         self._host = host
         self._caller = caller
-        self._recent = Recent(clock)
-        self._lookups = Lookups(caller, config.cluster, config.name, self._recent, clock, patience)
         sysfs = Sysfs(settings.sys_root, settings.dev_root)
         notes = config.state_dir / "backends" / f"{config.name}.disks.json"
         self._disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)
-        states = States(self._lookups.by_ids, patience.poll_first_s, patience.poll_longest_s)
-        cloud = Cloud(caller, self._lookups, states, self._recent, patience)
-        self._creation = Creation(cloud, settings, config.cluster, config.name, clock)
-        self._deletion = Deletion(cloud, self._creation.forget)
-        self._attaching = Attaching(cloud, self._disks)
-        self._detaching = Detaching(cloud, self._disks, self._attaching.leaving)
-        self._nodes = Nodes(cloud, may_force=settings.force_detach)
+        volumes = self._volumes = Volumes(caller, config.cluster, config.name, limits, clock)
+        self._creation = Creation(caller, volumes, settings, limits, clock)
+        self._deletion = Deletion(caller, volumes, limits)
+        self._attachments = Attachments(caller, volumes, self._disks, limits)
+        self._takeover = Takeover(caller, volumes, self._attachments, limits, may_force=settings.force_detach)
 
     @property
     def info(self) -> DriverInfo:
@@ -114,92 +105,88 @@ class EbsDriver:
         options.check_options(spec)
 
     async def create(self, spec: VolumeSpec) -> Volume:
-        """Create a volume; EC2 may still be preparing it when it is answered."""
+        """Create a volume and wait until it is available."""
         node = await self._node()
         _INFO.check_size(spec.size_bytes)
         options.check_options(spec)
         return await run_to_completion(self._creation.create(spec, node.zone))
 
     async def delete(self, volume: Volume) -> None:
-        """Delete a volume; EC2 takes that back never, so it is gone."""
+        """Delete a volume; a deletion cannot be undone, so it counts as gone."""
         await self._ensure_ours(volume)
         await run_to_completion(self._deletion.delete(volume))
-        self._attaching.leaving.discard(volume.volume_id)
+        self._creation.deleted(volume)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume of a name; look-ups that come together are one call."""
         await self._node()
-        volume = the_one([each.volume for each in await self._lookups.by_name(name)])
-        return volume or await self._listed_by_id(name)
+        return the_one(await self._volumes.by_name(name)) or await self._listed_by_id(name)
 
     async def _listed_by_id(self, name: str) -> Volume | None:
         """Return the volume that is listed under its id, because the name in its tag cannot be used."""
         if not name.startswith("vol-"):
             return None
-        description = await self._lookups.by_id(name)
-        if description is None or description.get("State") in GONE:
-            return None
-        volume = self._lookups.note(description)
-        return volume if volume.name == name else None
+        seen = await self._volumes.by_id(name)
+        is_listed = seen is not None and seen.state is not VolumeState.DELETING and seen.volume.name == name
+        return seen.volume if seen and is_listed else None
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes of the cluster, page by page."""
         await self._node()
-        return await self._lookups.all()
+        return await self._volumes.all()
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach a volume and wait for its disk."""
         node = await self._ensure_ours(volume)
-        return await run_to_completion(self._attaching.attach(volume, node))
+        return await run_to_completion(self._attachments.attach(volume, node))
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the disk of a volume; asks sysfs alone."""
         return await self._disks.locate(volume)
 
     async def detach(self, volume: Volume) -> None:
-        """Detach a volume and wait until its disk has gone."""
+        """Detach a volume and wait until its disk has gone and EC2 says so."""
         node = await self._ensure_ours(volume)
-        await run_to_completion(self._detaching.detach(volume, node))
+        await run_to_completion(self._attachments.detach(volume, node))
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Write both filesystem tags in one call."""
-        node = await self._ensure_ours(volume)
-        return await run_to_completion(self._tag(volume, tag, node))
-
-    async def holder_state(self, node_id: str) -> Holder:
-        """Ask EC2 whether another instance is alive."""
-        if node_id == (await self._node()).instance_id:
-            return Holder(HolderState.ALIVE, "it is this host")
-        return await self._nodes.holder_state(node_id)
-
-    async def health(self) -> None:
-        """Look for nothing, which takes credentials, region, network and the permission to look."""
-        await self._node()
-        await self._lookups.by_ids(["vol-00000000000000000"])
-
-    async def take_from(self, volume: Volume, node_id: str) -> None:
-        """Detach a volume from a stopped or terminated instance."""
         await self._ensure_ours(volume)
-        await run_to_completion(self._nodes.take_from(volume, node_id))
-
-    async def fence(self, node_id: str) -> None:
-        """Stop an instance."""
-        if node_id == (await self._node()).instance_id:
-            raise ConfigurationError("this host does not stop itself")
-        await run_to_completion(self._nodes.fence(node_id))
-
-    async def _tag(self, volume: Volume, tag: FilesystemTag, node: Identity) -> Volume:
         try:
             await self._caller.call("CreateTags", Resources=[volume.volume_id], Tags=fs_tags(tag))
         except Ec2Refused as refused:
             if refused.code.startswith("InvalidVolume"):
                 raise VolumeNotFound(f"{volume.volume_id} does not exist") from refused
             raise translated(refused) from refused
-        self._recent.tagged(volume.volume_id, tag, before=volume.filesystem)
-        now = self._recent.corrected(replace(volume, filesystem=tag))
-        if await self._disks.shows(volume.volume_id):
-            return replace(now, state=VolumeState.IN_USE, holder=node.instance_id)
-        return now
+        return replace(volume, filesystem=tag)
+
+    async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
+        """Wait for a transition on the poll that all waits share."""
+        await self._node()
+        seen = await self._volumes.settled(volume.volume_id, timeout_s)
+        return None if seen is None or seen.state is VolumeState.DELETING else seen.volume
+
+    async def holder_state(self, node_id: str) -> Holder:
+        """Ask EC2 whether another instance is alive."""
+        if node_id == (await self._node()).instance_id:
+            return Holder(HolderState.ALIVE, "it is this host")
+        return await self._takeover.holder_state(node_id)
+
+    async def take_from(self, volume: Volume, node_id: str) -> None:
+        """Detach a volume from a stopped or terminated instance."""
+        await self._ensure_ours(volume)
+        await run_to_completion(self._takeover.take_from(volume, node_id))
+
+    async def fence(self, node_id: str) -> None:
+        """Stop an instance."""
+        if node_id == (await self._node()).instance_id:
+            raise ConfigurationError("this host does not stop itself")
+        await run_to_completion(self._takeover.fence(node_id))
+
+    async def health(self) -> None:
+        """Describe a volume that does not exist, which exercises credentials, region, network, permission."""
+        await self._node()
+        await self._volumes.by_ids(["vol-00000000000000000"])
 
     async def _ensure_ours(self, volume: Volume) -> Identity:
         """Refuse to change what was not seen to be a volume of the cluster; ask EC2 if it was never seen.
@@ -208,15 +195,14 @@ class EbsDriver:
             VolumeNotFound: If it is none.
         """
         node = await self._node()
-        is_ours = self._lookups.is_known(volume.volume_id) or self._recent.is_new(volume.volume_id)
-        if not self._recent.is_deleted(volume.volume_id) and (
-            is_ours or await self._lookups.by_id(volume.volume_id)
-        ):
+        is_deleted = self._volumes.own.is_deleted(volume.volume_id)
+        is_known = self._volumes.is_known(volume.volume_id)
+        if not is_deleted and (is_known or await self._volumes.by_id(volume.volume_id)):
             return node
         raise VolumeNotFound(f"{volume.volume_id} does not exist in cluster {self._cluster!r}")
 
     async def _node(self) -> Identity:
-        """Return which instance this is, for whoever works on volumes.
+        """Return which instance this is, before any work on volumes.
 
         Raises:
             ConfigurationError: If that is not known, or whose volumes are meant.

@@ -14,7 +14,7 @@ import structlog
 
 from volplug import __version__
 from volplug.drivers.cloud.calls import RetryingCaller
-from volplug.drivers.ebs.faults import (
+from volplug.drivers.ebs.errors import (
     Ec2Refused,
     is_about_credentials,
     is_denied,
@@ -22,7 +22,7 @@ from volplug.drivers.ebs.faults import (
     translated,
     unavailable,
 )
-from volplug.drivers.ebs.identity import HostIdentity
+from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret

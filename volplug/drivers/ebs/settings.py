@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from volplug.drivers.base import BackendConfig
-from volplug.drivers.ebs.patience import Patience
+from volplug.drivers.ebs.timeouts import Timeouts
 from volplug.errors import ConfigurationError
 from volplug.masking import keep_secret
 
@@ -88,7 +88,7 @@ class EbsSettings(BaseModel):
     dev_root: Path = Path("/dev")
     imds_endpoint: str = "http://169.254.169.254"
     nvme_model: str = "Amazon Elastic Block Store"
-    proof_s: float = Field(default=Patience().proof_s, ge=0)
+    proof_s: float = Field(default=Timeouts().proof_s, ge=0)
 
     @field_validator("endpoint")
     @classmethod

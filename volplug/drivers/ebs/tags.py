@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
+from volplug.descriptions import DEFAULT_SUBPATH
 from volplug.errors import InvalidOption, UnexpectedState
-from volplug.models import FilesystemTag, Volume, VolumeSpec, VolumeState
-from volplug.sizes import GIB
+from volplug.models import FilesystemTag, VolumeSpec
 
 CLUSTER: Final = "volplug:cluster"
 NAME: Final = "volplug:name"
@@ -33,8 +30,8 @@ MAX_TAGS: Final = 50
 MAX_VALUE_LENGTH: Final = 256
 # Of what is written here, not of the program: hosts with different programs send the same request.
 FORMAT_VERSION: Final = "1"
-# Where what is checked is read from.
-_SOURCES: Final = {
+# Where each checked part of a volume is read from.
+SOURCES: Final = {
     "name": f"its tag {NAME}",
     "volume_id": "its id",
     "subpath": f"its tag {SUBPATH}",
@@ -59,35 +56,26 @@ class _Spec(BaseModel):
     options: dict[str, str] = {}
 
 
-def tags_of(
-    spec: VolumeSpec,
-    cluster: str,
-    user_tags: Mapping[str, str],
-    filesystem: FilesystemTag | None = None,
-    subpath: str = DEFAULT_SUBPATH,
-) -> list[dict[str, str]]:
-    """Return the tags of a new volume, sorted, so that every host sends the same.
+def tags_of(spec: VolumeSpec, cluster: str, user_tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the tags of a new, blank volume, sorted, so that every host sends the same.
 
     Args:
         spec: What the volume is asked to be.
         cluster: Name shared by the hosts that share volumes.
         user_tags: What users want on it, checked already; they may choose another `Name`.
-        filesystem: What is on it; None for a blank volume.
-        subpath: Directory inside the filesystem that containers see.
 
     Raises:
         InvalidOption: If these are more tags than EC2 takes.
     """
-    contents = filesystem or FilesystemTag()
     tags = {
         DISPLAY_NAME: spec.name,
         **user_tags,
         CLUSTER: cluster,
         NAME: spec.name,
-        SUBPATH: subpath,
+        SUBPATH: DEFAULT_SUBPATH,
         VERSION: FORMAT_VERSION,
-        FS: contents.to_text(),
-        FS_UUID: contents.uuid,
+        FS: FilesystemTag().to_text(),
+        FS_UUID: "",
         **_spec_tags(spec),
     }
     if len(tags) > MAX_TAGS:
@@ -113,75 +101,6 @@ def as_mapping(description: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag.get("Value", "") for tag in description.get("Tags", ())}
 
 
-def read_volume(description: Mapping[str, Any], backend: str) -> Volume:
-    """Return the volume that one item of a DescribeVolumes answer, or the answer of CreateVolume, describes.
-
-    A volume whose tags cannot be read, or must not be believed, is in state ERROR and says why: it must not
-    hide all others of a list.
-
-    Args:
-        description: EC2's item.
-        backend: Name of the configured backend.
-    """
-    tags = as_mapping(description)
-    volume_id = str(description["VolumeId"])
-    size_bytes = int(description.get("Size", 0)) * GIB
-    state, holder, detail = _state(description)
-    name = tags.get(NAME, "")
-    created = description.get("CreateTime")
-    volume = Volume(
-        name=name,
-        volume_id=volume_id,
-        backend=backend,
-        size_bytes=size_bytes,
-        state=state,
-        spec=VolumeSpec(name, size_bytes),
-        subpath=tags.get(SUBPATH, DEFAULT_SUBPATH),
-        created_at=created if isinstance(created, datetime) else None,
-        holder=holder,
-        detail=detail,
-    )
-    try:
-        volume = replace(volume, spec=_read_spec(name, tags), filesystem=_read_filesystem(tags))
-    except UnexpectedState as error:
-        return unusable(volume, error.cause)
-    return checked(volume, _SOURCES.__getitem__)
-
-
-def _state(description: Mapping[str, Any]) -> tuple[VolumeState, str | None, str]:
-    """Return state, holder and what is wrong.
-
-    Attachments count more than the volume's own state, which EC2 may change a moment earlier or later.
-    """
-    state = str(description.get("State", ""))
-    attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
-    if len(attachments) > 1 or description.get("MultiAttachEnabled"):
-        return (
-            VolumeState.ERROR,
-            None,
-            "it can be attached to several instances at once, which is not supported",
-        )
-    if state in {"deleting", "deleted"}:
-        return VolumeState.DELETING, None, ""
-    if state == "error":
-        return VolumeState.ERROR, None, _failed(description)
-    if attachments:
-        leaving = attachments[0].get("State") in {"detaching", "busy"}  # busy: the guest does not let go
-        holder = str(attachments[0].get("InstanceId", "")) or None
-        return (VolumeState.DETACHING if leaving else VolumeState.IN_USE), holder, ""
-    if state in {"creating", "available"}:
-        return VolumeState.AVAILABLE, None, ""
-    if state == "in-use":
-        return VolumeState.DETACHING, None, ""
-    return VolumeState.ERROR, None, f"EC2 calls its state {state!r}"
-
-
-def _failed(description: Mapping[str, Any]) -> str:
-    if key := description.get("KmsKeyId"):
-        return f"EC2 could not create it, most often because it may not use the KMS key {key}"
-    return "EC2 could not create it"
-
-
 def _spec_tags(spec: VolumeSpec) -> dict[str, str]:
     text = _Spec(
         size=spec.size_bytes,
@@ -204,7 +123,12 @@ def _spec_key(number: int) -> str:
     return f"{SPEC}.{number}" if number else SPEC
 
 
-def _read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
+def read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
+    """Return what a volume was asked to be.
+
+    Raises:
+        UnexpectedState: If its tags do not say it.
+    """
     if not name:
         raise UnexpectedState(f"its tag {NAME} is missing")
     pieces: list[str] = []
@@ -228,7 +152,12 @@ def _read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
     )
 
 
-def _read_filesystem(tags: Mapping[str, str]) -> FilesystemTag:
+def read_filesystem(tags: Mapping[str, str]) -> FilesystemTag:
+    """Return what a volume's tags say of its contents.
+
+    Raises:
+        UnexpectedState: If they cannot be read.
+    """
     if FS not in tags:
         raise UnexpectedState(f"its tag {FS} is missing")
     return FilesystemTag.from_text(tags[FS], tags.get(FS_UUID, ""))

@@ -16,6 +16,7 @@ from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
     DriverFixtures,
+    Eventually,
     MakeSpec,
     NewDriver,
     device_size,
@@ -31,14 +32,16 @@ class AttachmentCases(DriverFixtures):
         """Looking for its device is no error."""
         assert await driver.locate(unknown_volume) is None
 
-    async def test_attached_volume_is_located_and_shown_so(self, driver: Driver, make_spec: MakeSpec) -> None:
+    async def test_attached_volume_is_located_and_shown_so(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
         """Kernel and backend tell the same."""
         volume = await driver.create(make_spec())
         assert await driver.locate(volume) is None
         source = await driver.attach(volume)
         assert await driver.locate(volume) == source
-        shown = await driver.get(volume.name)
-        assert shown == replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
+        shown = replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
+        await eventually(lambda: driver.get(volume.name), shown)
         assert list(await driver.list()) == [shown]
 
     async def test_device_is_as_large_as_the_volume(
@@ -63,14 +66,16 @@ class AttachmentCases(DriverFixtures):
         await driver.detach(volume)
         assert await new_driver().locate(volume) is None
 
-    async def test_detached_volume_is_available_again(self, driver: Driver, make_spec: MakeSpec) -> None:
+    async def test_detached_volume_is_available_again(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
         """No device, no holder; detaching once more changes nothing."""
         volume = await driver.create(make_spec())
         await driver.attach(volume)
         for _ in range(2):
             await driver.detach(volume)
             assert await driver.locate(volume) is None
-            assert await driver.get(volume.name) == volume
+            await eventually(lambda: driver.get(volume.name), volume)
 
     async def test_device_is_a_block_device(
         self, driver: Driver, make_spec: MakeSpec, has_devices: bool
@@ -80,7 +85,9 @@ class AttachmentCases(DriverFixtures):
         if has_devices:
             assert stat.S_ISBLK((await asyncio.to_thread(os.lstat, source.device)).st_mode)
 
-    async def test_volumes_are_attached_beside_each_other(self, driver: Driver, make_spec: MakeSpec) -> None:
+    async def test_volumes_are_attached_beside_each_other(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
         """Each has a device of its own, and detaching one leaves the other alone."""
         first, second = [await driver.create(make_spec()) for _ in range(2)]
         sources = await asyncio.gather(driver.attach(first), driver.attach(second))
@@ -89,7 +96,11 @@ class AttachmentCases(DriverFixtures):
         await driver.detach(first)
         assert await driver.locate(second) == sources[1]
         in_use = replace(second, state=VolumeState.IN_USE, holder=driver.node_id)
-        assert by_id(await driver.list()) == by_id([first, in_use])
+
+        async def listed() -> list[Volume]:
+            return by_id(await driver.list())
+
+        await eventually(listed, by_id([first, in_use]))
 
     async def test_data_survives_detach_and_restart(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, has_devices: bool

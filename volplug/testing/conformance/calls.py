@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from volplug.drivers.base import Driver
-from volplug.models import FilesystemPhase, FilesystemTag, Volume
+from volplug.drivers.base import Driver, Settles
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 
 CHANGES: Final = ("delete", "attach", "detach", "tag_filesystem")
+_TRANSITION_S: Final = 60.0
 _UUID: Final = "0c6f6d3c-9a0b-4f0e-8a4e-111122223333"
 TAGS: Final = (
     FilesystemTag(FilesystemPhase.FORMATTING, "xfs", _UUID),
@@ -28,3 +29,13 @@ async def change(driver: Driver, volume: Volume, call: str) -> None:
         await driver.tag_filesystem(volume, TAGS[0])
     else:
         await getattr(driver, call)(volume)
+
+
+async def finish_creation(driver: Driver, spec: VolumeSpec) -> Volume | None:
+    """Finish a creation that was begun, as the core does; return what there is, None if it did not begin."""
+    left = await driver.get(spec.name)
+    if left is not None and left.state is VolumeState.CREATING and isinstance(driver, Settles):
+        return await driver.wait_settled(left, _TRANSITION_S)
+    if left is not None and left.state is VolumeState.INCOMPLETE:
+        return await driver.create(spec)
+    return left

@@ -5,17 +5,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from volplug.drivers.base import Driver
 from volplug.errors import VolumeExists, VolumeInUse, VolumeNotFound
-from volplug.models import FilesystemTag, Volume
+from volplug.models import FilesystemTag, Volume, VolumeState
 from volplug.testing.conformance.calls import CHANGES, TAGS, change
 from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
     DriverFixtures,
+    Eventually,
     MakeSpec,
     read_ends,
     write_ends,
@@ -76,17 +78,17 @@ class DeletionCases(DriverFixtures):
 
     @pytest.mark.parametrize("call", CHANGES)
     async def test_volume_created_anew_is_not_touched_in_the_name_of_the_old(
-        self, driver: Driver, make_spec: MakeSpec, call: str
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually, call: str
     ) -> None:
         """Who still holds the description of the deleted volume reaches nothing with it."""
         old = await driver.create(make_spec())
         await driver.delete(old)
         new = await driver.create(old.spec)
         source = await driver.attach(new)
-        before = await driver.get(new.name)
+        in_use = replace(new, state=VolumeState.IN_USE, holder=driver.node_id)
         with pytest.raises(VolumeNotFound):
             await change(driver, old, call)
-        assert await driver.get(new.name) == before
+        await eventually(lambda: driver.get(new.name), in_use)
         assert await driver.locate(new) == source
 
     async def test_device_of_a_volume_created_anew_is_not_taken_for_the_old_ones(

@@ -5,50 +5,52 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from volplug.drivers.base import Driver, Scope
-from volplug.models import HolderState
+from volplug.models import HolderState, VolumeState
 from volplug.testing.conformance.calls import TAGS
 from volplug.testing.conformance.clusters import ClusterConformance
 from volplug.testing.conformance.outages import OutageConformance
 from volplug.testing.conformance.shared import SharedDriverConformance
-from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec, NewDriver
+from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec, NewDriver
 
 
 class FactCases(DriverFixtures):
     """What a driver says of volumes, nodes and itself."""
 
     async def test_filesystem_tag_is_kept_with_the_volume(
-        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
         """Every phase reads back as it was written, and after a restart; nothing else changes."""
         volume = await driver.create(make_spec())
         for tag in TAGS:
             tagged = await driver.tag_filesystem(volume, tag)
             assert tagged == replace(volume, filesystem=tag)
-            assert await driver.get(volume.name) == tagged
-            assert await new_driver().get(volume.name) == tagged
+            await eventually(partial(driver.get, volume.name), tagged)
+            await eventually(partial(new_driver().get, volume.name), tagged)
 
-    async def test_filesystem_tag_of_an_attached_volume(self, driver: Driver, make_spec: MakeSpec) -> None:
+    async def test_filesystem_tag_of_an_attached_volume(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
         """Formats are tagged while the volume is attached, and it stays so."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
-        tagged = await driver.tag_filesystem(volume, TAGS[0])
-        shown = await driver.get(volume.name)
-        assert shown == tagged
-        assert shown is not None
-        assert (shown.filesystem, shown.holder) == (TAGS[0], driver.node_id)
+        assert (await driver.tag_filesystem(volume, TAGS[0])).filesystem == TAGS[0]
+        tagged = replace(volume, filesystem=TAGS[0])
+        in_use = replace(tagged, state=VolumeState.IN_USE, holder=driver.node_id)
+        await eventually(lambda: driver.get(volume.name), in_use)
         assert await driver.locate(volume) == source
 
     async def test_filesystem_tag_outlives_calls_with_an_older_description(
-        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
         """Callers hold descriptions from before the tag; what the backend has is newer."""
         old = await driver.create(make_spec())
         tagged = await driver.tag_filesystem(old, TAGS[1])
         await driver.attach(old)
         await driver.detach(old)
-        assert await new_driver().get(old.name) == tagged
+        await eventually(lambda: new_driver().get(old.name), tagged)
 
     async def test_nobody_is_declared_dead_by_guess(self, driver: Driver) -> None:
         """This node is alive; one that the backend has never heard of is not dead for that."""

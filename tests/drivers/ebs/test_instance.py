@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.answering import Asked, Reply, Server, answering, metadata_of
-from volplug.drivers.ebs.identity import HostIdentity, Identity
+from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import ConfigurationError
 

@@ -1,19 +1,26 @@
-"""Other instances: whether they live, how volumes are taken from dead ones, and how one is stopped."""
+"""Other instances: whether they live, how volumes are taken from dead ones, and how one is stopped.
+
+An instance is proven dead by two reads, some seconds apart, that agree. One read proves nothing, for it may
+be stale: "stopped" of an instance that was started again.
+https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
 from typing import Final
 
 import structlog
 
 from volplug.drivers.base import Holder
-from volplug.drivers.ebs.cloud import Cloud
-from volplug.drivers.ebs.faults import Ec2Refused, translated
-from volplug.drivers.ebs.lookups import Description
-from volplug.drivers.ebs.proof import Look, difference, look_at
-from volplug.drivers.ebs.situations import Place, situation
+from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.errors import Ec2Refused, translated
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.volumes import Caller, Description, Ec2Volume, Volumes
 from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
-from volplug.models import HolderState, Volume
+from volplug.models import HolderState, Volume, VolumeState
 
 _LOG = structlog.get_logger(__name__)
 # Nothing of a stopped or terminated instance runs; of one that is stopping, something may.
@@ -28,20 +35,78 @@ _HIBERNATED: Final = "Client.UserInitiatedHibernate"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-behavior.html
 _INTERRUPTED: Final = "Server.Spot"
 _NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
-_GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
 
 
-class Nodes:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one read shows of an instance and of its hold on a volume; all of it in EC2's words.
+
+    Attributes:
+        state: The instance's state.
+        launch_time: When it was last launched; each start gives it another one.
+        state_transition_reason: Why it is in its state, often with the time; may be empty.
+        attachment_state: The state of the volume's attachment.
+        attach_time: When the volume was attached; each attachment has its own.
+        device: The name that the volume is attached under.
+    """
+
+    state: str
+    launch_time: str
+    state_transition_reason: str
+    attachment_state: str
+    attach_time: str
+    device: str
+
+
+def evidence_of(instance: Description, held: Ec2Volume) -> Evidence:
+    """Return what the descriptions of an instance and of the volume that it holds show."""
+    return Evidence(
+        state=str(instance["State"]["Name"]),
+        launch_time=str(instance.get("LaunchTime", "")),
+        state_transition_reason=str(instance.get("StateTransitionReason", "")),
+        attachment_state=held.ec2_state,
+        attach_time=held.attach_time,
+        device=held.device,
+    )
+
+
+def difference(before: Evidence, after: Evidence) -> str:
+    """Return what two reads disagree in, for people; "" if they agree."""
+    for each in fields(Evidence):
+        was, now = getattr(before, each.name), getattr(after, each.name)
+        if was != now:
+            return f"its {each.name.replace('_', ' ')} changed from {was or 'none'} to {now or 'none'}"
+    return ""
+
+
+class Takeover:
     """The instances that may hold volumes.
 
     Args:
-        cloud: EC2.
-        may_force: Whether a stopped instance that does not let go is made to.
+        caller: Calls EC2.
+        volumes: The volumes of the cluster.
+        attachments: Detaches volumes.
+        limits: How long to wait.
+        may_force: Whether a volume may be detached by force from a stopped instance that keeps it.
+        sleep: Waits between reads.
     """
 
-    def __init__(self, cloud: Cloud, *, may_force: bool = False) -> None:
-        self._cloud = cloud
+    def __init__(
+        self,
+        caller: Caller,
+        volumes: Volumes,
+        attachments: Attachments,
+        limits: Timeouts,
+        *,
+        may_force: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._caller = caller
+        self._volumes = volumes
+        self._attachments = attachments
+        self._limits = limits
         self._may_force = may_force
+        self._sleep = sleep
 
     async def holder_state(self, node_id: str) -> Holder:
         """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN, and said to be none."""
@@ -50,7 +115,7 @@ class Nodes:
     async def _ask(self, node_id: str) -> tuple[Holder, Description]:
         """Return what is known of an instance, and EC2's description, empty where there is none."""
         try:
-            answer = await self._cloud.caller.call("DescribeInstances", InstanceIds=[node_id])
+            answer = await self._caller.call("DescribeInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code in _NOT_KNOWN:
                 return _unanswered(f"EC2 knows no instance {node_id}, at least not any more")
@@ -81,7 +146,7 @@ class Nodes:
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html
         """
         try:
-            answer = await self._cloud.caller.call("DescribeInstanceStatus", InstanceIds=[node_id])
+            answer = await self._caller.call("DescribeInstanceStatus", InstanceIds=[node_id])
         except (Ec2Refused, BackendError):
             return False  # it runs, as far as is known
         checks = [each for each in answer.get("InstanceStatuses", ()) if each.get("InstanceId") == node_id]
@@ -95,32 +160,31 @@ class Nodes:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
         if not await self._detach_proven(volume, node_id, force=False):
             return
-        if not await self._is_free(volume, node_id):
+        if not await self._attachments.wait_detached(volume, node_id, self._limits.settle_s):
             await self._force(volume, node_id)
         _LOG.warning("taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
-        self._cloud.recent.held(volume.volume_id, "", before=node_id)
 
     async def fence(self, node_id: str) -> None:
         """See `TakesOver.fence`."""
         _LOG.warning("stopping an instance", node=node_id)
         try:
-            await self._cloud.caller.call("StopInstances", InstanceIds=[node_id])
+            await self._caller.call("StopInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code != "IncorrectInstanceState":  # it stops already, or has ended
                 raise translated(refused) from refused
-        waited_s, pause_s = 0.0, self._cloud.patience.poll_first_s
+        waited_s, pause_s = 0.0, self._limits.poll_first_s
         while True:
             holder = await self.holder_state(node_id)
             if holder.state is HolderState.DEAD:
                 return
-            if waited_s >= self._cloud.patience.fence_s:
+            if waited_s >= self._limits.fence_s:
                 raise OperationTimeout(
                     f"{node_id}: {holder.evidence}, {waited_s:.0f} s after it was told to stop",
                     "Look at it in EC2's console",
                 )
-            await self._cloud.sleep(pause_s)
+            await self._sleep(pause_s)
             waited_s += pause_s
-            pause_s = min(pause_s * 1.5, self._cloud.patience.poll_longest_s)
+            pause_s = min(pause_s * 1.5, self._limits.poll_longest_s)
 
     async def _detach_proven(self, volume: Volume, node_id: str, *, force: bool) -> bool:
         """Detach a volume from an instance, right behind the proof that it is dead.
@@ -128,50 +192,33 @@ class Nodes:
         Returns:
             Whether it was attached there.
         """
-        before = await self._look(volume, node_id)
+        before = await self._proof(volume, node_id)
         if before is None:
             return False
-        await self._cloud.sleep(self._cloud.patience.proof_s)
-        after = await self._look(volume, node_id)
+        await self._sleep(self._limits.proof_s)
+        after = await self._proof(volume, node_id)
         if after is None:
             return False
         if changed := difference(before, after):
             raise _not_proven(volume, node_id, changed, "Try again")
-        await self._detach(volume, node_id, force=force)
+        await self._attachments.request_detach(volume, node_id, force=force)
         return True
 
-    async def _look(self, volume: Volume, node_id: str) -> Look | None:
-        """Look at a volume and its holder, which has to be dead; None if the instance does not hold it."""
-        now = situation(await self._cloud.lookups.by_id(volume.volume_id), node_id)
-        if now.place in (Place.UNSEEN, Place.DELETED):
+    async def _proof(self, volume: Volume, node_id: str) -> Evidence | None:
+        """Read a volume and its holder, which has to be dead; None if the instance does not hold it."""
+        seen = await self._volumes.by_id(volume.volume_id)
+        if seen is None or seen.state is VolumeState.DELETING:
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
-        if now.holder != node_id:
+        if seen.holder != node_id:
             return None
         holder, instance = await self._ask(node_id)  # last: a stopped instance may be started
         if holder.state is not HolderState.DEAD:
             raise _not_proven(volume, node_id, holder.evidence, f"If it is dead, {_how_to_stop(node_id)}")
-        return look_at(instance, now)
-
-    async def _detach(self, volume: Volume, node_id: str, *, force: bool) -> None:
-        by_force = {"Force": True} if force else {}
-        try:
-            await self._cloud.caller.call(
-                "DetachVolume", VolumeId=volume.volume_id, InstanceId=node_id, **by_force
-            )
-        except Ec2Refused as refused:
-            if refused.code not in _GONE_ALREADY:
-                raise translated(refused) from refused
-
-    async def _is_free(self, volume: Volume, node_id: str) -> bool:
-        def free(description: Description | None) -> bool | None:
-            now = situation(description, node_id)
-            return None if now.place is Place.UNSEEN or now.holder == node_id else True
-
-        return bool(await self._cloud.states.until(volume.volume_id, free, self._cloud.patience.settle_s))
+        return evidence_of(instance, seen)
 
     async def _force(self, volume: Volume, node_id: str) -> None:
-        """Detach by force what a stopped instance does not let go of, where that is allowed."""
-        stuck = f"{volume.volume_id} has been leaving {node_id} for {self._cloud.patience.settle_s:.0f} s"
+        """Detach a volume by force that a stopped instance keeps, where that is allowed."""
+        stuck = f"{volume.volume_id} has been detaching from {node_id} for {self._limits.settle_s:.0f} s"
         if not self._may_force:
             raise VolumeInUse(
                 f"{stuck}, although it is stopped",
@@ -179,9 +226,9 @@ class Nodes:
                 holder=node_id,
             )
         # Proven anew, with a pause of its own: it may have been started since the first proof, of which those
-        # looks say nothing, and force takes the disk from under the mounts.
+        # reads say nothing, and force takes the disk from under the mounts.
         is_stuck = await self._detach_proven(volume, node_id, force=True)
-        if is_stuck and not await self._is_free(volume, node_id):
+        if is_stuck and not await self._attachments.wait_detached(volume, node_id, self._limits.settle_s):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from volplug.drivers.ebs.faults import Ec2Refused, translated
+from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.errors import (
     BackendDenied,
     BackendError,

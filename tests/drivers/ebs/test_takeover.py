@@ -54,8 +54,8 @@ async def test_force_is_used_only_where_allowed_and_after_all_else(
     cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
     node_id = site.instance.instance_id
     cloud.set_instance_state(node_id, "stopped")
-    patience = replace(IMPATIENT, settle_s=0.7)
-    taker = Site(cloud, other_site.instance, force_detach=may_force).driver(tmp_path, cluster, patience)
+    limits = replace(IMPATIENT, settle_s=0.7)
+    taker = Site(cloud, other_site.instance, force_detach=may_force).driver(tmp_path, cluster, limits)
     if may_force:
         await taker.take_from(volume, node_id)
     else:
@@ -73,7 +73,7 @@ async def test_fence_stops_the_instance_and_waits_for_proof(
     assert (await other.holder_state(site.instance.instance_id)).state is HolderState.DEAD
 
 
-@pytest.mark.parametrize("patience", [QUICK], ids=["quick"])
+@pytest.mark.parametrize("limits", [QUICK], ids=["quick"])
 async def test_fence_without_proof_ends_and_without_permission_does_not_begin(
     cloud: Ec2Cloud, other: EbsDriver, site: Site
 ) -> None:

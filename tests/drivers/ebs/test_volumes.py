@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from tests.drivers.ebs.clouds import spec_of
-from tests.drivers.ebs.scripted import Answer, Held, Script, described, parts_of
+from tests.drivers.ebs.scripted import Answer, Script, described, parts_of
 from tests.drivers.ebs.turns import turns_until
 from volplug.drivers.ebs.creation import token_of
-from volplug.drivers.ebs.faults import Ec2Refused
-from volplug.drivers.ebs.lookups import Lookups
-from volplug.drivers.ebs.recent import Recent
+from volplug.drivers.ebs.errors import Ec2Refused
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.volumes import Volumes
 from volplug.errors import BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
 
 
-def lookups(script: Script, cluster: str = "c") -> Lookups:
-    return Lookups(script, cluster, "ebs", Recent(lambda: 0.0), lambda: 0.0)
+def volumes_of(script: Script, cluster: str = "c", clock: Callable[[], float] = lambda: 0.0) -> Volumes:
+    return Volumes(script, cluster, "ebs", Timeouts(), clock)
 
 
 async def test_look_ups_that_come_together_are_one_call() -> None:
     script = Script(DescribeVolumes=[{"Volumes": [described("a"), described("b", "vol-2")]}])
-    asked = lookups(script)
+    asked = volumes_of(script)
     found = await asyncio.gather(*(asked.by_name(name) for name in ("a", "b", "c", "a")))
     assert [[each.volume.volume_id for each in one] for one in found] == [["vol-1"], ["vol-2"], [], ["vol-1"]]
     (parameters,) = script.made("DescribeVolumes")
@@ -34,23 +35,10 @@ async def test_look_ups_that_come_together_are_one_call() -> None:
     assert "deleting" not in filters["status"]
 
 
-async def test_what_came_while_a_list_was_read_is_not_forgotten_for_not_being_in_it() -> None:
-    """Or a deletion right after would not know that the volume is ours."""
-    script = Held(DescribeVolumes=[{"Volumes": [described("a")]}])
-    asked = lookups(script)
-    asked.note(described("old", "vol-0"))
-    listing = asyncio.ensure_future(asked.all())
-    await turns_until(lambda: script.calls)
-    asked.note(described("new", "vol-2"))
-    script.let_go.set()
-    await listing
-    assert [asked.is_known(each) for each in ("vol-0", "vol-1", "vol-2")] == [False, True, True]
-
-
 async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> None:
     """Its answer would be older than the question."""
     script = Script(DescribeVolumes=[{"Volumes": []}, {"Volumes": [described("a")]}])
-    asked = lookups(script)
+    asked = volumes_of(script)
     first = asyncio.ensure_future(asked.by_name("a"))
     await turns_until(lambda: script.calls)
     assert len(await asked.by_name("a")) == 1
@@ -59,14 +47,14 @@ async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> N
 
 async def test_failed_look_up_fails_for_all_who_asked_and_for_no_later_one() -> None:
     script = Script(DescribeVolumes=[BackendUnavailable("away"), {"Volumes": []}])
-    asked = lookups(script)
+    asked = volumes_of(script)
     failed = await asyncio.gather(asked.by_name("a"), asked.by_name("b"), return_exceptions=True)
     assert [type(each) for each in failed] == [BackendUnavailable] * 2
     assert await asked.by_name("a") == []
 
 
 async def test_cancelled_question_leaves_the_others_their_answer() -> None:
-    asked = lookups(Script(DescribeVolumes=[{"Volumes": [described("a")]}]))
+    asked = volumes_of(Script(DescribeVolumes=[{"Volumes": [described("a")]}]))
     waiting = [asyncio.ensure_future(asked.by_name("a")) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()
@@ -80,32 +68,40 @@ async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
         {"Volumes": [described("b", "vol-2")]},
     ]
     script = Script(DescribeVolumes=pages)
-    assert [volume.name for volume in await lookups(script).all()] == ["a", "b"]
+    assert [volume.name for volume in await volumes_of(script).all()] == ["a", "b"]
     assert [call.get("NextToken") for call in script.made("DescribeVolumes")] == [None, "1", "2"]
 
 
 async def test_cluster_is_taken_literally() -> None:
     """In a filter `*` stands for anything, and nobody may see another cluster by it."""
     script = Script(DescribeVolumes=[{"Volumes": [described("a", cluster="prod")]}])
-    asked = lookups(script, "p*d")
+    asked = volumes_of(script, "p*d")
     assert await asked.by_name("a") == []
     assert await asked.all() == []
     assert await asked.by_id("vol-1") is None
     assert script.made("DescribeVolumes")[0]["Filters"][0]["Values"] == [r"p\*d"]
 
 
-async def test_absence_is_known_for_some_seconds_and_until_a_creation() -> None:
+async def test_absence_is_known_for_some_seconds_and_for_one_creation() -> None:
     now = 100.0
     script = Script(DescribeVolumes=[{"Volumes": []}])
-    asked = Lookups(script, "c", "ebs", Recent(lambda: now), lambda: now)
+    asked = volumes_of(script, clock=lambda: now)
     assert not asked.was_absent("a")
     await asked.by_name("a")
-    assert asked.was_absent("a")
     now += 11
     assert not asked.was_absent("a")
     await asked.by_name("a")
-    asked.forget_absence("a")
-    assert not asked.was_absent("a")
+    assert asked.was_absent("a")
+    assert not asked.was_absent("a"), "the creation may have had its effect"
+
+
+def test_volumes_seen_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those are asked for again when they are needed; age alone says nothing, for mounts last for weeks."""
+    monkeypatch.setattr("volplug.drivers.ebs.timeouts.VOLUMES_KNOWN", 3)
+    asked = volumes_of(Script())
+    for number in (1, 2, 3, 1, 4):
+        asked.read(described("v", f"vol-{number}"))
+    assert [asked.is_known(f"vol-{number}") for number in (1, 2, 3, 4)] == [True, False, True, True]
 
 
 # Tokens
@@ -123,9 +119,11 @@ def test_tokens_are_the_same_on_every_host_and_differ_for_everything_else() -> N
 
 
 async def test_used_token_is_left_only_after_looking_for_five_seconds() -> None:
-    script = Script(DescribeVolumes=[{"Volumes": []}], CreateVolume=[burnt(), described("a")])
-    of = parts_of(script)
-    await of.cloud.lookups.by_name("a")
+    nothing: list[Answer] = [{"Volumes": []}]
+    looks = [*nothing * 7, {"Volumes": [described("a")]}]
+    script = Script(DescribeVolumes=looks, CreateVolume=[burnt(), described("a")])
+    of = parts_of(script, limits=Timeouts(poll_first_s=0.001, poll_longest_s=0.001))
+    await of.volumes.by_name("a")
     assert (await of.creation.create(spec_of("a"), "z")).volume_id == "vol-1"
     assert sum(of.slept) == 5
     used = [call["ClientToken"] for call in script.made("CreateVolume")]
@@ -140,16 +138,3 @@ async def test_volume_that_shows_late_is_not_made_twice() -> None:
     with pytest.raises(VolumeExists, match="vol-1"):
         await made.create(spec_of("a"), "z")
     assert len(script.made("CreateVolume")) == 1
-
-
-async def test_creation_without_an_answer_is_finished_by_the_next_call() -> None:
-    script = Script(
-        DescribeVolumes=[{"Volumes": []}, {"Volumes": [described("a")]}],
-        CreateVolume=[BackendUnavailable("lost")],
-    )
-    made = parts_of(script).creation
-    with pytest.raises(BackendUnavailable):
-        await made.create(spec_of("a"), "z")
-    assert (await made.create(spec_of("a"), "z")).volume_id == "vol-1"
-    with pytest.raises(VolumeExists):
-        await made.create(spec_of("a"), "z")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from volplug.drivers.ebs.cloud import Cloud
-from volplug.drivers.ebs.nodes import Nodes
+from volplug.drivers.ebs.takeover import Takeover
+from volplug.drivers.ebs.timeouts import Timeouts
 from volplug.errors import ErrorContext
 from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.volumes.convergence import Reason
@@ -39,10 +38,16 @@ class _Caller:
         return {"Reservations": [{"Instances": [self._shown]}]}
 
 
+def of(caller: _Caller) -> Takeover:
+    """Asking about instances takes neither volumes nor attachments."""
+    unused = cast(Any, None)
+    return Takeover(caller, unused, unused, Timeouts())
+
+
 @pytest.mark.parametrize("state", ["running", "stopping", "shutting-down"])
 async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_holder(state: str) -> None:
-    nodes = Nodes(cast(Cloud, SimpleNamespace(caller=_Caller(state))))
-    facts = Facts(_VOLUME, other_node=await nodes.holder_state(_HOLDER))
+    takeover = of(_Caller(state))
+    facts = Facts(_VOLUME, other_node=await takeover.holder_state(_HOLDER))
     error = refusal_error(Reason.HELD_ELSEWHERE, facts)
     context = ErrorContext("mount", "db", "ebs", _VOLUME.volume_id, "i-0fedcba9876543210")
     said = str(error.in_context(context))
@@ -63,8 +68,8 @@ async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_hol
 async def test_a_hibernated_instance_is_not_dead_for_it_resumes_with_its_mounts(
     state: str, reason: str, judged: HolderState
 ) -> None:
-    nodes = Nodes(cast(Cloud, SimpleNamespace(caller=_Caller(state, StateReason={"Code": reason}))))
-    holder = await nodes.holder_state(_HOLDER)
+    takeover = of(_Caller(state, StateReason={"Code": reason}))
+    holder = await takeover.holder_state(_HOLDER)
     assert (holder.state, holder.is_answered) == (judged, True)
     assert ("hibernated" in holder.evidence) == (judged is HolderState.UNKNOWN)
     assert bool(holder.remedy) == (judged is HolderState.UNKNOWN)

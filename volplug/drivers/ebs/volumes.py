@@ -1,0 +1,343 @@
+"""Volumes as EC2 describes them: the one parser of descriptions, and look-ups by name, by id and of all.
+
+Look-ups stay within the cluster and are filtered by EC2. Reads may be stale; what this process created or
+deleted within the last minute counts more (`OwnWrites`), and everything else is reported as read.
+https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from cachetools import LRUCache, TTLCache
+
+from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
+from volplug.drivers.cloud.batching import Batcher
+from volplug.drivers.cloud.own_writes import OwnWrites
+from volplug.drivers.cloud.polling import SharedPoll, first_result
+from volplug.drivers.ebs import timeouts
+from volplug.drivers.ebs.tags import (
+    CLUSTER,
+    NAME,
+    SOURCES,
+    SUBPATH,
+    as_mapping,
+    read_filesystem,
+    read_spec,
+)
+from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.errors import DuplicateVolumes, UnexpectedState
+from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+
+# EC2 never takes a deletion back, so a volume that is being deleted is gone.
+_EXISTING: Final = ("creating", "available", "in-use", "error")
+_TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
+
+Description = Mapping[str, Any]
+
+
+class Caller(Protocol):
+    """What calls EC2; see `volplug.drivers.ebs.ec2.Ec2`."""
+
+    async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
+        """Make one call and return EC2's answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ec2Volume:
+    """A volume as EC2 describes it.
+
+    Attributes:
+        volume: What every driver says of a volume.
+        zone: Its availability zone.
+        device: The name that it is attached under, or "".
+        attach_time: When it was attached, or ""; each attachment has its own.
+        ec2_state: EC2's word: the state of its attachment if it has one, else its own.
+    """
+
+    volume: Volume
+    zone: str = ""
+    device: str = ""
+    attach_time: str = ""
+    ec2_state: str = ""
+
+    @property
+    def state(self) -> VolumeState:
+        """Return the volume's state."""
+        return self.volume.state
+
+    @property
+    def holder(self) -> str:
+        """Return the instance that has it, or ""."""
+        return self.volume.holder or ""
+
+    @property
+    def is_transitional(self) -> bool:
+        """Tell whether it is being created or detached; nothing else can be done with it before that ends."""
+        return self.state in _TRANSITIONS
+
+
+def read_volume(description: Description, backend: str) -> Ec2Volume:
+    """Return the volume that an item of a DescribeVolumes answer, or the answer of CreateVolume, describes.
+
+    A volume whose tags cannot be read, or must not be believed, is in state ERROR and says why: it must not
+    hide all others of a list.
+
+    Args:
+        description: EC2's item.
+        backend: Name of the configured backend.
+    """
+    tags = as_mapping(description)
+    attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
+    attachment = attachments[0] if attachments else {}
+    state, detail = _state(description, attachments)
+    size_bytes = int(description.get("Size", 0)) * GIB
+    created = description.get("CreateTime")
+    volume = Volume(
+        name=tags.get(NAME, ""),
+        volume_id=str(description["VolumeId"]),
+        backend=backend,
+        size_bytes=size_bytes,
+        state=state,
+        spec=VolumeSpec(tags.get(NAME, ""), size_bytes),
+        subpath=tags.get(SUBPATH, DEFAULT_SUBPATH),
+        created_at=created if isinstance(created, datetime) else None,
+        holder=str(attachment.get("InstanceId", "")) or None,
+        detail=detail,
+    )
+    return Ec2Volume(
+        _with_tags(volume, tags),
+        zone=str(description.get("AvailabilityZone", "")),
+        device=str(attachment.get("Device", "")),
+        attach_time=str(attachment.get("AttachTime", "")),
+        ec2_state=str(attachment.get("State", "") or description.get("State", "")),
+    )
+
+
+def _with_tags(volume: Volume, tags: Mapping[str, str]) -> Volume:
+    try:
+        volume = replace(volume, spec=read_spec(volume.name, tags), filesystem=read_filesystem(tags))
+    except UnexpectedState as error:
+        return unusable(volume, error.cause)
+    return checked(volume, SOURCES.__getitem__)
+
+
+def _state(description: Description, attachments: Sequence[Description]) -> tuple[VolumeState, str]:
+    """Return the state, and what is wrong.
+
+    An attachment counts more than the volume's own state, which EC2 may change a moment earlier or later.
+    """
+    state = str(description.get("State", ""))
+    if len(attachments) > 1 or description.get("MultiAttachEnabled"):
+        return VolumeState.ERROR, "it can be attached to several instances at once, which is not supported"
+    if state in {"deleting", "deleted"}:
+        return VolumeState.DELETING, ""
+    if state == "error":
+        return VolumeState.ERROR, creation_failed("EC2 could not create it", description)
+    if attachments:
+        return _ATTACHED.get(str(attachments[0].get("State", "")), VolumeState.IN_USE), ""
+    if state in _DETACHED:
+        return _DETACHED[state], ""
+    return VolumeState.ERROR, f"EC2 calls its state {state!r}"
+
+
+_ATTACHED: Final = {
+    "attaching": VolumeState.ATTACHING,
+    "busy": VolumeState.DETACHING,  # the instance still uses it
+    "detaching": VolumeState.DETACHING,
+}
+_DETACHED: Final = {
+    "available": VolumeState.AVAILABLE,
+    "creating": VolumeState.CREATING,
+    "in-use": VolumeState.DETACHING,  # its attachment has ended a moment earlier
+}
+
+
+def creation_failed(cause: str, about: Mapping[str, Any]) -> str:
+    """Return why a creation failed; EC2 finds out late that it may not use a key, and does not say so.
+
+    Args:
+        cause: What is known.
+        about: Has the volume's `KmsKeyId`, if any.
+    """
+    key = about.get("KmsKeyId")
+    return f"{cause}, most often because it may not use the KMS key {key}" if key else cause
+
+
+def the_one(found: Sequence[Ec2Volume]) -> Volume | None:
+    """Return the volume of a name, if there is one.
+
+    Raises:
+        DuplicateVolumes: If there are several.
+    """
+    if len(found) > 1:
+        ids = tuple(sorted(each.volume.volume_id for each in found))
+        raise DuplicateVolumes(
+            f"{len(ids)} volumes carry this name: {', '.join(ids)}",
+            "Delete one, or change its tag volplug:name",
+            volume_ids=ids,
+        )
+    return found[0].volume if found else None
+
+
+class Volumes:
+    """The volumes of one cluster.
+
+    Attributes:
+        cluster: Only its volumes are seen.
+        own: What this process created and deleted.
+        poll: Waits for what volumes become.
+
+    Args:
+        caller: Calls EC2.
+        cluster: Only its volumes are seen.
+        backend: Name of the configured backend.
+        limits: How long to wait.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self, caller: Caller, cluster: str, backend: str, limits: Timeouts, clock: Callable[[], float]
+    ) -> None:
+        self._caller = caller
+        self.cluster = cluster
+        self._backend = backend
+        self.own = OwnWrites(clock, timeouts.STALE_S)
+        self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
+        self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
+        self._names = Batcher(self._by_names, timeouts.COLLECT_S, timeouts.FILTER_VALUES)
+        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
+
+    def read(self, description: Description) -> Ec2Volume:
+        """Read a description of a volume of the cluster, and remember that it is one."""
+        found = read_volume(description, self._backend)
+        self._known[found.volume.volume_id] = True
+        self._absent.pop(found.volume.name, None)
+        return found
+
+    def is_known(self, volume_id: str) -> bool:
+        """Tell whether the volume was seen to be one of the cluster's."""
+        return volume_id in self._known or self.own.is_created(volume_id)
+
+    def deleted(self, volume_id: str) -> None:
+        """Note that a volume is gone."""
+        self._known.pop(volume_id, None)
+        self.own.deleted(volume_id)
+
+    def was_absent(self, name: str) -> bool:
+        """Tell, once, whether a look-up of the last seconds found no volume of this name."""
+        return self._absent.pop(name, False)
+
+    async def by_name(self, name: str) -> list[Ec2Volume]:
+        """Return all volumes of a name, read from now on; look-ups that come together are one call.
+
+        Raises:
+            BackendUnavailable: If EC2 cannot say.
+        """
+        return await self._names.ask(name)
+
+    async def all(self) -> list[Volume]:
+        """Return all volumes.
+
+        Raises:
+            BackendUnavailable: If EC2 cannot say.
+        """
+        found = self._existing(await self._describe(_filter("status", _EXISTING)))
+        return [each.volume for each in await self._with_missing(found)]
+
+    async def by_ids(self, volume_ids: Collection[str]) -> dict[str, Ec2Volume]:
+        """Return volumes in whatever state; those that EC2 does not show are missing."""
+        wanted = sorted(volume_ids)
+        found: dict[str, Ec2Volume] = {}
+        for at in range(0, len(wanted), timeouts.FILTER_VALUES):
+            part = wanted[at : at + timeouts.FILTER_VALUES]
+            shown = await self._describe(_filter("volume-id", part))
+            found |= {str(each["VolumeId"]): self.read(each) for each in shown if self._is_ours(each)}
+        return found
+
+    async def by_id(self, volume_id: str) -> Ec2Volume | None:
+        """Return a volume in whatever state, or None if EC2 shows none in this cluster."""
+        return (await self.by_ids([volume_id])).get(volume_id)
+
+    async def settled(
+        self, volume_id: str, timeout_s: float, absent_reads: int = timeouts.AGREEING_READS
+    ) -> Ec2Volume | None:
+        """Wait until a volume is in no transition; return None after the timeout.
+
+        Args:
+            volume_id: The volume.
+            timeout_s: How long to wait at most, in seconds.
+            absent_reads: How many reads in a row have to miss it until it counts as deleted.
+        """
+        gone = Ec2Volume(Volume("", volume_id, "", 0, VolumeState.DELETING, VolumeSpec("", 0)))
+
+        def settled(seen: Ec2Volume | None) -> Ec2Volume | None:
+            return None if seen is None or seen.is_transitional else seen
+
+        def absent(seen: Ec2Volume | None) -> Ec2Volume | None:
+            return gone if seen is None else None
+
+        return await first_result(
+            self.poll.until(volume_id, settled, timeout_s),
+            self.poll.until(volume_id, absent, timeout_s, agree=absent_reads),
+        )
+
+    async def _by_names(self, names: Collection[str]) -> dict[str, list[Ec2Volume]]:
+        shown = await self._describe(_filter("status", _EXISTING), _filter(f"tag:{NAME}", list(names)))
+        found = await self._with_missing(self._existing(shown), names)
+        by_name: dict[str, list[Ec2Volume]] = {name: [] for name in names}
+        for each in found:
+            if each.volume.name in by_name:
+                by_name[each.volume.name].append(each)
+        for name in (name for name, volumes in by_name.items() if not volumes):
+            self._absent[name] = True
+        return by_name
+
+    async def _with_missing(
+        self, found: list[Ec2Volume], names: Collection[str] | None = None
+    ) -> list[Ec2Volume]:
+        """Add what this process created and a read does not show: others have deleted it, or it is stale."""
+        created = self.own.missing({each.volume.volume_id for each in found})
+        missing = [each for each in created if names is None or each.name in names]
+        if not missing:
+            return found
+        shown = await self.by_ids([each.volume_id for each in missing])
+        for volume in missing:
+            seen = shown.get(volume.volume_id) or Ec2Volume(volume)
+            if seen.state is VolumeState.DELETING:
+                self.deleted(volume.volume_id)
+            else:
+                found.append(seen)
+        return found
+
+    def _existing(self, shown: Collection[Description]) -> list[Ec2Volume]:
+        volumes = [self.read(each) for each in shown if self._is_ours(each)]
+        return [each for each in volumes if not self.own.is_deleted(each.volume.volume_id)]
+
+    def _is_ours(self, description: Description) -> bool:
+        """Check the tag again: a filter takes `*` and `?` specially, and some backends ignore filters."""
+        return as_mapping(description).get(CLUSTER) == self.cluster
+
+    async def _describe(self, *filters: Mapping[str, Any]) -> list[Description]:
+        """Read all pages; any page may be empty."""
+        found: list[Description] = []
+        parameters: dict[str, Any] = {
+            "Filters": [_filter(f"tag:{CLUSTER}", [self.cluster]), *filters],
+            "MaxResults": timeouts.PAGE,
+        }
+        while True:
+            answer = await self._caller.call("DescribeVolumes", **parameters)
+            found += answer.get("Volumes", ())
+            if not answer.get("NextToken"):
+                return found
+            parameters["NextToken"] = answer["NextToken"]
+
+
+def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:
+    return {"Name": name, "Values": [re.sub(r"([*?\\])", r"\\\1", value) for value in values]}

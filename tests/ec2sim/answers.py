@@ -1,7 +1,7 @@
-"""Answers as EC2 writes them: XML, here of dicts (elements), lists (of items) and plain values."""
+"""Answers in EC2's XML, made of dicts (elements), lists (of items) and plain values."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
@@ -22,8 +22,8 @@ def answer(action: str, content: Mapping[str, object]) -> bytes:
 
 def error(refusal: Refusal) -> bytes:
     """Return an error, as https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html shows one."""
-    said = {"Error": {"Code": refusal.code, "Message": refusal.message}}
-    return f"{_HEAD}{_xml({'Response': {'Errors': said, 'RequestID': uuid.uuid4()}})}".encode()
+    content = {"Error": {"Code": refusal.code, "Message": refusal.message}}
+    return f"{_HEAD}{_xml({'Response': {'Errors': content, 'RequestID': uuid.uuid4()}})}".encode()
 
 
 def volume(fact: VolumeFact) -> _Content:
@@ -31,18 +31,14 @@ def volume(fact: VolumeFact) -> _Content:
     return {
         "volumeId": fact.volume_id,
         "size": fact.size_gib,
-        "snapshotId": "",
         "availabilityZone": fact.zone,
         "status": fact.status,
         "createTime": fact.create_time,
         "attachmentSet": [attachment(fact.volume_id, fact.attachment)] if fact.attachment else [],
         "tagSet": [{"key": key, "value": value} for key, value in fact.tags.items()] or None,
         "volumeType": fact.volume_type,
-        "iops": fact.iops or None,
-        "throughput": fact.throughput or None,
         "encrypted": str(fact.encrypted).lower(),
         "kmsKeyId": fact.kms_key_id or None,
-        "multiAttachEnabled": "false",
     }
 
 
@@ -54,34 +50,22 @@ def attachment(volume_id: str, place: Attachment) -> _Content:
         "device": place.device,
         "status": place.status,
         "attachTime": place.attach_time,
-        "deleteOnTermination": "false",
     }
 
 
-def reservation(fact: Instance, held: Iterable[VolumeFact]) -> _Content:
-    """Return an instance with its volumes, in a reservation of its own."""
-    devices = [
-        {
-            "deviceName": place.device,
-            "ebs": {"volumeId": each.volume_id, "status": place.status, "attachTime": place.attach_time},
-        }
-        for each in held
-        if (place := each.attachment) is not None
-    ]
+def reservation(fact: Instance) -> _Content:
+    """Return an instance, in a reservation of its own."""
     instance = {
         "instanceId": fact.instance_id,
-        "instanceType": fact.instance_type,
         "instanceState": _state(fact.state),
         "reason": fact.transition_reason,
         "launchTime": fact.launch_time,
         "placement": {"availabilityZone": fact.zone},
-        "privateIpAddress": fact.address or None,
-        "blockDeviceMapping": devices,
     }
     return {"reservationId": f"r-{fact.instance_id[2:]}", "instancesSet": [instance]}
 
 
-def checks(fact: Instance, result: str) -> _Content:
+def status(fact: Instance, result: str) -> _Content:
     """Return an instance with the result of its status checks."""
     return {
         "instanceId": fact.instance_id,

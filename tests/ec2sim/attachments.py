@@ -1,21 +1,20 @@
 """AttachVolume and DetachVolume.
 
 States: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_VolumeAttachment.html. A volume that the
-guest still uses turns busy when it is detached, and is detached when the guest lets go:
+guest still uses turns busy when it is detached, and is detached when the guest no longer uses it:
 https://github.com/kubernetes-sigs/aws-ebs-csi-driver/issues/1032
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from tests.ec2sim import answers, refusals
-from tests.ec2sim.clockwork import Clockwork
 from tests.ec2sim.facts import Attachment, Instance, VolumeFact, now
-from tests.ec2sim.hypervisor import Hypervisor, Pulls
+from tests.ec2sim.hypervisor import Hypervisor
 from tests.ec2sim.instances import Instances
 from tests.ec2sim.plan import FaultPlan, Slow
+from tests.ec2sim.scheduler import Scheduler
 from tests.ec2sim.service import Request
 from tests.ec2sim.table import VolumeTable
 
@@ -32,13 +31,13 @@ class Attachments:
         self,
         plan: FaultPlan,
         table: VolumeTable,
-        clockwork: Clockwork,
+        scheduler: Scheduler,
         hypervisor: Hypervisor,
         instances: Instances,
     ) -> None:
         self._plan = plan
         self._table = table
-        self._clockwork = clockwork
+        self._scheduler = scheduler
         self._hypervisor = hypervisor
         self._instances = instances
 
@@ -51,9 +50,9 @@ class Attachments:
             self._check(fact, instance, device)
             place = Attachment(instance.instance_id, device, "attaching", now())
             self._table.put(replace(fact, status="in-use", attachment=place), request.action)
-            begun = self._begin_attach(volume_id, place)
-        for make_if_ready in begun:
-            make_if_ready()
+            self._schedule_attach(volume_id, place)
+        self._scheduler.run_due(_plug_of(volume_id))
+        self._scheduler.run_due(volume_id)
         return answers.answer(request.action, answers.attachment(volume_id, place))
 
     def detach(self, request: Request) -> bytes:
@@ -73,20 +72,20 @@ class Attachments:
             if is_new:
                 place = replace(place, status="detaching")
                 self._table.put(replace(fact, attachment=place), request.action)
-            make_if_ready = self._begin_detach(volume_id, is_forced) if is_new or is_forced else None
-        if make_if_ready is not None:
-            make_if_ready()
+            if is_new or is_forced:
+                self._schedule_detach(volume_id, is_forced)
+        self._scheduler.run_due(volume_id)
         return answers.answer(request.action, answers.attachment(volume_id, place))
 
     def release(self, instance_id: str) -> None:
-        """Detach everything from an instance that has been terminated, as EC2 does by itself."""
-        begun = []
+        """Detach all volumes from an instance that has been terminated."""
         with self._table.lock:
-            for fact in self._table.attached_to(instance_id):
+            attached = self._table.attached_to(instance_id)
+            for fact in attached:
                 self._table.put(fact.with_attachment(status="detaching"))
-                begun.append(self._begin_detach(fact.volume_id, is_forced=True))
-        for make_if_ready in begun:
-            make_if_ready()
+                self._schedule_detach(fact.volume_id, is_forced=True)
+        for fact in attached:
+            self._scheduler.run_due(fact.volume_id)
 
     def _check(self, fact: VolumeFact, instance: Instance, device: str) -> None:
         if fact.attachment is not None:
@@ -106,17 +105,12 @@ class Attachments:
         if len(held) >= instance.attachment_limit:
             raise refusals.TOO_MANY_ATTACHED(instance.attachment_limit)
 
-    def _begin_attach(self, volume_id: str, place: Attachment) -> list[Callable[[], None]]:
+    def _schedule_attach(self, volume_id: str, place: Attachment) -> None:
         if volume_id in self._plan.stuck_volumes or place.device in self._plan.stuck_devices:
-            return []
-        begun = []
+            return
         if self._plan.device == "before":
-            plug = self._clockwork.note(_plug_of(volume_id), Slow(), lambda: self._plug(volume_id, place))
-            begun.append(plug)
-        end = self._clockwork.note(
-            volume_id, self._plan.attaching, lambda: self._end_attach(volume_id, place)
-        )
-        return [*begun, end]
+            self._scheduler.schedule(_plug_of(volume_id), Slow(), lambda: self._plug(volume_id, place))
+        self._scheduler.schedule(volume_id, self._plan.attaching, lambda: self._end_attach(volume_id, place))
 
     def _end_attach(self, volume_id: str, place: Attachment) -> None:
         if self._plan.device == "with":
@@ -129,11 +123,11 @@ class Attachments:
                 self._table.put(fact.with_attachment(status="attached"))
         if self._plan.device == "after":
             lag = Slow(self._plan.device_lag_s)
-            self._clockwork.begin(_plug_of(volume_id), lag, lambda: self._plug(volume_id, place))
+            self._scheduler.begin(_plug_of(volume_id), lag, lambda: self._plug(volume_id, place))
 
     def _plug(self, volume_id: str, place: Attachment) -> None:
-        """Let the device come, unless the volume is being detached by now."""
-        with self._table.hand(volume_id):
+        """Make the device appear, unless the volume is being detached by now."""
+        with self._table.device_lock(volume_id):
             fact = self._table.find(volume_id)
             if fact is None or fact.attachment is None or not _is_same(fact, place):
                 return
@@ -143,21 +137,21 @@ class Attachments:
             with self._table.lock:
                 self._table.put(self._table.get(volume_id).with_attachment(is_plugged=True))
 
-    def _begin_detach(self, volume_id: str, is_forced: bool) -> Callable[[], None]:
-        self._clockwork.cancel(_plug_of(volume_id))
-        return self._clockwork.note(
+    def _schedule_detach(self, volume_id: str, is_forced: bool) -> None:
+        self._scheduler.cancel(_plug_of(volume_id))
+        self._scheduler.schedule(
             volume_id, self._plan.detaching, lambda: self._end_detach(volume_id, is_forced)
         )
 
     def _end_detach(self, volume_id: str, is_forced: bool) -> None:
-        with self._table.hand(volume_id):
+        with self._table.device_lock(volume_id):
             fact = self._table.find(volume_id)
             if fact is None or fact.attachment is None:
                 return
             if fact.attachment.is_plugged and not self._unplug(fact, fact.attachment, is_forced):
                 with self._table.lock:
                     self._table.put(self._table.get(volume_id).with_attachment(status="busy"))
-                self._clockwork.begin(
+                self._scheduler.begin(
                     volume_id, _BUSY_RETRY, lambda: self._end_detach(volume_id, is_forced), is_awaited=False
                 )
                 return
@@ -168,12 +162,7 @@ class Attachments:
     def _unplug(self, fact: VolumeFact, place: Attachment, is_forced: bool) -> bool:
         if fact.volume_id in self._plan.busy_volumes and not is_forced:
             return False
-        if self._hypervisor.unplug(place.instance_id, fact.volume_id):
-            return True
-        if is_forced and isinstance(self._hypervisor, Pulls):
-            self._hypervisor.pull(place.instance_id, fact.volume_id)
-            return True
-        return False
+        return self._hypervisor.unplug(place.instance_id, fact.volume_id)
 
 
 def _is_same(fact: VolumeFact, place: Attachment) -> bool:

@@ -1,6 +1,5 @@
 """boto3 in front of a served EC2, without retries of its own unless a test wants them."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.ec2sim import Instance
-from tests.ec2sim.cloud import REGION
-
-ZONE = f"{REGION}a"
-_SERVED = "http://served.invalid"
+from tests.ec2sim.facts import REGION, ZONE, Instance
 
 
 class Caller:
@@ -41,11 +36,9 @@ class Caller:
         return str(self.client.detach_volume(VolumeId=volume_id, **changes)["State"])
 
     def delete(self, volume_id: str) -> None:
-        """Delete a volume."""
         self.client.delete_volume(VolumeId=volume_id)
 
     def tag(self, volume_id: str, **tags: str) -> None:
-        """Set tags."""
         pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
         self.client.create_tags(Resources=[volume_id], Tags=pairs)
 
@@ -54,9 +47,9 @@ class Caller:
         return dict(self.client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0])
 
     def found(self, **filters: str | list[str]) -> list[str]:
-        """Return the ids of the volumes that pass filters; `__` stands for a dot, `_` for a dash."""
+        """Return the ids of the volumes that match filters, whose dashes are written as `_`."""
         chosen = [
-            {"Name": name.replace("__", ".").replace("_", "-"), "Values": _listed(values)}
+            {"Name": name.replace("_", "-"), "Values": [values] if isinstance(values, str) else values}
             for name, values in filters.items()
         ]
         return [each["VolumeId"] for each in self.client.describe_volumes(Filters=chosen)["Volumes"]]
@@ -68,61 +61,28 @@ class Caller:
         return volume["State"], attachments[0]["State"] if attachments else ""
 
 
-class _Client:
-    """One of the SDK's clients, which take long to make, for one served EC2 after the other.
-
-    Attributes:
-        sdk: The client.
-        endpoint: Where its calls go.
-    """
-
-    def __init__(self, attempts: int, region: str, access_key: str, secret_key: str, token: str) -> None:
-        self.endpoint = ""
-        self.sdk: Any = boto3.client(
-            "ec2",
-            endpoint_url=_SERVED,
-            region_name=region,
-            config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            aws_session_token=token or None,
-        )
-        self.sdk.meta.events.register("before-sign.ec2", self._redirect)
-
-    def _redirect(self, request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 makes its classes as it runs
-        request.url = request.url.replace(_SERVED, self.endpoint, 1)
-
-
-_idle: defaultdict[tuple[int, str, str, str, str], list[_Client]] = defaultdict(list)
-
-
 @contextmanager
 def caller(
     endpoint: str, *, attempts: int = 1, instance: Instance | None = None, region: str = REGION
 ) -> Iterator[Caller]:
     """A client with keys of its own, or with those of an instance."""
-    keys = ("AKIATEST", "test", "")
-    if instance is not None:
-        keys = (instance.access_key, instance.secret_key, instance.session_token)
-    idle = _idle[attempts, region, *keys]
-    client = idle.pop() if idle else _Client(attempts, region, *keys)
-    client.endpoint = endpoint
+    client = boto3.client(
+        "ec2",
+        endpoint_url=endpoint,
+        region_name=region,
+        config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}),
+        aws_access_key_id=instance.access_key if instance else "AKIATEST",
+        aws_secret_access_key=instance.secret_key if instance else "test",
+        aws_session_token=instance.session_token if instance else None,
+    )
     try:
-        yield Caller(client.sdk)
+        yield Caller(client)
     finally:
-        client.sdk.close()  # its connections; the next call opens others
-        idle.append(client)
+        client.close()
 
 
 def error_of(error: ClientError) -> tuple[str, str, int]:
     """Return the code, the text and the HTTP status of an error."""
     answer = error.response
-    return (
-        answer["Error"]["Code"],
-        answer["Error"]["Message"],
-        answer["ResponseMetadata"]["HTTPStatusCode"],
-    )
-
-
-def _listed(values: str | list[str]) -> list[str]:
-    return [values] if isinstance(values, str) else values
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    return answer["Error"]["Code"], answer["Error"]["Message"], status

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-GIB: Final = 1024**3
+REGION: Final = "eu-central-1"
+ZONES: Final = tuple(f"{REGION}{letter}" for letter in "abc")
+ZONE: Final = ZONES[0]
 
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html
 INSTANCE_STATES: Final = {
@@ -49,9 +51,7 @@ class VolumeFact:
     Attributes:
         status: creating, available, in-use, deleting or error.
         create_time: ISO 8601.
-        iops: As asked for, or the default of its type; 0 where the type has none.
-        throughput: MiB/s; 0 where the type has none.
-        kms_key_id: The ARN of its key, or empty.
+        kms_key_id: Its key as asked for, or empty.
     """
 
     volume_id: str
@@ -62,15 +62,8 @@ class VolumeFact:
     create_time: str
     tags: Mapping[str, str] = field(default_factory=dict)
     attachment: Attachment | None = None
-    iops: int = 0
-    throughput: int = 0
     encrypted: bool = False
     kms_key_id: str = ""
-
-    @property
-    def size_bytes(self) -> int:
-        """Return its size in bytes."""
-        return self.size_gib * GIB
 
     def with_attachment(self, **changes: Any) -> Self:  # noqa: ANN401 - fields of Attachment
         """Return it with some fields of its attachment changed."""
@@ -81,28 +74,27 @@ class VolumeFact:
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
-    """A volume to be put past the API, for tests that need many; without a zone, in the region's first."""
+    """A volume to be added without the API, for tests that need many."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     size_gib: int = 1
-    zone: str = ""
+    zone: str = ZONE
     volume_type: str = "gp3"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance and how it sees itself.
+    """An instance, its credentials and its view of the hardware.
 
     Attributes:
         kind: nitro or xen.
         state: One of `INSTANCE_STATES`.
         launch_time: When it was last launched, ISO 8601; another one after each start.
         transition_reason: Why it is in its state, where EC2 says so.
-        address: Its IP address, by which the metadata service knows it; empty if it has none of its own.
         attachment_limit: How many volumes can be attached at once.
         access_key: Of its temporary credentials, as the metadata service gives them.
-        sys_root: What stands for its /sys, or empty if the hypervisor shows nothing.
-        dev_root: What stands for its /dev, or empty.
+        sys_root: The directory that is its /sys, or empty if the hypervisor shows nothing.
+        dev_root: The directory that is its /dev, or empty.
     """
 
     instance_id: str
@@ -111,15 +103,9 @@ class Instance:
     state: str = "running"
     launch_time: str = ""
     transition_reason: str = ""
-    address: str = ""
     attachment_limit: int = 27
     access_key: str = ""
     secret_key: str = ""
     session_token: str = ""
     sys_root: str = ""
     dev_root: str = ""
-
-    @property
-    def instance_type(self) -> str:
-        """Return a type of its kind."""
-        return "m5.large" if self.kind == "nitro" else "m4.large"

@@ -1,6 +1,6 @@
-"""What makes attached volumes appear on instances, and what an instance sees of itself.
+"""Makes attached volumes appear on instances, in files that are an instance's /sys and /dev.
 
-Files stand for its /sys and /dev; what of them is shown is what a guest has on EC2:
+They show what a guest has on EC2:
 
 - Nitro, https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html: the serial number is the
   volume's id without the dash, the model "Amazon Elastic Block Store"; devices are numbered as they are
@@ -11,7 +11,6 @@ Files stand for its /sys and /dev; what of them is shown is what a guest has on 
   https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html.
 """
 
-import contextlib
 import os
 import shutil
 import stat
@@ -25,7 +24,7 @@ _ROOTS: Final = {"nitro": ("nvme0n1", (259, 0)), "xen": ("xvda", (202, 0))}
 
 
 class InstanceView(NamedTuple):
-    """What stands for an instance's /sys and /dev; empty if it has none."""
+    """The directories that are an instance's /sys and /dev."""
 
     sys_root: str
     dev_root: str
@@ -38,13 +37,13 @@ class Hypervisor(Protocol):
     """
 
     def provision(self, volume_id: str, size_bytes: int) -> None:
-        """Take note of a new, blank volume."""
+        """Make a new, blank volume."""
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
         """Make a volume appear on an instance."""
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
-        """Take a volume from an instance; False: the guest uses it, so EC2 says busy."""
+        """Take a volume from an instance, unless the guest uses it; return whether it has gone."""
 
     def discard(self, volume_id: str) -> None:
         """Forget a deleted volume."""
@@ -52,21 +51,13 @@ class Hypervisor(Protocol):
 
 @runtime_checkable
 class ShowsInstances(Protocol):
-    """A hypervisor whose instances have a place of their own for /sys and /dev."""
+    """A hypervisor whose instances have a /sys and a /dev of their own."""
 
     def power_on(self, instance_id: str, kind: str) -> InstanceView:
-        """Return what the instance sees of itself."""
+        """Make the instance's /sys and /dev."""
 
     def close(self) -> None:
-        """Take everything away again."""
-
-
-@runtime_checkable
-class Pulls(Protocol):
-    """A hypervisor that can take a device from a guest that uses it, as DetachVolume with Force does."""
-
-    def pull(self, instance_id: str, volume_id: str) -> None:
-        """Take the device away, whoever uses it."""
+        """Remove all devices and files."""
 
 
 class Plugged(NamedTuple):
@@ -77,62 +68,25 @@ class Plugged(NamedTuple):
 
 
 class MemoryHypervisor:
-    """Plugs volumes into nothing, for tests without devices; see `Hypervisor`.
+    """Records where volumes are, for tests without devices; see `Hypervisor`."""
 
-    With a directory, instances see their volumes as files in their views: dev nodes are plain files then.
-    """
-
-    def __init__(self, directory: str = "") -> None:
-        self._views = Views(directory) if directory else None
-        self._sizes: dict[str, int] = {}
+    def __init__(self) -> None:
         self._plugged: dict[str, Plugged] = {}
-        self._used: set[str] = set()
-        self._lock = threading.Lock()
 
     def provision(self, volume_id: str, size_bytes: int) -> None:
-        self._sizes[volume_id] = size_bytes
+        pass
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
-        with self._lock:
-            if volume_id in self._plugged:
-                raise RuntimeError(f"{volume_id} is plugged already: {self._plugged[volume_id]}")
-            self._plugged[volume_id] = Plugged(instance_id, device)
-            if self._views is not None:
-                self._views.show(instance_id, volume_id, device, self._sizes[volume_id], None)
+        if volume_id in self._plugged:
+            raise RuntimeError(f"{volume_id} is plugged already: {self._plugged[volume_id]}")
+        self._plugged[volume_id] = Plugged(instance_id, device)
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
-        with self._lock:
-            if volume_id in self._used:
-                return False
-            plugged = self._plugged[volume_id]
-            if plugged.instance_id != instance_id:
-                raise RuntimeError(f"{volume_id} is on {plugged.instance_id}, not on {instance_id}")
-            del self._plugged[volume_id]
-            if self._views is not None:
-                self._views.hide(instance_id, volume_id)
-            return True
+        del self._plugged[volume_id]
+        return True
 
     def discard(self, volume_id: str) -> None:
-        del self._sizes[volume_id]
-
-    def pull(self, instance_id: str, volume_id: str) -> None:
-        self.end_use(volume_id)
-        self.unplug(instance_id, volume_id)
-
-    def power_on(self, instance_id: str, kind: str) -> InstanceView:
-        return self._views.add(instance_id, kind) if self._views else InstanceView("", "")
-
-    def close(self) -> None:
-        if self._views is not None:
-            self._views.close()
-
-    def use(self, volume_id: str) -> None:
-        """Let the guest use a volume, as a mount would."""
-        self._used.add(volume_id)
-
-    def end_use(self, volume_id: str) -> None:
-        """Let the guest stop using a volume."""
-        self._used.discard(volume_id)
+        pass
 
     def plugged(self) -> dict[str, Plugged]:
         """Return where volumes are."""
@@ -140,7 +94,7 @@ class MemoryHypervisor:
 
 
 class Views:
-    """What instances see of themselves: files below one directory."""
+    """The /sys and /dev of all instances, below one directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = f"{directory}/instances"
@@ -166,18 +120,18 @@ class Views:
         return places
 
     def show(
-        self, instance_id: str, volume_id: str, device: str, size_bytes: int, number: tuple[int, int] | None
+        self, instance_id: str, volume_id: str, device: str, size_bytes: int, number: tuple[int, int]
     ) -> None:
-        """Show an instance a volume; without a device number its node is a plain file."""
+        """Show an instance a volume that is the block device with a number."""
         with self._lock:
             names = self._names[instance_id]
             taken = {"nvme0n1", *names.values()}
             free = (name for each in range(1000) if (name := f"nvme{each}n1") not in taken)
             name = next(free) if self._kinds[instance_id] == "nitro" else _xen_name(device)
             names[volume_id] = name
-            kind, made = (stat.S_IFREG, 0) if number is None else (stat.S_IFBLK, os.makedev(*number))
-            os.mknod(f"{self._places(instance_id).dev_root}/{name}", kind | 0o600, made)
-            self._make(instance_id, name, volume_id, size_bytes, number or (0, 0))
+            node = f"{self._places(instance_id).dev_root}/{name}"
+            os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*number))
+            self._make(instance_id, name, volume_id, size_bytes, number)
 
     def hide(self, instance_id: str, volume_id: str) -> None:
         """Show a volume no more; one that is not shown is success."""
@@ -187,8 +141,7 @@ class Views:
                 return
             sys_root, dev_root = self._places(instance_id)
             os.rename(f"{sys_root}/block/{name}", f"{sys_root}/block/.gone")  # at once, as a device goes
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{dev_root}/{name}")
+            os.unlink(f"{dev_root}/{name}")
             shutil.rmtree(f"{sys_root}/block/.gone")
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class LoopHypervisor:
             image.truncate(size_bytes)
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
-        """Attach the image to a loop device, show it, then let the kernel's listeners look."""
+        """Attach the image to a loop device, show it, then announce it to listeners of the kernel."""
         loop = loop_attach.attach(self._image(volume_id), volume_id, direct_io=False, discards=True)
         plugged = _Plugged(loop, device)
         with self._lock:
@@ -49,7 +49,7 @@ class LoopHypervisor:
         self._show(instance_id, volume_id, plugged)
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
-        """Hide the volume and detach its loop device, unless the kernel says that somebody has it."""
+        """Hide the volume and detach its loop device, unless the kernel says that it is in use."""
         with self._lock:
             plugged = self._plugged[volume_id]
         if is_held_now(plugged.loop.path):
@@ -107,7 +107,7 @@ def _detach_at_last_close(path: str) -> None:
 
 
 def _announce(path: str) -> None:
-    """Let the kernel say that the device has changed, as it says by itself when a real one comes or goes."""
+    """Let the kernel send a uevent of the device, as it does when a real one appears or disappears."""
     name = os.path.basename(path)
     with (
         contextlib.suppress(OSError),  # where /sys is read-only

@@ -1,17 +1,13 @@
-"""What goes wrong at the served EC2, and how slow it is."""
+"""The faults of the served EC2, and its slowness."""
 
 import random
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tests.ec2sim.refusals import INTERNAL_ERROR, THROTTLED, UNAVAILABLE, Refusal
-
-CHANGES: Final = frozenset(
-    {"CreateVolume", "DeleteVolume", "AttachVolume", "DetachVolume", "CreateTags", "DeleteTags"}
-    | {"StartInstances", "StopInstances", "TerminateInstances"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +16,7 @@ class Slow:
 
     Attributes:
         seconds: At least so long.
-        looks: At least until so many DescribeVolumes have shown it.
+        looks: At least until so many DescribeVolumes have read it.
     """
 
     seconds: float = 0.0
@@ -28,59 +24,56 @@ class Slow:
 
 
 Fault = str | Refusal
-"""throttled, error or dropped: without effect; lost or closed: after the effect; or a `Refusal`."""
+"""throttled, error, unavailable or dropped: without effect; lost or closed: after it; or a `Refusal`."""
+_WITHOUT_EFFECT: Final[Mapping[Fault, Fault]] = {
+    "throttled": THROTTLED,
+    "error": INTERNAL_ERROR,
+    "unavailable": UNAVAILABLE,
+}
 
 
 @dataclass
 class FaultPlan:
-    """What goes wrong; every field may be changed at any time.
+    """Faults and slowness; every field may be changed at any time.
 
     Attributes:
-        seed: The same seed and the same calls of an action give the same faults.
         latency_s: How long every call takes at least.
-        latencies_s: The same for some actions, instead of `latency_s`.
         throttle_rate: Share of calls answered 503 RequestLimitExceeded, without effect.
         error_rate: Share of calls answered 500 InternalError or 503 Unavailable, without effect.
         lost_answer_rate: Share of calls that have their effect and are answered 500.
         closed_rate: Share of calls that have their effect and get no answer.
-        suffering: The actions that the rates are for; empty: all.
+        faulty_actions: The actions that the rates are for; empty: all.
         script: Faults of the next calls of an action, in order; "" lets one pass.
         denied: Actions that the credentials do not allow.
-        stale_looks: The fewest and the most DescribeVolumes that show a volume as it was before a change, and
-            DescribeInstances that do so of an instance.
-        stale_after: The actions that they hear of late.
+        stale_looks: The fewest and the most stale reads after a change: DescribeVolumes that show a volume as
+            it was before, or DescribeInstances an instance.
+        stale_after: The actions whose changes are followed by stale reads; empty: all.
         creating: How long a new volume is not yet available.
         attaching: How long until a volume counts as attached.
         detaching: How long until it is gone from its instance.
         deleting: How long until a deleted volume is gone.
-        stopping: How long until an instance has stopped, started or been terminated.
+        stopping: How long until an instance has stopped or started.
         stops_by_hand: Whether a stopping instance waits for the test to say that it has stopped.
-        device: When the device comes: "before" the API says attached (at once), "with" it, or "after" it.
+        device: When the device appears: "before" the API says attached (at once), "with" it, or "after" it.
         device_lag_s: How much later, for "after".
         impaired_instances: Running instances whose status checks fail.
         stuck_volumes: Volumes that stay attaching for ever, without a device.
         stuck_devices: Device names that do the same.
-        busy_volumes: Volumes that a guest seems to use, so that they stay busy when detached.
+        busy_volumes: Volumes that count as used by their guest, so that they stay busy when detached.
         creation_ends: What new volumes become: available, error or gone.
         bad_kms_keys: Keys that cannot be used: volumes with them end as error.
-        burnt_tokens: What a ClientToken of a deleted volume gets: "refused" as EC2 does, or "answered" with
-            the volume that is no more.
-        has_silent_metadata: Whether the metadata service answers nothing, as where it is switched off.
-        volume_limit: How many volumes there may be.
     """
 
-    seed: int = 0
     latency_s: float = 0.0
-    latencies_s: dict[str, float] = field(default_factory=dict)
     throttle_rate: float = 0.0
     error_rate: float = 0.0
     lost_answer_rate: float = 0.0
     closed_rate: float = 0.0
-    suffering: frozenset[str] = frozenset()
+    faulty_actions: frozenset[str] = frozenset()
     script: dict[str, list[Fault]] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
     stale_looks: tuple[int, int] = (0, 0)
-    stale_after: frozenset[str] = CHANGES
+    stale_after: frozenset[str] = frozenset()
     creating: Slow = Slow()
     attaching: Slow = Slow()
     detaching: Slow = Slow()
@@ -95,9 +88,6 @@ class FaultPlan:
     busy_volumes: frozenset[str] = frozenset()
     creation_ends: str = "available"
     bad_kms_keys: frozenset[str] = frozenset()
-    burnt_tokens: str = "refused"
-    has_silent_metadata: bool = False
-    volume_limit: int = 1_000_000
 
     def set(self, **changes: Any) -> None:  # noqa: ANN401 - one type for each field
         """Change some fields.
@@ -112,37 +102,36 @@ class FaultPlan:
             setattr(self, name, tuple(value) if isinstance(value, list) else value)  # a list comes by JSON
 
     def end(self) -> None:
-        """Let everything go well from now on."""
-        self.set(**vars(FaultPlan(seed=self.seed)))
+        """Plan no more faults and no slowness."""
+        self.set(**vars(FaultPlan()))
 
 
 class Faults:
-    """Chooses by the plan; the same seed gives the n-th call of an action the same fault."""
+    """Draws faults by the plan; the n-th call of an action always gets the same one by the same rates."""
 
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
-        self._made: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def latency_s(self, action: str) -> float:
-        """Return how long a call is held up."""
-        return self._plan.latencies_s.get(action, self._plan.latency_s)
-
-    def next(self, action: str) -> Fault:
-        """Return what the next call of an action suffers, or an empty text."""
+    def draw(self, action: str) -> Fault:
+        """Return the fault of the next call of an action, a `Refusal` where it has no effect; or ""."""
         with self._lock:
-            self._made[action] += 1
-            number = self._made[action]
+            self._calls[action] += 1
+            number = self._calls[action]
             script = self._plan.script.get(action)
-            if script:
-                return script.pop(0)
+            fault = script.pop(0) if script else self._draw_by_rates(action, number)
+        return _WITHOUT_EFFECT.get(fault, fault)
+
+    def _draw_by_rates(self, action: str, number: int) -> Fault:
         plan = self._plan
-        if plan.suffering and action not in plan.suffering:
+        if plan.faulty_actions and action not in plan.faulty_actions:
             return ""
-        drawn = random.Random(f"{plan.seed}:{action}:{number}").random()  # noqa: S311 - foreseeable
+        drawn = random.Random(f"{action}:{number}").random()  # noqa: S311 - deterministic
         rates = {
             "throttled": plan.throttle_rate,
-            "error": plan.error_rate,
+            "error": plan.error_rate / 2,
+            "unavailable": plan.error_rate / 2,
             "lost": plan.lost_answer_rate,
             "closed": plan.closed_rate,
         }
@@ -151,13 +140,3 @@ class Faults:
                 return fault
             drawn -= rate
         return ""
-
-    def refusal(self, fault: Fault) -> Refusal | None:
-        """Return the error that a call gets instead of its effect, or None."""
-        if fault == "throttled":
-            return THROTTLED
-        if fault == "error":
-            with self._lock:
-                self._made["error"] += 1
-                return INTERNAL_ERROR if self._made["error"] % 2 else UNAVAILABLE
-        return fault if isinstance(fault, Refusal) else None

@@ -1,8 +1,8 @@
-"""The API: what happens to a call from its arrival to its answer."""
+"""The API: checks a call, injects the fault that the plan has for it, and answers."""
 
 import itertools
 import re
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from tests.ec2sim import answers, refusals
-from tests.ec2sim.facts import Instance
+from tests.ec2sim.facts import REGION, Instance
 from tests.ec2sim.listening import HttpAnswer, HttpRequest
 from tests.ec2sim.plan import FaultPlan, Faults
-from tests.ec2sim.refusals import Refused
+from tests.ec2sim.refusals import Refusal, Refused
 
 # Credential=KEY/DATE/REGION/ec2/aws4_request; signatures themselves are not checked
 _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/ec2/aws4_request")
-_XML: Final = "text/xml;charset=UTF-8"
+_XML: Final = {"Content-Type": "text/xml;charset=UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Call:
     Attributes:
         action: Such as AttachVolume.
         parameters: As sent, such as {"VolumeId.1": "vol-0..."}.
-        caller: The instance whose credentials or address it came with, or empty.
+        caller: The instance whose credentials it came with, or empty.
         outcome: "ok", the code of the error that was answered, "lost" (error after the effect), "closed"
             (effect, but no answer) or "dropped" (neither).
     """
@@ -45,7 +45,6 @@ class Calls:
         self._calls: list[Call] = []
 
     def add(self, call: Call) -> None:
-        """Take note of a call."""
         self._calls.append(call)
 
     def log(self) -> list[Call]:
@@ -53,22 +52,16 @@ class Calls:
         return list(self._calls)
 
     def counts(self, caller: str | None = None) -> Counter[str]:
-        """Return how often each action was called, by anybody or by one instance."""
+        """Return how often each action was called, by all callers or by one instance."""
         return Counter(each.action for each in self.log() if caller is None or each.caller == caller)
 
     def reset(self) -> None:
-        """Forget all calls."""
         self._calls.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call as it comes, in EC2's query protocol.
-
-    Attributes:
-        action: Such as AttachVolume.
-        parameters: As sent, such as {"VolumeId.1": "vol-0..."}.
-    """
+    """One call in EC2's query protocol; its fields are those of `Call`."""
 
     action: str
     parameters: Mapping[str, str]
@@ -78,7 +71,7 @@ class Request:
         return self.parameters.get(name, "")
 
     def required(self, name: str) -> str:
-        """Return a parameter that has to be there."""
+        """Return a parameter, or refuse the call."""
         value = self.get(name)
         if not value:
             raise refusals.MISSING(name[:1].lower() + name[1:])
@@ -92,7 +85,7 @@ class Request:
         return int(value) if value else None
 
     def is_set(self, name: str) -> bool:
-        """Tell whether a parameter is true."""
+        """Return whether a parameter is true."""
         return self.get(name).lower() == "true"
 
     def listed(self, name: str) -> list[str]:
@@ -104,10 +97,10 @@ class Request:
         each = self._numbered("Filter", ".Name")
         return {self.get(name): self.listed(f"{name.removesuffix('Name')}Value") for name in each}
 
-    def tags(self, prefix: str = "Tag") -> dict[str, str | None]:
-        """Return the tags of PREFIX.1.Key, PREFIX.1.Value, ...; None for a key without a value."""
+    def tags(self, prefix: str = "Tag") -> dict[str, str]:
+        """Return the tags of PREFIX.1.Key, PREFIX.1.Value, ..."""
         return {
-            self.get(key): self.parameters.get(f"{key.removesuffix('Key')}Value")
+            self.get(key): self.get(f"{key.removesuffix('Key')}Value")
             for key in self._numbered(prefix, ".Key")
         }
 
@@ -115,8 +108,7 @@ class Request:
         """Return the tags that a create call has for what it creates."""
         for kind in self._numbered("TagSpecification", ".ResourceType"):
             if self.get(kind) == resource_type:
-                tags = self.tags(f"{kind.removesuffix('ResourceType')}Tag")
-                return {key: value or "" for key, value in tags.items()}
+                return self.tags(f"{kind.removesuffix('ResourceType')}Tag")
         return {}
 
     def _numbered(self, prefix: str, suffix: str) -> Iterator[str]:
@@ -128,25 +120,18 @@ Action = Callable[[Request], bytes]
 
 
 class Service:
-    """Answers calls, with what the plan has in store for them.
+    """Answers calls, with the faults of the plan.
 
     Args:
-        region: Calls that are signed for another are refused.
-        plan: What goes wrong.
-        instances: Returns all instances.
-        actions: What can be called.
+        plan: The faults.
+        instances: Returns all instances, whose credentials name the caller.
+        actions: Answers of the actions by name.
     """
 
     def __init__(
-        self,
-        region: str,
-        plan: FaultPlan,
-        instances: Callable[[], list[Instance]],
-        actions: Mapping[str, Action],
+        self, plan: FaultPlan, instances: Callable[[], list[Instance]], actions: Mapping[str, Action]
     ) -> None:
         self.calls = Calls()
-        self._ended = threading.Event()
-        self._region = region
         self._plan = plan
         self._faults = Faults(plan)
         self._instances = instances
@@ -158,38 +143,33 @@ class Service:
         parameters = dict(parse_qsl(form, keep_blank_values=True))
         action = parameters.pop("Action", "")
         parameters.pop("Version", "")
-        self._ended.wait(self._faults.latency_s(action))
+        time.sleep(self._plan.latency_s)
         caller = ""
         try:
             caller = self._caller(http)
-            answer, outcome = self._suffer(Request(action, parameters), caller)
+            answer, outcome = self._inject_fault(Request(action, parameters), caller)
         except Refused as exc:
             answer, outcome = _refusal(exc), exc.refusal.code
         self.calls.add(Call(action, parameters, caller, outcome))
         return answer
 
-    def close(self) -> None:
-        """Hold up no more calls."""
-        self._ended.set()
-
     def _caller(self, http: HttpRequest) -> str:
-        """Return which instance calls, by its credentials or its address, or an empty text."""
+        """Return the instance that the credentials belong to, or an empty text."""
         signed = _CREDENTIAL.search(http.headers.get("authorization", ""))
-        if signed is None or signed[2] != self._region:
+        if signed is None or signed[2] != REGION:
             raise refusals.BAD_CREDENTIALS()
         for each in self._instances():
             if each.access_key == signed[1]:
                 if each.session_token != http.headers.get("x-amz-security-token", ""):
                     raise refusals.BAD_CREDENTIALS()
                 return each.instance_id
-        found = (each.instance_id for each in self._instances() if each.address == http.client_address)
-        return next(found, "")
+        return ""
 
-    def _suffer(self, request: Request, caller: str) -> tuple[HttpAnswer | None, str]:
-        fault = self._faults.next(request.action)
-        refusal = self._faults.refusal(fault)
-        if refusal is not None:
-            raise Refused(refusal)
+    def _inject_fault(self, request: Request, caller: str) -> tuple[HttpAnswer | None, str]:
+        """Return the answer and the outcome, with the action's effect unless the fault prevents it."""
+        fault = self._faults.draw(request.action)
+        if isinstance(fault, Refusal):
+            raise Refused(fault)
         if fault == "dropped":
             return None, "dropped"
         if request.action in self._plan.denied:
@@ -197,10 +177,6 @@ class Service:
         action = self._actions.get(request.action)
         if action is None:
             raise refusals.NO_ACTION(request.action)
-        # "Checks whether you have the required permissions for the action, without actually making the
-        # request": https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
-        if request.is_set("DryRun"):
-            raise refusals.DRY_RUN()
         body = action(request)
         if fault == "lost":
             return _refusal(Refused(refusals.INTERNAL_ERROR)), "lost"

@@ -4,8 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.ec2sim import Ec2Cloud, NewVolume
-from tests.ec2sim.clients import ZONE, Caller, error_of
-from tests.ec2sim.cloud import REGION
+from tests.ec2sim.clients import Caller, error_of
 from tests.ec2sim.conftest import INSTANCE
 from tests.ec2sim.filters import volume_filter
 
@@ -18,16 +17,10 @@ from tests.ec2sim.filters import volume_filter
         ({"tag:name": "A"}, ""),
         ({"tag:name": "?"}, "abc"),
         ({"tag:none": "*"}, ""),
-        ({"tag-key": "only-b"}, "b"),
-        ({"tag:name": ["a", "b"], "size": "2"}, "b"),
+        ({"tag:name": ["a", "b"], "tag:only-b": ""}, "b"),
         ({"status": "in-use"}, "a"),
         ({"status": ["creating", "available", "in-use", "error"]}, "abc"),
-        ({"availability-zone": f"{REGION}b"}, "c"),
-        ({"volume-type": "gp2"}, "c"),
         ({"attachment.instance-id": INSTANCE}, "a"),
-        ({"attachment.status": "attached"}, "a"),
-        ({"attachment.device": "/dev/sd*"}, "a"),
-        ({"encrypted": "false"}, "abc"),
         ({}, "abc"),
     ],
 )
@@ -36,9 +29,9 @@ def test_volumes_are_found_by_filters(
 ) -> None:
     made = cloud.add_volumes(
         [
-            NewVolume(tags={"name": "a"}, zone=ZONE),
-            NewVolume(tags={"name": "b", "only-b": ""}, size_gib=2, zone=ZONE),
-            NewVolume(tags={"name": "c"}, zone=f"{REGION}b", volume_type="gp2"),
+            NewVolume(tags={"name": "a"}),
+            NewVolume(tags={"name": "b", "only-b": ""}),
+            NewVolume(tags={"name": "c"}),
         ]
     )
     names = dict(zip(made, "abc", strict=True))
@@ -80,9 +73,9 @@ def test_what_is_no_filter_is_refused(ec2: Caller) -> None:
 
 
 def test_more_than_200_values_are_refused(ec2: Caller) -> None:
-    assert ec2.found(size=[str(number) for number in range(200)]) == []
+    assert ec2.found(status=[str(number) for number in range(200)]) == []
     with pytest.raises(ClientError) as caught:
-        ec2.found(size=[str(number) for number in range(201)])
+        ec2.found(status=[str(number) for number in range(201)])
     assert error_of(caught.value)[0] == "FilterLimitExceeded"
 
 

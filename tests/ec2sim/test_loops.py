@@ -74,7 +74,7 @@ def test_data_moves_with_a_volume(loop_cloud: Ec2Cloud) -> None:
             assert device.read(16) == b"what was written"
 
 
-def test_a_device_in_use_stays_busy_until_the_guest_lets_go(loop_cloud: Ec2Cloud) -> None:
+def test_a_device_in_use_stays_busy_while_it_is_used(loop_cloud: Ec2Cloud) -> None:
     nitro = _instance(loop_cloud, INSTANCE)
     with caller(loop_cloud.endpoint) as ec2:
         volume_id = ec2.made()

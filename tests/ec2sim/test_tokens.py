@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from tests.ec2sim import Ec2Cloud, Slow
 from tests.ec2sim.clients import Caller, caller, error_of
-from tests.ec2sim.cloud import REGION
+from tests.ec2sim.facts import REGION
 
 OTHER_PARAMETERS = (
     "IdempotentParameterMismatch",
@@ -47,7 +47,7 @@ def test_a_token_counts_within_its_zone(ec2: Caller) -> None:
 
 
 @pytest.mark.parametrize("deleting", [Slow(), Slow(looks=10**6)])
-def test_the_token_of_a_deleted_volume_stays_burnt(cloud: Ec2Cloud, ec2: Caller, deleting: Slow) -> None:
+def test_the_token_of_a_deleted_volume_is_refused(cloud: Ec2Cloud, ec2: Caller, deleting: Slow) -> None:
     cloud.plan.deleting = deleting
     ec2.delete(ec2.made(ClientToken="t"))
     with pytest.raises(ClientError) as caught:
@@ -55,15 +55,6 @@ def test_the_token_of_a_deleted_volume_stays_burnt(cloud: Ec2Cloud, ec2: Caller,
     code, text, _ = error_of(caught.value)
     assert code == "IdempotentParameterMismatch"
     assert "associated with a resource that is already deleted" in text
-
-
-@pytest.mark.parametrize("deleting", [Slow(), Slow(looks=10**6)])
-def test_the_token_of_a_deleted_volume_can_be_answered(cloud: Ec2Cloud, ec2: Caller, deleting: Slow) -> None:
-    cloud.plan.set(deleting=deleting, burnt_tokens="answered")
-    volume_id = ec2.made(ClientToken="t")
-    ec2.delete(volume_id)
-    answered = ec2.create(ClientToken="t")
-    assert (answered["VolumeId"], answered["State"]) == (volume_id, "deleting")
 
 
 def test_a_long_token_is_refused(ec2: Caller) -> None:

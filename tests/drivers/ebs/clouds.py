@@ -113,7 +113,7 @@ class Settled:
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         if action == "DescribeVolumes":
             await asyncio.to_thread(self.cloud.settle)
-            self.cloud.show_present()
+            self.cloud.end_stale_reads()
         return await self.caller.call(action, **parameters)
 
 

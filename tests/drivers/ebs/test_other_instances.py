@@ -80,7 +80,7 @@ async def test_an_instance_that_ec2_does_not_know_proves_nothing(on_a: EbsDriver
     "plan",
     [
         {"denied": frozenset({"DescribeInstances"})},
-        {"throttle_rate": 1.0, "suffering": frozenset({"DescribeInstances"})},
+        {"throttle_rate": 1.0, "faulty_actions": frozenset({"DescribeInstances"})},
         {"script": {"DescribeInstances": [Refusal("InvalidParameterValue", "odd")]}},
     ],
     ids=["denied", "throttled", "refused"],

@@ -7,7 +7,7 @@ import pytest
 
 from tests.drivers.ebs.clouds import spec_of
 from tests.host.sysfs_tree import MODEL, Tree
-from volplug.drivers.ebs.disks import Disks, NitroDevices, NitroScan, devices_of
+from volplug.drivers.ebs.disks import NitroDevices, NitroScan, devices_of
 from volplug.drivers.ebs.xen import XenDevices
 from volplug.errors import DeviceMismatch
 from volplug.models import MountSource, Volume, VolumeState
@@ -93,11 +93,3 @@ def test_disk_is_tested_by_its_node_unless_it_is_going(nitro: Tree) -> None:
     found = scan(nitro)
     assert found.nodes_to_test(VOLUME.volume_id) == [str(nitro.dev / "nvme1n1")]
     assert found.nodes_to_test(OTHER.volume_id) == []
-
-
-async def test_name_that_was_noted_before_the_first_choice_is_not_chosen(tmp_path: Path) -> None:
-    sysfs, notes = Tree(tmp_path).sysfs, tmp_path / "notes.json"
-    chosen = await Disks(sysfs, MODEL, notes, "ebs").take_name("vol-1")
-    disks = Disks(sysfs, MODEL, notes, "ebs")
-    disks.use_name("vol-2", chosen)
-    assert await disks.take_name("vol-1") != chosen

@@ -176,7 +176,6 @@ class Attachments:
                 holder=seen.holder,
             ) from refused
         if seen.holder == node.instance_id:
-            self._disks.use_name(volume_id, seen.device)
             return seen.device
         if seen.holder:
             raise VolumeInUse(

@@ -16,6 +16,7 @@ from typing import Final
 
 from cachetools import TTLCache
 
+from volplug.drivers.ebs.timeouts import BAD_NAME_S, NAME_RESTS_S
 from volplug.errors import LimitExceeded
 
 
@@ -25,11 +26,6 @@ def _names(first_letters: str) -> tuple[str, ...]:
 
 NITRO_NAMES: Final = _names("abcd")
 XEN_NAMES: Final = _names("bc")
-# As long as aws-ebs-csi-driver avoids likely bad names (cacheForgetDelay in pkg/cloud/cloud.go).
-_BAD_FOR_S: Final = 3600.0
-# A guess: EC2 may take a name for used after its device has gone, and an attach under it is stuck then:
-# https://github.com/kubernetes/kubernetes/issues/31891
-_RESTS_FOR_S: Final = 60.0
 
 
 class DeviceNames:
@@ -42,8 +38,8 @@ class DeviceNames:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._used: dict[str, str] = {}  # by volume id
-        self._bad = TTLCache[str, bool, float](len(NITRO_NAMES), _BAD_FOR_S, timer=clock)
-        self._left_at_s = TTLCache[str, float, float](len(NITRO_NAMES), _RESTS_FOR_S, timer=clock)
+        self._bad = TTLCache[str, bool, float](len(NITRO_NAMES), BAD_NAME_S, timer=clock)
+        self._left_at_s = TTLCache[str, float, float](len(NITRO_NAMES), NAME_RESTS_S, timer=clock)
 
     def take(self, volume_id: str, names: tuple[str, ...], visible: Collection[str] = ()) -> str:
         """Choose a name for a volume; it is the volume's until `leave`.
@@ -66,14 +62,9 @@ class DeviceNames:
             )
         # The first that has rested, or the one that was left first.
         name = min(free, key=lambda each: self._left_at_s.get(each, -math.inf))
-        self.use(name, volume_id)
-        return name
-
-    def use(self, name: str, volume_id: str) -> None:
-        """Note that a volume is attached, or about to be, under a name."""
-        others = {other: used for other, used in self._used.items() if used != name}
-        self._used = {**others, volume_id: name}
+        self._used[volume_id] = name
         self._left_at_s.pop(name, None)
+        return name
 
     def leave(self, volume_id: str) -> None:
         """Note that a volume is not attached any more."""

@@ -113,10 +113,6 @@ class Disks:
         # Nothing is awaited between the choice and its note, so that no two volumes get the same name.
         return self._names.take(volume_id, names, visible)
 
-    def use_name(self, volume_id: str, name: str) -> None:
-        """Note by which name a volume is attached."""
-        self._names.use(name, volume_id)
-
     def leave_name(self, volume_id: str) -> None:
         """Note that a volume is not attached by any name."""
         self._names.leave(volume_id)

@@ -24,14 +24,13 @@ from volplug.drivers.ebs.errors import (
 )
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
 
 _LOG = structlog.get_logger(__name__)
 
 _READING: Final = ("Describe", "Get", "List")
-_CONNECT_TIMEOUT_S: Final = 3  # a guess: EC2 is in the same region, so that one lost packet is sent again
-_READ_TIMEOUT_S: Final = 10  # a guess: two tries that hang fit into the time of a call
 _CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`; the SDK opens them by need
 
 
@@ -144,8 +143,8 @@ def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # 
             f"the SDK of AWS is not installed: {error}", "Install volplug with its extra: volplug[ebs]"
         ) from error
     config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
         max_pool_connections=_CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 1},
         user_agent_extra=f"volplug/{__version__}",

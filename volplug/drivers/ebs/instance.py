@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.drivers.ebs.settings import EbsSettings
+from volplug.drivers.ebs.timeouts import METADATA_TIMEOUT_S
 from volplug.errors import ConfigurationError
 from volplug.host.threads import Pool
 
 _INSTANCE_ID: Final = re.compile(r"i-[0-9a-f]{8,}")
 _ASSET_TAG: Final = "devices/virtual/dmi/id/board_asset_tag"
-_TIMEOUT_S: Final = 2.0
 _TOKEN_TTL_S: Final = 60
 _HOP_LIMIT: Final = (
     "In a container without host networking the service needs HttpPutResponseHopLimit 2 "
@@ -130,7 +130,7 @@ class _Metadata:
         request = urllib.request.Request(f"{self._endpoint}{path}", method=method, headers=headers)  # noqa: S310  # the endpoint is a setting
         # A proxy must never see what the instance's own service says.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+        with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
             text = answer.read(4096).decode("ascii", "replace").strip()
             if not isinstance(text, str) or not text:
                 raise ValueError("an empty answer")

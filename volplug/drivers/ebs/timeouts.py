@@ -28,11 +28,21 @@ VOLUMES_KNOWN: Final = 10_000
 """Volumes that are remembered to belong to the cluster: guess."""
 
 BAD_NAME_S: Final = 3600.0
-"""How long a device name is avoided under which an attach was refused or got stuck: guess."""
+"""How long a device name is avoided that was refused or under which an attach got stuck: as AWS's CSI driver does
+(cacheForgetDelay)."""
 
 NAME_RESTS_S: Final = 60.0
-"""How long a device name is not used again: EC2 may know it as taken after its device has gone (Kubernetes
-#31891 saw attaches get stuck under names used a moment before)."""
+"""How long a name that was given up rests if others are free: guess. Attaches got stuck under names used just before:
+https://github.com/kubernetes/kubernetes/issues/31891"""
+
+CONNECT_TIMEOUT_S: Final = 3
+"""For a connection to EC2: guess; it is in the same region, and one lost packet is sent again."""
+
+READ_TIMEOUT_S: Final = 10
+"""For EC2's answer to one try: guess; two tries that hang fit into the time of a call."""
+
+METADATA_TIMEOUT_S: Final = 2.0
+"""For an answer of the instance metadata service: guess; it is on this machine."""
 
 
 AGREEING_READS: Final = 3

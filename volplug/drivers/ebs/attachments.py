@@ -7,7 +7,6 @@ when the core decided: then EC2 refuses, which has no effect, and it is waited f
 from __future__ import annotations
 
 import re
-from enum import Enum, auto
 from typing import Final
 
 import structlog
@@ -32,50 +31,15 @@ from volplug.models import MountSource, Volume, VolumeState
 
 _LOG = structlog.get_logger(__name__)
 _NAME_TAKEN: Final = re.compile(r"already in use|parameter device is invalid|is already used", re.IGNORECASE)
+_WRONG_STATE: Final = ("IncorrectState", "ResourceAlreadyAssociated", "VolumeInUse")
+_UNKNOWN_VOLUME: Final = ("InvalidVolume.NotFound", "InvalidVolumeID.Malformed")
 # What a DetachVolume is refused with whose effect is there already, or on its way.
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
 _BUSY: Final = "End whatever uses it on this host; volplug tries again"
 
 
-class _Reaction(Enum):
-    """What to do about a refused AttachVolume."""
-
-    NEXT_NAME = auto()
-    LOOK = auto()
-    UNKNOWN_VOLUME = auto()
-    OTHER_ZONE = auto()
-    FULL = auto()
-    FAIL = auto()
-
-
-_REACTIONS: Final = {
-    "AttachmentLimitExceeded": _Reaction.FULL,
-    "IncorrectState": _Reaction.LOOK,
-    "InvalidDevice.InUse": _Reaction.NEXT_NAME,
-    "InvalidVolume.NotFound": _Reaction.UNKNOWN_VOLUME,
-    "InvalidVolume.ZoneMismatch": _Reaction.OTHER_ZONE,
-    "InvalidVolumeID.Malformed": _Reaction.UNKNOWN_VOLUME,
-    "ResourceAlreadyAssociated": _Reaction.LOOK,
-    "VolumeInUse": _Reaction.LOOK,
-}
-
-
-def _reaction(refused: Ec2Refused) -> _Reaction:
-    if refused.code == "InvalidParameterValue" and _NAME_TAKEN.search(refused.message):
-        # A retried call may have met the attachment that the first try made.
-        return _Reaction.LOOK if refused.was_repeated else _Reaction.NEXT_NAME
-    return _REACTIONS.get(refused.code, _Reaction.FAIL)
-
-
 class Attachments:
-    """Attaches and detaches volumes; any number at once.
-
-    Args:
-        caller: Calls EC2.
-        volumes: The volumes of the cluster.
-        disks: This host's disks.
-        limits: How long to wait.
-    """
+    """Attaches and detaches volumes; any number at once."""
 
     def __init__(self, caller: Caller, volumes: Volumes, disks: Disks, limits: Timeouts) -> None:
         self._caller = caller
@@ -131,27 +95,28 @@ class Attachments:
 
     async def _after_refusal(self, refused: Ec2Refused, volume: Volume, node: Identity, name: str) -> str:
         """Return the name that the volume is attached under after all, or "" to send the request again."""
-        match _reaction(refused):
-            case _Reaction.NEXT_NAME:
-                self._disks.avoid_name(name)
-                return ""
-            case _Reaction.LOOK:
-                return await self._attached_as(refused, volume, node)
-            case _Reaction.UNKNOWN_VOLUME:
-                if not self._volumes.own.is_created(volume.volume_id):
-                    raise VolumeNotFound(f"{volume.volume_id} does not exist") from refused
-                return await self._attached_as(refused, volume, node)
-            case _Reaction.OTHER_ZONE:
-                raise await self._other_zone(volume, node) from refused
-            case _Reaction.FULL:
-                count = await self._disks.attached_count()
-                raise LimitExceeded(
-                    f"{node.instance_id} takes no more volumes, it has {count} with its root: "
-                    f"{refused.message}",
-                    "Detach volumes from it, or use an instance type that takes more",
-                ) from refused
-            case _Reaction.FAIL:
-                raise translated(refused) from refused
+        volume_id, code = volume.volume_id, refused.code
+        is_name_taken = code == "InvalidDevice.InUse" or (
+            code == "InvalidParameterValue" and _NAME_TAKEN.search(refused.message)
+        )
+        if is_name_taken and not refused.was_repeated:
+            self._disks.avoid_name(name)
+            return ""
+        is_late = code in _UNKNOWN_VOLUME and self._volumes.own.is_created(volume_id)
+        # A retried call may have met the attachment that the first try made.
+        if is_name_taken or is_late or code in _WRONG_STATE:
+            return await self._attached_as(refused, volume, node)
+        if code in _UNKNOWN_VOLUME:
+            raise VolumeNotFound(f"{volume_id} does not exist") from refused
+        if code == "InvalidVolume.ZoneMismatch":
+            raise await self._other_zone(volume, node) from refused
+        if code == "AttachmentLimitExceeded":
+            count = await self._disks.attached_count()
+            raise LimitExceeded(
+                f"{node.instance_id} takes no more volumes, it has {count} with its root: {refused.message}",
+                "Detach volumes from it, or use an instance type that takes more",
+            ) from refused
+        raise translated(refused) from refused
 
     async def _attached_as(self, refused: Ec2Refused, volume: Volume, node: Identity) -> str:
         """Look why EC2 refused: the volume may be attached here already, or elsewhere, or in a transition."""

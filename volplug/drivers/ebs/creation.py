@@ -38,16 +38,7 @@ def token_of(cluster: str, name: str, number: int) -> str:
 
 
 class Creation:
-    """Creates volumes.
-
-    Args:
-        caller: Calls EC2.
-        volumes: The volumes of the cluster.
-        settings: What every volume gets.
-        limits: How long to wait.
-        clock: Seconds that never go back.
-        sleep: Waits between look-ups.
-    """
+    """Creates volumes."""
 
     def __init__(
         self,

@@ -13,13 +13,7 @@ _WRONG_STATE = ("VolumeInUse", "IncorrectState")
 
 
 class Deletion:
-    """Deletes volumes.
-
-    Args:
-        caller: Calls EC2.
-        volumes: The volumes of the cluster.
-        limits: How long to wait.
-    """
+    """Deletes volumes."""
 
     def __init__(self, caller: Caller, volumes: Volumes, limits: Timeouts) -> None:
         self._caller = caller

@@ -83,12 +83,7 @@ class Takeover:
     """The instances that may hold volumes.
 
     Args:
-        caller: Calls EC2.
-        volumes: The volumes of the cluster.
-        attachments: Detaches volumes.
-        limits: How long to wait.
         may_force: Whether a volume may be detached by force from a stopped instance that keeps it.
-        sleep: Waits between reads.
     """
 
     def __init__(

@@ -28,11 +28,11 @@ VOLUMES_KNOWN: Final = 10_000
 """Volumes that are remembered to belong to the cluster: guess."""
 
 BAD_NAME_S: Final = 3600.0
-"""How long a device name is avoided that was refused or under which an attach got stuck: as AWS's CSI driver does
-(cacheForgetDelay)."""
+"""How long a device name is avoided that was refused, or under which an attach got stuck: as in AWS's CSI
+driver (cacheForgetDelay)."""
 
 NAME_RESTS_S: Final = 60.0
-"""How long a name that was given up rests if others are free: guess. Attaches got stuck under names used just before:
+"""How long a name that was given up rests if others are free: guess. Under such names attaches got stuck:
 https://github.com/kubernetes/kubernetes/issues/31891"""
 
 CONNECT_TIMEOUT_S: Final = 3

@@ -193,13 +193,6 @@ class Volumes:
         cluster: Only its volumes are seen.
         own: What this process created and deleted.
         poll: Waits for what volumes become.
-
-    Args:
-        caller: Calls EC2.
-        cluster: Only its volumes are seen.
-        backend: Name of the configured backend.
-        limits: How long to wait.
-        clock: Seconds that never go back.
     """
 
     def __init__(

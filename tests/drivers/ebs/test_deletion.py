@@ -46,3 +46,13 @@ async def test_what_was_created_here_and_deleted_elsewhere_is_gone(
     assert await on_a.get(volume.volume_id) is None, "this is a volume's name, too"
     with pytest.raises(VolumeNotFound):
         await on_a.delete(volume)
+
+
+async def test_volume_that_is_deleted_while_it_is_waited_for_is_asked_for_anew(
+    memory_cloud: Ec2Cloud, on_a: EbsDriver, on_b: EbsDriver
+) -> None:
+    """The core decides by name what its absence means."""
+    volume = await on_a.create(spec_of())
+    memory_cloud.set_plan(deleting=Slow(looks=9))
+    await on_b.delete(volume)
+    assert await on_a.wait_settled(volume, 30.0) is None

@@ -85,9 +85,10 @@ def spin_until(condition: Callable[[], object], what: str, look_every_s: float =
         time.sleep(look_every_s)
 
 
-def config_text(cloud: RemoteEc2Cloud, instance: Instance) -> str:
+def config_text(cloud: RemoteEc2Cloud, instance: Instance, poll_s: float = 1.0) -> str:
     """The configuration file of volplug on an instance."""
     table = {
+        "poll_s": poll_s,
         "driver": "ebs",
         "region": cloud.region,
         "endpoint": cloud.endpoint,
@@ -111,13 +112,21 @@ class EbsVolplug:
         cloud: The served EC2.
         instance: One of its instances.
         settle_s: When the one search follows that every start has.
+        poll_s: How often EC2 is read at first while something waits for it.
     """
 
     def __init__(
-        self, where: Place, name: str, cloud: RemoteEc2Cloud, instance: Instance, *, settle_s: float = 1
+        self,
+        where: Place,
+        name: str,
+        cloud: RemoteEc2Cloud,
+        instance: Instance,
+        *,
+        settle_s: float = 1,
+        poll_s: float = 1,
     ) -> None:
         config = where.directory / f"{name}.toml"
-        config.write_text(config_text(cloud, instance))
+        config.write_text(config_text(cloud, instance, poll_s))
         env = {"VOLPLUG_CONFIG": str(config), "VOLPLUG_SETTLE_S": str(settle_s)}
         self.process = VolplugProcess(where, name=name, socket=where.directory / f"{name}.sock", env=env)
 

@@ -1,6 +1,7 @@
 """The two ways to do the same: volplug over its socket, and the calls that nobody can spare."""
 
 import subprocess
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ _PAGE: Final = 500
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _CONNECTIONS: Final = 64
 _LOOK_TOGETHER_S: Final = 0.02
+# Both ways, where EC2's states take no time: in production it is a second, which would hide all else.
+POLL_S: Final = 0.01
 
 
 class Way(Protocol):
@@ -111,9 +114,11 @@ class BySdk:
         ).client("ec2", endpoint_url=cloud.endpoint, config=Config(max_pool_connections=_CONNECTIONS))
 
     def create(self, name: str) -> None:
-        """See `Way`: DescribeVolumes, CreateVolume."""
+        """See `Way`: DescribeVolumes, CreateVolume, DescribeVolumes until it is available."""
         self.require_absent([name])
         self.make(name)
+        time.sleep(POLL_S)
+        spin_until(lambda: self.shown([name])[name]["State"] == "available", f"{name} is available", POLL_S)
 
     def require_absent(self, names: Sequence[str]) -> None:
         """DescribeVolumes, which must show nothing."""

@@ -14,7 +14,7 @@ from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lives import measure_states
 from benchmarks.ebs.site import EbsVolplug, add_instance, served
 from benchmarks.ebs.taken import Taken
-from benchmarks.ebs.ways import BySdk, ByVolplug
+from benchmarks.ebs.ways import POLL_S, BySdk, ByVolplug
 from benchmarks.measures import Results
 from benchmarks.place import Place
 from benchmarks.plan import Plan
@@ -33,7 +33,7 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
         show("first calls")
         _measure_first(results, plan, where, cloud)
         instance = add_instance(cloud, 2)
-        volplug = stack.enter_context(EbsVolplug(where, "volplug-ebs", cloud, instance))
+        volplug = stack.enter_context(EbsVolplug(where, "volplug-ebs", cloud, instance, poll_s=POLL_S))
         processes.measure_memory(results, e.RSS_START, {m.VOLPLUG: volplug})
         client = stack.enter_context(volplug.connect()).with_room()
         ours = ByVolplug(volplug, client, instance)

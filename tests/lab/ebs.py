@@ -59,6 +59,7 @@ class EbsCloud:
             f'sys_root = "{instance.sys_root}"',
             f'dev_root = "{instance.dev_root}"',
             "proof_s = 0.2",
+            "poll_s = 0.1",
         ]
         config = self._hosts.directory / f"{host.name}.toml"
         config.write_text("".join(f"{line}\n" for line in lines))

@@ -8,7 +8,7 @@ from volplug.drivers.ebs import options
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "drivers" / "ebs.md").read_text()
-FOR_TESTS = {"sys_root", "dev_root", "imds_endpoint", "nvme_model", "proof_s"}
+FOR_TESTS = {"sys_root", "dev_root", "imds_endpoint", "nvme_model", "proof_s", "poll_s"}
 
 
 def section(title: str) -> str:

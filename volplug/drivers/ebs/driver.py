@@ -54,7 +54,8 @@ def build(config: BackendConfig) -> EbsDriver:
     """
     settings = load_settings(config)
     host = HostIdentity(settings)
-    return EbsDriver(config, settings, host, Ec2(settings, host), Timeouts(proof_s=settings.proof_s))
+    limits = Timeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s)
+    return EbsDriver(config, settings, host, Ec2(settings, host), limits)
 
 
 class EbsDriver:

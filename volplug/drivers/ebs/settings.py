@@ -68,7 +68,8 @@ class EbsSettings(BaseModel):
         dev_root: Where device nodes lie (for tests).
         imds_endpoint: URL of the instance metadata service (for tests).
         nvme_model: How EBS devices call their model (for tests).
-        proof_s: How far apart the two looks are that prove an instance dead (for tests).
+        proof_s: How far apart the two reads are that prove an instance dead (for tests).
+        poll_s: Between two polls of EC2 at first (for tests).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -89,6 +90,7 @@ class EbsSettings(BaseModel):
     imds_endpoint: str = "http://169.254.169.254"
     nvme_model: str = "Amazon Elastic Block Store"
     proof_s: float = Field(default=Timeouts().proof_s, ge=0)
+    poll_s: float = Field(default=Timeouts().poll_first_s, gt=0)
 
     @field_validator("endpoint")
     @classmethod

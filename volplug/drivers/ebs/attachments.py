@@ -122,10 +122,8 @@ class Attachments:
         """Look why EC2 refused: the volume may be attached here already, or elsewhere, or in a transition."""
         volume_id, settle_s = volume.volume_id, self._limits.settle_s
         seen = await self._volumes.by_id(volume_id)
-        is_free = seen is not None and seen.state is VolumeState.AVAILABLE
-        if is_free and refused.code == "IncorrectState" and node.instance_id in refused.message:
-            raise UnexpectedState(f"EC2 says: {refused.message}") from refused  # it is not running
-        if seen is None or is_free or seen.is_transitional:  # free in spite of the refusal: a stale read
+        # If it is available in spite of the refusal, that is a stale read.
+        if seen is None or seen.is_transitional or seen.state is VolumeState.AVAILABLE:
             seen = await self._volumes.settled(volume_id, settle_s) or seen
         if seen is None or seen.state is VolumeState.DELETING:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused

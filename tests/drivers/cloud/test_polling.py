@@ -119,6 +119,14 @@ async def test_wait_that_begins_during_a_long_pause_is_polled_soon() -> None:
     first.cancel()
 
 
+async def test_poll_that_is_worth_it_is_made_at_once_but_not_right_after_another() -> None:
+    reads = Reads({"a": "available"})
+    poll = SharedPoll(reads, LONG_S, LONG_S)
+    assert await poll.until("a", is_state("available"), LONG_S, at_once=True)
+    assert await poll.until("a", is_state("available"), 0.02, at_once=True) is None
+    assert len(reads.asked) == 1
+
+
 async def test_first_result_ends_the_other_waits() -> None:
     ended = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -67,6 +68,7 @@ class SharedPoll(Generic[_Seen]):
         self._waiters: set[_Waiter] = set()
         self._polling: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
+        self._polled_s = -math.inf
 
     async def until(
         self,
@@ -75,6 +77,7 @@ class SharedPoll(Generic[_Seen]):
         timeout_s: float,
         *,
         agree: int = 1,
+        at_once: bool = False,
     ) -> _T | None:
         """Wait until what is read of a volume decides something; return None after the timeout.
 
@@ -84,13 +87,15 @@ class SharedPoll(Generic[_Seen]):
                 it raises is raised here.
             timeout_s: How long to wait at most.
             agree: How many reads in a row have to decide the same, where a single one may be stale.
+            at_once: Whether the first poll is worth making now, if none was made within the last `first_s`.
         """
         loop = asyncio.get_running_loop()
         waiter = _Waiter(volume_id, decide, agree, loop.time(), loop.create_future())
         self._waiters.add(waiter)
         self._joined.set()
         if self._polling is None:
-            self._polling = asyncio.create_task(self._poll())
+            since_s = self._polled_s if at_once else loop.time()
+            self._polling = asyncio.create_task(self._poll(since_s))
         try:
             await asyncio.wait({waiter.answer}, timeout=timeout_s)
             decided: _T | None = waiter.answer.result() if waiter.answer.done() else None
@@ -103,27 +108,28 @@ class SharedPoll(Generic[_Seen]):
                 self._polling.cancel()
                 self._polling = None
 
-    async def _poll(self) -> None:
+    async def _poll(self, since_s: float) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await self._pause()
+            await self._pause(since_s)
+            since_s = self._polled_s = loop.time()
             waiters = list(self._waiters)
             try:
                 seen = await self._read({each.volume_id for each in waiters})
             except BackendUnavailable:
-                continue  # it may come back before the wait ends
+                pass  # it may come back before the wait ends
             except Exception as error:  # a later poll would fail as well
                 for each in waiters:
                     if not each.answer.done():
                         each.answer.set_exception(error)
-                continue
-            for each in waiters:
-                each.offer(seen.get(each.volume_id))
+            else:
+                for each in waiters:
+                    each.offer(seen.get(each.volume_id))
 
-    async def _pause(self) -> None:
+    async def _pause(self, since_s: float) -> None:
         """Sleep until the next poll is due, which a wait that begins meanwhile may bring forward."""
         loop = asyncio.get_running_loop()
-        before_s = loop.time()
-        while (left_s := before_s + self._interval_s(loop.time()) - loop.time()) > 0:
+        while (left_s := since_s + self._interval_s(loop.time()) - loop.time()) > 0:
             self._joined.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):

@@ -209,7 +209,9 @@ class Attachments:
 
     async def _wait_detached_here(self, volume: Volume, node: Identity) -> None:
         await self._disks.forget(volume.volume_id)
-        if not await self.wait_detached(volume, node.instance_id, self._limits.detach_s):
+        # At once, for most often the disk has gone just now, and EC2 may say so already.
+        limit_s = self._limits.detach_s
+        if not await self.wait_detached(volume, node.instance_id, limit_s, at_once=True):
             raise VolumeInUse(
                 f"{volume.volume_id} is still being detached from {node.instance_id}",
                 _BUSY,
@@ -250,12 +252,15 @@ class Attachments:
             if refused.code not in _GONE_ALREADY:
                 raise translated(refused) from refused
 
-    async def wait_detached(self, volume: Volume, node_id: str, timeout_s: float) -> bool:
+    async def wait_detached(
+        self, volume: Volume, node_id: str, timeout_s: float, *, at_once: bool = False
+    ) -> bool:
         """Wait until EC2 says that an instance does not have a volume; tell whether it said so in time."""
         return bool(
             await self._volumes.poll.until(
                 volume.volume_id,
                 lambda seen: None if seen is None or seen.holder == node_id else True,
                 timeout_s,
+                at_once=at_once,
             )
         )

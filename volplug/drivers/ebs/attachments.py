@@ -1,7 +1,7 @@
 """Attaching a volume to this instance and detaching it: one call, then the kernel tells when it is done.
 
-The core has waited for transitions before it calls. What is met here all the same are reads that were stale
-when the core decided: then EC2 refuses, which has no effect, and it is waited for and asked again.
+The core has waited for transitions before it calls. If its last read was stale after all, EC2 refuses, which
+changes nothing; the request is sent again once the volume is in no transition.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Deletion:
     async def _is_gone(self, refused: Ec2Refused, volume: Volume) -> bool:
         """Tell whether a refused deletion is done all the same; if not, it is worth another request.
 
-        EC2 has refused for a state that the core's last read did not show, so that was stale: it is waited
-        for the next one.
+        EC2 has refused for a state that the core's last read did not show, so that was stale; the answer
+        comes from the shared poll.
 
         Raises:
             VolplugError: Why another request would be refused as well.

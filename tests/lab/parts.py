@@ -27,7 +27,7 @@ class Part:
 PARTS = (
     Part("engine", 7.0, ("tests/engine/", "tests/test_toy_driver.py")),
     Part("lab", 2.5, ("tests/test_lab",)),
-    Part("follow", 4.0, ("tests/follow/",)),
+    Part("follow", 3.5, ("tests/follow/",)),
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 3.5, ("tests/faults/", "tests/served/", "tests/walks/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),

@@ -55,7 +55,8 @@ def main(argv: list[str]) -> int:
     if os.geteuid() != 0:
         show.failure("hosts need root: they start Docker Engines and mount volumes.")
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell starts programs in the background without SIGINT
+        signal.signal(each, signal.default_int_handler)
     try:
         with Hosts(*string.ascii_lowercase[: arguments.hosts]) as hosts, EbsCloud(hosts) as cloud:
             try:

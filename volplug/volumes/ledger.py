@@ -6,7 +6,8 @@ really mounted is for the kernel to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -180,18 +181,27 @@ class Ledger:
 
     async def put(self, entry: Entry) -> None:
         """Remember an entry; a change of the desired state is written durably."""
+        await self.put_soon(entry)
+
+    def put_soon(self, entry: Entry) -> Coroutine[object, object, None]:
+        """Remember an entry at once, and return what writes it."""
         before = self._entries.get(entry.name)
         if entry.record is not None and before is not None:
             entry = replace(entry, record=not_older(entry.record, before.record))
         is_unsaved = entry.name in self._unsaved
         if before == entry and not is_unsaved:
-            return
+            return asyncio.sleep(0)
         self._entries[entry.name] = entry
         self._changes += 1
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
         is_durable = is_unsaved or (changes_desire and entry.desired is not Desired.NONE)
-        await self._save(entry, durable=is_durable)
-        for name in list(self._unsaved - {entry.name}):
+        return self._write(entry.name, durable=is_durable)
+
+    async def _write(self, written: str, *, durable: bool) -> None:
+        """Write an entry as it is by now, and those that could not be written before."""
+        if (now := self._entries.get(written)) is not None:
+            await self._save(now, durable=durable)
+        for name in list(self._unsaved - {written}):
             if (late := self._entries.get(name)) is not None and not await self._save(late, durable=True):
                 return
 

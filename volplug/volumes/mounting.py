@@ -42,9 +42,12 @@ class MountAnswer:
     settle: Callable[[bool], None]
 
     def answered(self, is_delivered: bool) -> None:  # a callback of the transport
-        """Count the Mount for certain if its answer was written to an open connection, or take it back."""
-        self.slot.end_mount()
+        """Count the Mount for certain if its answer was written to an open connection, or take it back.
+
+        In this order, and at once: a trial that saw it neither pending nor counted would unmount the volume.
+        """
         self.settle(is_delivered)
+        self.slot.end_mount()
 
 
 @dataclass(slots=True)
@@ -134,26 +137,17 @@ class Mounting:
         counted = entry.with_mount(mount_id, self._site.boot_clock())
         await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
         if call.is_lost():  # while it was written, which a slow disk may make long
-            await self._uncount(name, mount_id)
+            if (now := ledger.get(name)) is not None:
+                await ledger.put(now.without_doubt(mount_id))
             raise lost
 
     def _settle_mount(self, slot: Slot, mount_id: str, is_delivered: bool) -> None:
-        settling = self._trust(slot.name, mount_id) if is_delivered else self._take_back_lost(slot, mount_id)
-        self._work.keep(asyncio.ensure_future(settling))
-
-    async def _uncount(self, name: str, mount_id: str) -> None:
-        entry = self._site.ledger.get(name)
+        entry = self._site.ledger.get(slot.name)
         if entry is not None:
-            await self._site.ledger.put(entry.without_doubt(mount_id))
-
-    async def _trust(self, name: str, mount_id: str) -> None:
-        entry = self._site.ledger.get(name)
-        if entry is not None:
-            await self._site.ledger.put(entry.with_answer(mount_id))
-
-    async def _take_back_lost(self, slot: Slot, mount_id: str) -> None:
-        await self._uncount(slot.name, mount_id)
-        self._let_go_of_lost_mount(slot, may_retry=True)
+            now = entry.with_answer(mount_id) if is_delivered else entry.without_doubt(mount_id)
+            self._work.keep(asyncio.ensure_future(self._site.ledger.put_soon(now)))
+        if not is_delivered:
+            self._let_go_of_lost_mount(slot, may_retry=True)
 
     def _let_go_of_lost_mount(self, slot: Slot, *, may_retry: bool) -> None:
         """Let go of what an unanswered Mount attached; a retry ends that."""

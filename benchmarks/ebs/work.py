@@ -82,7 +82,7 @@ def _measure_states(
 ) -> None:
     """Measure lives with a volplug of their own: they leave the memory of the other one as it is."""
     instance = add_instance(cloud, 4)
-    with EbsVolplug(where, "volplug-lives", cloud, instance) as volplug:
+    with EbsVolplug(where, "volplug-lives", cloud, instance, poll_s=plan.second_s) as volplug:
         ours = GroupByVolplug(volplug, cloud, instance.instance_id)
         _await_search(cloud, instance)
         ours.create(["warm"])  # the SDK is set up, and the first look-ups are over

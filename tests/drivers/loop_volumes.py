@@ -33,7 +33,12 @@ def record_of(directory: Path, name: str = "v") -> Path:
     return directory / f"{name}.json"
 
 
-def leave_creation(directory: Path, spec: VolumeSpec, image_bytes: int) -> Volume:
+def leave_creation(
+    directory: Path,
+    spec: VolumeSpec,
+    image_bytes: int,
+    state: VolumeState = VolumeState.INCOMPLETE,
+) -> Volume:
     """What a crash in the middle of a creation leaves: the record, and a part of the image."""
     directory.mkdir(exist_ok=True)
     volume = Volume(
@@ -41,7 +46,7 @@ def leave_creation(directory: Path, spec: VolumeSpec, image_bytes: int) -> Volum
         volume_id="loop-0123456789ab",
         backend="loop",
         size_bytes=spec.size_bytes,
-        state=VolumeState.INCOMPLETE,
+        state=state,
         spec=spec,
         created_at=datetime(2026, 1, 2, tzinfo=UTC),
     )

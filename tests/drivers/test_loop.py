@@ -335,9 +335,17 @@ async def test_a_volume_is_known_by_its_file_and_not_by_its_path(images: Path) -
 # Interrupted work
 
 
-@pytest.mark.parametrize("image_bytes", [0, SIZE // 2, SIZE])
-async def test_an_interrupted_creation_is_finished_under_its_id(images: Path, image_bytes: int) -> None:
-    begun = await asyncio.to_thread(leave_creation, images, spec_of(), image_bytes)
+@pytest.mark.parametrize(
+    ("image_bytes", "state"),
+    [
+        *((size, VolumeState.INCOMPLETE) for size in (0, SIZE // 2, SIZE)),
+        (SIZE // 2, VolumeState.CREATING),  # as earlier versions wrote it
+    ],
+)
+async def test_an_interrupted_creation_is_finished_under_its_id(
+    images: Path, image_bytes: int, state: VolumeState
+) -> None:
+    begun = await asyncio.to_thread(leave_creation, images, spec_of(), image_bytes, state)
     driver = driver_of(images)
     shown = await driver.get("v")
     assert shown is not None

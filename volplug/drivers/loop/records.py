@@ -112,6 +112,8 @@ def _parsed(text: bytes, path: str, name: str) -> Volume:
         return unusable(unknown, f"{path} is not a record; restore it from a backup")
     if volume.state is VolumeState.ERROR:
         return unusable(replace(volume, name=name), volume.detail)
+    if volume.state is VolumeState.CREATING:  # what earlier versions wrote
+        volume = replace(volume, state=VolumeState.INCOMPLETE)
     if volume.name == name:
         return volume
     # A copy, whose id is the original's as well; it must be neither served nor deleted as that.

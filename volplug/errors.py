@@ -177,13 +177,6 @@ class ClientGone(Conflict):
     code = "client-gone"
 
 
-class OperationInProgress(Conflict):
-    """Another operation on the same volume has to end first."""
-
-    code = "operation-in-progress"
-    retryable = True
-
-
 class LimitExceeded(VolplugError):
     """A quota, a limit of the backend or the free space would be exceeded."""
 

@@ -1,6 +1,5 @@
 """Every kind of leftover of an earlier life."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -225,22 +224,6 @@ async def test_a_bare_directory_without_a_mount_is_tidied_up(world: World) -> No
     await world.create("v")
     await crash(world)
     assert unmounted == [f"{ROOT}/v"]
-
-
-async def test_calls_for_a_volume_wait_for_its_recovery_and_for_no_other(world: World) -> None:
-    await world.create("slow")
-    await world.create("quick")
-    await world.store.save(Entry("slow", "memory", desired=Desired.ABSENT), durable=True)
-    world.restart()
-    gate = world.driver.hold("get")
-    await world.service.start()
-    await gate.reached.wait()
-    world.driver.gates.clear()
-    mounting = asyncio.create_task(world.mount("slow"))
-    assert await world.mount("quick") == "/mounts/quick/data"
-    assert not mounting.done()
-    gate.opened.set()
-    assert await mounting == "/mounts/slow/data"
 
 
 async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world: World) -> None:

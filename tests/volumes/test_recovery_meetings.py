@@ -70,3 +70,19 @@ async def test_a_creation_that_was_begun_is_not_begun_anew_when_its_volume_has_g
     await world.recover()
     await world.run_timers()
     assert (world.cloud.volumes, world.store.entries) == ({}, {})
+
+
+async def test_calls_for_a_volume_wait_for_its_recovery_and_for_no_other(world: World) -> None:
+    await world.create("slow")
+    await world.create("quick")
+    await world.store.save(Entry("slow", "memory", desired=Desired.ABSENT), durable=True)
+    world.restart()
+    gate = world.driver.hold("get")
+    await world.service.start()
+    await gate.reached.wait()
+    world.driver.gates.clear()
+    mounting = asyncio.create_task(world.mount("slow"))
+    assert await world.mount("quick") == "/mounts/quick/data"
+    assert not mounting.done()
+    gate.opened.set()
+    assert await mounting == "/mounts/slow/data"

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.bench import FINISHED, UUID, Bench
-from tests.volumes.world import IMPATIENT, spec_of
+from tests.volumes.world import IMPATIENT, World, spec_of
 from volplug.drivers.memory import MemoryDriver
 from volplug.errors import OperationTimeout
 from volplug.models import Volume, VolumeState
 from volplug.volumes.convergence import Goal
+from volplug.volumes.ledger import Desired, Entry
 
 PATIENT = replace(IMPATIENT, backend_s=10.0)
 
@@ -115,3 +116,29 @@ async def test_a_device_that_stays_in_spite_of_a_lost_detach_is_mounted_in_the_e
     before = len(bench.cloud.calls)
     await bench.run(Goal.MOUNTED, known=volume, may_be_leaving=True, patience=PATIENT).to_goal()
     assert bench.cloud.calls[before:] == ["get"] * (IMPATIENT.news_looks + 1)
+
+
+@pytest.mark.parametrize(
+    ("desired", "state", "holder"),
+    [
+        (Desired.PRESENT, VolumeState.CREATING, None),
+        (Desired.DETACHED, VolumeState.DETACHING, "node-a"),
+    ],
+)
+async def test_a_transition_that_volplug_was_killed_in_is_waited_for_by_the_next_start(
+    desired: Desired, state: VolumeState, holder: str | None
+) -> None:
+    """EC2 had answered CreateVolume or DetachVolume, and goes on without volplug."""
+    world = World()
+    volume = await world.driver.create(spec_of("v"))
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=state, holder=holder)
+    await world.store.save(Entry("v", "memory", record=volume, desired=desired), durable=True)
+    world.backends["memory"] = SettlingDriver(world.cloud)
+    world.restart()
+    world.cloud.calls.clear()
+    await world.recover()
+    await world.run_timers()
+    assert world.volume() == volume
+    assert "wait_settled" in world.cloud.calls
+    assert not {"create", "detach", "delete"} & set(world.cloud.calls)
+    assert world.entry().desired is Desired.NONE

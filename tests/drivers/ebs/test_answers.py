@@ -246,6 +246,13 @@ async def test_new_volume_may_come_to_nothing(host: Tree, looks: list[dict[str, 
     assert await of.volumes.by_name("v") == []
 
 
+async def test_new_volume_without_a_key_that_comes_to_nothing_blames_none(host: Tree) -> None:
+    of = parts(host, PERSISTENT, [{}, CREATING, {}], CreateVolume=[CREATING])
+    with pytest.raises(UnexpectedState) as given_up:
+        await of.creation.create(spec_of(), "z")
+    assert str(given_up.value) == "EC2 gave up creating vol-1. Try again."
+
+
 async def test_new_volume_that_stays_creating_is_not_waited_for_for_ever(
     host: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,7 +136,9 @@ class Creation:
             self._volumes.deleted(volume_id)
             self.deleted(volume)
             cause = creation_failed(f"EC2 gave up creating {volume_id}", parameters)
-            raise UnexpectedState(cause, "Check the key's policy")
+            raise UnexpectedState(
+                cause, "Check the key's policy" if "KmsKeyId" in parameters else "Try again"
+            )
         self._volumes.own.created(seen.volume)
         if seen.state is VolumeState.ERROR:
             raise UnexpectedState(f"{volume_id}: {seen.volume.detail}", "Remove the volume")

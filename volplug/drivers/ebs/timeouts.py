@@ -68,7 +68,7 @@ class Timeouts:
             guess; they take 15 s.
         create_s: How long a creation may take: below Docker's 120 s. AWS's CSI driver measured a median of
             1.5 s and a 99th percentile of 4 s.
-        look_again_s: How long a volume is looked for that EC2 says somebody else has created: guess.
+        look_again_s: How long a volume is looked for that another host has created, EC2 says: guess.
         look_pause_s: Between two such look-ups: guess.
         tokens_s: How long tokens are tried that were used before: guess, below Docker's 120 s.
         fence_s: How long an instance may take to stop: guess; a minute or two is usual.

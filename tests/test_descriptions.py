@@ -20,7 +20,7 @@ from volplug.models import (
 )
 from volplug.names import is_name
 from volplug.sizes import GIB
-from volplug.volumes.convergence import Device, Goal, Observed, Record, Refusal, decide
+from volplug.volumes.decision import BackendState, DeviceMatch, Goal, Observed, Refusal, decide
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 SPEC = VolumeSpec("db", GIB, mount_options=("noatime",))
@@ -142,13 +142,13 @@ def test_nothing_that_is_read_leads_anywhere_but_its_own_place(described: Volume
     check_mount_options(",".join(volume.spec.mount_options))
 
 
-@pytest.mark.parametrize("device", Device)
+@pytest.mark.parametrize("device", DeviceMatch)
 @pytest.mark.parametrize("contents", [None, *ContentKind])
 def test_a_volume_in_error_is_never_mounted_and_never_in_the_way_of_unmounting(
-    device: Device, contents: ContentKind | None
+    device: DeviceMatch, contents: ContentKind | None
 ) -> None:
-    seen = Observed(Record.ERROR, device, contents, FilesystemPhase.FORMATTED)
+    seen = Observed(BackendState.ERROR, device, contents, FilesystemPhase.FORMATTED)
     assert isinstance(decide(seen, Goal.MOUNTED), Refusal)
-    if device is not Device.WRONG:
+    if device is not DeviceMatch.WRONG:
         assert not isinstance(decide(seen, Goal.RELEASED), Refusal)
         assert not isinstance(decide(seen, Goal.DETACHED), Refusal)

@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from volplug.engine_peer import EngineProcesses
-from volplug.volumes.ledger import EngineIdentity
+from volplug.models import EngineIdentity
 
 # In a pid namespace of its own, as a managed plugin is, says of each connection whose it is, and whether the
 # process of the first one is alive.

@@ -20,7 +20,6 @@ from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import ConfigurationError, VolplugError, internal_error
 from volplug.handlers.plugin import PluginHandler
-from volplug.handlers.refusing import RefusingVolumes
 from volplug.host.machine import Machine
 from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.host.threads import DevicePool
@@ -31,9 +30,9 @@ from volplug.state_dir import check_state_id, close_mount_root, close_state_dir,
 from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
+from volplug.volumes.node import Deadlines, LocalNode
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits, Site
 
 _LOG = structlog.get_logger(__name__)
 _WORK_ENDS_S: Final = STOP_TIMEOUT_S - 1
@@ -104,9 +103,7 @@ async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> 
     _LOG.error("serving nothing", error=str(reason), exc_info=None if reason is error else error)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    server = PluginServer(
-        PluginHandler(RefusingVolumes(reason), scope, EnginePeers(EngineProcesses()).identify)
-    )
+    server = PluginServer(PluginHandler(reason, scope, EnginePeers(EngineProcesses()).identify))
     await server.start(plugin_socket)
     try:
         async with asyncio.timeout(None if plugin_socket.is_ours else _TRY_AGAIN_S):
@@ -201,14 +198,14 @@ async def _build_service(
     if loaded.dropped:
         _LOG.error("rows of the state file were damaged and are dropped", rows=loaded.dropped)
     mount_root = str(settings.resolved_mount_root)
-    site = Site(
+    node = LocalNode(
         backends=drivers,
         default_backend=settings.default_backend,
         hosts={name: Machine(mount_root, DevicePool(name, _DEVICE_CALLS, name), on_step) for name in drivers},
         ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
         mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
-        limits=Limits(
+        deadlines=Deadlines(
             slow_answer_s=settings.slow_answer_s,
             answer_s=settings.answer_s,
             linger_s=settings.linger_s,
@@ -224,7 +221,7 @@ async def _build_service(
         size_bytes=parse_size(settings.default_size) if settings.default_size else None,
         profiles=settings.profiles,
     )
-    return VolumeService(site, defaults)
+    return VolumeService(node, defaults)
 
 
 def _scope(drivers: dict[str, Driver]) -> str:

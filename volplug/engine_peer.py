@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from volplug.volumes.ledger import EngineIdentity
+from volplug.models import EngineIdentity
 
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid; see unix(7)
 _DESCRIPTOR: Final = struct.Struct("i")

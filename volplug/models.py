@@ -197,10 +197,12 @@ class Contents:
             interrupted format of ours left, by its mark. FOREIGN: anything else, such as another
             filesystem, a partition table, LVM, LUKS, or unknown data.
         description: For error messages: what is there, such as `an LVM2_member signature`.
+        filesystem_bytes: Size of the expected filesystem by its superblock; None where it was not read.
     """
 
     kind: ContentKind
     description: str
+    filesystem_bytes: int | None = None
 
 
 class MountState(StrEnum):
@@ -238,3 +240,16 @@ class Usage:
 
     used_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """One run of the Docker engine: a pid alone may be used again.
+
+    Attributes:
+        pid: Its process id; 0 where it is in another pid namespace.
+        started: When it started, in clock ticks since boot; the inode of its pidfd in another pid namespace.
+    """
+
+    pid: int
+    started: int

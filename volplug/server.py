@@ -22,7 +22,7 @@ from aiohttp.log import server_logger
 from volplug.connections import BoundedServer, Bounds
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import AlreadyRunning, ConfigurationError, HostError
-from volplug.volumes.ledger import EngineIdentity
+from volplug.models import EngineIdentity
 
 STOP_TIMEOUT_S: Final = 6.0  # Docker kills after 10 s
 _HANDLERS_END_S: Final = 2.5  # aiohttp waits for this up to twice

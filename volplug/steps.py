@@ -22,7 +22,7 @@ class WorldStep(StrEnum):
     MAKE_FILESYSTEM = auto()
     CHECK_FILESYSTEM = auto()
     MOUNT = auto()
-    INITIALISE = auto()
+    FINISH_FORMAT = auto()
     UNMOUNT = auto()
     DETACH = auto()
     DELETE = auto()

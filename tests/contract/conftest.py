@@ -19,11 +19,11 @@ from volplug.handlers.plugin import PluginHandler
 from volplug.server import EnginePeers, PluginServer, PluginSocket
 from volplug.store.sqlite import SqliteStore
 from volplug.testing.host import MemoryHost
-from volplug.volumes.job import Patience
+from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.ledger import Ledger
+from volplug.volumes.node import Deadlines, LocalNode
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits, Site
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -39,7 +39,7 @@ class World:
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
     driver: GatedDriver = field(init=False)
     host: MemoryHost = field(default_factory=MemoryHost)
-    limits: Limits = field(default_factory=lambda: Limits(lookup_s=0.5, settle_s=0))
+    deadlines: Deadlines = field(default_factory=lambda: Deadlines(lookup_s=0.5, settle_s=0))
     bounds: Bounds = field(default_factory=Bounds)
     body_s: float = 10.0
     calls: list[str] = field(default_factory=list)
@@ -64,15 +64,15 @@ async def store(world: World) -> AsyncIterator[SqliteStore]:
 @pytest.fixture
 async def service(world: World, store: SqliteStore) -> AsyncIterator[VolumeService]:
     loaded = await store.load()
-    site = Site(
+    site = LocalNode(
         backends={"memory": world.driver},
         default_backend="memory",
         hosts={"memory": world.host},
         ledger=Ledger(store, loaded.entries, loaded.engine),
         mount_root="/mounts",
         boot_clock=lambda: 1000.0,
-        patience=Patience(release_s=0, mount_s=0, backend_s=1, poll_s=0.01),
-        limits=world.limits,
+        timeouts=Timeouts(release_s=0, quick_release_s=0, backend_s=1, poll_s=0.01),
+        deadlines=world.deadlines,
     )
     service = VolumeService(site, Defaults())
     await service.start()

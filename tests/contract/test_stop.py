@@ -15,6 +15,7 @@ from volplug.handlers.plugin import PluginHandler
 from volplug.host import process
 from volplug.server import EnginePeers, PluginServer
 from volplug.store.sqlite import SqliteStore
+from volplug.volumes.options import CreateRequest
 from volplug.volumes.service import VolumeService
 
 pytestmark = pytest.mark.contract
@@ -25,7 +26,7 @@ async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
 ) -> None:
     monkeypatch.setattr(app, "_WORK_ENDS_S", 0.01)
     server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
-    await service.create("db", {})
+    await service.create(CreateRequest(name="db"))
     attaching = world.driver.hold("attach")
     mounting = asyncio.create_task(service.mount("db", "a", Caller()))
     await attaching.reached.wait()

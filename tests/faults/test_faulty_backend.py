@@ -41,7 +41,7 @@ class Stormy:
 
     async def look(self) -> None:
         """Ask as dockerd does between its calls: what exists is never said to be missing."""
-        self.world.clock.now_s += self.world.limits.settle_s
+        self.world.clock.now_s += self.world.deadlines.settle_s
         try:
             listed = {view.name for view in await self.world.service.list()}
         except BackendUnavailable:  # rather than an empty list that is not certain
@@ -49,7 +49,7 @@ class Stormy:
         assert listed >= {volume.name for volume in self.world.cloud.volumes.values()}
         for volume in list(self.world.cloud.volumes.values()):
             view = await self.world.service.get(volume.name)
-            assert view.status["id"] == volume.volume_id
+            assert view.volume_id == volume.volume_id
 
     async def settle(self) -> None:
         """Let what is scheduled happen until nothing more is desired."""

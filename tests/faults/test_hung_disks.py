@@ -24,9 +24,9 @@ from volplug.models import VolumeSpec
 from volplug.sizes import MIB
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
-from volplug.volumes.options import Defaults
+from volplug.volumes.node import Deadlines, LocalNode
+from volplug.volumes.options import CreateRequest, Defaults
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits, Site
 
 pytestmark = [pytest.mark.faults, pytest.mark.loop]
 
@@ -81,7 +81,7 @@ class Host:
 
     async def create(self, name: str) -> None:
         backend = name.rstrip("0123456789")
-        await self.service.create(name, {"size": "8MiB", "backend": backend})
+        await self.service.create(CreateRequest(name=name, size_bytes=8 * MIB, backend=backend))
 
     async def mount(self, name: str) -> None:
         """Mount a volume, read what was written, and write more."""
@@ -99,7 +99,7 @@ class Host:
 async def host(disks: Disks) -> AsyncIterator[Host]:
     store = SqliteStore(disks.directory / "state.sqlite", "boot")
     loaded = await store.load()
-    site = Site(
+    site = LocalNode(
         backends=dict(disks.drivers),
         default_backend="healthy",
         hosts={
@@ -109,7 +109,7 @@ async def host(disks: Disks) -> AsyncIterator[Host]:
         ledger=Ledger(store, loaded.entries, loaded.engine),
         mount_root=str(disks.mounts),
         boot_clock=time.monotonic,
-        limits=Limits(linger_s=0, retry_max_s=0.1),
+        deadlines=Deadlines(linger_s=0, retry_max_s=0.1),
     )
     service = VolumeService(site, Defaults(fs_type="ext4", size_bytes=None, profiles={}))
     await service.start()
@@ -140,10 +140,10 @@ async def test_more_hung_volumes_than_there_are_threads_stop_no_volume_of_anothe
             await host.mount("slow99")
         await host.unmount("healthy")
         await host.mount("healthy")
-        shown = {view.name: view.status for view in await host.service.list()}
+        shown = {view.name: view for view in await host.service.list()}
         assert shown.keys() == {*_SLOW, "slow99", "healthy"}
         for name, count in (dict.fromkeys(_SLOW, 0) | {"slow99": 0, "healthy": 1}).items():
-            assert (await host.service.get(name)).status["mountCount"] == count
+            assert (await host.service.get(name)).mount_count == count
         assert len(hanging) == len([each for each in hanging if not each.done()]) == _THREADS
     await asyncio.gather(*hanging)
     await asyncio.to_thread(wait_until, lambda: disks.attached() == set(), 20, "all are released")

@@ -129,7 +129,7 @@ async def test_a_lost_ledger_keeps_mounts_until_nobody_uses_them(machine: LocalM
             with process_in(path) as pid:
                 await dockerd.ok("Unmount", Name="db", ID="whoever")
                 assert await dockerd.error("Remove", Name="db") == (
-                    f"release {shown}: still in use by process {pid} ({_comm(pid)}). {_REMEDY}"
+                    f"remove {shown}: still in use by process {pid} ({_comm(pid)}). {_REMEDY}"
                 )
                 assert is_mounted(volplug, "db")
             assert (path / "kept").read_text() == "data"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once
-from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store.sqlite import Loaded, SqliteStore
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.ledger import Desired, Entry
 
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 

@@ -13,10 +13,10 @@ from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
 from tests.store.files import THIS_BOOT, bytes_of, set_version
 from volplug.errors import HostError, StateUnusable
-from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store import sqlite
 from volplug.store.sqlite import SqliteStore
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.ledger import Desired, Entry
 
 NEXT_BOOT = "boot-2"
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
@@ -27,8 +27,8 @@ ENTRIES = NAMES.flatmap(
         Entry,
         st.just(name),
         TEXT,
-        counts=COUNTS,
-        doubts=COUNTS,
+        confirmed=COUNTS,
+        unconfirmed=COUNTS,
         desired=st.sampled_from(Desired),
         record=st.none() | volumes(st.just(name)),
         holders_unknown=st.booleans(),

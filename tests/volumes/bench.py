@@ -1,14 +1,17 @@
 """One volume with a backend and a machine in memory, and convergences of it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from tests.volumes.world import IMPATIENT, ROOT, spec_of
 from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
+from volplug.steps import unannounced
 from volplug.testing.host import Disk, MemoryHost
-from volplug.volumes.convergence import Goal
-from volplug.volumes.job import Conditions, Job, Patience
-from volplug.volumes.run import Run
+from volplug.volumes.background import Operation
+from volplug.volumes.converge import Convergence
+from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest, Timeouts
+from volplug.volumes.decision import Goal
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)
@@ -46,15 +49,30 @@ class Bench:
         known: Volume | None = None,
         spec: VolumeSpec | None = None,
         *,
-        may_be_leaving: bool = False,
-        patience: Patience = IMPATIENT,
-    ) -> Run:
+        detach_pending: bool = False,
+        timeouts: Timeouts = IMPATIENT,
+        before_change: Callable[[Volume | None], Awaitable[None]] | None = None,
+    ) -> Convergence:
         async def note(volume: Volume | None) -> None:
             self.changes.append(volume)
 
-        conditions = Conditions(spec=spec)
-        job = Job(goal.value, goal, "v", "memory", self.driver, TARGET, 0, known, conditions, may_be_leaving)
-        return Run(job, self.host, patience, note)
+        request = ConvergeRequest(
+            operation=Operation("1", goal.value, "v"),
+            name="v",
+            backend="memory",
+            goal=goal,
+            spec=spec,
+            release_timeout_s=0,
+        )
+        context = ConvergeContext(
+            driver=self.driver,
+            host=self.host,
+            target=TARGET,
+            timeouts=timeouts,
+            known=known,
+            detach_pending=detach_pending,
+        )
+        return Convergence(request, context, before_change or note, unannounced)
 
     async def to(
         self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None

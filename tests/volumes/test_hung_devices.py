@@ -93,7 +93,7 @@ async def test_volumes_of_other_backends_go_on_and_all_can_be_looked_at(
     await world.service.unmount("healthy", "c1")
     await world.mount("healthy")
     assert {view.name for view in await world.service.list()} == {*VOLUMES, "new", "healthy"}
-    counts = {name: (await world.service.get(name)).status["mountCount"] for name in (*VOLUMES, "healthy")}
+    counts = {name: (await world.service.get(name)).mount_count for name in (*VOLUMES, "healthy")}
     assert counts == dict.fromkeys(VOLUMES, 0) | {"healthy": 1}
 
 

@@ -1,14 +1,15 @@
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.volumes.world import MemoryStore, spec_of
-from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
+from volplug.models import EngineIdentity, FilesystemPhase, FilesystemTag, Volume, VolumeState
 from volplug.sizes import GIB
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry, Ledger
+from volplug.volumes.ledger import Desired, Entry, Ledger
 
 IDS = st.sampled_from(["", "c1", "c2", "c3"])
 CALLS = st.lists(st.tuples(st.booleans(), IDS), max_size=30)
@@ -23,36 +24,41 @@ def test_the_counts_are_those_of_the_calls_never_below_zero(calls: list[tuple[bo
     entry, expected = Entry("v", "memory"), Counter[str]()
     for is_mount, mount_id in calls:
         if is_mount:
-            entry = entry.with_mount(mount_id, 1.0).with_answer(mount_id)
+            entry = entry.with_mount(mount_id, 1.0).with_confirmed(mount_id)
         else:
             entry = entry.without_mount(mount_id)
         expected[mount_id] = max(expected[mount_id] + (1 if is_mount else -1), 0)
-        assert (entry.counts, entry.doubts) == (+expected, {})
+        assert (entry.confirmed, entry.unconfirmed) == (+expected, {})
         assert entry.mount_count == expected.total()
         assert entry.is_claimed == bool(+expected)
 
 
 @given(CALLS, st.dictionaries(IDS, st.integers(1, 3)))
-def test_a_count_in_doubt_is_taken_back_last(calls: list[tuple[bool, str]], doubts: dict[str, int]) -> None:
+def test_a_count_in_doubt_is_taken_back_last(
+    calls: list[tuple[bool, str]], unconfirmed: dict[str, int]
+) -> None:
     """However often an ID comes and goes meanwhile, as `docker cp` does, the doubt about it stays."""
-    entry = Entry("v", "memory", counts=doubts).with_all_doubted()
+    entry = Entry("v", "memory", confirmed=unconfirmed).with_none_confirmed()
     for is_mount, mount_id in calls:
         if is_mount:
-            entry = entry.with_mount(mount_id, 1.0).with_answer(mount_id)
+            entry = entry.with_mount(mount_id, 1.0).with_confirmed(mount_id)
             entry = entry.without_mount(mount_id)
-    assert (entry.counts, entry.doubts) == ({}, doubts)
-    assert entry.is_doubtful == bool(doubts)
+    assert (entry.confirmed, entry.unconfirmed) == ({}, unconfirmed)
+    assert entry.is_unconfirmed == bool(unconfirmed)
 
 
 def test_a_mount_is_in_doubt_until_its_answer_is_out() -> None:
     counted = Entry("v", "memory").with_mount("c1", 7.0)
-    assert (counted.counts, counted.doubts, counted.mounted_at_s) == ({}, {"c1": 1}, 7.0)
-    assert (counted.with_answer("c1").counts, counted.with_answer("c1").doubts) == ({"c1": 1}, {})
-    assert counted.with_answer("c2") is counted
+    assert (counted.confirmed, counted.unconfirmed, counted.mounted_at_s) == ({}, {"c1": 1}, 7.0)
+    assert (counted.with_confirmed("c1").confirmed, counted.with_confirmed("c1").unconfirmed) == (
+        {"c1": 1},
+        {},
+    )
+    assert counted.with_confirmed("c2") is counted
 
 
 def test_an_unknown_id_changes_nothing_at_all() -> None:
-    entry = Entry("v", "memory", counts={"c1": 1})
+    entry = Entry("v", "memory", confirmed={"c1": 1})
     assert entry.without_mount("c2") == entry
 
 
@@ -60,7 +66,7 @@ def test_a_volume_whose_holders_are_unknown_is_claimed_until_all_claims_are_drop
     entry = Entry("v", "memory", {"c1": 1}, {"c2": 1}, holders_unknown=True)
     assert entry.without_mount("c1").without_mount("c2").is_claimed
     free = entry.without_claims()
-    assert (free.counts, free.doubts, free.holders_unknown, free.is_claimed) == ({}, {}, False, False)
+    assert (free.confirmed, free.unconfirmed, free.holders_unknown, free.is_claimed) == ({}, {}, False, False)
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ async def test_writes_keep_the_order_of_the_calls(store: MemoryStore, ledger: Le
 
 async def test_what_is_the_same_is_not_written_again(store: MemoryStore, ledger: Ledger) -> None:
     for _ in range(3):
-        await ledger.put(Entry("v", "memory", counts={"c1": 1}))
+        await ledger.put(Entry("v", "memory", confirmed={"c1": 1}))
     assert len(store.writes) == 1
 
 
@@ -139,13 +145,9 @@ async def test_what_cannot_be_forgotten_on_disk_is_forgotten_in_memory(
 
 
 async def test_a_remembered_volume_keeps_what_else_is_known(ledger: Ledger) -> None:
-    await ledger.put(Entry("v", "memory", counts={"c1": 1}, desired=Desired.MOUNTED))
-    entry = await ledger.remember(volume_of("v"))
-    assert (
-        ledger.get("v")
-        == entry
-        == Entry("v", "memory", {"c1": 1}, desired=Desired.MOUNTED, record=volume_of("v"))
-    )
+    await ledger.put(Entry("v", "memory", confirmed={"c1": 1}, desired=Desired.MOUNTED))
+    await ledger.remember(volume_of("v"))
+    assert ledger.get("v") == Entry("v", "memory", {"c1": 1}, desired=Desired.MOUNTED, record=volume_of("v"))
 
 
 async def test_a_volume_never_heard_of_is_remembered_with_its_backend(ledger: Ledger) -> None:
@@ -196,3 +198,38 @@ async def test_what_is_known_of_one_volume_says_nothing_of_another_with_its_name
     entry = ledger.get("v")
     assert entry is not None
     assert entry.record == anew
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+async def test_writes_in_any_order_leave_in_the_store_what_is_in_memory(
+    store: MemoryStore, ledger: Ledger, order: tuple[int, ...]
+) -> None:
+    """Memory changes at the call; the tasks that write run in whatever order."""
+    writes = [
+        ledger.put(Entry("v", "memory", desired=Desired.MOUNTED)),
+        ledger.forget("v"),
+        ledger.put(Entry("v", "memory", desired=Desired.DETACHED)),
+        ledger.update("v", lambda entry: replace(entry, last_error="in use")),
+    ]
+    for number in order:
+        await writes[number]
+    assert store.entries == {entry.name: entry for entry in ledger.entries()}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_an_entry_forgotten_last_is_gone_whatever_is_written_first(
+    store: MemoryStore, ledger: Ledger, order: tuple[int, ...]
+) -> None:
+    writes = [
+        ledger.put(Entry("v", "memory")),
+        ledger.update("v", lambda entry: replace(entry, last_error="in use")),
+        ledger.forget("v"),
+    ]
+    for number in order:
+        await writes[number]
+    assert (store.entries, ledger.entries()) == ({}, [])
+
+
+async def test_what_is_not_there_is_not_updated(store: MemoryStore, ledger: Ledger) -> None:
+    await ledger.update("v", lambda entry: replace(entry, last_error="in use"))
+    assert (store.entries, ledger.entries()) == ({}, [])

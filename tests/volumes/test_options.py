@@ -8,7 +8,7 @@ from volplug.drivers.base import DriverInfo, Scope
 from volplug.errors import ErrorContext, InvalidOption, InvalidRequest, InvalidSize, VolumeExists
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB, TIB
-from volplug.volumes.options import Defaults, check_same, read_options
+from volplug.volumes.options import Defaults, check_same, read_options, resolve
 
 INFO = DriverInfo(
     driver="loop",
@@ -23,12 +23,12 @@ PLAIN = Defaults()
 
 
 def spec(options: dict[str, str] | None = None, defaults: Defaults = PLAIN) -> VolumeSpec:
-    return read_options("v", options or {}, INFO, defaults).spec
+    return resolve(read_options("v", options or {}), INFO, defaults).spec
 
 
 def refusal(options: dict[str, str], defaults: Defaults = PLAIN) -> str:
     with pytest.raises(InvalidRequest) as refused:
-        read_options("v", options, INFO, defaults)
+        resolve(read_options("v", options), INFO, defaults)
     return str(refused.value)
 
 
@@ -80,7 +80,7 @@ def test_an_unknown_profile_is_refused_naming_those_there_are() -> None:
 
 def test_only_what_the_user_named_is_explicit() -> None:
     defaults = Defaults(profiles={"gold": {"size": "20"}})
-    request = read_options("v", {"Profile": "gold", "FS-type": "xfs"}, INFO, defaults)
+    request = resolve(read_options("v", {"Profile": "gold", "FS-type": "xfs"}), INFO, defaults)
     assert request.explicit == {"profile", "fs"}
 
 
@@ -296,7 +296,7 @@ GOLD = Defaults(profiles={"gold": {}})
     ],
 )
 def test_what_is_not_said_and_what_is_equal_is_the_same(options: dict[str, str]) -> None:
-    check_same(read_options("v", options, INFO, GOLD), volume_of(EXISTING))
+    check_same(resolve(read_options("v", options), INFO, GOLD), volume_of(EXISTING))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_what_is_not_said_and_what_is_equal_is_the_same(options: dict[str, str])
 )
 def test_every_difference_is_named(options: dict[str, str], difference: str) -> None:
     with pytest.raises(VolumeExists) as refused:
-        check_same(read_options("v", options, INFO, GOLD), volume_of(EXISTING))
+        check_same(resolve(read_options("v", options), INFO, GOLD), volume_of(EXISTING))
     assert str(refused.value) == (
         f"it exists and differs: {difference}. Use it as it is, or choose another name."
     )
@@ -323,7 +323,7 @@ def test_every_difference_is_named(options: dict[str, str], difference: str) -> 
 @pytest.mark.parametrize(("size", "is_same"), [("2GiB", True), ("3GiB", True), ("2.5GiB", False)])
 def test_a_size_is_the_same_as_was_asked_for_and_as_became_of_it(size: str, is_same: bool) -> None:
     """A backend may have rounded up, or the volume may have grown since."""
-    request = read_options("v", {"size": size}, INFO, GOLD)
+    request = resolve(read_options("v", {"size": size}), INFO, GOLD)
     existing = volume_of(replace(EXISTING, size_bytes=2 * GIB), size_bytes=3 * GIB)
     if is_same:
         check_same(request, existing)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.volumes.world import ROOT, World, spec_of
 from volplug.errors import BackendUnavailable, FilesystemMismatch
-from volplug.models import Volume, VolumeState
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.models import EngineIdentity, Volume, VolumeState
+from volplug.volumes.ledger import Desired, Entry
 
 OUTAGE = BackendUnavailable("no route to the cloud")
 
@@ -26,13 +26,13 @@ async def crash(world: World, *, reboot: bool = False) -> None:
 async def test_a_mounted_and_counted_volume_in_use_stays_as_it_is(world: World) -> None:
     await world.create("v")
     await world.mount("v", container="db")
-    world.clock.now_s += world.limits.settle_s
+    world.clock.now_s += world.deadlines.settle_s
     before = world.entry()
     await crash(world)
-    assert ("v", world.limits.settle_s) in world.timers.delays
+    assert ("v", world.deadlines.settle_s) in world.timers.delays
     await world.run_timers()
     assert world.is_mounted()
-    assert world.entry() == before.with_all_doubted()
+    assert world.entry() == before.with_none_confirmed()
 
 
 async def test_a_counted_volume_is_mounted_once_more_without_asking_its_backend(world: World) -> None:
@@ -56,7 +56,7 @@ async def test_a_counted_volume_that_is_neither_mounted_nor_held_is_detached(wor
     world.host.mounts.clear()
     await crash(world)
     await world.run_timers()
-    assert (world.entry().counts, world.entry().desired) == ({}, Desired.NONE)
+    assert (world.entry().confirmed, world.entry().desired) == ({}, Desired.NONE)
     assert world.volume().holder is None
 
 
@@ -75,7 +75,7 @@ async def test_a_counted_volume_held_by_containers_keeps_its_counts_without_our_
 
 async def test_a_mount_that_was_never_answered_is_taken_back(world: World) -> None:
     await world.mounted()
-    await world.ledger.put(replace(world.entry(), counts={}))
+    await world.ledger.put(replace(world.entry(), confirmed={}))
     await crash(world)
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -99,7 +99,7 @@ async def test_a_detach_that_was_still_to_come_comes(world: World) -> None:
 
 async def test_an_unmount_that_had_only_been_promised_happens(world: World) -> None:
     await world.mounted()
-    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.DETACHED))
+    await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.DETACHED))
     await crash(world)
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -113,7 +113,7 @@ async def test_a_mount_without_memory_is_kept_until_a_trial_passes(world: World)
     await world.run_timers()
     assert world.is_mounted()
     assert (world.entry().holders_unknown, world.entry().record) == (True, volume)
-    assert (await world.service.get("v")).status["holdersUnknown"] is True
+    assert (await world.service.get("v")).holders_unknown
     world.vacate("v")
     await world.service.remove("v")
     assert (world.host.mounts, world.cloud.volumes) == ({}, {})
@@ -205,7 +205,7 @@ async def test_a_recovery_that_is_tried_again_leaves_the_volume_to_a_mount_that_
     world.cloud.outage = OUTAGE
     await crash(world)
     world.cloud.outage = None
-    slot, before = world.site.slots.of("v"), len(world.cloud.calls)
+    slot, before = world.node.locks.of("v"), len(world.cloud.calls)
     slot.begin_mount()
     await world.run_timers()
     slot.end_mount()
@@ -235,7 +235,7 @@ async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world:
     await crash(world)
     await world.run_timers()
     assert world.volume("b").holder is None
-    assert world.entry("a").counts == {"c1": 1}
+    assert world.entry("a").confirmed == {"c1": 1}
 
 
 # What the lost state would have said
@@ -243,7 +243,7 @@ async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world:
 
 async def lingering(world: World) -> None:
     """The last unmount has just been answered."""
-    world.limits = replace(world.limits, linger_s=5)
+    world.deadlines = replace(world.deadlines, linger_s=5)
     world.restart()
     await world.mounted()
     await world.service.unmount("v", "c1")
@@ -254,7 +254,7 @@ async def test_what_was_attached_before_the_state_was_lost_is_detached_after_a_w
     await world.create("other")
     del world.store.entries["v"]
     await crash(world)
-    assert ("search of memory", world.limits.settle_s) in world.timers.delays
+    assert ("search of memory", world.deadlines.settle_s) in world.timers.delays
     await world.run_timers()
     await world.run_timers()
     assert world.volume().holder is None
@@ -315,7 +315,7 @@ async def test_a_mount_without_memory_that_the_cloud_does_not_show_yet_is_identi
     with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
         await world.service.get("v")
     world.cloud.volumes = present
-    world.clock.now_s += world.limits.settle_s
+    world.clock.now_s += world.deadlines.settle_s
     for _ in range(2):
         await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -352,7 +352,7 @@ async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_
     await world.service.unmount("v", "c1")
     await world.run_timers()
     assert world.is_mounted()
-    world.clock.now_s += world.limits.settle_s
+    world.clock.now_s += world.deadlines.settle_s
     await world.run_timers()
     assert not world.is_mounted()
 

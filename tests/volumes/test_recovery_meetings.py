@@ -31,12 +31,12 @@ async def test_a_mount_that_waits_is_left_to_find_out_what_an_outage_kept_from_b
         outage.setattr(world.driver, "locate", failing(OUTAGE))
         world.restart()
         await world.recover()
-    slot = world.site.slots.of("v")
+    slot = world.node.locks.of("v")
     async with slot:
         world.timers.fire()
         await asyncio.sleep(0)  # it waits for the lock now, and before the Mount
         mounting = asyncio.create_task(world.mount("v", "c2"))
-        while not slot.pending:  # noqa: ASYNC110  # it tells nobody
+        while not slot.mounts_in_progress:  # noqa: ASYNC110  # it tells nobody
             await asyncio.sleep(0)
     await mounting
     assert world.entry().mount_count == 2

@@ -27,7 +27,7 @@ from volplug.models import (
     VolumeState,
 )
 from volplug.sizes import GIB
-from volplug.volumes.convergence import Reason
+from volplug.volumes.decision import Reason
 from volplug.volumes.refusals import Facts, refusal_error
 
 UUID = "0c6f6d3c-9a0b-4f0e-8a4e-111122223333"
@@ -76,6 +76,10 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
         "still in use by container web-1. Stop what uses it; volplug goes on by itself once it is free.",
     ),
     Reason.WRONG_DEVICE: (
+        DeviceMismatch,
+        "another device is where its own should be. Nothing was changed; look at both.",
+    ),
+    Reason.WRONG_SIZE: (
         DeviceMismatch,
         "/dev/loop3 has 512MiB, its record says 1GiB. Nothing was changed; look at both.",
     ),

@@ -20,7 +20,8 @@ from volplug.errors import (
 from volplug.models import VolumeState
 from volplug.sizes import GIB
 from volplug.volumes.ledger import Desired
-from volplug.volumes.site import Limits
+from volplug.volumes.node import Deadlines
+from volplug.volumes.options import read_options
 
 
 async def test_a_created_volume_is_at_the_backend_and_not_attached(world: World) -> None:
@@ -115,7 +116,7 @@ async def test_remove_waits_for_a_creation_that_runs(world: World) -> None:
 
 
 async def test_a_create_that_takes_too_long_goes_on_and_a_retry_joins_it(world: World) -> None:
-    world.limits = Limits(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
     gate = world.driver.hold("create")
     with pytest.raises(OperationTimeout) as late:
@@ -172,7 +173,7 @@ async def test_a_missing_mkfs_is_refused_before_anything_is_made(world: World) -
 @pytest.mark.parametrize("key", ["backend", "BACKEND", "back-end", "Back_End"])
 async def test_the_backend_is_chosen_by_option_however_it_is_spelt(world: World, key: str) -> None:
     other, _ = world.add_backend("other")
-    await world.service.create("v", {key: "other"})
+    await world.service.create(read_options("v", {key: "other"}))
     assert [volume.name for volume in other.volumes.values()] == ["v"]
     assert world.cloud.volumes == {}
 
@@ -252,11 +253,11 @@ async def test_remove_is_refused_while_a_container_holds_it_and_nothing_changes(
     with pytest.raises(VolumeInUse) as refused:
         await world.service.remove("v")
     assert str(refused.value) == (
-        f'release "v" (memory {volume.volume_id}, node node-a): still in use by container web. '
+        f'remove "v" (memory {volume.volume_id}, node node-a): still in use by container web. '
         "Stop what uses it; volplug goes on by itself once it is free."
     )
     assert world.is_mounted()
-    assert world.entry().counts == {"c1": 1}
+    assert world.entry().confirmed == {"c1": 1}
     assert world.volume() == volume
 
 
@@ -320,7 +321,7 @@ async def test_remove_waits_for_a_mount_that_runs_and_then_refuses(world: World)
 
 async def test_remove_refuses_while_a_mount_waits_behind_it(world: World) -> None:
     await world.create("v")
-    async with world.site.slots.of("v"):
+    async with world.node.locks.of("v"):
         removing = asyncio.create_task(world.service.remove("v"))
         for _ in range(5):
             await asyncio.sleep(0)

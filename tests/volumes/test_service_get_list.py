@@ -4,8 +4,11 @@ import pytest
 
 from tests.volumes.world import LocalDriver, World, spec_of
 from volplug.errors import BackendUnavailable, VolumeNotFound
+from volplug.models import VolumeState
+from volplug.sizes import GIB, MIB
 from volplug.volumes.ledger import Desired, Entry
-from volplug.volumes.site import Limits
+from volplug.volumes.node import Deadlines
+from volplug.volumes.views import VolumeView
 
 OUTAGE = BackendUnavailable("no route to the cloud")
 ANONYMOUS = "0123456789abcdef" * 4
@@ -16,7 +19,7 @@ async def test_a_volume_mounted_here_is_described_from_memory(world: World) -> N
     before = len(world.cloud.calls)
     view = await world.service.get("v")
     assert (view.name, view.mountpoint, view.created_at) == ("v", "/mounts/v/data", volume.created_at)
-    assert view.status["mountCount"] == 1
+    assert view.mount_count == 1
     assert world.calls_since(before) == []
 
 
@@ -44,8 +47,8 @@ async def test_during_an_outage_a_known_volume_is_described_as_last_known(world:
     volume = world.volume()
     world.cloud.outage = OUTAGE
     view = await world.service.get("v")
-    assert view.status["id"] == volume.volume_id
-    assert view.status["state"] == "available"
+    assert view.volume_id == volume.volume_id
+    assert view.state is VolumeState.AVAILABLE
 
 
 async def test_during_an_outage_nothing_is_said_of_an_unknown_volume(world: World) -> None:
@@ -65,13 +68,13 @@ async def test_a_defect_of_a_driver_says_nothing_of_a_volume(
 
     await world.create("v")
     monkeypatch.setattr(world.driver, "get", get)
-    assert (await world.service.get("v")).status["state"] == "available"
+    assert (await world.service.get("v")).state is VolumeState.AVAILABLE
     with pytest.raises(RuntimeError, match="defect"):
         await world.service.get("w")
 
 
 async def test_a_backend_that_hangs_is_given_up_in_time(world: World) -> None:
-    world.limits = Limits(lookup_s=0.01)
+    world.deadlines = Deadlines(lookup_s=0.01)
     world.restart()
     gate = world.driver.hold("get")
     with pytest.raises(BackendUnavailable) as unknown:
@@ -85,6 +88,7 @@ async def test_a_record_confirmed_missing_is_dropped(world: World) -> None:
     world.cloud.volumes.clear()
     with pytest.raises(VolumeNotFound):
         await world.service.get("v")
+    await world.finish_tasks()
     assert (world.ledger.get("v"), world.store.entries) == (None, {})
 
 
@@ -92,6 +96,7 @@ async def test_a_volume_found_at_the_backend_is_remembered_for_the_next_outage(w
     await world.create("v")
     await world.ledger.forget("v")
     await world.service.get("v")
+    await world.finish_tasks()
     world.restart()
     world.cloud.outage = OUTAGE
     assert (await world.service.get("v")).name == "v"
@@ -116,7 +121,7 @@ async def test_a_look_up_that_ends_after_a_mount_takes_nothing_back(world: World
     await world.mount("v")
     gate.opened.set()
     await asyncio.gather(getting, return_exceptions=True)
-    assert world.entry().counts == {"c1": 1}
+    assert world.entry().confirmed == {"c1": 1}
     assert world.store.entries["v"].record == world.volume()
 
 
@@ -141,14 +146,14 @@ async def test_with_one_backend_down_the_others_are_fresh_and_that_one_is_last_k
     await world.create("theirs", backend="other")
     world.cloud.outage = OUTAGE
     views = await world.service.list()
-    assert [(view.name, view.status["backend"]) for view in views] == [
+    assert [(view.name, view.backend) for view in views] == [
         ("mine", "memory"),
         ("theirs", "other"),
     ]
 
 
 async def test_a_backend_that_hangs_does_not_keep_the_list_from_the_others(world: World) -> None:
-    world.limits = Limits(lookup_s=0.01)
+    world.deadlines = Deadlines(lookup_s=0.01)
     world.add_backend("other", LocalDriver)
     await world.create("theirs", backend="other")
     gate = world.driver.hold("list")
@@ -171,28 +176,30 @@ async def test_a_mounted_volume_is_listed_although_its_backend_forgot_it(world: 
 # Status
 
 
-async def test_what_inspect_shows(world: World) -> None:
+async def test_a_view_has_all_that_is_known(world: World) -> None:
     volume = await world.mounted()
-    status = (await world.service.get("v")).status
-    assert status == {
-        "id": volume.volume_id,
-        "backend": "memory",
-        "driver": "memory",
-        "size": "1GiB",
-        "state": "in-use",
-        "fs": "ext4",
-        "profile": "default",
-        "mountCount": 1,
-        "holder": "node-a",
-        "desired": "mounted",
-    }
+    assert await world.service.get("v") == VolumeView(
+        name="v",
+        volume_id=volume.volume_id,
+        backend="memory",
+        driver="memory",
+        mountpoint="/mounts/v/data",
+        created_at=volume.created_at,
+        size_bytes=GIB,
+        state=VolumeState.IN_USE,
+        filesystem=volume.filesystem,
+        profile="default",
+        mount_count=1,
+        holder="node-a",
+        desired=Desired.MOUNTED,
+    )
 
 
 async def test_usage_is_shown_once_it_has_been_sampled(world: World) -> None:
     await world.mounted()
-    assert "used" not in (await world.service.get("v")).status
+    assert (await world.service.get("v")).used_bytes is None
     await asyncio.sleep(0)
-    assert (await world.service.get("v")).status["used"] == "1MiB"
+    assert (await world.service.get("v")).used_bytes == MIB
 
 
 async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
@@ -201,14 +208,14 @@ async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
     with pytest.raises(Exception, match="container web"):
         await world.service.unmount("v", "c1")
     await world.run_timers()
-    status = (await world.service.get("v")).status
-    assert status["desired"] == Desired.DETACHED
-    assert "still in use by container web" in str(status["lastError"])
+    view = await world.service.get("v")
+    assert view.desired is Desired.DETACHED
+    assert "still in use by container web" in view.last_error
 
 
 async def test_lists_that_come_while_one_hangs_share_its_question(world: World) -> None:
     """Else a path that hangs would take a thread for each."""
-    world.limits = Limits(lookup_s=0.01)
+    world.deadlines = Deadlines(lookup_s=0.01)
     world.restart()
     gate = world.driver.hold("list")
     for _ in range(5):
@@ -233,7 +240,7 @@ async def test_a_volume_that_moved_to_another_backend_is_found_there(world: Worl
     world.cloud.volumes.clear()
     await world.create("v", backend="other")
     await world.ledger.put(Entry("v", "memory", record=next(iter(other.volumes.values()))))
-    assert (await world.service.get("v")).status["backend"] == "other"
+    assert (await world.service.get("v")).backend == "other"
     assert await world.mount("v") == "/mounts/v/data"
 
 

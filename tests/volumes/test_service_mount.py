@@ -14,7 +14,7 @@ from volplug.errors import (
 )
 from volplug.models import FilesystemPhase, FilesystemTag, VolumeState
 from volplug.volumes.ledger import Desired
-from volplug.volumes.site import Limits
+from volplug.volumes.node import Deadlines
 
 
 async def test_the_first_mount_attaches_formats_and_mounts(world: World) -> None:
@@ -24,7 +24,7 @@ async def test_the_first_mount_attaches_formats_and_mounts(world: World) -> None
     assert (volume.holder, volume.state) == ("node-a", VolumeState.IN_USE)
     assert volume.filesystem == FilesystemTag(FilesystemPhase.FORMATTED, "ext4", disk.uuid)
     assert (disk.formats, disk.directories) == (1, {"data"})
-    assert (world.entry().counts, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
+    assert (world.entry().confirmed, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
 
 
 async def test_the_next_mount_formats_nothing_and_keeps_the_data(world: World) -> None:
@@ -90,7 +90,7 @@ async def test_fifty_concurrent_mounts_of_one_volume_share_the_work(world: World
     assert set(paths) == {"/mounts/v/data"}
     assert world.calls_since(before).count("attach") == 1
     assert world.host.disk(world.device()).formats == 1
-    assert world.entry().counts == {f"c{number}": 1 for number in range(50)}
+    assert world.entry().confirmed == {f"c{number}": 1 for number in range(50)}
 
 
 async def test_fifty_volumes_are_mounted_beside_each_other(world: World) -> None:
@@ -148,7 +148,7 @@ async def test_a_failed_mount_leaves_other_mounts_alone(world: World) -> None:
     with pytest.raises(ClientGone):
         await world.service.mount("v", "c2", Caller(gone=True))
     await world.run_timers()
-    assert world.entry().counts == {"c1": 1}
+    assert world.entry().confirmed == {"c1": 1}
     assert world.is_mounted()
 
 
@@ -178,8 +178,8 @@ async def test_mounts_are_counted_per_id(
         await world.mount("v", mount_id)
     for mount_id in unmounts:
         await world.service.unmount("v", mount_id)
-    assert world.entry().counts == left
-    assert world.store.entries["v"].counts == left
+    assert world.entry().confirmed == left
+    assert world.store.entries["v"].confirmed == left
     assert world.is_mounted() == bool(left)
 
 
@@ -193,12 +193,12 @@ async def test_a_mount_whose_client_left_is_not_counted_and_lingers_for_its_retr
     with pytest.raises(ClientGone) as gone:
         await world.service.mount("v", "c1", Caller(gone=True))
     assert str(gone.value) == 'mount "v": the client left before the answer.'
-    assert world.entry().counts == {}
+    assert world.entry().confirmed == {}
     assert world.timers.delays == [("v", 60.0)]
     before = len(world.cloud.calls)
     await world.mount("v", "c1")
     assert world.calls_since(before) == []
-    assert world.entry().counts == {"c1": 1}
+    assert world.entry().confirmed == {"c1": 1}
 
 
 async def test_a_mount_whose_client_left_is_detached_if_nobody_comes_back(world: World) -> None:
@@ -214,7 +214,7 @@ async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmountin
     world.store.broken = True
     await world.mount("v", "c2")
     await world.service.unmount("v", "c1")
-    assert world.entry().counts == {"c2": 1}
+    assert world.entry().confirmed == {"c2": 1}
     await world.service.unmount("v", "c2")
     assert world.host.mounts == {}
     await world.run_timers()
@@ -224,11 +224,11 @@ async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmountin
 async def test_a_mount_that_ends_after_its_answer_was_due_keeps_the_volume_attached_for_its_retry(
     world: World,
 ) -> None:
-    world.limits = replace(world.limits, slow_answer_s=0.01, linger_s=5)
+    world.deadlines = replace(world.deadlines, slow_answer_s=0.01, linger_s=5)
     world.restart()
     await world.mounted()
     await world.service.unmount("v", "c1")
-    async with world.site.slots.of("v"):
+    async with world.node.locks.of("v"):
         mounting = asyncio.create_task(world.mount("v", "c2"))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -271,7 +271,7 @@ async def test_an_answer_to_docker_cp_that_was_not_delivered_leaves_the_containe
     mounted = await world.service.mount("v", "c1", Caller())
     mounted.answered(False)
     await asyncio.sleep(0)
-    assert (world.entry().counts, dict(world.entry().doubts)) == ({"c1": 1}, {})
+    assert (world.entry().confirmed, dict(world.entry().unconfirmed)) == ({"c1": 1}, {})
     await world.run_timers()
     assert world.is_mounted()
 
@@ -280,7 +280,7 @@ async def test_a_count_that_nobody_says_was_answered_stays_in_doubt(world: World
     await world.create("v")
     await world.service.mount("v", "c1", Caller())
     await asyncio.sleep(0.01)
-    assert (dict(world.entry().counts), world.entry().doubts) == ({}, {"c1": 1})
+    assert (dict(world.entry().confirmed), world.entry().unconfirmed) == ({}, {"c1": 1})
 
 
 # Time
@@ -288,7 +288,7 @@ async def test_a_count_that_nobody_says_was_answered_stays_in_doubt(world: World
 
 async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: World) -> None:
     await world.create("v")
-    world.limits = Limits(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
     world.store.gate = gate = Gate()
     with pytest.raises(OperationTimeout):
@@ -303,7 +303,7 @@ async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: 
 
 async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world: World) -> None:
     await world.create("v")
-    world.limits = Limits(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
     gate = world.driver.hold("attach")
     with pytest.raises(OperationTimeout) as late:
@@ -316,7 +316,7 @@ async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world:
     gate.opened.set()
     assert await retry == "/mounts/v/data"
     assert world.cloud.calls.count("attach") == 1
-    assert (world.entry().counts, dict(world.entry().doubts)) == ({"c1": 1}, {})
+    assert (world.entry().confirmed, dict(world.entry().unconfirmed)) == ({"c1": 1}, {})
 
 
 @pytest.mark.parametrize("held_at", ["get", "attach"])
@@ -324,13 +324,13 @@ async def test_a_mount_that_nobody_waits_for_any_more_is_let_go_once_it_is_done(
     world: World, held_at: str
 ) -> None:
     await world.create("v")
-    world.limits = Limits(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
     gate = world.driver.hold(held_at)
     with pytest.raises(OperationTimeout):
         await world.mount("v")
     gate.opened.set()
-    async with world.site.slots.of("v"):
+    async with world.node.locks.of("v"):
         pass
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)

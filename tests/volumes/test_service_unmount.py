@@ -8,11 +8,11 @@ from tests.volumes.world import World
 from volplug.errors import BackendUnavailable, VolplugError, VolumeInUse
 from volplug.testing.host import MemoryHost
 from volplug.volumes.ledger import Desired
-from volplug.volumes.site import Limits
+from volplug.volumes.node import Deadlines
 
 
 async def test_the_last_unmount_unmounts_now_and_detaches_after_the_linger(world: World) -> None:
-    world.limits = Limits(linger_s=5)
+    world.deadlines = Deadlines(linger_s=5)
     world.restart()
     await world.mounted()
     await world.service.unmount("v", "c1")
@@ -51,7 +51,7 @@ async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(is_mo
         partial(world.mount, "v", "c2"),
         partial(world.service.unmount, "v", "c1"),
     ]
-    async with world.site.slots.of("v"):
+    async with world.node.locks.of("v"):
         running = []
         for call in calls if is_mount_first else reversed(calls):
             running.append(asyncio.create_task(call()))
@@ -60,7 +60,7 @@ async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(is_mo
     await asyncio.gather(*running)
     await world.run_timers()
     assert world.is_mounted()
-    assert (world.entry().counts, world.entry().desired) == ({"c2": 1}, Desired.MOUNTED)
+    assert (world.entry().confirmed, world.entry().desired) == ({"c2": 1}, Desired.MOUNTED)
 
 
 async def test_an_unmount_of_a_volume_that_a_container_still_holds_says_so_and_is_retried(
@@ -138,11 +138,11 @@ async def test_a_read_only_filesystem_in_use_is_not_handed_out(world: World) -> 
         "error and others still use it. Stop the containers that use it; the next mount checks it."
     )
     assert world.host.disk(world.device()).is_dirty
-    assert world.entry().counts == {"c1": 1}
+    assert world.entry().confirmed == {"c1": 1}
 
 
 async def test_stopping_detaches_what_lingers_and_unmounts_nothing(world: World) -> None:
-    world.limits = Limits(linger_s=5)
+    world.deadlines = Deadlines(linger_s=5)
     world.restart()
     await world.mounted("stays")
     await world.mounted("lingers")
@@ -162,7 +162,7 @@ async def test_the_unmount_of_a_volume_removed_behind_our_back_and_created_anew_
     await world.service.unmount("v", "c1")
     await world.run_timers()
     assert world.host.mounts == {}
-    assert (world.entry().counts, world.volume().holder) == ({}, None)
+    assert (world.entry().confirmed, world.volume().holder) == ({}, None)
 
 
 async def test_creating_a_volume_again_forgets_no_detach_that_is_still_to_come(world: World) -> None:

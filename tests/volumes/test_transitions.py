@@ -9,7 +9,7 @@ from tests.volumes.world import IMPATIENT, World, spec_of
 from volplug.drivers.memory import MemoryDriver
 from volplug.errors import OperationTimeout
 from volplug.models import Volume, VolumeState
-from volplug.volumes.convergence import Goal
+from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired, Entry
 
 PATIENT = replace(IMPATIENT, backend_s=10.0)
@@ -96,7 +96,7 @@ class StaleDriver(MemoryDriver):
         return self._put(replace(found, state=VolumeState.AVAILABLE, holder=None))
 
 
-@pytest.mark.parametrize("stale_reads", [1, IMPATIENT.news_looks])
+@pytest.mark.parametrize("stale_reads", [1, IMPATIENT.recheck_limit])
 async def test_a_device_that_may_be_about_to_leave_is_not_mounted_for_a_stale_read(
     bench: Bench, stale_reads: int
 ) -> None:
@@ -105,7 +105,7 @@ async def test_a_device_that_may_be_about_to_leave_is_not_mounted_for_a_stale_re
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     driver = bench.driver = StaleDriver(bench.cloud)
     driver.stale_reads = stale_reads + 1
-    await bench.run(Goal.MOUNTED, known=volume, may_be_leaving=True, patience=PATIENT).to_goal()
+    await bench.run(Goal.MOUNTED, known=volume, detach_pending=True, timeouts=PATIENT).to_goal()
     assert bench.cloud.calls.count("attach") == 1
 
 
@@ -114,8 +114,8 @@ async def test_a_device_that_stays_in_spite_of_a_lost_detach_is_mounted_in_the_e
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     before = len(bench.cloud.calls)
-    await bench.run(Goal.MOUNTED, known=volume, may_be_leaving=True, patience=PATIENT).to_goal()
-    assert bench.cloud.calls[before:] == ["get"] * (IMPATIENT.news_looks + 1)
+    await bench.run(Goal.MOUNTED, known=volume, detach_pending=True, timeouts=PATIENT).to_goal()
+    assert bench.cloud.calls[before:] == ["get"] * (IMPATIENT.recheck_limit + 1)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
+
+from volplug.errors import HostError
 from volplug.models import FilesystemPhase, FilesystemTag, Usage, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
+from volplug.testing.host import MemoryHost
 from volplug.volumes.ledger import Desired, Entry
-from volplug.volumes.views import view_volume
+from volplug.volumes.views import UsageSampler, VolumeView, view_volume
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 VOLUME = Volume(
@@ -24,44 +30,92 @@ MOUNTED = Entry("v", "disks", {"c1": 2, "c2": 1}, desired=Desired.MOUNTED, recor
 def test_everything_that_is_known_is_shown() -> None:
     entry = replace(MOUNTED, holders_unknown=True, last_error="still in use")
     view = view_volume(replace(VOLUME, detail="slow"), entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
-    assert (view.name, view.mountpoint, view.created_at) == ("v", "/m/v/data", CREATED)
-    assert view.status == {
-        "id": "loop-1",
-        "backend": "disks",
-        "driver": "loop",
-        "size": "2GiB",
-        "state": "in-use",
-        "fs": "xfs",
-        "profile": "gold",
-        "mountCount": 3,
-        "used": "5MiB",
-        "holder": "host1",
-        "detail": "slow",
-        "desired": "mounted",
-        "holdersUnknown": True,
-        "lastError": "still in use",
-    }
-
-
-def test_what_is_not_known_is_left_out() -> None:
-    volume = replace(
-        VOLUME, state=VolumeState.AVAILABLE, holder=None, filesystem=FilesystemTag(), created_at=None
+    assert view == VolumeView(
+        name="v",
+        volume_id="loop-1",
+        backend="disks",
+        driver="loop",
+        mountpoint="/m/v/data",
+        created_at=CREATED,
+        size_bytes=2 * GIB,
+        state=VolumeState.IN_USE,
+        filesystem=VOLUME.filesystem,
+        profile="gold",
+        mount_count=3,
+        used_bytes=5 * MIB,
+        holder="host1",
+        detail="slow",
+        desired=Desired.MOUNTED,
+        holders_unknown=True,
+        last_error="still in use",
     )
-    view = view_volume(volume, None, "/m/v/data", "loop", None)
-    assert (view.mountpoint, view.created_at) == ("", None)
-    assert view.status == {
-        "id": "loop-1",
-        "backend": "disks",
-        "driver": "loop",
-        "size": "2GiB",
-        "state": "available",
-        "fs": "pending",
-        "profile": "gold",
-        "mountCount": 0,
-    }
 
 
-def test_an_unmounted_volume_has_no_mountpoint_and_no_old_usage() -> None:
-    view = view_volume(VOLUME, replace(MOUNTED, counts={}), "/m/v/data", "loop", Usage(5 * MIB, 1))
-    assert view.mountpoint == ""
-    assert "used" not in view.status
+@pytest.mark.parametrize("entry", [None, replace(MOUNTED, confirmed={})])
+def test_an_unmounted_volume_has_no_mountpoint_and_no_old_usage(entry: Entry | None) -> None:
+    view = view_volume(VOLUME, entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
+    assert (view.mountpoint, view.used_bytes, view.mount_count) == ("", None, 0)
+
+
+class SlowHost(MemoryHost):
+    """A machine whose filesystems answer when they are told to.
+
+    Attributes:
+        answers: Resolved by the test; one per look.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[asyncio.Future[Usage]] = []
+
+    async def usage(self, target: str) -> Usage:
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return await self.answers[-1]
+
+
+@pytest.fixture
+async def host() -> SlowHost:
+    return SlowHost()
+
+
+async def looked(host: SlowHost, result: Usage | Exception) -> None:
+    """Answer the look that is going on, and let the sampler take note."""
+    await asyncio.sleep(0)
+    if isinstance(result, Usage):
+        host.answers[-1].set_result(result)
+    else:
+        host.answers[-1].set_exception(result)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_asking_never_waits_and_shares_one_look(host: SlowHost) -> None:
+    sampler = UsageSampler()
+    assert [sampler.last(host, "v", "/m/v") for _ in range(5)] == [None] * 5
+    await looked(host, Usage(1, 2))
+    assert sampler.last(host, "v", "/m/v") == Usage(1, 2)
+    assert len(host.answers) == 1
+
+
+async def test_a_volume_that_was_unmounted_has_no_usage(host: SlowHost) -> None:
+    sampler = UsageSampler()
+    sampler.last(host, "v", "/m/v")
+    await looked(host, Usage(1, 2))
+    sampler.forget("v")
+    assert sampler.last(host, "v", "/m/v") is None
+    await looked(host, Usage(1, 2))
+
+
+@pytest.mark.parametrize("error", [HostError("input/output error"), OSError(5, "input/output error")])
+async def test_a_filesystem_that_cannot_say_is_no_news_and_is_asked_again(
+    host: SlowHost, error: Exception
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    sampler = UsageSampler()
+    sampler.last(host, "v", "/m/v")
+    await looked(host, error)
+    assert sampler.last(host, "v", "/m/v") is None
+    await looked(host, Usage(3, 4))
+    assert sampler.last(host, "v", "/m/v") == Usage(3, 4)
+    assert complaints == []

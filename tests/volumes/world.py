@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from volplug.drivers.base import Driver, DriverInfo, Scope
 from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import HostError
-from volplug.models import MountSource, TakeoverPolicy, Volume, VolumeSpec
+from volplug.models import EngineIdentity, MountSource, TakeoverPolicy, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
-from volplug.volumes.job import Patience
-from volplug.volumes.ledger import EngineIdentity, Entry, Ledger
-from volplug.volumes.options import Defaults
+from volplug.volumes.background import Timers
+from volplug.volumes.converge_request import Timeouts
+from volplug.volumes.ledger import Entry, Ledger
+from volplug.volumes.node import Deadlines, LocalNode
+from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits, Site
-from volplug.volumes.slots import Timers
 
 ROOT = "/mounts"
-IMPATIENT = Patience(release_s=0, mount_s=0, backend_s=0.003, poll_s=0.001)
-GENEROUS = Limits(slow_answer_s=10, answer_s=10, lookup_s=10, release_wait_s=0.003)
+IMPATIENT = Timeouts(release_s=0, quick_release_s=0, backend_s=0.003, poll_s=0.001)
+GENEROUS = Deadlines(slow_answer_s=10, answer_s=10, lookup_s=10, release_wait_s=0.003)
 
 
 class Gate:
@@ -102,7 +102,7 @@ class MemoryStore:
         self.gate: Gate | None = None
 
     async def save(self, entry: Entry, *, durable: bool) -> None:
-        if self.gate is not None and entry.doubts:
+        if self.gate is not None and entry.unconfirmed:
             await self.gate.pass_through()
         self._fail_if_broken()
         self.entries[entry.name] = entry
@@ -136,7 +136,7 @@ class RecordingTimers(Timers):
 
     def fire(self) -> None:
         """Start everything that waits, now."""
-        for name, waiting in list(self._waiting.items()):
+        for name, waiting in list(self._scheduled.items()):
             waiting.handle.cancel()
             self._start(name)
 
@@ -183,8 +183,8 @@ class World:
     hosts: dict[str, MemoryHost] = field(default_factory=dict)
     store: MemoryStore = field(default_factory=MemoryStore)
     clock: Clock = field(default_factory=Clock)
-    limits: Limits = GENEROUS
-    patience: Patience = IMPATIENT
+    deadlines: Deadlines = GENEROUS
+    timeouts: Timeouts = IMPATIENT
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
 
     def __post_init__(self) -> None:
@@ -196,19 +196,19 @@ class World:
         """Build everything anew, as after a crash; nothing of the old process goes on."""
         self.timers = RecordingTimers()
         self.ledger = Ledger(self.store, self.store.entries.values(), self.store.engine)
-        self.site = Site(
+        self.node = LocalNode(
             backends=self.backends,
             default_backend="memory",
             hosts={name: self.hosts.get(name, self.host) for name in self.backends},
             ledger=self.ledger,
             mount_root=ROOT,
             boot_clock=self.clock,
-            patience=self.patience,
-            limits=self.limits,
+            timeouts=self.timeouts,
+            deadlines=self.deadlines,
             timers=self.timers,
             takeover=self.takeover,
         )
-        self.service = VolumeService(self.site, Defaults())
+        self.service = VolumeService(self.node, Defaults())
 
     def add_backend(
         self, name: str, kind: type[GatedDriver] = GatedDriver
@@ -223,7 +223,7 @@ class World:
     # Docker's calls
 
     async def create(self, name: str, **options: str) -> None:
-        await self.service.create(name, options)
+        await self.service.create(read_options(name, options))
 
     async def mount(self, name: str, mount_id: str = "c1", *, container: str = "") -> str:
         """Mount a volume, and start a container on it if one is named."""
@@ -238,7 +238,7 @@ class World:
         """Create and mount a volume; its Mount is as old as a trial release asks for."""
         await self.create(name)
         await self.mount(name, mount_id)
-        self.clock.now_s += self.limits.settle_s
+        self.clock.now_s += self.deadlines.settle_s
         return self.volume(name)
 
     # What is true
@@ -278,12 +278,17 @@ class World:
         while running := self.timers.running:
             await asyncio.wait(running)
 
+    async def finish_tasks(self) -> None:
+        """Wait for what runs after an answer, such as writes of the ledger."""
+        while running := self.node.tasks.running:
+            await asyncio.wait(running)
+
     async def recover(self) -> None:
         """Start, and wait until every volume has been looked at; what recovery scheduled is still to come."""
         names = set(self.store.entries) | {path.removeprefix(f"{ROOT}/") for path in self.host.mounts}
         await self.service.start()
         for name in sorted(names):
-            async with self.site.slots.of(name):
+            async with self.node.locks.of(name):
                 pass
 
 

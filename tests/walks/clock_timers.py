@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tests.volumes.world import Clock
-from volplug.volumes.slots import Timers
+from volplug.volumes.background import Timers
 
 _NEVER_S = 1e6
 
@@ -26,13 +26,13 @@ class ClockTimers(Timers):
     @property
     def waiting(self) -> list[str]:
         """The names under which something waits."""
-        return list(self._waiting)
+        return list(self._scheduled)
 
     async def run_due(self) -> None:
         """Run what is due, and what that makes due."""
-        while due := [name for name in self._waiting if self._due_s[name] <= self._clock()]:
+        while due := [name for name in self._scheduled if self._due_s[name] <= self._clock()]:
             for name in due:
-                self._waiting[name].handle.cancel()
+                self._scheduled[name].handle.cancel()
                 self._start(name)
             while self.running:
                 await asyncio.wait(self.running)

@@ -10,8 +10,9 @@ from tests.walks.laboratory import Laboratory, WatchedDriver, WatchedHost
 from volplug.drivers.base import Driver
 from volplug.drivers.memory import device_of
 from volplug.host.base import Host
-from volplug.volumes.job import Patience
-from volplug.volumes.ledger import EngineIdentity, Entry, Store
+from volplug.models import EngineIdentity
+from volplug.volumes.converge_request import Timeouts
+from volplug.volumes.ledger import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Ground(Protocol):
     driver: Driver
     host: Host
     mount_root: str
-    patience: Patience
+    timeouts: Timeouts
     options: Mapping[str, str]
 
     async def load(self) -> Memory:
@@ -91,7 +92,7 @@ class MemoryGround:
 
     backend = "memory"
     mount_root = ROOT
-    patience = IMPATIENT
+    timeouts = IMPATIENT
     options: Mapping[str, str] = {}
 
     def __init__(self, laboratory: Laboratory, name: str) -> None:

@@ -18,7 +18,7 @@ from volplug.host.base import Host
 from volplug.host.machine import Machine
 from volplug.host.threads import DevicePool
 from volplug.store.sqlite import SqliteStore
-from volplug.volumes.job import Patience
+from volplug.volumes.converge_request import Timeouts
 
 # A container's own mount of a volume, which no unmount of ours reaches, and which ends with its input.
 _CONTAINER = 'mount --bind "$0" "$1" && echo ready && read end'
@@ -28,7 +28,7 @@ class LoopGround:
     """The real thing, below one directory."""
 
     backend = "loop"
-    patience = Patience(release_s=5, mount_s=0.3, backend_s=5, poll_s=0.01)
+    timeouts = Timeouts(release_s=5, quick_release_s=0.3, backend_s=5, poll_s=0.01)
     options: Mapping[str, str] = {"size": "8MiB"}
 
     def __init__(self, directory: Path) -> None:

@@ -13,11 +13,12 @@ from tests.walks.mortal import Killed, Life, Mortal
 from volplug.drivers.base import Driver
 from volplug.errors import VolplugError
 from volplug.host.base import Host
-from volplug.volumes.ledger import Desired, EngineIdentity, Ledger, Store
-from volplug.volumes.mounting import MountAnswer
-from volplug.volumes.options import Defaults
+from volplug.models import EngineIdentity
+from volplug.volumes.ledger import Desired, Ledger, Store
+from volplug.volumes.mount import MountAnswer
+from volplug.volumes.node import LocalNode
+from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Site
 
 NAMES = ("v", "w")
 _NUMBERS = count(1)
@@ -51,22 +52,22 @@ class Node:
         life, ground = Life(), self.ground
         memory = await ground.load()
         self._life, self._timers = life, ClockTimers(self._clock)
-        self._site = Site(
+        self._node = LocalNode(
             backends={ground.backend: cast(Driver, Mortal(ground.driver, life))},
             default_backend=ground.backend,
             hosts={ground.backend: cast(Host, Mortal(ground.host, life))},
             ledger=Ledger(cast(Store, Mortal(memory.store, life)), memory.entries, memory.engine),
             mount_root=ground.mount_root,
             boot_clock=self._clock,
-            patience=ground.patience,
-            limits=GENEROUS,
+            timeouts=ground.timeouts,
+            deadlines=GENEROUS,
             timers=self._timers,
             is_engine_alive=lambda engine: engine == self._engine,
         )
-        self._service = VolumeService(self._site, Defaults())
+        self._service = VolumeService(self._node, Defaults())
         await self._service.start()
         for name in NAMES:  # recovery has the locks until it is done
-            async with self._site.slots.of(name):
+            async with self._node.locks.of(name):
                 pass
 
     def kill(self) -> None:
@@ -119,7 +120,7 @@ class Node:
 
     async def create(self, name: str) -> None:
         """`docker volume create`."""
-        await self._ask(lambda service: service.create(name, self.ground.options))
+        await self._ask(lambda service: service.create(read_options(name, self.ground.options)))
 
     async def remove(self, name: str) -> None:
         """`docker volume rm`, whatever dockerd itself knows of containers."""
@@ -201,6 +202,6 @@ class Node:
         """What this machine has not let go of."""
         return self.ground.left() + [
             f"{entry}, and {self._timers.waiting} waits"
-            for entry in self._site.ledger.entries()
+            for entry in self._node.ledger.entries()
             if entry.is_claimed or entry.desired is not Desired.NONE
         ]

@@ -11,8 +11,8 @@ from tests.walks.memory_walk import MemoryWalk
 from tests.walks.walk import walk_settings
 from volplug.drivers.memory import MemoryDriver
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
-from volplug.volumes import convergence, holder_watch, ledger, run
-from volplug.volumes.convergence import Decision, Goal, Observed, Record, Standing, Step
+from volplug.volumes import decision, ledger, observe, takeover
+from volplug.volumes.decision import BackendState, Decision, Goal, HolderVerdict, Observed, Step
 
 Seed = Callable[[pytest.MonkeyPatch], None]
 
@@ -43,11 +43,11 @@ def a_set_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def detach_before_unmount(monkeypatch: pytest.MonkeyPatch) -> None:
     def towards_detached(seen: Observed) -> Decision:
-        if seen.record is Record.HERE:
+        if seen.backend_state is BackendState.HERE:
             return Step.DETACH
-        return convergence._towards_detached(seen)
+        return decision._towards_detached(seen)
 
-    monkeypatch.setitem(convergence._RULES, Goal.DETACHED, towards_detached)
+    monkeypatch.setitem(decision._RULES, Goal.DETACHED, towards_detached)
 
 
 def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,20 +64,20 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
         return Contents(ContentKind.PARTIAL, "") if is_taken_for_remnants else found
 
     monkeypatch.setattr(ledger, "not_older", found_as_it_is)
-    monkeypatch.setattr(run, "not_older", found_as_it_is)
+    monkeypatch.setattr(observe, "not_older", found_as_it_is)
     monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
 
 
 def the_living_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the driver does not ask for the proof itself."""
 
-    def standing(*_: object, **__: object) -> Standing:
-        return Standing.DEAD
+    def judge_holder(*_: object, **__: object) -> HolderVerdict:
+        return HolderVerdict.DEAD
 
     async def take_from(driver: MemoryDriver, volume: Volume, node_id: str) -> None:
         await MemoryDriver(driver._cloud, node_id).detach(volume)
 
-    monkeypatch.setattr(holder_watch, "standing", standing)
+    monkeypatch.setattr(takeover, "judge_holder", judge_holder)
     monkeypatch.setattr(MemoryDriver, "take_from", take_from)
 
 

@@ -25,10 +25,20 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import web
 
-from volplug.errors import ClientGone, InvalidRequest, VolplugError, VolumeNotFound, internal_error
+from volplug.errors import (
+    ClientGone,
+    ErrorContext,
+    InvalidRequest,
+    VolplugError,
+    VolumeNotFound,
+    internal_error,
+)
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
-from volplug.volumes.ledger import EngineIdentity
-from volplug.volumes.mounting import Client, MountAnswer
+from volplug.models import EngineIdentity
+from volplug.sizes import format_size
+from volplug.volumes.ledger import Desired
+from volplug.volumes.mount import Client, MountAnswer
+from volplug.volumes.options import CreateRequest, read_options
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)
@@ -41,9 +51,9 @@ Answer = dict[str, Any] | bytes | WholeAnswer  # bytes: a whole answer, made bef
 
 
 class Volumes(Protocol):
-    """What the handler needs of the core."""
+    """The core, as far as this handler needs it."""
 
-    async def create(self, name: str, options: dict[str, str]) -> None:
+    async def create(self, request: CreateRequest) -> None:
         """Provision a volume."""
         ...
 
@@ -72,7 +82,7 @@ class Volumes(Protocol):
         ...
 
     async def engine_seen(self, engine: EngineIdentity) -> None:
-        """Note which run of the engine speaks."""
+        """Record which run of the engine connected."""
         ...
 
 
@@ -81,7 +91,7 @@ class _NoAnswerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _PluginRequest:
     """One request, read."""
 
     body: dict[str, Any]
@@ -113,16 +123,23 @@ class _Call:
 
 
 class PluginHandler:
-    """Answers one request after the other; give it to `aiohttp.web.Server`."""
+    """Answers the requests of Docker's VolumeDriver protocol; an argument of `aiohttp.web.Server`.
+
+    Args:
+        volumes: The core, or why nothing may be served: every call fails with that then.
+        scope: `global` or `local`, for Capabilities.
+        identify_engine: Returns which run of the engine sent a request, if that can be seen.
+        body_s: How long the body of a request may take.
+    """
 
     def __init__(
         self,
-        volumes: Volumes,
+        volumes: Volumes | VolplugError,
         scope: str,
         identify_engine: Callable[[web.BaseRequest], EngineIdentity | None],
         body_s: float = _BODY_S,
     ) -> None:
-        self._volumes = volumes
+        self._core = volumes
         self._body_s = body_s
         self._identify_engine = identify_engine
         self._last_list: tuple[Sequence[VolumeView], bytes] = ((), ready_bytes({"Volumes": []}))
@@ -130,7 +147,7 @@ class PluginHandler:
             "/Plugin.Activate": _ACTIVATED,
             f"{_VERB}Capabilities": ready_bytes({"Capabilities": {"Scope": scope}}),
         }
-        self._verbs: dict[str, Callable[[_Call], Awaitable[Answer]]] = {
+        self._verbs: dict[str, Callable[[_PluginRequest], Awaitable[Answer]]] = {
             f"{_VERB}Create": self._create,
             f"{_VERB}Remove": self._remove,
             f"{_VERB}Mount": self._mount,
@@ -139,6 +156,12 @@ class PluginHandler:
             f"{_VERB}Get": self._get,
             f"{_VERB}List": self._list,
         }
+
+    @property
+    def _volumes(self) -> Volumes:
+        if isinstance(self._core, VolplugError):
+            raise type(self._core)(self._core.cause, self._core.remedy)
+        return self._core
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises."""
@@ -159,57 +182,65 @@ class PluginHandler:
                 request.transport.close()
             return WholeAnswer(b"")
 
-    async def _answer(self, verb: Callable[[_Call], Awaitable[Answer]], request: web.BaseRequest) -> Answer:
+    async def _answer(
+        self, verb: Callable[[_PluginRequest], Awaitable[Answer]], request: web.BaseRequest
+    ) -> Answer:
         tells_existence = verb == self._get
         try:
+            call = _PluginRequest(await _read_body(request, self._body_s), request)
             if (engine := self._identify_engine(request)) is not None:
                 await self._volumes.engine_seen(engine)
-            return await verb(_Call(await _read_body(request, self._body_s), request))
+            return await verb(call)
         except ClientGone as error:
-            _LOG.info("nobody waits for the answer", call=request.path, error=str(error))
+            _LOG.info("client left before the answer", call=request.path, error=str(error))
             raise _NoAnswerError from error
         except VolplugError as error:
             if isinstance(error, VolumeNotFound) and tells_existence:
                 return _failed(error)
-            _LOG.warning("failed", call=request.path, code=error.code, error=str(error))
+            _LOG.warning("call failed", call=request.path, code=error.code, error=str(error))
             if tells_existence:
                 raise _NoAnswerError from error
             return _failed(error)
         except _NoAnswerError:
             raise
-        except Exception as error:  # a bug of ours must reach the user as an answer, too
+        except Exception as error:  # report internal errors to Docker instead of dropping the connection
             _LOG.exception("internal error", call=request.path)
             if tells_existence:
                 raise _NoAnswerError from error
             return _failed(internal_error(error))
 
-    async def _create(self, call: _Call) -> Answer:
-        await self._volumes.create(call.text("Name"), call.options())
+    async def _create(self, call: _PluginRequest) -> Answer:
+        name, options = call.text("Name"), call.options()
+        try:
+            request = read_options(name, options)
+        except VolplugError as error:
+            raise error.in_context(ErrorContext("create", name)) from error.__cause__
+        await self._volumes.create(request)
         return {}
 
-    async def _remove(self, call: _Call) -> Answer:
+    async def _remove(self, call: _PluginRequest) -> Answer:
         await self._volumes.remove(call.text("Name"))
         return {}
 
-    async def _mount(self, call: _Call) -> Answer:
+    async def _mount(self, call: _PluginRequest) -> Answer:
         mounted = await self._volumes.mount(call.text("Name"), call.mount_id(), call)
         return WholeAnswer(ready_bytes({"Mountpoint": mounted.path}), mounted.answered)
 
-    async def _unmount(self, call: _Call) -> Answer:
+    async def _unmount(self, call: _PluginRequest) -> Answer:
         await self._volumes.unmount(call.text("Name"), call.mount_id())
         return {}
 
-    async def _path(self, call: _Call) -> Answer:
+    async def _path(self, call: _PluginRequest) -> Answer:
         return {"Mountpoint": await self._volumes.path(call.text("Name"))}
 
-    async def _get(self, call: _Call) -> Answer:
+    async def _get(self, call: _PluginRequest) -> Answer:
         return {"Volume": _shown(await self._volumes.get(call.text("Name", default="")))}
 
-    async def _list(self, call: _Call) -> Answer:
+    async def _list(self, call: _PluginRequest) -> Answer:
         views = await self._volumes.list()
         listed, ready = self._last_list
         if listed is not views:
-            # All that dockerd reads of a list; thousands of volumes make the rest cost more than it tells.
+            # All that dockerd reads of a list; the rest would cost time with thousands of volumes.
             shown = [{"Name": view.name, "Mountpoint": view.mountpoint} for view in views]
             ready = ready_bytes({"Volumes": shown})
             self._last_list = views, ready
@@ -225,7 +256,7 @@ async def _read_body(request: web.BaseRequest, timeout_s: float) -> dict[str, An
     """
     path = request.path
     if path == f"{_VERB}List":
-        return {}  # nothing in it matters, so a retry without a body is as good
+        return {}  # nothing in it matters, so dockerd's retry without a body is as good
     try:
         async with asyncio.timeout(timeout_s):
             raw = await request.read()
@@ -262,7 +293,30 @@ def _refusal(text: str, status: HTTPStatus) -> web.Response:
 
 
 def _shown(view: VolumeView) -> dict[str, Any]:
-    shown: dict[str, Any] = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": view.status}
+    shown: dict[str, Any] = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": status_of(view)}
     if view.created_at is not None:
         shown["CreatedAt"] = view.created_at.isoformat()
     return shown
+
+
+def status_of(view: VolumeView) -> dict[str, str | int | bool]:
+    """Return what `docker volume inspect` shows as Status; what is not known or empty is left out."""
+    status: dict[str, str | int | bool] = {
+        "id": view.volume_id,
+        "backend": view.backend,
+        "driver": view.driver,
+        "size": format_size(view.size_bytes),
+        "state": view.state.value,
+        "fs": view.filesystem.to_text(),
+        "profile": view.profile,
+        "mountCount": view.mount_count,
+    }
+    known: dict[str, str | int | bool] = {
+        "used": format_size(view.used_bytes) if view.used_bytes is not None else "",
+        "holder": view.holder or "",
+        "detail": view.detail,
+        "desired": "" if view.desired is Desired.NONE else view.desired.value,
+        "holdersUnknown": view.holders_unknown,
+        "lastError": view.last_error,
+    }
+    return status | {key: value for key, value in known.items() if value}

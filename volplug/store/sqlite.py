@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from volplug.errors import HostError, StateUnusable, UnexpectedState
-from volplug.models import Volume
+from volplug.models import EngineIdentity, Volume
 from volplug.volume_json import volume_from_json, volume_to_json
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.volumes.ledger import Desired, Entry
 
 _T = TypeVar("_T")
 _VERSION: Final = 2
@@ -271,8 +271,8 @@ def _row(entry: Entry, boot_id: str) -> tuple[object, ...]:
             entry.desired.value,
             volume_to_json(entry.record) if entry.record else None,
             entry.last_error,
-            json.dumps(dict(entry.counts)),
-            json.dumps(dict(entry.doubts)),
+            json.dumps(dict(entry.confirmed)),
+            json.dumps(dict(entry.unconfirmed)),
             int(entry.holders_unknown),
             float(entry.mounted_at_s),
             boot_id,
@@ -287,8 +287,8 @@ def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
         return entry
     return replace(
         entry,
-        counts=json.loads(counts),
-        doubts=json.loads(doubts),
+        confirmed=json.loads(counts),
+        unconfirmed=json.loads(doubts),
         holders_unknown=bool(unknown),
         mounted_at_s=mounted_at_s,
     )

@@ -1,13 +1,11 @@
-"""What this host remembers of volumes: who has them mounted, what is still to be done, what was last known.
+"""The ledger: what this host remembers of volumes, in memory and written through to a store.
 
-The ledger is kept in memory and written through to a store. It says what was asked and answered; what is
-really mounted is for the kernel to say.
+It holds what was asked, answered and last described; what is really mounted is for the kernel to tell.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -16,12 +14,12 @@ from typing import Protocol
 import structlog
 
 from volplug.errors import HostError
-from volplug.models import Volume, not_older
+from volplug.models import EngineIdentity, Volume, not_older
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _LOG = structlog.get_logger(__name__)
 
-_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+_NO_MOUNTS: Mapping[str, int] = MappingProxyType({})
 
 
 class Desired(StrEnum):
@@ -45,20 +43,21 @@ class Entry:
     Attributes:
         name: Docker's name.
         backend: Name of the backend that has it.
-        counts: Answered mounts per mount ID. A counter, not a set: `docker cp` repeats a container's ID.
-        doubts: Further mounts per ID that nobody may stand for any more: counted by an engine that has since
-            restarted and may have forgotten them, or for an answer that has perhaps not gone out.
+        confirmed: Reference counts: answered Mounts per mount ID. A counter, not a set: `docker cp` repeats
+            a container's ID.
+        unconfirmed: Further Mounts per ID whose container may not exist: the engine that sent them has
+            restarted since and may have forgotten them, or it is not known whether it received the answer.
         desired: What is still to be reached.
         record: The volume as the backend last described it.
-        holders_unknown: Found mounted with no memory of who asked for it.
+        holders_unknown: Found mounted with no memory of the containers that use it.
         mounted_at_s: When the last Mount was answered, on the boot clock.
         last_error: Why the desired state is not reached yet; for `docker volume inspect`.
     """
 
     name: str
     backend: str
-    counts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
-    doubts: Mapping[str, int] = field(default_factory=lambda: _NO_COUNTS)
+    confirmed: Mapping[str, int] = field(default_factory=lambda: _NO_MOUNTS)
+    unconfirmed: Mapping[str, int] = field(default_factory=lambda: _NO_MOUNTS)
     desired: Desired = Desired.NONE
     record: Volume | None = None
     holders_unknown: bool = False
@@ -67,18 +66,18 @@ class Entry:
 
     @property
     def mount_count(self) -> int:
-        """Return how many answered mounts have not been unmounted, doubtful ones included."""
-        return sum(self.counts.values()) + sum(self.doubts.values())
+        """Return how many answered Mounts have not been unmounted, unconfirmed ones included."""
+        return sum(self.confirmed.values()) + sum(self.unconfirmed.values())
 
     @property
     def is_claimed(self) -> bool:
-        """Tell whether anybody is, or may be, using the volume as far as we remember."""
-        return bool(self.counts or self.doubts) or self.holders_unknown
+        """Tell whether a container uses the volume, or may use it, as far as this host remembers."""
+        return bool(self.confirmed or self.unconfirmed) or self.holders_unknown
 
     @property
-    def is_doubtful(self) -> bool:
-        """Tell whether it is claimed, but by nobody who certainly still uses it."""
-        return self.is_claimed and not self.counts
+    def is_unconfirmed(self) -> bool:
+        """Tell whether it is claimed, but by no container that certainly exists."""
+        return self.is_claimed and not self.confirmed
 
     @property
     def is_busy(self) -> bool:
@@ -86,51 +85,44 @@ class Entry:
         return self.is_claimed or self.desired in {Desired.MOUNTED, Desired.DETACHED}
 
     def with_mount(self, mount_id: str, now_s: float) -> Entry:
-        """Count one mount, in doubt until its answer is out."""
-        return replace(self, doubts=_more(self.doubts, mount_id), mounted_at_s=now_s)
+        """Count one Mount, unconfirmed until its answer is written."""
+        return replace(self, unconfirmed=_more(self.unconfirmed, mount_id), mounted_at_s=now_s)
 
-    def with_answer(self, mount_id: str) -> Entry:
-        """Trust one counted mount: its answer is out."""
-        if mount_id not in self.doubts:
+    def with_confirmed(self, mount_id: str) -> Entry:
+        """Confirm one counted Mount: its answer was written."""
+        if mount_id not in self.unconfirmed:
             return self
-        return replace(self, doubts=_less(self.doubts, mount_id), counts=_more(self.counts, mount_id))
+        confirmed = _more(self.confirmed, mount_id)
+        return replace(self, unconfirmed=_less(self.unconfirmed, mount_id), confirmed=confirmed)
 
-    def without_doubt(self, mount_id: str) -> Entry:
-        """Take back one mount whose answer has not gone out."""
-        return replace(self, doubts=_less(self.doubts, mount_id))
+    def without_unconfirmed(self, mount_id: str) -> Entry:
+        """Take back one Mount whose answer was not written."""
+        return replace(self, unconfirmed=_less(self.unconfirmed, mount_id))
 
     def without_mount(self, mount_id: str) -> Entry:
-        """Take back one mount, a doubtful one last; an unknown ID changes nothing."""
-        if mount_id in self.counts:
-            return replace(self, counts=_less(self.counts, mount_id))
-        return replace(self, doubts=_less(self.doubts, mount_id))
+        """Take back one Mount, an unconfirmed one last; an unknown ID changes nothing."""
+        if mount_id in self.confirmed:
+            return replace(self, confirmed=_less(self.confirmed, mount_id))
+        return self.without_unconfirmed(mount_id)
 
-    def with_all_doubted(self) -> Entry:
-        """Put all counts in doubt: the engine that they were counted for is gone."""
-        doubts = self.doubts
-        for mount_id, number in self.counts.items():
-            doubts = {**doubts, mount_id: doubts.get(mount_id, 0) + number}
-        return replace(self, counts=_NO_COUNTS, doubts=doubts)
+    def with_none_confirmed(self) -> Entry:
+        """Make all counts unconfirmed: the engine may have forgotten the containers."""
+        unconfirmed = self.unconfirmed
+        for mount_id, number in self.confirmed.items():
+            unconfirmed = {**unconfirmed, mount_id: unconfirmed.get(mount_id, 0) + number}
+        return replace(self, confirmed=_NO_MOUNTS, unconfirmed=unconfirmed)
 
     def without_claims(self) -> Entry:
-        """Drop all counts: nobody uses the volume, as the kernel has proven."""
-        return replace(self, counts=_NO_COUNTS, doubts=_NO_COUNTS, holders_unknown=False)
+        """Drop all counts: the volume is not in use, as the release test has shown."""
+        return replace(self, confirmed=_NO_MOUNTS, unconfirmed=_NO_MOUNTS, holders_unknown=False)
 
 
-def _more(counts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
-    return {**counts, mount_id: counts.get(mount_id, 0) + 1}
+def _more(mounts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
+    return {**mounts, mount_id: mounts.get(mount_id, 0) + 1}
 
 
-def _less(counts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
-    return {key: n - (key == mount_id) for key, n in counts.items() if n > (key == mount_id)}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineIdentity:
-    """One run of the Docker engine, as the socket shows it."""
-
-    pid: int
-    started: int
+def _less(mounts: Mapping[str, int], mount_id: str) -> Mapping[str, int]:
+    return {key: n - (key == mount_id) for key, n in mounts.items() if n > (key == mount_id)}
 
 
 class Store(Protocol):
@@ -145,12 +137,16 @@ class Store(Protocol):
         ...
 
     async def save_engine(self, engine: EngineIdentity) -> None:
-        """Remember which run of the engine spoke to us last."""
+        """Write which run of the engine connected last."""
         ...
 
 
 class Ledger:
-    """The entries, in memory and in the store."""
+    """The entries, in memory and in the store.
+
+    A method that changes an entry changes memory at the call; to await what it returns is to wait for the
+    store. That order is what other tasks rely on: they never see an entry from before the call.
+    """
 
     def __init__(
         self,
@@ -168,7 +164,7 @@ class Ledger:
 
     @property
     def changes(self) -> int:
-        """Return how often any entry has changed: what was made of equal numbers of changes still holds."""
+        """Return how often any entry has changed: what was made at equal numbers of changes still holds."""
         return self._changes
 
     def get(self, name: str) -> Entry | None:
@@ -179,23 +175,47 @@ class Ledger:
         """Return all entries as they are now."""
         return list(self._entries.values())
 
-    async def put(self, entry: Entry) -> None:
-        """Remember an entry; a change of the desired state is written durably."""
-        await self.put_soon(entry)
+    @property
+    def engine(self) -> EngineIdentity | None:
+        """Return which run of the engine connected last."""
+        return self._engine
 
-    def put_soon(self, entry: Entry) -> Coroutine[object, object, None]:
-        """Remember an entry at once, and return what writes it."""
+    def put(self, entry: Entry) -> Coroutine[object, object, None]:
+        """Change an entry, and return its writing; a change of the desired state is written durably."""
         before = self._entries.get(entry.name)
         if entry.record is not None and before is not None:
             entry = replace(entry, record=not_older(entry.record, before.record))
         is_unsaved = entry.name in self._unsaved
         if before == entry and not is_unsaved:
-            return asyncio.sleep(0)
+            return _nothing_to_write()
         self._entries[entry.name] = entry
         self._changes += 1
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
         is_durable = is_unsaved or (changes_desire and entry.desired is not Desired.NONE)
         return self._write(entry.name, durable=is_durable)
+
+    def update(self, name: str, change: Callable[[Entry], Entry]) -> Coroutine[object, object, None]:
+        """Change an entry if there is one, and return its writing."""
+        entry = self._entries.get(name)
+        return _nothing_to_write() if entry is None else self.put(change(entry))
+
+    def remember(self, volume: Volume) -> Coroutine[object, object, None]:
+        """Keep a backend's description of a volume, for when the backend cannot be asked."""
+        before = self._entries.get(volume.name) or Entry(volume.name, volume.backend)
+        return self.put(replace(before, backend=volume.backend, record=volume))
+
+    def forget(self, name: str) -> Coroutine[object, object, None]:
+        """Drop an entry; a name without one is fine."""
+        self._unsaved.discard(name)
+        if self._entries.pop(name, None) is None:
+            return _nothing_to_write()
+        self._changes += 1
+        return self._remove(name)
+
+    def note_engine(self, engine: EngineIdentity) -> Coroutine[object, object, None]:
+        """Keep which run of the engine connected last."""
+        self._engine = engine
+        return self._write_engine(engine)
 
     async def _write(self, written: str, *, durable: bool) -> None:
         """Write an entry as it is by now, and those that could not be written before."""
@@ -208,45 +228,33 @@ class Ledger:
     async def _save(self, entry: Entry, *, durable: bool) -> bool:
         """Write an entry; one that cannot be written is written with the next that can.
 
-        A full disk must not keep anybody from unmounting. Nothing is lost by it: after a crash, kernel and
-        backend say what is mounted and attached, and the release test says whether it is used.
+        A full disk must not keep a container from its unmount. Nothing is lost by it: after a crash, kernel
+        and backend show what is mounted and attached, and the release test shows whether it is in use.
         """
         try:
             await self._store.save(entry, durable=durable)
             self._on_step(WorldStep.LEDGER_WRITTEN)
-        except HostError as error:
+        except HostError as error:  # expected: disk full or read-only
             self._unsaved.add(entry.name)
-            _LOG.error("not recorded", volume=entry.name, error=str(error))  # no bug of ours
+            _LOG.error("volume state not saved", volume=entry.name, error=str(error))
             return False
         self._unsaved.discard(entry.name)
         return True
 
-    async def remember(self, volume: Volume) -> Entry:
-        """Keep what a backend just said of a volume, for the time when it cannot be asked."""
-        before = self._entries.get(volume.name) or Entry(volume.name, volume.backend)
-        entry = replace(before, backend=volume.backend, record=volume)
-        await self.put(entry)
-        return entry
+    async def _remove(self, name: str) -> None:
+        if name in self._entries:
+            return  # put again meanwhile; that writes it
+        try:
+            await self._store.forget(name)
+        except HostError as error:  # expected: disk full or read-only
+            _LOG.error("volume state not removed", volume=name, error=str(error))
 
-    async def forget(self, name: str) -> None:
-        """Drop an entry; a name without one is fine."""
-        self._unsaved.discard(name)
-        if self._entries.pop(name, None) is not None:
-            self._changes += 1
-            try:
-                await self._store.forget(name)
-            except HostError as error:
-                _LOG.error("not forgotten", volume=name, error=str(error))  # no bug of ours
-
-    @property
-    def engine(self) -> EngineIdentity | None:
-        """Return which run of the engine spoke last."""
-        return self._engine
-
-    async def note_engine(self, engine: EngineIdentity) -> None:
-        """Note which run of the engine speaks."""
-        self._engine = engine
+    async def _write_engine(self, engine: EngineIdentity) -> None:
         try:
             await self._store.save_engine(engine)
-        except HostError as error:
-            _LOG.error("not recorded", engine=engine.pid, error=str(error))
+        except HostError as error:  # expected: disk full or read-only
+            _LOG.error("engine not saved", engine=engine.pid, error=str(error))
+
+
+async def _nothing_to_write() -> None:
+    """Stand in for a write where nothing has changed."""

@@ -1,11 +1,11 @@
-"""Options of `docker volume create -o`: reading, checking, comparing with an existing volume. Pure."""
+"""What a creation asks for: reading options, completing them, comparing with an existing volume. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -34,6 +34,11 @@ _HELP: Final[Mapping[str, str]] = MappingProxyType(
         "uid": "0",
     }
 )
+# Where a request has each option.
+_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {option: option.replace("-", "_") for option in _HELP}
+    | {"fs": "fs_type", "mkfs-opts": "mkfs_options", "mount-opts": "mount_options", "size": "size_bytes"}
+)
 _MAX_VALUE_BYTES: Final = 4 * KIB
 _MAX_OPTIONS_BYTES: Final = 64 * KIB
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -49,7 +54,7 @@ class Defaults:
     Attributes:
         fs_type: Filesystem.
         size_bytes: None for the driver's own default.
-        profiles: Configured profiles: name to option defaults.
+        profiles: Configured profiles: name to option defaults, as users write options.
     """
 
     fs_type: str = "ext4"
@@ -57,103 +62,178 @@ class Defaults:
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A creation as asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """A volume to create. What is None or empty was not given: its profile decides, or this host's defaults.
 
     Attributes:
-        spec: Complete, with defaults filled in.
-        explicit: The spec's fields and driver options that the user named; only these are compared with
-            an existing volume, for an option left out says nothing.
+        name: Docker's name.
+        backend: Where to create it.
+        profile: Whose defaults apply.
+        size_bytes: At least.
+        fs_type: ext4, xfs or btrfs.
+        mkfs_options: Extra arguments of mkfs, one word each.
+        mount_options: Extra options of mount.
+        uid: Owner of the data directory.
+        gid: Group of the data directory.
+        mode: Permission bits of the data directory.
+        driver_options: Options of the backend's driver, by name or alias; not checked yet.
+    """
+
+    name: str
+    backend: str = ""
+    profile: str | None = None
+    size_bytes: int | None = None
+    fs_type: str | None = None
+    mkfs_options: tuple[str, ...] | None = None
+    mount_options: tuple[str, ...] | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+    driver_options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCreation:
+    """A creation with all defaults filled in.
+
+    Attributes:
+        spec: What to create.
+        explicit: The options that the user named; only these are compared with an existing volume, for an
+            option left out says nothing.
     """
 
     spec: VolumeSpec
     explicit: frozenset[str]
 
 
-def canonical_names(raw: Mapping[str, str], info: DriverInfo) -> dict[str, str]:
-    """Return the options under their canonical names; keys ignore case, `-` and `_`.
+def read_options(name: str, raw: Mapping[str, str]) -> CreateRequest:
+    """Read options as users write them; keys ignore case, `-` and `_`.
 
     Their length is bounded first: reading some of them takes time that grows with its square.
 
-    Raises:
-        InvalidOption: If they are too long, or a name is unknown, given twice, or `help`.
-    """
-    _check_length(raw)
-    known = [*_HELP, *info.options]
-    by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
-    options: dict[str, str] = {}
-    for key, value in raw.items():
-        if _fold(key) == "help":
-            raise InvalidOption(_help_text(info))
-        name = by_folded.get(_fold(key))
-        if name is None:
-            raise _unknown(key, by_folded, known)
-        if name in options:
-            raise InvalidOption(f"option {name!r} is given twice")
-        options[name] = value
-    return options
-
-
-def chosen_backend(raw: Mapping[str, str]) -> str:
-    """Return the backend that the options name, empty if none."""
-    return next((value for key, value in raw.items() if _fold(key) == "backend"), "")
-
-
-def read_options(name: str, raw: Mapping[str, str], info: DriverInfo, defaults: Defaults) -> Request:
-    """Turn options into a complete spec.
-
     Args:
         name: The volume's name, checked already.
-        raw: Options as Docker sends them.
-        info: The driver of the chosen backend.
-        defaults: This host's defaults.
+        raw: As Docker sends them. Those that are none of volplug's own are left to the driver.
 
     Raises:
-        InvalidOption: If an option is unknown or cannot be read.
-        InvalidSize: If the size cannot be read or is out of range.
+        InvalidOption: If they are too long, given twice, or cannot be read.
+        InvalidSize: If the size cannot be read.
     """
-    given = canonical_names(raw, info)
-    profile = given.get("profile", "default")
-    chosen = {**_profile(profile, info, defaults), **given}
-    fs_type = _filesystem(chosen.get("fs") or defaults.fs_type)
-    mkfs_options = check_mkfs_options(fs_type, _split("mkfs-opts", chosen))
-    check_label(fs_type, mkfs_options)
-    driver_options = {key: value for key, value in chosen.items() if key in info.options}
-    spec = VolumeSpec(
+    _check_length(raw)
+    given, others = _canonical(raw, list(_HELP), _ALIASES)
+    return CreateRequest(
         name=name,
-        size_bytes=_size(chosen.get("size"), fs_type, info, defaults),
+        backend=given.get("backend", ""),
+        profile=given.get("profile"),
+        size_bytes=parse_size(given["size"]) if "size" in given else None,
+        fs_type=_filesystem(given["fs"]) if given.get("fs") else None,
+        mkfs_options=_words("mkfs-opts", given["mkfs-opts"]) if "mkfs-opts" in given else None,
+        mount_options=tuple(given["mount-opts"].split(",")) if "mount-opts" in given else None,
+        uid=_number("uid", given["uid"], 10, MAX_ID) if "uid" in given else None,
+        gid=_number("gid", given["gid"], 10, MAX_ID) if "gid" in given else None,
+        mode=_number("mode", given["mode"], 8, MAX_MODE) if "mode" in given else None,
+        driver_options=others,
+    )
+
+
+def resolve(request: CreateRequest, info: DriverInfo, defaults: Defaults) -> ResolvedCreation:
+    """Fill in what was not given: from the profile, then from this host's and the driver's defaults.
+
+    Args:
+        request: As read.
+        info: The driver of the backend that is to create the volume.
+        defaults: This host's.
+
+    Raises:
+        InvalidOption: If an option is unknown, or does not fit the filesystem.
+        InvalidSize: If the size is out of range.
+    """
+    driver_options = _driver_options(request, info)
+    explicit = {option for option in _HELP if getattr(request, _FIELDS[option]) not in (None, "")}
+    profile = request.profile if request.profile is not None else "default"
+    chosen = _over_profile(request, _read_profile(profile, info, defaults))
+    fs_type = chosen.fs_type or _filesystem(defaults.fs_type)
+    mkfs_options = check_mkfs_options(fs_type, chosen.mkfs_options or ())
+    check_label(fs_type, mkfs_options)
+    spec = VolumeSpec(
+        name=request.name,
+        size_bytes=_size(chosen.size_bytes, fs_type, info, defaults),
         fs_type=fs_type,
         mkfs_options=mkfs_options,
-        mount_options=check_mount_options(chosen.get("mount-opts", "")),
-        uid=_number("uid", chosen.get("uid", "0"), 10, MAX_ID),
-        gid=_number("gid", chosen.get("gid", "0"), 10, MAX_ID),
-        mode=_number("mode", chosen.get("mode", "0755"), 8, MAX_MODE),
+        mount_options=check_mount_options(",".join(chosen.mount_options or ())),
+        uid=chosen.uid or 0,
+        gid=chosen.gid or 0,
+        mode=0o755 if chosen.mode is None else chosen.mode,
         profile=profile,
-        driver_options=tuple(sorted(driver_options.items())),
+        driver_options=tuple(sorted((_driver_options(chosen, info) | driver_options).items())),
     )
-    return Request(spec, frozenset(given))
+    return ResolvedCreation(spec, frozenset(explicit | driver_options.keys()))
 
 
-def check_same(request: Request, existing: Volume) -> None:
-    """Check that an existing volume is what the request asks for.
+def check_same(creation: ResolvedCreation, existing: Volume) -> None:
+    """Check that an existing volume is what the creation asks for.
 
     Raises:
         VolumeExists: Naming each option that differs.
     """
-    wanted, actual = _comparable(request.spec), _comparable(existing.spec)
+    wanted, actual = _comparable(creation.spec), _comparable(existing.spec)
     actual["size"] = format_size(existing.size_bytes)
     differing = sorted(
         name
-        for name in request.explicit - {"backend"}
+        for name in creation.explicit - {"backend"}
         if wanted.get(name) != actual.get(name)
-        and not (name == "size" and request.spec.size_bytes == existing.spec.size_bytes)
+        and not (name == "size" and creation.spec.size_bytes == existing.spec.size_bytes)
     )
     if differing:
         texts = ", ".join(
             f"{name} is {actual.get(name) or 'unset'}, not {wanted.get(name)}" for name in differing
         )
         raise VolumeExists(f"it exists and differs: {texts}", "Use it as it is, or choose another name")
+
+
+def _canonical(
+    raw: Mapping[str, str], names: Sequence[str], aliases: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Split options into those of known names, under these, and all others as they are."""
+    by_folded = {**aliases} | {_fold(name): name for name in names}
+    known: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for key, value in raw.items():
+        name = by_folded.get(_fold(key))
+        if name is None:
+            others[key] = value
+        elif name in known:
+            raise InvalidOption(f"option {name!r} is given twice")
+        else:
+            known[name] = value
+    return known, others
+
+
+def _driver_options(request: CreateRequest, info: DriverInfo) -> dict[str, str]:
+    options, others = _canonical(request.driver_options, list(info.options), info.option_aliases)
+    if any(_fold(key) == "help" for key in others):
+        raise InvalidOption(_help_text(info))
+    if others:
+        raise _unknown(next(iter(others)), info)
+    return options
+
+
+def _read_profile(name: str, info: DriverInfo, defaults: Defaults) -> CreateRequest:
+    profiles = {"default": {}, **info.profiles, **defaults.profiles}
+    if name not in profiles:
+        raise InvalidOption(f"unknown profile {name!r}", f"Profiles are {', '.join(sorted(profiles))}")
+    profile = read_options("", profiles[name])
+    misplaced = "backend" if profile.backend else "profile" if profile.profile is not None else ""
+    if misplaced:
+        raise InvalidOption(f"profile {name!r} sets {misplaced!r}, which profiles cannot")
+    return profile
+
+
+def _over_profile(request: CreateRequest, profile: CreateRequest) -> CreateRequest:
+    """Return the profile with the request's options in place of its own, but for those of the driver."""
+    given = {field: getattr(request, field) for field in _FIELDS.values()}
+    return replace(profile, **{field: value for field, value in given.items() if value is not None})
 
 
 def _comparable(spec: VolumeSpec) -> dict[str, str]:
@@ -191,7 +271,9 @@ def _help_text(info: DriverInfo) -> str:
     return f"options of driver {info.driver}: {listed}"
 
 
-def _unknown(key: str, by_folded: Mapping[str, str], known: list[str]) -> InvalidOption:
+def _unknown(key: str, info: DriverInfo) -> InvalidOption:
+    known = [*_HELP, *info.options]
+    by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
     near = difflib.get_close_matches(_fold(key), list(by_folded), n=1)
     hint = f"Did you mean {by_folded[near[0]]!r}? " if near else ""
     return InvalidOption(
@@ -203,16 +285,6 @@ def _shown(key: str) -> str:
     return repr(key if len(key) <= 40 else f"{key[:40]}...")
 
 
-def _profile(name: str, info: DriverInfo, defaults: Defaults) -> dict[str, str]:
-    profiles = {"default": {}, **info.profiles, **defaults.profiles}
-    if name not in profiles:
-        raise InvalidOption(f"unknown profile {name!r}", f"Profiles are {', '.join(sorted(profiles))}")
-    options = canonical_names(profiles[name], info)
-    if misplaced := sorted(options.keys() & {"backend", "profile"}):
-        raise InvalidOption(f"profile {name!r} sets {misplaced[0]!r}, which profiles cannot")
-    return options
-
-
 def _filesystem(text: str) -> str:
     fs_type = text.strip().lower()
     if fs_type not in MINIMUM_SIZES:
@@ -220,8 +292,9 @@ def _filesystem(text: str) -> str:
     return fs_type
 
 
-def _size(text: str | None, fs_type: str, info: DriverInfo, defaults: Defaults) -> int:
-    wanted = parse_size(text) if text is not None else defaults.size_bytes or info.default_size_bytes
+def _size(wanted: int | None, fs_type: str, info: DriverInfo, defaults: Defaults) -> int:
+    if wanted is None:
+        wanted = defaults.size_bytes or info.default_size_bytes
     size_bytes = round_up(wanted, info.allocation_unit_bytes)
     minimum = max(info.minimum_size_bytes, MINIMUM_SIZES[fs_type])
     if size_bytes < minimum:
@@ -236,9 +309,9 @@ def _size(text: str | None, fs_type: str, info: DriverInfo, defaults: Defaults) 
     return size_bytes
 
 
-def _split(name: str, options: Mapping[str, str]) -> tuple[str, ...]:
+def _words(name: str, text: str) -> tuple[str, ...]:
     try:
-        return tuple(shlex.split(options.get(name, "")))
+        return tuple(shlex.split(text))
     except ValueError as error:
         raise InvalidOption(f"option {name!r} cannot be read: {str(error).lower()}") from error
 

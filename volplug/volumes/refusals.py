@@ -1,4 +1,4 @@
-"""Refusals in words: from the reason of `decide` to the error that the user reads."""
+"""Refusals: maps the reason of `decide` to the error that the user reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from volplug.errors import (
 )
 from volplug.models import Contents, MountSource, Volume
 from volplug.sizes import format_size
-from volplug.volumes.convergence import Reason
+from volplug.volumes.decision import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Facts:
         volume: The volume as last described, if at all.
         source: The device that this host shows for it.
         contents: What reading the device found.
-        holders: Who uses the device on this host.
+        holders: What uses the device on this host.
         other_node: What is known of the node that has the volume.
         error: What the backend or the driver raised while it was observed.
     """
@@ -101,6 +101,10 @@ def _held_here(facts: Facts) -> VolplugError:
 def _wrong_device(facts: Facts) -> VolplugError:
     if facts.source and facts.source.outdated:
         return DeviceMismatch(facts.source.outdated, "Stop what uses it; the next mount takes what is there")
+    return DeviceMismatch("another device is where its own should be", "Nothing was changed; look at both")
+
+
+def _wrong_size(facts: Facts) -> VolplugError:
     seen = format_size(facts.source.size_bytes) if facts.source else "?"
     wanted = format_size(facts.volume.size_bytes) if facts.volume else "?"
     device = facts.source.device if facts.source else "its device"
@@ -161,6 +165,7 @@ _TEXTS: Final[dict[Reason, Callable[[Facts], VolplugError]]] = {
     Reason.HELD_ELSEWHERE: _held_elsewhere,
     Reason.HELD_HERE: _held_here,
     Reason.WRONG_DEVICE: _wrong_device,
+    Reason.WRONG_SIZE: _wrong_size,
     Reason.CONTRADICTION: _contradiction,
     Reason.MOUNTED_UNFORMATTED: _mounted_unformatted,
     Reason.NOT_BLANK: _not_blank,

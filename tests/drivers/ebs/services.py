@@ -16,9 +16,9 @@ from volplug.host.machine import Machine
 from volplug.host.threads import DevicePool
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.ledger import Ledger
-from volplug.volumes.options import Defaults
+from volplug.volumes.node import Deadlines, LocalNode
+from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits, Site
 
 _STOP_S = 20.0
 
@@ -38,7 +38,7 @@ class Host:
     directory: Path
 
     async def create(self, name: str, **options: str) -> None:
-        await self.service.create(name, {"size": "4", **options})
+        await self.service.create(read_options(name, {"size": "4", **options}))
 
     async def mount(self, name: str, mount_id: str = "c1") -> str:
         mounted = await self.service.mount(name, mount_id, Waiting())
@@ -64,14 +64,14 @@ async def host_with(driver: Driver, directory: Path, linger_s: float = 0.0) -> A
     directory.mkdir(parents=True, exist_ok=True)
     store = SqliteStore(directory / "state.sqlite", "boot")
     loaded = await store.load()
-    site = Site(
+    site = LocalNode(
         backends={"ebs": driver},
         default_backend="ebs",
         hosts={"ebs": Machine(str(directory / "mounts"), DevicePool("test", 64, "ebs"))},
         ledger=Ledger(store, loaded.entries, loaded.engine, lambda _: None),
         mount_root=str(directory / "mounts"),
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
-        limits=Limits(linger_s=linger_s),
+        deadlines=Deadlines(linger_s=linger_s),
     )
     service = VolumeService(site, Defaults(fs_type="ext4", size_bytes=None, profiles={}))
     await service.start()

@@ -11,7 +11,7 @@ from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import InvalidOption, InvalidSize, VolplugError
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
-from volplug.volumes.options import Defaults, read_options
+from volplug.volumes.options import Defaults, read_options, resolve
 
 ZONE = "eu-central-1a"
 INFO = DriverInfo(
@@ -171,7 +171,7 @@ def test_whatever_is_checked_can_be_asked_for_with_whole_gib(size_gib: int, chos
     ],
 )
 def test_other_words_for_options_are_understood(raw: dict[str, str], chosen: dict[str, str]) -> None:
-    assert dict(read_options("v", raw, INFO, Defaults()).spec.driver_options) == chosen
+    assert dict(resolve(read_options("v", raw), INFO, Defaults()).spec.driver_options) == chosen
 
 
 def test_every_alias_is_folded_and_leads_to_an_option() -> None:
@@ -181,19 +181,19 @@ def test_every_alias_is_folded_and_leads_to_an_option() -> None:
 
 @pytest.mark.parametrize(("profile", "kind"), [("gold", "io2"), ("silver", "gp3"), ("bronze", "standard")])
 def test_profiles_choose_types(profile: str, kind: str) -> None:
-    spec = read_options("v", {"profile": profile}, INFO, Defaults()).spec
+    spec = resolve(read_options("v", {"profile": profile}), INFO, Defaults()).spec
     assert parameters_of(spec)["VolumeType"] == kind
 
 
 def test_a_profile_that_does_not_come_in_this_size_is_an_error_not_another_profile() -> None:
-    spec = read_options("v", {"profile": "bronze", "size": "2TiB"}, INFO, Defaults()).spec
+    spec = resolve(read_options("v", {"profile": "bronze", "size": "2TiB"}), INFO, Defaults()).spec
     with pytest.raises(InvalidSize):
         check_options(spec)
 
 
 def test_several_hosts_cannot_share_a_volume_at_once() -> None:
     with pytest.raises(InvalidOption, match="unknown option 'multi-attach'"):
-        read_options("v", {"multi-attach": "true"}, INFO, Defaults())
+        resolve(read_options("v", {"multi-attach": "true"}), INFO, Defaults())
 
 
 def test_a_volumes_own_tags_win_over_the_backends() -> None:

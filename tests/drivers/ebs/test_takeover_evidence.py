@@ -11,7 +11,7 @@ from volplug.drivers.ebs.takeover import Takeover
 from volplug.drivers.ebs.timeouts import Timeouts
 from volplug.errors import ErrorContext
 from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
-from volplug.volumes.convergence import Reason
+from volplug.volumes.decision import Reason
 from volplug.volumes.refusals import Facts, refusal_error
 
 _HOLDER = "i-0123456789abcdef0"

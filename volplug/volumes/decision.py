@@ -1,4 +1,4 @@
-"""The decision: from what is observed and what is wanted to the one next step, or a refusal.
+"""The decision: maps an observation and a goal to the one next step, or to a refusal.
 
 `decide` is pure and total: every combination of observations has an answer, and every combination that is
 impossible or dangerous is refused. All paths use it: Docker's calls, recovery at start, and retries.
@@ -24,11 +24,12 @@ class Goal(StrEnum):
     ABSENT = auto()
 
 
-class Record(StrEnum):
-    """What the backend says of the volume, from this host's point of view.
+class BackendState(StrEnum):
+    """The volume's state at its backend, from this node's point of view.
 
-    INCOMPLETE: its creation was interrupted; CREATING: the backend is still at it. DETACHING: from this node,
-    or from one that the backend does not name. LEAVING: from another node.
+    HERE, ELSEWHERE: attached to this node, or to another. INCOMPLETE: its creation was interrupted. CREATING,
+    DETACHING, LEAVING and DELETING are transitions; DETACHING is from this node, or from one that the backend
+    does not name, LEAVING from another node.
     """
 
     ABSENT = auto()
@@ -45,10 +46,11 @@ class Record(StrEnum):
     UNREACHABLE = auto()
 
 
-class Device(StrEnum):
-    """What this host's kernel shows of the volume.
+class DeviceMatch(StrEnum):
+    """Whether this host has the volume's device, by identity.
 
-    OUTDATED: the device that the volume was attached as, but no longer the volume's storage.
+    OUTDATED: the device that the volume was attached as, but no longer the volume's storage. WRONG: a device
+    with another identity is where the volume's should be.
     """
 
     NONE = auto()
@@ -57,19 +59,31 @@ class Device(StrEnum):
     WRONG = auto()
 
 
-class Kernel(StrEnum):
-    """Whether anybody uses the device: the result of opening it exclusively."""
+class SizeMatch(StrEnum):
+    """How the sizes of the backend's record, the device and the filesystem on it compare.
+
+    DEVICE_SMALLER, DEVICE_LARGER: than the record. FILESYSTEM_SMALLER: than the device.
+    """
+
+    EQUAL = auto()
+    DEVICE_SMALLER = auto()
+    DEVICE_LARGER = auto()
+    FILESYSTEM_SMALLER = auto()
+
+
+class DeviceUse(StrEnum):
+    """Whether the device is in use: the result of opening it exclusively."""
 
     UNTESTED = auto()
     FREE = auto()
-    HELD = auto()
+    BUSY = auto()
 
 
-class Standing(StrEnum):
-    """What another node's hold on the volume means for a Mount here; asked only where that matters.
+class HolderVerdict(StrEnum):
+    """What a Mount here does about another node that has the volume; judged only where that matters.
 
-    AWAITED: it may let go in time. KEPT: it is left alone. DEAD: proven dead, and may be succeeded.
-    FENCEABLE: nobody knows whether it lives, and it may be stopped.
+    AWAITED: waits, it may detach in time. KEPT: leaves it alone. DEAD: takes over, it is proven dead.
+    FENCEABLE: stops it first, its state is unknown and the policy allows it.
     """
 
     UNASKED = auto()
@@ -84,7 +98,7 @@ class Step(StrEnum):
 
     DONE = auto()
     AWAIT_BACKEND = auto()
-    AWAIT_NEWS = auto()
+    RECHECK_RECORD = auto()
     ASK_HOLDER = auto()
     AWAIT_HOLDER = auto()
     FENCE = auto()
@@ -97,13 +111,13 @@ class Step(StrEnum):
     MAKE_FILESYSTEM = auto()
     CHECK_FILESYSTEM = auto()
     MOUNT = auto()
-    INITIALISE = auto()
+    FINISH_FORMAT = auto()
     UNMOUNT = auto()
     DETACH = auto()
     DELETE = auto()
 
 
-WAITING_STEPS: Final = frozenset({Step.AWAIT_BACKEND, Step.AWAIT_NEWS, Step.AWAIT_HOLDER})
+WAITING_STEPS: Final = frozenset({Step.AWAIT_BACKEND, Step.RECHECK_RECORD, Step.AWAIT_HOLDER})
 PASSIVE_STEPS: Final = WAITING_STEPS | {Step.DONE, Step.ASK_HOLDER, Step.READ_CONTENTS, Step.TEST_RELEASE}
 
 
@@ -118,6 +132,7 @@ class Reason(StrEnum):
     HELD_ELSEWHERE = auto()
     HELD_HERE = auto()
     WRONG_DEVICE = auto()
+    WRONG_SIZE = auto()
     CONTRADICTION = auto()
     MOUNTED_UNFORMATTED = auto()
     NOT_BLANK = auto()
@@ -138,37 +153,39 @@ class Observed:
     """Everything the decision depends on.
 
     Attributes:
-        record: What the backend says.
-        device: What the kernel shows.
-        contents: What reading the device found, None while unread.
-        phase: What the volume's own metadata says of its filesystem.
+        backend_state: The volume's state at its backend.
+        device: Whether this host has its device.
+        contents: What the device holds, None while unread.
+        phase: How far its format has come, by its own metadata.
         mount: What is mounted at the volume's place.
-        kernel: The result of the release test, if it was made since the last change.
-        remounted: Whether a read-only mount has been replaced once already.
-        standing: What is to be made of another node that holds the volume.
-        confirmed: Whether the record was asked for often enough to be no view of the past.
+        device_use: The result of the release test, if it was made since the last change.
+        was_remounted: Whether a read-only mount has been replaced once already.
+        holder: What to do about another node that has the volume.
+        is_confirmed: Whether the record was read often enough not to be a stale read.
+        size: How record, device and filesystem compare in size.
     """
 
-    record: Record = Record.ABSENT
-    device: Device = Device.NONE
+    backend_state: BackendState = BackendState.ABSENT
+    device: DeviceMatch = DeviceMatch.NONE
     contents: ContentKind | None = None
     phase: FilesystemPhase = FilesystemPhase.PENDING
     mount: MountState = MountState.NONE
-    kernel: Kernel = Kernel.UNTESTED
-    remounted: bool = False
-    standing: Standing = Standing.UNASKED
-    confirmed: bool = True
+    device_use: DeviceUse = DeviceUse.UNTESTED
+    was_remounted: bool = False
+    holder: HolderVerdict = HolderVerdict.UNASKED
+    is_confirmed: bool = True
+    size: SizeMatch = SizeMatch.EQUAL
 
 
 Decision = Step | Refusal
 
 _UNUSABLE: Final = {
-    Record.ABSENT: Reason.NOT_FOUND,
-    Record.ELSEWHERE: Reason.HELD_ELSEWHERE,
-    Record.DELETING: Reason.BEING_DELETED,
-    Record.ERROR: Reason.IN_ERROR,
-    Record.DUPLICATE: Reason.DUPLICATE,
-    Record.UNREACHABLE: Reason.UNREACHABLE,
+    BackendState.ABSENT: Reason.NOT_FOUND,
+    BackendState.ELSEWHERE: Reason.HELD_ELSEWHERE,
+    BackendState.DELETING: Reason.BEING_DELETED,
+    BackendState.ERROR: Reason.IN_ERROR,
+    BackendState.DUPLICATE: Reason.DUPLICATE,
+    BackendState.UNREACHABLE: Reason.UNREACHABLE,
 }
 
 
@@ -178,68 +195,74 @@ def decide(seen: Observed, goal: Goal) -> Decision:
 
 
 def _towards_present(seen: Observed) -> Decision:
-    match seen.record:
-        case Record.ABSENT | Record.INCOMPLETE:
+    match seen.backend_state:
+        case BackendState.ABSENT | BackendState.INCOMPLETE:
             return Step.CREATE
-        case Record.CREATING:
+        case BackendState.CREATING:
             return Step.AWAIT_BACKEND
-        case Record.DELETING:
+        case BackendState.DELETING:
             return _towards_absent(seen)
-        case Record.AVAILABLE | Record.HERE | Record.ELSEWHERE | Record.DETACHING | Record.LEAVING:
+        case (
+            BackendState.AVAILABLE
+            | BackendState.HERE
+            | BackendState.ELSEWHERE
+            | BackendState.DETACHING
+            | BackendState.LEAVING
+        ):
             return Step.DONE
-        case Record.ERROR | Record.DUPLICATE | Record.UNREACHABLE:
-            return Refusal(_UNUSABLE[seen.record])
+        case BackendState.ERROR | BackendState.DUPLICATE | BackendState.UNREACHABLE:
+            return Refusal(_UNUSABLE[seen.backend_state])
 
 
 def _towards_mounted(seen: Observed) -> Decision:
-    if seen.record is Record.ELSEWHERE:
+    if seen.backend_state is BackendState.ELSEWHERE:
         return _from_elsewhere(seen)
-    if seen.record in _UNUSABLE:
-        return Refusal(_UNUSABLE[seen.record])
-    if seen.device in (Device.WRONG, Device.OUTDATED):
+    if seen.backend_state in _UNUSABLE:
+        return Refusal(_UNUSABLE[seen.backend_state])
+    if seen.device in (DeviceMatch.WRONG, DeviceMatch.OUTDATED):
         return Refusal(Reason.WRONG_DEVICE)
-    match seen.record:
-        case Record.INCOMPLETE:
-            return Step.CREATE if seen.device is Device.NONE else Refusal(Reason.CONTRADICTION)
-        case Record.CREATING | Record.DETACHING:
+    match seen.backend_state:
+        case BackendState.INCOMPLETE:
+            return Step.CREATE if seen.device is DeviceMatch.NONE else Refusal(Reason.CONTRADICTION)
+        case BackendState.CREATING | BackendState.DETACHING:
             return Step.AWAIT_BACKEND
-        case Record.LEAVING:
+        case BackendState.LEAVING:
             return _after_leaving(seen)
-        case Record.AVAILABLE:
-            return Step.ATTACH if seen.device is Device.NONE else Step.AWAIT_BACKEND
-        case _ if seen.device is Device.NONE:
+        case BackendState.AVAILABLE:
+            return Step.ATTACH if seen.device is DeviceMatch.NONE else Step.AWAIT_BACKEND
+        case _ if seen.device is DeviceMatch.NONE:
             return Step.ATTACH
         case _:
             return _mount_device(seen)
 
 
 def _from_elsewhere(seen: Observed) -> Decision:
-    if seen.device is not Device.NONE:
+    if seen.device is not DeviceMatch.NONE:
         return _if_confirmed(seen, Reason.CONTRADICTION)
-    match seen.standing:
-        case Standing.UNASKED:
+    match seen.holder:
+        case HolderVerdict.UNASKED:
             return Step.ASK_HOLDER
-        case Standing.AWAITED:
+        case HolderVerdict.AWAITED:
             return Step.AWAIT_HOLDER
-        case Standing.FENCEABLE:
+        case HolderVerdict.FENCEABLE:
             return Step.FENCE
-        case Standing.DEAD:
+        case HolderVerdict.DEAD:
             return Step.TAKE_OVER
-        case Standing.KEPT:
+        case HolderVerdict.KEPT:
             return Refusal(Reason.HELD_ELSEWHERE)
 
 
 def _after_leaving(seen: Observed) -> Decision:
-    """Wait for another node to let go, unless it is dead and will never finish."""
-    if seen.device is Device.NONE and seen.standing is Standing.UNASKED:
+    """Wait for the detach from another node to end, unless that node is dead and will never finish it."""
+    if seen.device is DeviceMatch.NONE and seen.holder is HolderVerdict.UNASKED:
         return Step.ASK_HOLDER
-    is_dead = seen.device is Device.NONE and seen.standing is Standing.DEAD
+    is_dead = seen.device is DeviceMatch.NONE and seen.holder is HolderVerdict.DEAD
     return Step.TAKE_OVER if is_dead else Step.AWAIT_BACKEND
 
 
 def _if_confirmed(seen: Observed, reason: Reason) -> Decision:
-    """Refuse for a record that contradicts this host only once it is no view of the past."""
-    return Refusal(reason) if seen.confirmed else Step.AWAIT_NEWS
+    """Refuse for a record that contradicts this host only once it is not a stale read."""
+    return Refusal(reason) if seen.is_confirmed else Step.RECHECK_RECORD
 
 
 def _mount_device(seen: Observed) -> Decision:
@@ -249,15 +272,17 @@ def _mount_device(seen: Observed) -> Decision:
         case MountState.STALE:
             return Step.UNMOUNT
         case MountState.READ_ONLY:
-            return Refusal(Reason.READ_ONLY) if seen.remounted else Step.UNMOUNT
+            return Refusal(Reason.READ_ONLY) if seen.was_remounted else Step.UNMOUNT
+        case MountState.NONE if seen.size in (SizeMatch.DEVICE_SMALLER, SizeMatch.DEVICE_LARGER):
+            return _if_confirmed(seen, Reason.WRONG_SIZE)
         case MountState.NONE:
             return Step.READ_CONTENTS if seen.contents is None else _use_contents(seen)
 
 
 def _finish_format(seen: Observed) -> Decision:
-    """A mount before the format is finished is our own, or somebody tampered with the tag."""
+    """A mount before the format is finished is our own, or the tag was changed by hand."""
     if seen.phase is FilesystemPhase.FORMATTING:
-        return Step.INITIALISE
+        return Step.FINISH_FORMAT
     return _if_confirmed(seen, Reason.MOUNTED_UNFORMATTED)
 
 
@@ -288,33 +313,36 @@ def _resume_format(seen: Observed) -> Decision:
 
 
 def _check_if_free(seen: Observed) -> Decision:
-    """A filesystem in use elsewhere on this host looks dirty and must not be checked: it is mounted again."""
-    if seen.kernel is Kernel.UNTESTED:
+    """A filesystem in use on this host, in another mount namespace, reads as dirty: it is not checked."""
+    if seen.device_use is DeviceUse.UNTESTED:
         return Step.TEST_RELEASE
-    return Step.CHECK_FILESYSTEM if seen.kernel is Kernel.FREE else Step.MOUNT
+    return Step.CHECK_FILESYSTEM if seen.device_use is DeviceUse.FREE else Step.MOUNT
 
 
 def _if_free(seen: Observed, step: Step) -> Decision:
-    match seen.kernel:
-        case Kernel.UNTESTED:
+    match seen.device_use:
+        case DeviceUse.UNTESTED:
             return Step.TEST_RELEASE
-        case Kernel.HELD:
+        case DeviceUse.BUSY:
             return Refusal(Reason.HELD_HERE)
-        case Kernel.FREE:
+        case DeviceUse.FREE:
             return step
 
 
 def _towards_released(seen: Observed) -> Decision:
     if seen.mount is not MountState.NONE:
-        is_nameless = seen.device is Device.NONE and seen.record in {Record.UNREACHABLE, Record.DUPLICATE}
-        # After the unmount nobody could tell which device to test.
-        return Refusal(_UNUSABLE[seen.record]) if is_nameless else Step.UNMOUNT
+        is_nameless = seen.device is DeviceMatch.NONE and seen.backend_state in {
+            BackendState.UNREACHABLE,
+            BackendState.DUPLICATE,
+        }
+        # After the unmount it could not be told which device to test.
+        return Refusal(_UNUSABLE[seen.backend_state]) if is_nameless else Step.UNMOUNT
     match seen.device:
-        case Device.NONE:
+        case DeviceMatch.NONE:
             return Step.DONE
-        case Device.WRONG:
+        case DeviceMatch.WRONG:
             return Refusal(Reason.WRONG_DEVICE)
-        case Device.RIGHT | Device.OUTDATED:
+        case DeviceMatch.RIGHT | DeviceMatch.OUTDATED:
             return _if_free(seen, Step.DONE)
 
 
@@ -322,22 +350,22 @@ def _towards_detached(seen: Observed) -> Decision:
     released = _towards_released(seen)
     if released is not Step.DONE:
         return released
-    match seen.record:
-        case Record.HERE:
+    match seen.backend_state:
+        case BackendState.HERE:
             return Step.DETACH
-        case Record.DETACHING:
+        case BackendState.DETACHING:
             return Step.AWAIT_BACKEND
-        case Record.DUPLICATE | Record.UNREACHABLE:
-            return Refusal(_UNUSABLE[seen.record])
-        case _ if seen.device is Device.NONE:
+        case BackendState.DUPLICATE | BackendState.UNREACHABLE:
+            return Refusal(_UNUSABLE[seen.backend_state])
+        case _ if seen.device is DeviceMatch.NONE:
             return Step.DONE
-        case Record.ABSENT | Record.ERROR:
+        case BackendState.ABSENT | BackendState.ERROR:
             return Step.DETACH
-        case Record.AVAILABLE:
-            return Step.DETACH if seen.device is Device.OUTDATED else Step.AWAIT_BACKEND
-        case Record.CREATING:
+        case BackendState.AVAILABLE:
+            return Step.DETACH if seen.device is DeviceMatch.OUTDATED else Step.AWAIT_BACKEND
+        case BackendState.CREATING:
             return Step.AWAIT_BACKEND
-        case Record.ELSEWHERE | Record.LEAVING | Record.INCOMPLETE | Record.DELETING:
+        case BackendState.ELSEWHERE | BackendState.LEAVING | BackendState.INCOMPLETE | BackendState.DELETING:
             return Refusal(Reason.CONTRADICTION)
 
 
@@ -345,12 +373,12 @@ def _towards_absent(seen: Observed) -> Decision:
     detached = _towards_detached(seen)
     if detached is not Step.DONE:
         return detached
-    match seen.record:
-        case Record.ABSENT:
+    match seen.backend_state:
+        case BackendState.ABSENT:
             return Step.DONE
-        case Record.ELSEWHERE:
+        case BackendState.ELSEWHERE:
             return Refusal(Reason.HELD_ELSEWHERE)
-        case Record.CREATING | Record.LEAVING:
+        case BackendState.CREATING | BackendState.LEAVING:
             return Step.AWAIT_BACKEND
         case _:
             return Step.DELETE

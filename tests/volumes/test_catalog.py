@@ -1,29 +1,32 @@
 import asyncio
-from functools import partial
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import GatedDriver, LocalDriver, spec_of
+from tests.volumes.test_ledger import volume_of
+from tests.volumes.world import GatedDriver, LocalDriver, MemoryStore, spec_of
 from volplug.drivers.base import Driver
 from volplug.drivers.memory import MemoryCloud
 from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
-from volplug.volumes import lookups
-from volplug.volumes.lookups import Lookups
+from volplug.models import Volume
+from volplug.volumes.catalog import BackendLists, Catalog, VolumeListCache
+from volplug.volumes.ledger import Desired, Entry, Ledger
+from volplug.volumes.views import VolumeView, view_volume
 
 ANONYMOUS = "0123456789abcdef" * 4
 OUTAGE = BackendUnavailable("no route to the cloud")
 
 
 class Backends:
-    """A backend over a network and one of this host, with their look-ups."""
+    """A backend over a network and one of this host, with their catalog."""
 
     def __init__(self, timeout_s: float = 10) -> None:
         self.far_cloud, self.near_cloud = MemoryCloud(), MemoryCloud()
         self.far = GatedDriver(self.far_cloud, backend="far")
         self.near = LocalDriver(self.near_cloud, backend="near")
         drivers: dict[str, Driver] = {"far": self.far, "near": self.near}
-        self.lookups = Lookups(drivers, timeout_s)
+        self.now_s = 0.0
+        self.catalog = Catalog(drivers, timeout_s, lambda: self.now_s)
 
 
 @pytest.fixture
@@ -32,26 +35,26 @@ async def both() -> Backends:
 
 
 async def test_every_backend_is_asked_for_an_unknown_name(both: Backends) -> None:
-    assert await both.lookups.find("v") is None
+    assert await both.catalog.find("v") is None
     assert (both.far_cloud.calls, both.near_cloud.calls) == (["get"], ["get"])
 
 
 async def test_only_the_backend_that_is_known_to_have_it_is_asked(both: Backends) -> None:
     volume = await both.near.create(spec_of("v"))
-    assert await both.lookups.find("v", "near") == volume
+    assert await both.catalog.find("v", "near") == volume
     assert both.far_cloud.calls == []
 
 
 async def test_a_backend_that_is_not_configured_is_an_error(both: Backends) -> None:
     with pytest.raises(ConfigurationError) as unknown:
-        await both.lookups.find("v", "gone")
+        await both.catalog.find("v", "gone")
     assert str(unknown.value) == "backend 'gone' is not configured."
 
 
 async def test_look_ups_that_come_together_cost_one_call(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
-    asking = [asyncio.create_task(both.lookups.find("v", "far")) for _ in range(20)]
+    asking = [asyncio.create_task(both.catalog.find("v", "far")) for _ in range(20)]
     await gate.reached.wait()
     gate.opened.set()
     found = await asyncio.gather(*asking)
@@ -62,7 +65,7 @@ async def test_look_ups_that_come_together_cost_one_call(both: Backends) -> None
 async def test_an_asker_who_leaves_takes_the_answer_from_nobody(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
-    leaving, staying = (asyncio.create_task(both.lookups.find("v", "far")) for _ in range(2))
+    leaving, staying = (asyncio.create_task(both.catalog.find("v", "far")) for _ in range(2))
     await gate.reached.wait()
     leaving.cancel()
     gate.opened.set()
@@ -73,57 +76,57 @@ async def test_an_asker_who_leaves_takes_the_answer_from_nobody(both: Backends) 
 async def test_only_answers_from_over_a_network_are_kept(both: Backends, backend: str, calls: int) -> None:
     driver, cloud = (both.far, both.far_cloud) if backend == "far" else (both.near, both.near_cloud)
     await driver.create(spec_of("v"))
-    assert both.lookups.kept("v", backend) is None
+    assert both.catalog.cached("v", backend) is None
     for _ in range(2):
-        found = await both.lookups.find("v", backend)
+        found = await both.catalog.find("v", backend)
     assert cloud.calls.count("get") == calls
-    assert both.lookups.kept("v", backend) == (found if calls == 1 else None)
-    both.lookups.forget("v")
-    assert both.lookups.kept("v", backend) is None
+    assert both.catalog.cached("v", backend) == (found if calls == 1 else None)
+    both.catalog.invalidate("v")
+    assert both.catalog.cached("v", backend) is None
 
 
 async def test_that_there_is_none_is_never_kept(both: Backends) -> None:
     for _ in range(2):
-        assert await both.lookups.find("v", "far") is None
+        assert await both.catalog.find("v", "far") is None
     assert both.far_cloud.calls.count("get") == 2
 
 
-async def test_an_answer_is_kept_for_five_seconds(both: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_cached_for_five_seconds(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     for now_s, calls in ((100.0, 1), (104.9, 1), (105.0, 2)):
-        monkeypatch.setattr(lookups, "time", SimpleNamespace(monotonic=partial(float, now_s)))
-        await both.lookups.find("v", "far")
+        both.now_s = now_s
+        await both.catalog.find("v", "far")
         assert both.far_cloud.calls.count("get") == calls
 
 
 async def test_what_changed_is_asked_anew(both: Backends) -> None:
     await both.far.create(spec_of("v"))
-    await both.lookups.find("v")
+    await both.catalog.find("v")
     both.far_cloud.volumes.clear()
-    both.lookups.forget("v")
-    assert await both.lookups.find("v") is None
+    both.catalog.invalidate("v")
+    assert await both.catalog.find("v") is None
 
 
 async def test_an_answer_asked_for_before_a_change_is_not_kept_after_it(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
-    asking = asyncio.create_task(both.lookups.find("v"))
+    asking = asyncio.create_task(both.catalog.find("v"))
     await gate.reached.wait()
     both.far_cloud.volumes.clear()
-    both.lookups.forget("v")
+    both.catalog.invalidate("v")
     gate.opened.set()
     await asking
-    assert await both.lookups.find("v") is None
+    assert await both.catalog.find("v") is None
 
 
 async def test_a_question_asked_after_a_change_does_not_join_one_from_before(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
-    before = asyncio.create_task(both.lookups.find("v"))
+    before = asyncio.create_task(both.catalog.find("v"))
     await gate.reached.wait()
     both.far_cloud.volumes.clear()
-    both.lookups.forget("v")
-    after = asyncio.create_task(both.lookups.find("v"))
+    both.catalog.invalidate("v")
+    after = asyncio.create_task(both.catalog.find("v"))
     await asyncio.sleep(0)
     gate.opened.set()
     await before
@@ -133,16 +136,16 @@ async def test_a_question_asked_after_a_change_does_not_join_one_from_before(bot
 async def test_the_end_of_an_old_question_takes_nothing_from_those_who_share_the_new(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     old_gate = both.far.hold("get")
-    old = asyncio.create_task(both.lookups.find("v", "far"))
+    old = asyncio.create_task(both.catalog.find("v", "far"))
     await old_gate.reached.wait()
-    both.lookups.forget("v")
+    both.catalog.invalidate("v")
     both.far.gates.clear()
     new_gate = both.far.hold("get")
-    new = [asyncio.create_task(both.lookups.find("v", "far"))]
+    new = [asyncio.create_task(both.catalog.find("v", "far"))]
     await new_gate.reached.wait()
     old_gate.opened.set()
     await old
-    new.append(asyncio.create_task(both.lookups.find("v", "far")))
+    new.append(asyncio.create_task(both.catalog.find("v", "far")))
     await asyncio.sleep(0)
     new_gate.opened.set()
     await asyncio.gather(*new)
@@ -154,30 +157,30 @@ async def test_a_backend_that_hangs_is_given_up_and_its_late_answer_serves_the_n
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
     with pytest.raises(BackendUnavailable) as late:
-        await both.lookups.find("v")
+        await both.catalog.find("v")
     assert str(late.value) == "backend far did not answer within 0 s. Try again."
     gate.opened.set()
-    assert await both.lookups.find("v") is not None
+    assert await both.catalog.find("v") is not None
     assert both.far_cloud.calls.count("get") == 1
 
 
 async def test_a_volume_found_counts_although_another_backend_is_down(both: Backends) -> None:
     volume = await both.near.create(spec_of("v"))
     both.far_cloud.outage = OUTAGE
-    assert await both.lookups.find("v") == volume
+    assert await both.catalog.find("v") == volume
 
 
 async def test_nobody_says_no_while_a_backend_is_down(both: Backends) -> None:
     both.far_cloud.outage = OUTAGE
     with pytest.raises(BackendUnavailable) as unknown:
-        await both.lookups.find("v")
+        await both.catalog.find("v")
     assert unknown.value.cause == OUTAGE.cause
 
 
 async def test_one_name_at_two_backends_is_never_the_first(both: Backends) -> None:
     far, near = await both.far.create(spec_of("v")), await both.near.create(spec_of("v"))
     with pytest.raises(DuplicateVolumes) as twice:
-        await both.lookups.find("v")
+        await both.catalog.find("v")
     ids = (f"far:{far.volume_id}", f"near:{near.volume_id}")
     assert str(twice.value) == f"several backends have it: {', '.join(ids)}. Remove or rename one."
     assert twice.value.volume_ids == ids
@@ -186,7 +189,7 @@ async def test_one_name_at_two_backends_is_never_the_first(both: Backends) -> No
 async def test_the_whole_list_with_the_failures_of_those_that_could_not_be_asked(both: Backends) -> None:
     volume = await both.near.create(spec_of("v"))
     both.far_cloud.outage = OUTAGE
-    answers = await both.lookups.find_all()
+    answers = await both.catalog.list_all()
     assert answers["near"] == [volume]
     assert str(answers["far"]) == str(OUTAGE)
 
@@ -194,6 +197,71 @@ async def test_the_whole_list_with_the_failures_of_those_that_could_not_be_asked
 async def test_a_list_that_hangs_is_given_up() -> None:
     both = Backends(timeout_s=0.01)
     gate = both.far.hold("list")
-    answers = await both.lookups.find_all()
+    answers = await both.catalog.list_all()
     assert str(answers["far"]) == "backend far did not answer within 0 s."
     gate.opened.set()
+
+
+# The cached list
+
+
+V, W = volume_of("v"), volume_of("w")
+
+
+def view(volume: Volume, entry: Entry | None) -> VolumeView:
+    return view_volume(volume, entry, "", "memory", None)
+
+
+def lists(*entries: Entry) -> tuple[VolumeListCache, Ledger]:
+    ledger = Ledger(MemoryStore(), entries)
+    return VolumeListCache(ledger, view), ledger
+
+
+def names(views: object) -> list[str]:
+    assert isinstance(views, list)
+    return [each.name for each in views]
+
+
+def test_the_list_has_all_backends_volumes_by_name() -> None:
+    made, _ = lists()
+    assert names(made.views({"far": (W,), "near": (V,)})) == ["v", "w"]
+
+
+def test_what_a_backend_does_not_say_is_listed_as_it_was_last_known() -> None:
+    made, _ = lists(Entry("v", "far", record=V), Entry("w", "near", record=W))
+    assert names(made.views({"far": OUTAGE, "near": ()})) == ["v"]
+
+
+def test_what_this_host_has_is_listed_whatever_a_backend_says() -> None:
+    made, _ = lists(Entry("v", "far", record=V, desired=Desired.DETACHED))
+    assert names(made.views({"far": ()})) == ["v"]
+
+
+def test_the_same_answers_give_the_same_list() -> None:
+    made, _ = lists()
+    answers = (V,)
+    assert made.views({"far": answers}) is made.views({"far": answers})
+
+
+async def test_a_list_is_made_anew_once_anything_has_changed() -> None:
+    made, ledger = lists()
+    answers = (V,)
+    first = made.views({"far": answers})
+    await ledger.put(Entry("v", "far", desired=Desired.MOUNTED))
+    second = made.views({"far": answers})
+    assert second[0].desired is Desired.MOUNTED
+    await ledger.forget("v")
+    assert made.views({"far": answers}) == first
+    assert names(made.views({"far": (V, W)})) == ["v", "w"]
+
+
+@pytest.mark.parametrize("answer", [[V], OUTAGE])
+def test_what_can_change_by_itself_is_not_kept(answer: list[Volume] | BackendUnavailable) -> None:
+    made, _ = lists(Entry("v", "far", record=V))
+    answers: BackendLists = {"far": answer}
+    first = made.views(answers)
+    if isinstance(answer, list):
+        answer[0] = replace(W)
+        assert names(made.views(answers)) == ["w"]
+    else:
+        assert made.views(answers) is not first

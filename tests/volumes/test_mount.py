@@ -17,4 +17,4 @@ async def test_a_trial_that_begins_as_a_mount_is_answered_leaves_it_mounted() ->
     for _ in range(20):
         await asyncio.sleep(0)
     assert world.is_mounted()
-    assert world.entry().counts == {"c2": 1}
+    assert world.entry().confirmed == {"c2": 1}

@@ -8,12 +8,14 @@ import pytest
 from tests.volumes.world import Caller, World, spec_of
 from volplug.errors import BackendUnavailable, ClientGone, MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
-from volplug.models import Volume, VolumeState
-from volplug.volumes.ledger import Desired, EngineIdentity, Entry
+from volplug.models import EngineIdentity, Volume, VolumeState
+from volplug.volumes.background import Operation
+from volplug.volumes.converge import Converger
+from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.node import Deadlines
 from volplug.volumes.options import Defaults
-from volplug.volumes.releases import Releases
+from volplug.volumes.release import Releaser
 from volplug.volumes.service import VolumeService
-from volplug.volumes.site import Limits
 
 FIRST_ENGINE, NEXT_ENGINE = EngineIdentity(100, 5), EngineIdentity(200, 7)
 
@@ -30,7 +32,7 @@ async def unmounted_while_held(world: World) -> None:
 
 
 async def test_what_stays_held_is_tried_again_after_longer_and_longer_pauses(world: World) -> None:
-    world.limits = Limits(retry_max_s=5)
+    world.deadlines = Deadlines(retry_max_s=5)
     world.restart()
     await unmounted_while_held(world)
     world.timers.delays.clear()
@@ -41,7 +43,7 @@ async def test_what_stays_held_is_tried_again_after_longer_and_longer_pauses(wor
 
 
 async def test_a_pause_is_never_longer_than_the_limit(world: World) -> None:
-    world.limits = Limits(retry_max_s=0.25)
+    world.deadlines = Deadlines(retry_max_s=0.25)
     world.restart()
     await unmounted_while_held(world)
     world.timers.delays.clear()
@@ -114,40 +116,52 @@ async def test_a_detach_that_waits_for_the_lock_leaves_a_mount_alone_that_came_m
 # Trial releases
 
 
+class Trials:
+    """Trial releases of the volume v."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.releaser = Releaser(world.node, Converger(world.node))
+
+    async def trial_release(self) -> None:
+        operation = Operation("1", "release", "v")
+        await self.releaser.trial_release(self._world.entry(), 0, operation)
+
+
 @pytest.fixture
-async def releases(world: World) -> Releases:
-    return Releases(world.site)
+async def trials(world: World) -> Trials:
+    return Trials(world)
 
 
-async def test_a_passed_trial_drops_the_counts_and_unmounts(world: World, releases: Releases) -> None:
+async def test_a_passed_trial_drops_the_counts_and_unmounts(world: World, trials: Trials) -> None:
     await world.mounted()
-    await releases.trial_release(world.entry(), 0)
+    await trials.trial_release()
     assert world.host.mounts == {}
     entry = world.store.entries["v"]
-    assert (entry.counts, entry.desired) == ({}, Desired.DETACHED)
+    assert (entry.confirmed, entry.desired) == ({}, Desired.DETACHED)
 
 
 async def test_a_trial_that_is_not_passed_puts_the_mount_back_and_keeps_the_counts(
-    world: World, releases: Releases
+    world: World, trials: Trials
 ) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     world.host.disk(world.device()).is_dirty = True  # as every filesystem in use looks
     with pytest.raises(VolumeInUse) as held:
-        await releases.trial_release(world.entry(), 0)
+        await trials.trial_release()
     assert "still in use by container web" in str(held.value)
     assert world.is_mounted()
-    assert (world.entry().counts, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
+    assert (world.entry().confirmed, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
     assert world.host.disk(world.device()).is_dirty, "a filesystem in use was checked"
 
 
 @pytest.mark.parametrize("age_s", [0.0, 59.0])
-async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, age_s: float) -> None:
+async def test_a_recent_mount_is_not_doubted(world: World, trials: Trials, age_s: float) -> None:
     await world.create("v")
     await world.mount("v")
     world.clock.now_s += age_s
     with pytest.raises(VolumeInUse) as refused:
-        await releases.trial_release(world.entry(), 0)
+        await trials.trial_release()
     assert str(refused.value) == (
         f"it was mounted for Docker {age_s:.0f} s ago and not unmounted. "
         f"Stop the container that uses it, or try again in {60 - age_s:.0f} s."
@@ -155,25 +169,25 @@ async def test_a_recent_mount_is_not_doubted(world: World, releases: Releases, a
     assert world.is_mounted()
 
 
-async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, releases: Releases) -> None:
+async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, trials: Trials) -> None:
     await world.mounted()
-    slot = world.site.slots.of("v")
-    slot.begin_mount()
+    lock = world.node.locks.of("v")
+    lock.begin_mount()
     with pytest.raises(VolumeInUse) as refused:
-        await releases.trial_release(world.entry(), 0)
-    slot.end_mount()
+        await trials.trial_release()
+    lock.end_mount()
     assert str(refused.value) == ("it is being mounted. Wait for the container to start, then stop it.")
     assert world.is_mounted()
 
 
-async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, releases: Releases) -> None:
+async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, trials: Trials) -> None:
     """Without a device there is no test; an unmount alone proves nothing."""
     await world.mounted()
     world.occupy("v", "container web")
     await world.ledger.put(Entry("v", "memory", holders_unknown=True))
     world.cloud.outage = BackendUnavailable("no route to the cloud")
     with pytest.raises(VolumeInUse) as refused:
-        await releases.trial_release(world.entry(), 0)
+        await trials.trial_release()
     assert str(refused.value) == (
         "it is mounted here, and which volume it is cannot be told. See the log of volplug."
     )
@@ -182,13 +196,13 @@ async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, 
 
 
 async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries_on(
-    world: World, releases: Releases
+    world: World, trials: Trials
 ) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     mounting, world.host.mount = world.host.mount, _no_mount  # type: ignore[method-assign]  # a disk that hiccups
     with pytest.raises(VolumeInUse, match="container web"):
-        await releases.trial_release(world.entry(), 0)
+        await trials.trial_release()
     assert not world.is_mounted()
     world.host.mount = mounting  # type: ignore[method-assign]  # and recovers
     await world.run_timers()
@@ -196,12 +210,10 @@ async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries
     assert world.entry().mount_count == 1
 
 
-async def test_the_next_trial_does_not_replace_putting_the_mount_back(
-    world: World, releases: Releases
-) -> None:
+async def test_the_next_trial_does_not_replace_putting_the_mount_back(world: World, trials: Trials) -> None:
     await world.mounted()
     world.occupy("v", "container web")
-    await releases.doubt("v", may_begin=False)
+    await trials.releaser.unconfirm("v", may_begin=False)
     mounting, world.host.mount = world.host.mount, _no_mount  # type: ignore[method-assign]
     await world.run_timers()
     assert not world.is_mounted()
@@ -210,9 +222,7 @@ async def test_the_next_trial_does_not_replace_putting_the_mount_back(
     assert world.is_mounted()
 
 
-async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(
-    world: World, releases: Releases
-) -> None:
+async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(world: World, trials: Trials) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     tried: list[str] = []
@@ -223,7 +233,7 @@ async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(
 
     world.host.mount = hiccup  # type: ignore[method-assign]
     with pytest.raises(VolumeInUse):
-        await releases.trial_release(world.entry(), 0)
+        await trials.trial_release()
     world.vacate("v")
     await world.service.unmount("v", "c1")
     await world.run_timers()
@@ -233,7 +243,7 @@ async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(
 
 async def test_a_volume_found_mounted_is_let_go_after_an_unmount_that_passes_the_trial(world: World) -> None:
     await world.mounted()
-    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.NONE, holders_unknown=True))
+    await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.NONE, holders_unknown=True))
     await world.service.unmount("v", "whoever")
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -242,7 +252,7 @@ async def test_a_volume_found_mounted_is_let_go_after_an_unmount_that_passes_the
 async def test_a_volume_found_mounted_and_held_stays_after_an_unmount(world: World) -> None:
     await world.mounted()
     world.occupy("v", "container web")
-    await world.ledger.put(replace(world.entry(), counts={}, desired=Desired.NONE, holders_unknown=True))
+    await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.NONE, holders_unknown=True))
     await world.service.unmount("v", "whoever")
     assert world.is_mounted()
     assert world.entry().holders_unknown
@@ -255,10 +265,10 @@ async def test_a_restarted_engine_puts_its_predecessors_counts_in_doubt(world: W
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     await world.service.engine_seen(FIRST_ENGINE)
-    assert world.entry().doubts == {}
+    assert world.entry().unconfirmed == {}
     world.timers.delays.clear()
     await world.service.engine_seen(NEXT_ENGINE)
-    assert (world.entry().counts, world.entry().doubts) == ({}, {"c1": 1})
+    assert (world.entry().confirmed, world.entry().unconfirmed) == ({}, {"c1": 1})
     assert world.timers.delays == [("v", 60.0)]
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -309,17 +319,17 @@ async def test_calls_that_come_while_an_engines_restart_is_noted_are_not_undone(
     await asyncio.gather(
         world.service.engine_seen(NEXT_ENGINE), world.mount("b", "c2"), world.service.unmount("a", "c1")
     )
-    assert world.entry("b").counts.get("c2", 0) + world.entry("b").doubts.get("c2", 0) == 1
+    assert world.entry("b").confirmed.get("c2", 0) + world.entry("b").unconfirmed.get("c2", 0) == 1
     assert world.entry("a").mount_count == 0
 
 
 async def test_an_engine_beside_another_that_lives_puts_nothing_in_doubt(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
-    world.site = replace(world.site, is_engine_alive=lambda _: True)
-    world.service = VolumeService(world.site, Defaults())
+    world.node = replace(world.node, is_engine_alive=lambda _: True)
+    world.service = VolumeService(world.node, Defaults())
     await world.service.engine_seen(NEXT_ENGINE)
-    assert world.entry().doubts == {}
+    assert world.entry().unconfirmed == {}
 
 
 async def test_an_engine_seen_before_this_process_began_is_remembered(world: World) -> None:
@@ -327,9 +337,9 @@ async def test_an_engine_seen_before_this_process_began_is_remembered(world: Wor
     await world.mounted()
     world.restart()
     await world.service.engine_seen(FIRST_ENGINE)
-    assert world.entry().doubts == {}
+    assert world.entry().unconfirmed == {}
     await world.service.engine_seen(NEXT_ENGINE)
-    assert (world.entry().counts, world.entry().doubts) == ({}, {"c1": 1})
+    assert (world.entry().confirmed, world.entry().unconfirmed) == ({}, {"c1": 1})
 
 
 async def test_stopping_doubts_nobody(world: World) -> None:
@@ -346,7 +356,7 @@ async def test_a_container_restarted_by_a_new_engine_keeps_the_volume_until_its_
     await world.mounted()
     await world.service.engine_seen(NEXT_ENGINE)
     await world.mount("v", "c1")
-    assert (world.entry().counts, world.entry().doubts) == ({"c1": 1}, {"c1": 1})
+    assert (world.entry().confirmed, world.entry().unconfirmed) == ({"c1": 1}, {"c1": 1})
     await world.service.unmount("v", "c1")
     await world.run_timers()
     assert world.host.mounts == {}

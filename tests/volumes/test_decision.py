@@ -8,35 +8,39 @@ import pytest
 
 from tests.volumes.model_world import ModelWorld
 from volplug.models import ContentKind, FilesystemPhase, MountState
-from volplug.volumes.convergence import (
+from volplug.volumes.decision import (
     PASSIVE_STEPS,
+    BackendState,
     Decision,
-    Device,
+    DeviceMatch,
+    DeviceUse,
     Goal,
-    Kernel,
+    HolderVerdict,
     Observed,
     Reason,
-    Record,
     Refusal,
-    Standing,
+    SizeMatch,
     Step,
     decide,
 )
 
-OTHER_NODES = (Record.ELSEWHERE, Record.LEAVING)
+OTHER_NODES = (BackendState.ELSEWHERE, BackendState.LEAVING)
 RELEASING = (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT)
 MAX_STEPS = 16
 
 
 def everything() -> list[tuple[Observed, Goal, Decision]]:
-    """All that can be observed; another node's standing is asked for only where it has the volume."""
+    """All that can be observed; another node is judged only where it has the volume."""
     contents = (None, *ContentKind)
-    parts = product(Record, Device, contents, FilesystemPhase, MountState, Kernel, (False, True))
+    parts = product(
+        BackendState, DeviceMatch, contents, FilesystemPhase, MountState, DeviceUse, (False, True)
+    )
     seen = [
-        Observed(*each, standing=standing, confirmed=confirmed)
+        Observed(*each, holder=holder, is_confirmed=is_confirmed, size=size)
         for each in parts
-        for standing in (Standing if each[0] in OTHER_NODES else [Standing.UNASKED])
-        for confirmed in (False, True)
+        for holder in (HolderVerdict if each[0] in OTHER_NODES else [HolderVerdict.UNASKED])
+        for is_confirmed in (False, True)
+        for size in (SizeMatch if each[1] is DeviceMatch.RIGHT else [SizeMatch.EQUAL])
     ]
     return [(each, goal, decide(each, goal)) for each in seen for goal in Goal]
 
@@ -55,7 +59,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == (10 + 5 + 5) * 4 * 6 * 3 * 4 * 3 * 2 * 2 * 5
+    assert len(decisions) == (10 + 5 + 5) * (3 + 4) * 6 * 3 * 4 * 3 * 2 * 2 * 5
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -72,8 +76,8 @@ def test_mkfs_runs_only_on_a_verified_free_device_that_our_format_was_begun_on(
         assert goal is Goal.MOUNTED
         assert seen.phase is FilesystemPhase.FORMATTING
         assert seen.contents in {ContentKind.BLANK, ContentKind.PARTIAL}
-        assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
-        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+        assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
+        assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
 
 
 def test_a_format_is_begun_only_on_a_blank_free_volume_of_our_own(
@@ -82,16 +86,16 @@ def test_a_format_is_begun_only_on_a_blank_free_volume_of_our_own(
     for seen, goal, _ in of_step(decisions, Step.TAG_FORMATTING):
         assert goal is Goal.MOUNTED
         assert (seen.phase, seen.contents) == (FilesystemPhase.PENDING, ContentKind.BLANK)
-        assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
-        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+        assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
+        assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
 
 
 def test_nothing_held_or_mounted_is_detached(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
     for seen, goal, _ in of_step(decisions, Step.DETACH):
         assert goal in {Goal.DETACHED, Goal.ABSENT}
         assert seen.mount is MountState.NONE
-        assert seen.device is Device.NONE or seen.kernel is Kernel.FREE
-        assert seen.device is not Device.WRONG
+        assert seen.device is DeviceMatch.NONE or seen.device_use is DeviceUse.FREE
+        assert seen.device is not DeviceMatch.WRONG
 
 
 def test_nothing_that_this_host_still_has_is_deleted(
@@ -100,9 +104,9 @@ def test_nothing_that_this_host_still_has_is_deleted(
     dangerous = [
         (seen, goal)
         for seen, goal, _ in of_step(decisions, Step.DELETE)
-        if (seen.device, seen.mount) != (Device.NONE, MountState.NONE)
+        if (seen.device, seen.mount) != (DeviceMatch.NONE, MountState.NONE)
         or goal not in {Goal.ABSENT, Goal.PRESENT}
-        or (goal is Goal.PRESENT and seen.record is not Record.DELETING)
+        or (goal is Goal.PRESENT and seen.backend_state is not BackendState.DELETING)
     ]
     assert dangerous == []
 
@@ -110,37 +114,42 @@ def test_nothing_that_this_host_still_has_is_deleted(
 def test_a_volume_held_elsewhere_or_not_understood_is_never_deleted(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
-    records = {seen.record for seen, _, _ in of_step(decisions, Step.DELETE)}
-    assert records == {Record.INCOMPLETE, Record.AVAILABLE, Record.DELETING, Record.ERROR}
+    records = {seen.backend_state for seen, _, _ in of_step(decisions, Step.DELETE)}
+    assert records == {
+        BackendState.INCOMPLETE,
+        BackendState.AVAILABLE,
+        BackendState.DELETING,
+        BackendState.ERROR,
+    }
 
 
 def test_of_a_wrong_device_only_our_own_mount_is_touched(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
     for seen, goal, decision in decisions:
-        if seen.device is Device.WRONG and goal is not Goal.PRESENT:
+        if seen.device is DeviceMatch.WRONG and goal is not Goal.PRESENT:
             is_release = decision is Step.UNMOUNT and goal in RELEASING and seen.mount is not MountState.NONE
-            is_untouched = isinstance(decision, Refusal) or decision is Step.AWAIT_NEWS
+            is_untouched = isinstance(decision, Refusal) or decision is Step.RECHECK_RECORD
             assert is_untouched or is_release, (seen, goal)
 
 
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (Record.ABSENT, Reason.NOT_FOUND),
-        (Record.UNREACHABLE, Reason.UNREACHABLE),
-        (Record.DUPLICATE, Reason.DUPLICATE),
-        (Record.DELETING, Reason.BEING_DELETED),
-        (Record.ERROR, Reason.IN_ERROR),
+        (BackendState.ABSENT, Reason.NOT_FOUND),
+        (BackendState.UNREACHABLE, Reason.UNREACHABLE),
+        (BackendState.DUPLICATE, Reason.DUPLICATE),
+        (BackendState.DELETING, Reason.BEING_DELETED),
+        (BackendState.ERROR, Reason.IN_ERROR),
     ],
 )
 def test_no_mount_of_a_volume_that_is_not_surely_ours_to_take(
-    decisions: list[tuple[Observed, Goal, Decision]], record: Record, reason: Reason
+    decisions: list[tuple[Observed, Goal, Decision]], record: BackendState, reason: Reason
 ) -> None:
     reasons = {
         decision.reason if isinstance(decision, Refusal) else decision
         for seen, goal, decision in decisions
-        if goal is Goal.MOUNTED and seen.record is record
+        if goal is Goal.MOUNTED and seen.backend_state is record
     }
     assert reasons == {reason}
 
@@ -149,64 +158,69 @@ def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
     acted = {
-        (decision, seen.standing, seen.device)
+        (decision, seen.holder, seen.device)
         for seen, goal, decision in decisions
         if goal is Goal.MOUNTED
-        and seen.record in OTHER_NODES
+        and seen.backend_state in OTHER_NODES
         and isinstance(decision, Step)
         and decision not in PASSIVE_STEPS
     }
     assert acted == {
-        (Step.TAKE_OVER, Standing.DEAD, Device.NONE),
-        (Step.FENCE, Standing.FENCEABLE, Device.NONE),
+        (Step.TAKE_OVER, HolderVerdict.DEAD, DeviceMatch.NONE),
+        (Step.FENCE, HolderVerdict.FENCEABLE, DeviceMatch.NONE),
     }
     assert {goal for _, goal, _ in of_step(decisions, Step.TAKE_OVER, Step.FENCE)} == {Goal.MOUNTED}
 
 
 @pytest.mark.parametrize("goal", Goal)
-@pytest.mark.parametrize("record", sorted(set(Record) - set(OTHER_NODES)))
-def test_a_standing_counts_only_where_another_node_has_the_volume(record: Record, goal: Goal) -> None:
+@pytest.mark.parametrize("record", sorted(set(BackendState) - set(OTHER_NODES)))
+def test_a_verdict_on_a_holder_counts_only_where_another_node_has_the_volume(
+    record: BackendState, goal: Goal
+) -> None:
     decided = {
-        decide(Observed(record, device, standing=standing), goal)
-        for device in Device
-        for standing in Standing
+        decide(Observed(record, device, holder=standing), goal)
+        for device in DeviceMatch
+        for standing in HolderVerdict
     }
-    assert decided == {decide(Observed(record, device), goal) for device in Device}
+    assert decided == {decide(Observed(record, device), goal) for device in DeviceMatch}
 
 
 def test_a_volume_on_its_way_from_another_node_is_waited_for_unless_that_is_dead() -> None:
-    leaving = Observed(Record.LEAVING)
+    leaving = Observed(BackendState.LEAVING)
     assert decide(leaving, Goal.MOUNTED) is Step.ASK_HOLDER
-    asked = {each: decide(replace(leaving, standing=each), Goal.MOUNTED) for each in Standing}
-    assert asked.pop(Standing.UNASKED) is Step.ASK_HOLDER
-    assert asked.pop(Standing.DEAD) is Step.TAKE_OVER
+    asked = {each: decide(replace(leaving, holder=each), Goal.MOUNTED) for each in HolderVerdict}
+    assert asked.pop(HolderVerdict.UNASKED) is Step.ASK_HOLDER
+    assert asked.pop(HolderVerdict.DEAD) is Step.TAKE_OVER
     assert set(asked.values()) == {Step.AWAIT_BACKEND}
     assert decide(leaving, Goal.DETACHED) is Step.DONE
     assert decide(leaving, Goal.ABSENT) is Step.AWAIT_BACKEND
 
 
 def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() -> None:
-    late = Observed(Record.HERE, Device.RIGHT, ContentKind.OURS, confirmed=False)
-    assert decide(late, Goal.MOUNTED) is Step.AWAIT_NEWS
-    assert decide(replace(late, confirmed=True), Goal.MOUNTED) == Refusal(Reason.NOT_BLANK)
-    elsewhere = Observed(Record.ELSEWHERE, Device.RIGHT, confirmed=False)
-    assert decide(elsewhere, Goal.MOUNTED) is Step.AWAIT_NEWS
-    assert decide(replace(elsewhere, confirmed=True), Goal.MOUNTED) == Refusal(Reason.CONTRADICTION)
+    late = Observed(BackendState.HERE, DeviceMatch.RIGHT, ContentKind.OURS, is_confirmed=False)
+    assert decide(late, Goal.MOUNTED) is Step.RECHECK_RECORD
+    assert decide(replace(late, is_confirmed=True), Goal.MOUNTED) == Refusal(Reason.NOT_BLANK)
+    elsewhere = Observed(BackendState.ELSEWHERE, DeviceMatch.RIGHT, is_confirmed=False)
+    assert decide(elsewhere, Goal.MOUNTED) is Step.RECHECK_RECORD
+    assert decide(replace(elsewhere, is_confirmed=True), Goal.MOUNTED) == Refusal(Reason.CONTRADICTION)
 
 
 @pytest.mark.parametrize("goal", [Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT])
 def test_a_device_that_still_shows_of_a_volume_said_to_be_detached_is_waited_for(goal: Goal) -> None:
-    assert decide(Observed(Record.AVAILABLE, Device.RIGHT, kernel=Kernel.FREE), goal) is Step.AWAIT_BACKEND
+    assert (
+        decide(Observed(BackendState.AVAILABLE, DeviceMatch.RIGHT, device_use=DeviceUse.FREE), goal)
+        is Step.AWAIT_BACKEND
+    )
 
 
-@pytest.mark.parametrize("record", [Record.UNREACHABLE, Record.DUPLICATE])
+@pytest.mark.parametrize("record", [BackendState.UNREACHABLE, BackendState.DUPLICATE])
 def test_of_a_volume_not_understood_nothing_but_the_own_mount_is_changed(
-    decisions: list[tuple[Observed, Goal, Decision]], record: Record
+    decisions: list[tuple[Observed, Goal, Decision]], record: BackendState
 ) -> None:
     acted = {
-        (goal, decision, seen.device is Device.NONE)
+        (goal, decision, seen.device is DeviceMatch.NONE)
         for seen, goal, decision in decisions
-        if seen.record is record and isinstance(decision, Step) and decision not in PASSIVE_STEPS
+        if seen.backend_state is record and isinstance(decision, Step) and decision not in PASSIVE_STEPS
     }
     # Without a device, nothing could be tested after the unmount.
     assert acted == {(goal, Step.UNMOUNT, False) for goal in RELEASING}
@@ -219,17 +233,21 @@ def test_a_filesystem_is_checked_only_while_nobody_uses_it(
         assert goal is Goal.MOUNTED
         assert seen.phase is not FilesystemPhase.PENDING
         assert seen.contents is ContentKind.DIRTY
-        assert (seen.mount, seen.kernel) == (MountState.NONE, Kernel.FREE)
+        assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
 
 
 def test_only_the_expected_filesystem_is_mounted(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
     for seen, goal, _ in of_step(decisions, Step.MOUNT):
         assert goal is Goal.MOUNTED
-        assert (seen.record, seen.device, seen.mount) == (Record.HERE, Device.RIGHT, MountState.NONE)
+        assert (seen.backend_state, seen.device, seen.mount) == (
+            BackendState.HERE,
+            DeviceMatch.RIGHT,
+            MountState.NONE,
+        )
         assert seen.contents is ContentKind.OURS or (
             # In use by others on this host, it cannot look clean; it is mounted once more, never checked.
             seen.phase is not FilesystemPhase.PENDING
-            and (seen.contents, seen.kernel) == (ContentKind.DIRTY, Kernel.HELD)
+            and (seen.contents, seen.device_use) == (ContentKind.DIRTY, DeviceUse.BUSY)
         )
 
 
@@ -239,19 +257,19 @@ def test_mounted_is_reached_only_with_a_finished_format_and_a_sound_mount(
     for seen, goal, _ in of_step(decisions, Step.DONE):
         if goal is Goal.MOUNTED:
             assert (seen.mount, seen.phase) == (MountState.OK, FilesystemPhase.FORMATTED)
-            assert (seen.record, seen.device) == (Record.HERE, Device.RIGHT)
+            assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
 
 
 def test_released_is_reached_only_by_a_passed_test(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
     for seen, goal, _ in of_step(decisions, Step.DONE):
         if goal in RELEASING:
             assert seen.mount is MountState.NONE
-            assert seen.device is Device.NONE or seen.kernel is Kernel.FREE
-            assert seen.device is not Device.WRONG
+            assert seen.device is DeviceMatch.NONE or seen.device_use is DeviceUse.FREE
+            assert seen.device is not DeviceMatch.WRONG
         if goal in {Goal.DETACHED, Goal.ABSENT}:
-            assert seen.device is Device.NONE
+            assert seen.device is DeviceMatch.NONE
         if goal is Goal.ABSENT:
-            assert seen.record is Record.ABSENT
+            assert seen.backend_state is BackendState.ABSENT
 
 
 def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
@@ -259,7 +277,7 @@ def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, 
         decision
         for seen, goal, decision in decisions
         if goal in RELEASING
-        and (seen.kernel, seen.device, seen.mount) == (Kernel.HELD, Device.RIGHT, MountState.NONE)
+        and (seen.device_use, seen.device, seen.mount) == (DeviceUse.BUSY, DeviceMatch.RIGHT, MountState.NONE)
     }
     assert refused == {Refusal(Reason.HELD_HERE)}
 
@@ -280,15 +298,15 @@ def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, 
 def test_unexpected_contents_are_refused_whatever_the_kernel_says(
     phase: FilesystemPhase, contents: ContentKind, reason: Reason
 ) -> None:
-    for kernel in Kernel:
-        seen = Observed(Record.HERE, Device.RIGHT, contents, phase, MountState.NONE, kernel)
+    for kernel in DeviceUse:
+        seen = Observed(BackendState.HERE, DeviceMatch.RIGHT, contents, phase, MountState.NONE, kernel)
         assert decide(seen, Goal.MOUNTED) == Refusal(reason)
 
 
 def starts() -> Iterator[ModelWorld]:
-    parts = product(Record, Device, ContentKind, FilesystemPhase, MountState, (False, True))
+    parts = product(BackendState, DeviceMatch, ContentKind, FilesystemPhase, MountState, (False, True))
     for record, device, contents, phase, mount, is_held in parts:
-        seen = Observed(record, device, phase=phase, mount=mount, confirmed=False)
+        seen = Observed(record, device, phase=phase, mount=mount, is_confirmed=False)
         yield ModelWorld(seen, contents, is_held)
 
 
@@ -319,6 +337,29 @@ def test_a_new_volume_goes_all_the_way_and_back() -> None:
             (world,) = world.after(step)
     assert taken == [
         *(Step.CREATE, Step.ATTACH, Step.READ_CONTENTS, Step.TEST_RELEASE, Step.TAG_FORMATTING),
-        *(Step.MAKE_FILESYSTEM, Step.MOUNT, Step.INITIALISE),
+        *(Step.MAKE_FILESYSTEM, Step.MOUNT, Step.FINISH_FORMAT),
         *(Step.UNMOUNT, Step.TEST_RELEASE, Step.DETACH, Step.DELETE),
     ]
+
+
+@pytest.mark.parametrize("goal", sorted(set(Goal) - {Goal.MOUNTED}))
+def test_sizes_matter_to_a_mount_alone(decisions: list[tuple[Observed, Goal, Decision]], goal: Goal) -> None:
+    for seen, its_goal, decision in decisions:
+        if its_goal is goal and seen.size is not SizeMatch.EQUAL:
+            assert decision == decide(replace(seen, size=SizeMatch.EQUAL), goal)
+
+
+def test_a_device_of_another_size_is_not_mounted_and_a_smaller_filesystem_is(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    other = (SizeMatch.DEVICE_SMALLER, SizeMatch.DEVICE_LARGER)
+    assert not [
+        seen for seen, _, _ in of_step(decisions, Step.MOUNT, Step.READ_CONTENTS) if seen.size in other
+    ]
+    attached = Observed(BackendState.HERE, DeviceMatch.RIGHT, phase=FilesystemPhase.FORMATTED)
+    small = replace(attached, contents=ContentKind.OURS, size=SizeMatch.FILESYSTEM_SMALLER)
+    assert decide(small, Goal.MOUNTED) is Step.MOUNT
+    for size in other:
+        assert decide(replace(attached, size=size), Goal.MOUNTED) == Refusal(Reason.WRONG_SIZE)
+        stale = replace(attached, size=size, is_confirmed=False)
+        assert decide(stale, Goal.MOUNTED) is Step.RECHECK_RECORD

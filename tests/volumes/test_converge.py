@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.bench import FINISHED, PLANNED, TARGET, UUID, Bench
-from tests.volumes.world import IMPATIENT, spec_of
-from volplug.drivers.memory import MemoryDriver, device_of
+from tests.volumes.world import spec_of
+from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import (
     BackendUnavailable,
     CommandFailed,
@@ -20,11 +20,9 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
-from volplug.sizes import GIB
+from volplug.sizes import GIB, format_size
 from volplug.testing.host import MemoryHost
-from volplug.volumes.convergence import Goal
-from volplug.volumes.job import Job
-from volplug.volumes.run import Run
+from volplug.volumes.decision import Goal
 
 
 @pytest.fixture
@@ -110,25 +108,34 @@ async def test_somebody_elses_mount_at_our_place_is_replaced(bench: Bench) -> No
     assert bench.host.mounts == {TARGET: device_of(volume.volume_id)}
 
 
-class WrongSize(MemoryDriver):
-    """Every device is half as large as its record says."""
+class OtherSize(MemoryDriver):
+    """Every device has another size than its record."""
+
+    def __init__(self, cloud: MemoryCloud, size_bytes: int) -> None:
+        super().__init__(cloud)
+        self._size_bytes = size_bytes
 
     def _source(self, volume: Volume) -> MountSource:
-        return replace(super()._source(volume), size_bytes=volume.size_bytes // 2)
+        return replace(super()._source(volume), size_bytes=self._size_bytes)
 
 
-async def test_a_device_of_another_size_is_refused_for_every_goal(bench: Bench) -> None:
+@pytest.mark.parametrize("size_bytes", [GIB // 2, 2 * GIB])
+async def test_a_device_of_another_size_is_not_mounted_but_can_be_released_and_deleted(
+    bench: Bench, size_bytes: int
+) -> None:
     volume = await bench.volume(holder="node-a", state=VolumeState.IN_USE)
-    bench.driver = WrongSize(bench.cloud)
-    for goal in (Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
-        with pytest.raises(DeviceMismatch) as refused:
-            await bench.to(goal)
-        assert str(refused.value) == (
-            f'{goal} "v" (memory {volume.volume_id}, node node-a): memory:{volume.volume_id} has 512MiB, '
-            "its record says 1GiB. Nothing was changed; look at both."
-        )
+    bench.driver = OtherSize(bench.cloud, size_bytes)
+    with pytest.raises(DeviceMismatch) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert str(refused.value) == (
+        f'mounted "v" (memory {volume.volume_id}, node node-a): memory:{volume.volume_id} has '
+        f"{format_size(size_bytes)}, its record says 1GiB. Nothing was changed; look at both."
+    )
     assert bench.cloud.volumes == {volume.volume_id: volume}
     assert bench.disk(volume).formats == 0
+    for goal in (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
+        await bench.to(goal)
+    assert bench.cloud.volumes == {}
 
 
 class Contradicting(MemoryDriver):
@@ -336,13 +343,12 @@ async def test_the_first_change_and_only_it_is_announced(bench: Bench) -> None:
 
 async def test_nothing_is_changed_if_the_announcement_fails(bench: Bench) -> None:
     volume = await bench.volume()
-    job = Job("mount", Goal.MOUNTED, "v", "memory", bench.driver, TARGET, 0)
 
     async def fail(_: Volume | None) -> None:
         raise BackendUnavailable("the state file cannot be used")
 
     with pytest.raises(BackendUnavailable):
-        await Run(job, bench.host, IMPATIENT, fail).to_goal()
+        await bench.run(Goal.MOUNTED, before_change=fail).to_goal()
     assert bench.cloud.volumes == {volume.volume_id: volume}
 
 
@@ -356,11 +362,11 @@ async def test_whether_the_backend_is_sure_that_there_is_none_is_known_afterward
     run = bench.run(Goal.MOUNTED)
     with pytest.raises(VolumeNotFound):
         await run.to_goal()
-    assert run.record_is_absent
+    assert run.is_absent
     await bench.volume()
     run = bench.run(Goal.DETACHED)
     await run.to_goal()
-    assert not run.record_is_absent
+    assert not run.is_absent
 
 
 async def test_after_the_detach_of_what_the_backend_has_lost_it_is_asked_again(bench: Bench) -> None:
@@ -378,5 +384,5 @@ async def test_after_the_detach_of_what_the_backend_has_lost_it_is_asked_again(b
     bench.driver = LostVolume(bench.cloud)
     run = bench.run(Goal.DETACHED, known=volume)
     await run.to_goal()
-    assert run.record_is_absent
+    assert run.is_absent
     assert attached == set()

@@ -1,15 +1,15 @@
 import asyncio
 
 from tests.volumes.world import World
-from volplug.volumes.slots import Slots
+from volplug.volumes.locks import VolumeLocks
 
 
 async def test_two_who_change_one_volume_never_overlap_although_neither_keeps_the_slot() -> None:
-    slots, inside, most = Slots(), 0, 0
+    locks, inside, most = VolumeLocks(), 0, 0
 
     async def change() -> None:
         nonlocal inside, most
-        async with slots.of("v"):
+        async with locks.of("v"):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0)
@@ -20,20 +20,20 @@ async def test_two_who_change_one_volume_never_overlap_although_neither_keeps_th
 
 
 async def test_different_volumes_do_not_wait_for_each_other() -> None:
-    slots = Slots()
-    async with slots.of("v"), slots.of("w"):
+    locks = VolumeLocks()
+    async with locks.of("v"), locks.of("w"):
         pass
 
 
 async def test_pending_mounts_are_counted_until_the_last_is_answered() -> None:
-    slots = Slots()
-    slot = slots.of("v")
+    locks = VolumeLocks()
+    slot = locks.of("v")
     slot.begin_mount()
-    slots.of("v").begin_mount()
+    locks.of("v").begin_mount()
     slot.end_mount()
-    assert slots.of("v").pending == 1
+    assert locks.of("v").mounts_in_progress == 1
     slot.end_mount()
-    assert slots.of("v").pending == 0
+    assert locks.of("v").mounts_in_progress == 0
 
 
 async def test_a_new_timer_replaces_the_old(world: World) -> None:

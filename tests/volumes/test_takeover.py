@@ -25,7 +25,7 @@ from volplug.models import (
     Volume,
     VolumeState,
 )
-from volplug.volumes.holding import Outcome
+from volplug.volumes.takeover import TakeoverOutcome
 
 LONG = 3600.0
 
@@ -35,7 +35,7 @@ def world_with(
     wait_s: float = GENEROUS.release_wait_s,
     driver: Callable[[MemoryCloud], GatedDriver] = GatedDriver,
 ) -> World:
-    world = World(takeover=policy, limits=replace(GENEROUS, release_wait_s=wait_s))
+    world = World(takeover=policy, deadlines=replace(GENEROUS, release_wait_s=wait_s))
     world.driver = driver(world.cloud)
     world.backends["memory"] = world.driver
     world.restart()
@@ -171,19 +171,19 @@ async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
 @pytest.mark.parametrize(
     ("policy", "state", "outcome"),
     [
-        (TakeoverPolicy.PROOF, HolderState.DEAD, Outcome.TAKE),
-        (TakeoverPolicy.PROOF, HolderState.UNKNOWN, Outcome.REFUSE),
-        (TakeoverPolicy.PROOF, HolderState.ALIVE, Outcome.REFUSE),
-        (TakeoverPolicy.FENCE, HolderState.DEAD, Outcome.TAKE),
-        (TakeoverPolicy.FENCE, HolderState.UNKNOWN, Outcome.FENCE),
-        (TakeoverPolicy.FENCE, HolderState.ALIVE, Outcome.REFUSE),
-        (TakeoverPolicy.NEVER, HolderState.DEAD, Outcome.REFUSE),
-        (TakeoverPolicy.NEVER, HolderState.UNKNOWN, Outcome.REFUSE),
-        (TakeoverPolicy.NEVER, HolderState.ALIVE, Outcome.REFUSE),
+        (TakeoverPolicy.PROOF, HolderState.DEAD, TakeoverOutcome.TAKE),
+        (TakeoverPolicy.PROOF, HolderState.UNKNOWN, TakeoverOutcome.REFUSE),
+        (TakeoverPolicy.PROOF, HolderState.ALIVE, TakeoverOutcome.REFUSE),
+        (TakeoverPolicy.FENCE, HolderState.DEAD, TakeoverOutcome.TAKE),
+        (TakeoverPolicy.FENCE, HolderState.UNKNOWN, TakeoverOutcome.FENCE),
+        (TakeoverPolicy.FENCE, HolderState.ALIVE, TakeoverOutcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.DEAD, TakeoverOutcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.UNKNOWN, TakeoverOutcome.REFUSE),
+        (TakeoverPolicy.NEVER, HolderState.ALIVE, TakeoverOutcome.REFUSE),
     ],
 )
 async def test_the_policy_decides_and_the_dry_run_foretells_it(
-    policy: TakeoverPolicy, state: HolderState, outcome: Outcome
+    policy: TakeoverPolicy, state: HolderState, outcome: TakeoverOutcome
 ) -> None:
     world = world_with(policy)
     await held_by_b(world)
@@ -194,15 +194,19 @@ async def test_the_policy_decides_and_the_dry_run_foretells_it(
     assert plan.evidence
     assert world.volume().holder == "node-b", "a dry run changes nothing"
     before = len(world.cloud.calls)
-    if outcome is Outcome.REFUSE:
+    if outcome is TakeoverOutcome.REFUSE:
         with pytest.raises(VolumeInUse):
             await world.mount("v")
     else:
         await world.mount("v")
     changes = [call for call in world.calls_since(before) if call in {"fence", "take_from"}]
-    expected = {Outcome.TAKE: ["take_from"], Outcome.FENCE: ["fence", "take_from"], Outcome.REFUSE: []}
+    expected = {
+        TakeoverOutcome.TAKE: ["take_from"],
+        TakeoverOutcome.FENCE: ["fence", "take_from"],
+        TakeoverOutcome.REFUSE: [],
+    }
     assert changes == expected[outcome]
-    assert world.volume().holder == ("node-b" if outcome is Outcome.REFUSE else "node-a")
+    assert world.volume().holder == ("node-b" if outcome is TakeoverOutcome.REFUSE else "node-a")
 
 
 async def test_a_refusal_gives_the_evidence_and_what_an_operator_can_do() -> None:
@@ -229,9 +233,9 @@ async def test_a_node_that_the_backend_does_not_name_is_neither_alive_nor_dead()
 
 async def test_the_plan_for_a_volume_that_nobody_else_has_is_to_do_nothing(world: World) -> None:
     await world.create("v")
-    assert (await world.service.plan_takeover("v")).outcome is Outcome.NOTHING_TO_DO
+    assert (await world.service.plan_takeover("v")).outcome is TakeoverOutcome.NOTHING_TO_DO
     await world.mount("v")
-    assert (await world.service.plan_takeover("v")).outcome is Outcome.NOTHING_TO_DO
+    assert (await world.service.plan_takeover("v")).outcome is TakeoverOutcome.NOTHING_TO_DO
     with pytest.raises(VolumeNotFound):
         await world.service.plan_takeover("w")
 
@@ -247,7 +251,7 @@ async def test_a_node_that_cannot_be_asked_about_is_neither_alive_nor_dead() -> 
     world = world_with(driver=MuteDriver)
     await held_by_b(world)
     plan = await world.service.plan_takeover("v")
-    assert (plan.state, plan.outcome) == (HolderState.UNKNOWN, Outcome.REFUSE)
+    assert (plan.state, plan.outcome) == (HolderState.UNKNOWN, TakeoverOutcome.REFUSE)
     with pytest.raises(VolumeInUse, match="whether it lives cannot be asked"):
         await world.mount("v")
 
@@ -326,12 +330,12 @@ async def test_nobody_is_fenced_because_the_backend_cannot_be_asked() -> None:
     with pytest.raises(VolumeInUse):
         await world.mount("v")
     assert "fence" not in world.cloud.calls
-    assert (await world.service.plan_takeover("v")).outcome is Outcome.REFUSE
+    assert (await world.service.plan_takeover("v")).outcome is TakeoverOutcome.REFUSE
 
 
 async def test_a_volume_stuck_in_its_detach_from_a_dead_node_is_taken_over() -> None:
     world = world_with()
-    world.patience = replace(world.patience, leaving_s=0.002, backend_s=1.0)
+    world.timeouts = replace(world.timeouts, leaving_s=0.002, backend_s=1.0)
     world.restart()
     await held_by_b(world)
     stuck = replace(world.volume(), state=VolumeState.DETACHING)
@@ -345,7 +349,7 @@ async def test_a_volume_stuck_in_its_detach_from_a_dead_node_is_taken_over() -> 
 
 async def test_a_client_that_leaves_ends_the_wait_for_the_backend() -> None:
     world = world_with()
-    world.patience = replace(world.patience, backend_s=LONG)
+    world.timeouts = replace(world.timeouts, backend_s=LONG)
     world.restart()
     await held_by_b(world)
     world.cloud.volumes[world.volume().volume_id] = replace(world.volume(), state=VolumeState.DETACHING)

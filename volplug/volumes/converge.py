@@ -1,0 +1,172 @@
+"""Converging: the one way in which a volume is changed on this host. Observe, decide, act, until the goal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from volplug.errors import ErrorContext, UnexpectedState, VolplugError
+from volplug.models import Volume
+from volplug.steps import OnStep, WorldStep
+from volplug.volumes.act import Actions
+from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
+from volplug.volumes.decision import PASSIVE_STEPS, BackendState, Goal, Refusal, Step, decide
+from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.node import LocalNode
+from volplug.volumes.observe import Observer
+from volplug.volumes.refusals import refusal_error
+from volplug.volumes.takeover import HolderWatch
+
+_MAX_REPEATS: Final = 3
+_DESIRED: Final = {
+    Goal.PRESENT: Desired.PRESENT,
+    Goal.MOUNTED: Desired.MOUNTED,
+    Goal.ABSENT: Desired.ABSENT,
+}
+_DETACHING_GOALS: Final = frozenset({Goal.DETACHED, Goal.ABSENT})
+
+
+class Convergence:
+    """One convergence of one volume, whose lock the caller holds."""
+
+    def __init__(
+        self,
+        request: ConvergeRequest,
+        context: ConvergeContext,
+        before_change: Callable[[Volume | None], Awaitable[None]],
+        on_step: OnStep,
+    ) -> None:
+        holder = HolderWatch(request, context.driver, context.timeouts)
+        self._request = request
+        self._driver = context.driver
+        self._observer = Observer(request, context, holder)
+        self._actions = Actions(request, context, self._observer, holder)
+        self._before_change = before_change
+        self._on_step = on_step
+        self._changes: Counter[Step] = Counter()
+
+    @property
+    def volume(self) -> Volume | None:
+        """Return the volume as known by now; None if there is none."""
+        return self._observer.volume
+
+    @property
+    def is_attached_here(self) -> bool:
+        """Tell whether this host has a device of the volume, as far as it was looked for."""
+        return self._observer.source is not None
+
+    @property
+    def is_absent(self) -> bool:
+        """Tell whether the backend is sure that there is no such volume."""
+        return self._observer.backend_state is BackendState.ABSENT
+
+    async def to_goal(self) -> Volume | None:
+        """Converge.
+
+        Raises:
+            VolplugError: Why the goal was refused or a step failed, with its context.
+        """
+        try:
+            while (step := await self._next_step()) is not Step.DONE:
+                self._request.operation.phase = step
+                if step in PASSIVE_STEPS:
+                    await self._actions.perform(step)
+                else:
+                    await self._change(step)
+        except VolplugError as error:
+            raise error.in_context(self._error_context()) from error.__cause__
+        return self.volume
+
+    async def _next_step(self) -> Step:
+        decision = decide(await self._observer.observe(), self._request.goal)
+        if isinstance(decision, Refusal):
+            raise refusal_error(decision.reason, await self._observer.facts(decision.reason))
+        return decision
+
+    async def _change(self, step: Step) -> None:
+        if not self._changes:
+            await self._before_change(self.volume)
+        if self._changes[step] >= _MAX_REPEATS:
+            raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
+        if await self._actions.perform(step):
+            self._changes[step] += 1
+            self._on_step(WorldStep[step.name])
+
+    def _error_context(self) -> ErrorContext:
+        request = self._request
+        volume_id = self.volume.volume_id if self.volume else ""
+        node_id = self._driver.node_id
+        return ErrorContext(request.operation.kind, request.name, request.backend, volume_id, node_id)
+
+
+class Converger:
+    """Converges volumes of this node, and keeps the ledger in step."""
+
+    def __init__(self, node: LocalNode) -> None:
+        self._node = node
+        # A cloud takes no detach back: a device that still shows is about to go.
+        self._detach_pending: set[str] = set()
+
+    def expect_detach(self, names: Iterable[str]) -> None:
+        """Note that detaches of these volumes may be in progress: a process before this one began them."""
+        self._detach_pending.update(names)
+
+    async def converge(self, request: ConvergeRequest) -> Volume | None:
+        """Bring a volume to a goal; the caller holds its lock.
+
+        The desired state is in the ledger before the first change, and what became known is there
+        afterwards, however it ended.
+
+        Raises:
+            VolplugError: Why the goal could not be reached, with its context.
+        """
+        node, name, goal = self._node, request.name, request.goal
+        convergence = Convergence(
+            request,
+            self._context(request),
+            lambda volume: self._record_intent(request, volume),
+            node.on_step,
+        )
+        try:
+            volume = await convergence.to_goal()
+            if goal in _DETACHING_GOALS or goal is Goal.MOUNTED:
+                self._detach_pending.discard(name)
+            return volume
+        finally:
+            await self._record_result(request, convergence)
+
+    def _context(self, request: ConvergeRequest) -> ConvergeContext:
+        node, name = self._node, request.name
+        entry = node.ledger.get(name)
+        return ConvergeContext(
+            driver=node.driver(request.backend),
+            host=node.host(request.backend),
+            target=node.target(name),
+            timeouts=node.timeouts,
+            known=entry.record if entry and entry.backend == request.backend else None,
+            detach_pending=name in self._detach_pending,
+        )
+
+    async def _record_intent(self, request: ConvergeRequest, volume: Volume | None) -> None:
+        if request.goal in _DETACHING_GOALS:
+            self._detach_pending.add(request.name)
+        if request.goal in _DESIRED:
+            ledger = self._node.ledger
+            entry = ledger.get(request.name) or Entry(request.name, request.backend)
+            await ledger.put(replace(entry, record=volume, desired=_DESIRED[request.goal]))
+
+    async def _record_result(self, request: ConvergeRequest, convergence: Convergence) -> None:
+        ledger = self._node.ledger
+        entry = ledger.get(request.name)
+        if convergence.is_absent:
+            if entry is not None and not entry.is_claimed:
+                await ledger.forget(request.name)
+        elif convergence.volume is not None:
+            await ledger.remember(convergence.volume)
+            entry = ledger.get(request.name)
+            is_unwanted = entry is not None and entry.desired is Desired.NONE and not entry.is_claimed
+            if entry and request.goal is Goal.MOUNTED and convergence.is_attached_here and is_unwanted:
+                # Attached by a previous process whose ledger is lost; the failed Mount detaches it.
+                await ledger.put(replace(entry, desired=Desired.DETACHED))

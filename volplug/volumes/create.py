@@ -1,0 +1,103 @@
+"""Create: idempotent by name, also where another host creates the same volume at the same time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from volplug.errors import Unsupported, VolumeExists
+from volplug.models import VolumeState
+from volplug.volumes.background import Operation
+from volplug.volumes.catalog import Catalog
+from volplug.volumes.converge import Converger
+from volplug.volumes.converge_request import ConvergeRequest
+from volplug.volumes.decision import Goal
+from volplug.volumes.ledger import Desired
+from volplug.volumes.node import LocalNode
+from volplug.volumes.options import CreateRequest, Defaults, ResolvedCreation, check_same, resolve
+
+_UNFINISHED: Final = frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING, VolumeState.ERROR})
+
+
+class Creator:
+    """Creates volumes."""
+
+    def __init__(self, node: LocalNode, converger: Converger, catalog: Catalog, defaults: Defaults) -> None:
+        self._node = node
+        self._converger = converger
+        self._catalog = catalog
+        self._defaults = defaults
+
+    async def create(self, request: CreateRequest, operation: Operation) -> None:
+        """Provision a volume; one that exists and is the same is success.
+
+        Raises:
+            VolumeExists: If one exists and differs, or another backend has one of this name.
+        """
+        node, name = self._node, request.name
+        backend = request.backend or node.default_backend
+        creation = self._resolve(request, backend)
+        async with node.locks.of(name):
+            self._catalog.invalidate(name)
+            existing = await self._catalog.find(name)
+            if existing is not None and existing.backend != backend:
+                if request.backend:
+                    raise VolumeExists(
+                        f"backend {existing.backend} has one of this name", "Choose another name"
+                    )
+                backend = existing.backend
+                creation = self._resolve(request, backend)
+            if existing is not None and existing.state is not VolumeState.DELETING:
+                check_same(creation, existing)
+                if existing.state not in _UNFINISHED:
+                    await node.ledger.remember(existing)
+                    return
+                creation = replace(creation, spec=existing.spec)
+            await self._check_can_format(backend, creation.spec.fs_type)
+            try:
+                await self._converger.converge(
+                    ConvergeRequest(
+                        operation=operation,
+                        name=name,
+                        backend=backend,
+                        goal=Goal.PRESENT,
+                        spec=creation.spec,
+                        known_absent=existing is None,
+                    )
+                )
+            except VolumeExists as error:
+                await self._accept_other_hosts(creation, backend, error)
+            finally:
+                await self._end_desire(name)
+                self._catalog.invalidate(name)
+
+    async def _accept_other_hosts(
+        self, creation: ResolvedCreation, backend: str, error: VolumeExists
+    ) -> None:
+        """Accept the volume of another host that was faster, if it is what was asked for here."""
+        name = creation.spec.name
+        self._catalog.invalidate(name)
+        existing = await self._catalog.find(name, backend)
+        if existing is None or existing.state in {VolumeState.ERROR, VolumeState.DELETING}:
+            raise error
+        check_same(creation, existing)
+        await self._node.ledger.remember(existing)
+
+    def _resolve(self, request: CreateRequest, backend: str) -> ResolvedCreation:
+        driver = self._node.driver(backend)
+        creation = resolve(request, driver.info, self._defaults)
+        driver.check_spec(creation.spec)
+        return creation
+
+    async def _check_can_format(self, backend: str, fs_type: str) -> None:
+        installed = await self._node.host(backend).filesystems()
+        if fs_type not in installed:
+            there = f"Install it, or use one of {', '.join(installed)}" if installed else "Install it"
+            raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)
+
+    async def _end_desire(self, name: str) -> None:
+        """End the desire for the volume: it is reached, or its caller was told of the failure."""
+        entry = self._node.ledger.get(name)
+        if entry is not None and entry.desired is Desired.PRESENT:
+            before = Desired.MOUNTED if entry.is_claimed else Desired.NONE
+            await self._node.ledger.put(replace(entry, desired=before))

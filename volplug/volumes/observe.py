@@ -1,0 +1,289 @@
+"""Observing: reads backend, kernel and device, and keeps each reading until a step makes it void."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
+from volplug.models import (
+    Contents,
+    FilesystemPhase,
+    MountSource,
+    MountState,
+    Volume,
+    VolumeState,
+    not_older,
+)
+from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
+from volplug.volumes.decision import (
+    BackendState,
+    DeviceMatch,
+    DeviceUse,
+    Goal,
+    HolderVerdict,
+    Observed,
+    Reason,
+    SizeMatch,
+)
+from volplug.volumes.refusals import Facts
+from volplug.volumes.takeover import HolderWatch, ask_holder
+
+_KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
+# What a mkfs may leave unused at the end of a device; see volplug.host.filesystems.
+_UNUSED_TAIL_BYTES: Final = 16 * 1024**2
+_BACKEND_STATES: Final = {
+    VolumeState.INCOMPLETE: BackendState.INCOMPLETE,
+    VolumeState.CREATING: BackendState.CREATING,
+    VolumeState.AVAILABLE: BackendState.AVAILABLE,
+    VolumeState.DETACHING: BackendState.DETACHING,
+    VolumeState.DELETING: BackendState.DELETING,
+    VolumeState.ERROR: BackendState.ERROR,
+}
+
+
+def backend_state_of(found: Volume, node_id: str) -> BackendState:
+    """Return what a backend's description of a volume means to this node. Pure."""
+    is_here = found.holder == node_id
+    if found.state is VolumeState.DETACHING and found.holder and not is_here:
+        return BackendState.LEAVING
+    return _BACKEND_STATES.get(found.state, BackendState.HERE if is_here else BackendState.ELSEWHERE)
+
+
+def device_match_of(source: MountSource | None, error: VolplugError | None) -> DeviceMatch:
+    """Return what it means that a device was located, or not. Pure."""
+    if isinstance(error, DeviceMismatch):
+        return DeviceMatch.WRONG
+    if source is None:
+        return DeviceMatch.NONE
+    return DeviceMatch.OUTDATED if source.outdated else DeviceMatch.RIGHT
+
+
+def size_match_of(volume: Volume | None, source: MountSource | None, contents: Contents | None) -> SizeMatch:
+    """Compare the sizes of record, device and filesystem, as far as they are known. Pure."""
+    if volume is None or source is None or volume.state is VolumeState.ERROR:
+        return SizeMatch.EQUAL
+    if source.size_bytes != volume.size_bytes:
+        is_smaller = source.size_bytes < volume.size_bytes
+        return SizeMatch.DEVICE_SMALLER if is_smaller else SizeMatch.DEVICE_LARGER
+    filesystem_bytes = contents.filesystem_bytes if contents else None
+    if filesystem_bytes is not None and filesystem_bytes + _UNUSED_TAIL_BYTES < source.size_bytes:
+        return SizeMatch.FILESYSTEM_SMALLER
+    return SizeMatch.EQUAL
+
+
+class Observer:
+    """The readings of one convergence.
+
+    Attributes:
+        volume: The volume as known by now; None if there is none.
+        source: Its device on this host, as far as it was looked for.
+        mount: What is mounted at its place; None while unread.
+        backend_state: Its state at the backend; None while unread.
+    """
+
+    def __init__(self, request: ConvergeRequest, context: ConvergeContext, holder: HolderWatch) -> None:
+        self._request = request
+        self._context = context
+        self._holder = holder
+        self.volume = None if request.known_absent else context.known
+        self.backend_state = BackendState.ABSENT if request.known_absent else None
+        self.source: MountSource | None = None
+        self.mount: MountState | None = None
+        self._recheck_limit = context.timeouts.recheck_limit if context.driver.info.remote else 0
+        self._rechecks = 0
+        self._transitions_awaited = 0
+        self._was_attached_now = False
+        self._was_remounted = False
+        self._is_located = False
+        self._contents: Contents | None = None
+        self._device_use = DeviceUse.UNTESTED
+        self._error: VolplugError | None = None
+
+    async def observe(self) -> Observed:
+        """Read what is not known, and return all that the decision depends on.
+
+        Raises:
+            VolplugError: If this host or the driver cannot tell.
+        """
+        if self.backend_state is None and not await self._use_what_is_known():
+            await self._read_record()
+        if not self._is_located:
+            await self._locate()
+        if self.mount is None:
+            self.mount = await self._context.host.mount_state(self._context.target, self.source)
+        return Observed(
+            backend_state=self._believed_state(),
+            device=device_match_of(self.source, self._error),
+            contents=self._contents.kind if self._contents else None,
+            phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
+            mount=self.mount,
+            device_use=self._device_use,
+            was_remounted=self._was_remounted,
+            holder=self._holder_verdict(),
+            is_confirmed=self._rechecks >= self._recheck_limit,
+            size=size_match_of(self.volume, self.source, self._contents),
+        )
+
+    def _believed_state(self) -> BackendState:
+        """Return the state, but DETACHING as long as HERE may be read from before a detach of this host."""
+        is_read = self.backend_state is BackendState.HERE and self.source and not self._was_attached_now
+        may_leave = self._context.detach_pending and self._request.goal is Goal.MOUNTED
+        is_stale = is_read and may_leave and self._transitions_awaited < self._recheck_limit
+        return BackendState.DETACHING if is_stale else self.backend_state or BackendState.ABSENT
+
+    def _holder_verdict(self) -> HolderVerdict:
+        is_recent = self._holder.waited_s < self._context.timeouts.leaving_s
+        if self.backend_state is BackendState.LEAVING and is_recent:
+            return HolderVerdict.AWAITED
+        return self._holder.verdict(self.volume)
+
+    async def facts(self, reason: Reason) -> Facts:
+        """Return what the text of a refusal can draw on."""
+        context, holders, other_node = self._context, "", self._holder.last_answer
+        if reason is Reason.HELD_HERE:
+            holders = await context.host.describe_holders(self.source, context.target)
+        if reason is Reason.HELD_ELSEWHERE and self.volume and other_node is None:
+            other_node = await ask_holder(context.driver, self.volume.holder or "")
+        return Facts(self.volume, self.source, self._contents, holders, other_node, self._error)
+
+    # Reading
+
+    async def _use_what_is_known(self) -> bool:
+        """Use what is known and attached here without a call to the backend; return whether that is enough.
+
+        Only a finished format is final; any other filesystem tag may have changed since it was read.
+        """
+        known, goal = self._context.known, self._request.goal
+        if known is None or goal not in _KNOWN_IS_ENOUGH or self._holder.waited_s:
+            return False
+        if goal is Goal.MOUNTED and (self._context.detach_pending or known.state is VolumeState.ERROR):
+            return False
+        await self._locate()
+        if goal is Goal.RELEASED and self.source is None:
+            self.backend_state = BackendState.AVAILABLE
+            return True
+        is_final = known.filesystem.phase is FilesystemPhase.FORMATTED
+        if self.source is None or not is_final or self.source.size_bytes != known.size_bytes:
+            return False
+        self.backend_state = BackendState.HERE
+        return True
+
+    async def _read_record(self) -> None:
+        before, was_wrong = self.volume, isinstance(self._error, DeviceMismatch)
+        self._error = None
+        try:
+            found = await self._context.driver.get(self._request.name)
+        except BackendUnavailable as error:
+            self.backend_state, self._error = BackendState.UNREACHABLE, error
+        except DuplicateVolumes as error:
+            self.backend_state, self._error = BackendState.DUPLICATE, error
+        else:
+            self.record_read(found)
+        is_same = before and self.volume and before.volume_id == self.volume.volume_id
+        self._is_located = self._is_located and bool(is_same) and not was_wrong
+
+    async def _locate(self) -> None:
+        self.source = None
+        if self.volume is not None:
+            try:
+                self.source = await self._context.driver.locate(self.volume)
+            except DeviceMismatch as error:
+                self._error = error
+        self._is_located = True
+        self.mount = None
+
+    # What the steps report
+
+    def record_read(self, found: Volume | None) -> None:
+        """Take over what the driver says of the volume."""
+        if found is None or self._request.only_id not in ("", found.volume_id):
+            self.backend_state = BackendState.ABSENT
+            if self._request.goal in (Goal.PRESENT, Goal.MOUNTED):
+                self.volume = None  # the known record is obsolete
+            return
+        self.volume = not_older(found, self.volume)
+        self.backend_state = backend_state_of(found, self._context.driver.node_id)
+
+    def created(self, volume: Volume) -> None:
+        """Take over a created volume; its device is looked for anew."""
+        self.record_read(volume)
+        self._is_located = False
+
+    def transition_awaited(self, found: Volume | None) -> None:
+        """Void all readings after a wait for a transition.
+
+        Args:
+            found: The volume as the wait found it; None if it has to be read.
+        """
+        self._transitions_awaited += 1
+        self._is_located = False
+        self.void_contents()
+        self.backend_state = None
+        if found is not None:
+            self.record_read(found)
+
+    def recheck_record(self) -> None:
+        """Void the record, which may be a stale read, and what was judged by it."""
+        self._rechecks += 1
+        self.void_record()
+        self.void_contents()
+
+    def void_record(self) -> None:
+        """Have the record read anew."""
+        self.backend_state = None
+
+    def void_contents(self) -> None:
+        """Have the device read and tested anew."""
+        self._contents = None
+        self._device_use = DeviceUse.UNTESTED
+
+    def void_mount(self) -> None:
+        """Have the mount looked up and the device identified anew."""
+        self.mount = None
+        self._is_located = False
+
+    def contents_read(self, contents: Contents) -> None:
+        """Take over what the device holds."""
+        self._contents = contents
+
+    def release_tested(self, *, is_held: bool) -> None:
+        """Take over the result of the release test."""
+        self._device_use = DeviceUse.BUSY if is_held else DeviceUse.FREE
+
+    def attached(self, source: MountSource) -> None:
+        """Take over the device of an attach."""
+        self.source = source
+        self._was_attached_now = True
+        self._hold(self._context.driver.node_id)
+        self.void_contents()
+        self.mount = None
+
+    def unmounted(self) -> None:
+        """Void what was read of the mount and the device."""
+        self._was_remounted = self._was_remounted or self.mount is MountState.READ_ONLY
+        self.mount = None
+        self.void_contents()
+
+    def detached(self) -> None:
+        """Take over a detach; what the backend makes of a volume that it did not show here is read anew."""
+        if self.backend_state is BackendState.HERE:
+            self._hold(None)
+        else:
+            self.void_record()
+        self.source = None
+        self.void_contents()
+
+    def taken_over(self) -> None:
+        """Take over the end of a takeover: no node has the volume."""
+        self._hold(None)
+
+    def deleted(self) -> None:
+        """Take over a deletion."""
+        self.volume, self.backend_state = None, BackendState.ABSENT
+
+    def _hold(self, node_id: str | None) -> None:
+        state = VolumeState.IN_USE if node_id else VolumeState.AVAILABLE
+        if self.volume is not None:
+            self.volume = replace(self.volume, state=state, holder=node_id)
+        self.backend_state = BackendState.HERE if node_id else BackendState.AVAILABLE

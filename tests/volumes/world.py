@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from volplug.drivers.base import Driver, DriverInfo, Scope
 from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import HostError
-from volplug.models import EngineIdentity, MountSource, TakeoverPolicy, Volume, VolumeSpec
+from volplug.models import EngineIdentity, FilesystemTag, MountSource, TakeoverPolicy, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
 from volplug.volumes.background import Timers
@@ -65,6 +65,10 @@ class GatedDriver(MemoryDriver):
     async def attach(self, volume: Volume) -> MountSource:
         await self._gate("attach")
         return await super().attach(volume)
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        await self._gate("tag_filesystem")
+        return await super().tag_filesystem(volume, tag)
 
     async def detach(self, volume: Volume) -> None:
         await self._gate("detach")

@@ -57,26 +57,43 @@ class BackgroundTasks:
 
     @contextmanager
     def operation(self, kind: str, volume: str) -> Iterator[Operation]:
-        """Enter an operation into `operations` for as long as it runs."""
-        operation = Operation(f"{next(self._numbers)}", kind, volume)
-        self._operations[operation.operation_id] = operation
+        """List an operation in `operations` for as long as the context is open."""
+        operation = self._begin(kind, volume)
         try:
             yield operation
         finally:
             del self._operations[operation.operation_id]
 
+    def _begin(self, kind: str, volume: str) -> Operation:
+        operation = Operation(f"{next(self._numbers)}", kind, volume)
+        self._operations[operation.operation_id] = operation
+        return operation
+
+    def run(
+        self, kind: str, volume: str, work: Callable[[Operation], Coroutine[object, object, _T]]
+    ) -> asyncio.Task[_T]:
+        """Start an operation in a task of its own; it is listed from now on until the task ends."""
+        operation = self._begin(kind, volume)
+        task = asyncio.create_task(work(operation))
+        task.add_done_callback(lambda _: self._operations.pop(operation.operation_id))
+        self._keep(task)
+        return task
+
     async def wait_for(
-        self, kind: str, volume: str, work: Callable[[Operation], Awaitable[_T]], deadline_s: float
+        self,
+        kind: str,
+        volume: str,
+        work: Callable[[Operation], Coroutine[object, object, _T]],
+        deadline_s: float,
     ) -> _T:
-        """Run work in a task and wait for it up to a deadline; a task that misses it is not cancelled.
+        """Run an operation and wait for it up to a deadline; its task is not cancelled if it misses that.
 
         Raises:
             OperationTimeout: If the deadline is over. A retry waits for the same lock as the work.
             VolplugError: What the work raises, in its context.
         """
         context = ErrorContext(kind, volume)
-        task = asyncio.ensure_future(self._run(kind, volume, work))
-        self.keep(task)
+        task = self.run(kind, volume, work)
         done, _ = await asyncio.wait({task}, timeout=deadline_s)
         if not done:
             task.add_done_callback(partial(_log_late_end, context))
@@ -88,15 +105,11 @@ class BackgroundTasks:
         except VolplugError as error:
             raise error.in_context(context) from error.__cause__
 
-    async def _run(self, kind: str, volume: str, work: Callable[[Operation], Awaitable[_T]]) -> _T:
-        with self.operation(kind, volume) as operation:
-            return await work(operation)
+    def start_write(self, write: Coroutine[object, object, None]) -> None:
+        """Start a write of the ledger that no caller waits for."""
+        self._keep(asyncio.create_task(write))
 
-    def start(self, work: Coroutine[object, object, object]) -> None:
-        """Run work that no caller waits for."""
-        self.keep(asyncio.ensure_future(work))
-
-    def keep(self, task: asyncio.Future[Any]) -> None:
+    def _keep(self, task: asyncio.Future[Any]) -> None:
         """Hold a reference to a task until it ends, as the event loop does not."""
         self._tasks.add(task)
         task.add_done_callback(self._end)

@@ -155,7 +155,7 @@ class Mounter:
     def _settle_mount(self, lock: VolumeLock, mount_id: str, is_delivered: bool) -> None:
         node = self._node
         settled = Entry.with_confirmed if is_delivered else Entry.without_unconfirmed
-        node.tasks.start(node.ledger.update(lock.name, lambda entry: settled(entry, mount_id)))
+        node.tasks.start_write(node.ledger.update(lock.name, lambda entry: settled(entry, mount_id)))
         if not is_delivered:
             self._release_lost_mount(lock, may_retry=True)
 

@@ -51,7 +51,7 @@ class Recovery:
             # Not at once: the cloud may serve stale reads of changes made just before the restart.
             self._schedule_search(backend, node.deadlines.settle_s, retry_s)
         for lock in locks:
-            node.tasks.start(self._recover(lock, retry_s))
+            node.tasks.run("recover", lock.name, partial(self._recover, lock, retry_s))
 
     async def _names(self, entries: Sequence[Entry]) -> Sequence[str]:
         node = self._node
@@ -93,12 +93,11 @@ class Recovery:
             await node.ledger.put(replace(entry, desired=Desired.DETACHED))
             self._releaser.schedule(name, 0)
 
-    async def _recover(self, lock: VolumeLock, retry_s: float) -> None:
+    async def _recover(self, lock: VolumeLock, retry_s: float, operation: Operation) -> None:
         """Recover a volume whose lock is held, then unlock it; retried later if that fails."""
         node, name = self._node, lock.name
         try:
-            with node.tasks.operation("recover", name) as operation:
-                await self._recover_entry(name, operation)
+            await self._recover_entry(name, operation)
         except Exception as error:  # one broken volume must not keep the others from being recovered
             is_expected = isinstance(error, VolplugError)
             _LOG.warning(
@@ -111,11 +110,12 @@ class Recovery:
             lock.release()
 
     async def _retry_recovery(self, lock: VolumeLock, retry_s: float) -> None:
-        await lock.acquire()
-        if lock.mounts_in_progress:
-            lock.release()  # the Mount finds out what there is
-            return
-        await self._recover(lock, retry_s)
+        with self._node.tasks.operation("recover", lock.name) as operation:
+            await lock.acquire()
+            if lock.mounts_in_progress:
+                lock.release()  # the Mount finds out what there is
+                return
+            await self._recover(lock, retry_s, operation)
 
     async def _recover_entry(self, name: str, operation: Operation) -> None:
         node = self._node

@@ -70,12 +70,12 @@ class VolumeService:
         before = node.ledger.engine
         if before == engine:
             return
-        node.tasks.start(node.ledger.note_engine(engine))
+        node.tasks.start_write(node.ledger.note_engine(engine))
         if before is not None and not node.is_engine_alive(before):
             claimed = [entry.name for entry in node.ledger.entries() if entry.is_claimed]
             _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
             for name in claimed:
-                node.tasks.start(self._releaser.unconfirm(name, may_begin=False))
+                node.tasks.start_write(self._releaser.unconfirm(name, may_begin=False))
 
     # Docker's verbs
 
@@ -264,12 +264,12 @@ class VolumeService:
         if now is not None and now.record is not None and now.is_busy:
             return now.record
         if volume is not None:
-            self._node.tasks.start(ledger.remember(volume))
+            self._node.tasks.start_write(ledger.remember(volume))
             return volume
         if now is not None and now.is_claimed:
             raise BackendUnavailable("it is mounted here, but no backend knows it").in_context(context)
         if now is not None and now.desired is Desired.NONE:
-            self._node.tasks.start(ledger.forget(name))
+            self._node.tasks.start_write(ledger.forget(name))
         raise VolumeNotFound("no such volume").in_context(context)
 
     def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:

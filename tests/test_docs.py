@@ -1,6 +1,8 @@
 """The documents name what exists."""
 
+import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 from tests.lab.parts import PARTS
@@ -34,12 +36,30 @@ def test_relative_links_lead_somewhere() -> None:
     assert broken == []
 
 
-def test_every_module_of_the_cloud_drivers_is_on_the_map() -> None:
-    named = set(re.findall(r"`(\w+\.py)`", (ROOT / "docs/ARCHITECTURE.md").read_text()))
-    modules = {
-        path.name for room in ("cloud", "ebs") for path in (ROOT / "volplug/drivers" / room).glob("*.py")
+def test_every_module_of_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    sections = re.split(r"^#{2,3} (.*)$", text, flags=re.MULTILINE)[1:]
+    named = {
+        heading.strip("`/"): set(re.findall(r"`(\w+\.py)`", body.split("\n## ")[0]))
+        for heading, body in zip(sections[::2], sections[1::2], strict=True)
+        if heading.startswith("`")
     }
-    assert modules - named == {"__init__.py"}
+    rooms: dict[str, set[str]] = {}
+    for path in (ROOT / "volplug").rglob("*.py"):
+        if path.name != "__init__.py":
+            room = path.parent.relative_to(ROOT / "volplug").as_posix().strip(".")
+            rooms.setdefault(room, set()).add(path.name)
+    assert named == rooms
+
+
+def test_every_class_name_has_one_meaning_in_the_package() -> None:
+    names = Counter(
+        node.name
+        for path in (ROOT / "volplug").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_the_budgets_of_the_tests_are_those_that_a_run_shows() -> None:

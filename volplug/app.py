@@ -74,7 +74,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
 
 
 def refuse(error: Exception, socket: Path) -> int:
-    """Answer every call with an error, for a process whose end would say nothing to anybody.
+    """Answer every call with an error: the end of the process would reach no user.
 
     Returns:
         The exit code, see `_refuse`.
@@ -170,7 +170,7 @@ async def _stop(server: PluginServer, service: VolumeService, store: SqliteStore
             if not service.is_working:
                 await store.close()  # what works on still writes to it
                 return
-    _LOG.warning("stopped with work unfinished; the next start goes on with it")
+    _LOG.warning("stopped with work unfinished, the next start continues it")
 
 
 def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str, Driver]:

@@ -1,7 +1,7 @@
 """Descriptions of volumes from outside are input: checked here before anything believes them. Pure.
 
 Tags can be changed by every principal with ec2:CreateTags, record files and state files by those who write to
-their disk. What they say passes the same checks as the options of users.
+their disk. They pass the same checks as the options of users.
 """
 
 from __future__ import annotations

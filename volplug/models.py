@@ -13,7 +13,7 @@ FILESYSTEMS: Final = ("btrfs", "ext4", "xfs")
 
 
 class VolumeState(StrEnum):
-    """What a backend says of a volume, in the words of EBS and Cinder.
+    """The state of a volume at its backend, in the words of EBS and Cinder.
 
     CREATING and DETACHING are transitions: they end by themselves, and nothing else can be done before that.
     ATTACHING is IN_USE by the node that attaches. INCOMPLETE is no word of theirs: a creation was
@@ -39,13 +39,13 @@ class FilesystemPhase(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Return the place in the order of a format: it goes on and never back."""
+        """Return the place in the order of a format, which only advances."""
         return list(FilesystemPhase).index(self)
 
 
 @dataclass(frozen=True, slots=True)
 class FilesystemTag:
-    """What the volume's own metadata says of its contents. It alone can permit mkfs.
+    """The volume's own metadata on its contents. It alone can permit mkfs.
 
     Attributes:
         phase: PENDING only on volumes that volplug created blank.
@@ -121,9 +121,9 @@ class Volume:
         volume_id: The backend's name for it; a volume created anew under an old name has another id.
         backend: Name of the configured backend.
         size_bytes: Its real size.
-        state: What the backend says.
+        state: As the backend reports it.
         spec: What it was asked to be.
-        filesystem: What its metadata says of its contents.
+        filesystem: Its metadata on its contents.
         subpath: Directory inside the filesystem that containers see; empty for the root.
         created_at: With time zone, or None where the backend does not know.
         holder: Node id of the host that has it attached, or None.
@@ -146,14 +146,11 @@ class Volume:
 def not_older(found: Volume, known: Volume | None) -> Volume:
     """Return what was found, but without what may not replace what is known of the same volume.
 
-    A cloud may answer a look-up with the past: a filesystem tag from before, taken for the present, would
-    permit mkfs over data. And a description that cannot be used (state error) does not change the size, by
-    which the volume's device is told from another's.
+    A read of a cloud may be stale: an old filesystem tag, taken for the current one, would permit mkfs over
+    data.
     """
     if known is None or known.volume_id != found.volume_id:
         return found
-    if found.state is VolumeState.ERROR:
-        found = replace(found, size_bytes=known.size_bytes)
     if found.filesystem.phase.rank >= known.filesystem.phase.rank:
         return found
     return replace(found, filesystem=known.filesystem)
@@ -192,7 +189,7 @@ class Contents:
     """What reading a device found.
 
     Attributes:
-        kind: BLANK: no signature and zeros wherever we look. OURS: the expected filesystem, cleanly
+        kind: BLANK: no signature and zeros in all samples. OURS: the expected filesystem, cleanly
             unmounted. DIRTY: the expected filesystem, in use or not cleanly unmounted. PARTIAL: what an
             interrupted format of ours left, by its mark. FOREIGN: anything else, such as another
             filesystem, a partition table, LVM, LUKS, or unknown data.
@@ -223,10 +220,10 @@ class HolderState(StrEnum):
 
 
 class TakeoverPolicy(StrEnum):
-    """When a volume may be taken from a node that does not let go of it.
+    """When a volume may be taken from a node that does not detach it.
 
-    PROOF: if the backend proves the node dead. FENCE: if nobody can tell, the node is stopped first, which
-    gives the proof; a node that is known to live is never stopped. NEVER: not at all.
+    PROOF: if the backend proves the node dead. FENCE: if its state is unknown, the node is stopped first,
+    which gives the proof; a node that is known to live is never stopped. NEVER: not at all.
     """
 
     PROOF = "proof"

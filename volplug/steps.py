@@ -42,4 +42,4 @@ OnStep = Callable[[WorldStep], None]
 
 
 def unannounced(_: WorldStep) -> None:
-    """Tell nobody: the default."""
+    """Do nothing: the default."""

@@ -35,7 +35,7 @@ async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
         attaching.opened.set()
         await mounting
     assert [each["event"] for each in logs] == [
-        "stopped with work unfinished; the next start goes on with it"
+        "stopped with work unfinished, the next start continues it"
     ]
 
 

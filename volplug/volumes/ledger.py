@@ -1,6 +1,6 @@
 """The ledger: what this host remembers of volumes, in memory and written through to a store.
 
-It holds what was asked, answered and last described; what is really mounted is for the kernel to tell.
+It holds what was asked, answered and last described; what is really mounted, only the kernel knows.
 """
 
 from __future__ import annotations
@@ -222,7 +222,9 @@ class Ledger:
         if (now := self._entries.get(written)) is not None:
             await self._save(now, durable=durable)
         for name in list(self._unsaved - {written}):
-            if (late := self._entries.get(name)) is not None and not await self._save(late, durable=True):
+            if (unsaved := self._entries.get(name)) is not None and not await self._save(
+                unsaved, durable=True
+            ):
                 return
 
     async def _save(self, entry: Entry, *, durable: bool) -> bool:

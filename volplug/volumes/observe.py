@@ -77,7 +77,7 @@ class Observer:
 
     Attributes:
         volume: The volume as known by now; None if there is none.
-        source: Its device on this host, as far as it was looked for.
+        source: Its device on this host; None if there is none or it was not located yet.
         mount: What is mounted at its place; None while unread.
         backend_state: Its state at the backend; None while unread.
     """
@@ -196,7 +196,7 @@ class Observer:
     # What the steps report
 
     def record_read(self, found: Volume | None) -> None:
-        """Take over what the driver says of the volume."""
+        """Take over the driver's description of the volume."""
         if found is None or self._request.only_id not in ("", found.volume_id):
             self.backend_state = BackendState.ABSENT
             if self._request.goal in (Goal.PRESENT, Goal.MOUNTED):
@@ -206,7 +206,7 @@ class Observer:
         self.backend_state = backend_state_of(found, self._context.driver.node_id)
 
     def created(self, volume: Volume) -> None:
-        """Take over a created volume; its device is looked for anew."""
+        """Take over a created volume; its device is located anew."""
         self.record_read(volume)
         self._is_located = False
 

@@ -100,7 +100,7 @@ class ResolvedCreation:
     Attributes:
         spec: What to create.
         explicit: The options that the user named; only these are compared with an existing volume, for an
-            option left out says nothing.
+            option left out matches any value.
     """
 
     spec: VolumeSpec

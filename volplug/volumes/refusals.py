@@ -43,7 +43,7 @@ class Facts:
 
 
 def refusal_error(reason: Reason, facts: Facts) -> VolplugError:
-    """Return the error that says why a goal was refused, and what to do."""
+    """Return the error that states why a goal was refused, and what to do."""
     if facts.error is not None and reason in {Reason.UNREACHABLE, Reason.DUPLICATE, Reason.WRONG_DEVICE}:
         return facts.error
     return _TEXTS[reason](facts)
@@ -80,9 +80,9 @@ def _in_error(facts: Facts) -> VolplugError:
 def _held_elsewhere(facts: Facts) -> VolplugError:
     node = facts.volume.holder if facts.volume and facts.volume.holder else ""
     holder = f"node {node}" if node else "another host"
-    told = facts.other_node
-    evidence = f" ({told.evidence})" if told and told.evidence else ""
-    last_resort = f"; if it is dead, {told.remedy}" if told and told.remedy else ""
+    answer = facts.other_node
+    evidence = f" ({answer.evidence})" if answer and answer.evidence else ""
+    last_resort = f"; if it is dead, {answer.remedy}" if answer and answer.remedy else ""
     return VolumeInUse(
         f"{holder} holds it{evidence}",
         f"Stop its containers there (Swarm services: update order stop-first){last_resort}",

@@ -141,8 +141,8 @@ class VolumeService:
             The same object as before if nothing has changed since.
 
         Raises:
-            BackendUnavailable: If a backend does not answer and no volume is known, which must not look as if
-                there were none.
+            BackendUnavailable: If a backend does not answer and no volume is known, which must not appear
+                as if there were none.
         """
         answers = await self._catalog.list_all()
         failed = {name: answer for name, answer in answers.items() if isinstance(answer, BaseException)}
@@ -159,7 +159,7 @@ class VolumeService:
 
         Raises:
             VolumeNotFound: If there is no such volume.
-            VolplugError: If the backend cannot say.
+            VolplugError: If the backend cannot be asked.
         """
         context = ErrorContext("plan the takeover of", check_name_for("plan the takeover of", name))
         volume = await self._catalog.find(name)
@@ -284,7 +284,7 @@ class VolumeService:
 
 
 def check_name_for(operation: str, name: str) -> str:
-    """Check a name, and say in the error what was asked for."""
+    """Check a name; the error states the operation."""
     try:
         return check_name(name)
     except InvalidName as error:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from volplug.errors import HostError
-from volplug.host import directories
+from volplug.host import directories, libc
 from volplug.models import Usage, VolumeSpec
 
 SPEC = VolumeSpec("volume", 1, uid=os.geteuid(), gid=os.getegid(), mode=0o2750)
@@ -84,7 +84,7 @@ def test_a_filesystem_that_cannot_be_written_to_its_disk_is_an_error(
         ctypes.set_errno(errno.EIO)
         return -1
 
-    monkeypatch.setattr(directories, "_libc", SimpleNamespace(syncfs=syncfs))
+    monkeypatch.setattr(libc, "_libc", SimpleNamespace(syncfs=syncfs))
     with pytest.raises(HostError, match="data cannot be made: Input/output error"):
         directories.make_data_directory(str(tmp_path), "data", SPEC)
 

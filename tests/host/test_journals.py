@@ -79,7 +79,7 @@ async def test_a_journal_that_the_disk_cannot_take_is_kept_until_it_can(
 async def test_without_fsopen_the_journal_is_left_to_the_check(
     disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("volplug.host.fs_context._SYS_FSOPEN", 100_000)  # a kernel before Linux 5.2
+    monkeypatch.setattr("volplug.host.libc._SYS_FSOPEN", 100_000)  # a kernel before Linux 5.2
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     run("debugfs", "-w", "-R", "feature needs_recovery", disk.path)

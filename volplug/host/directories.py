@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
 from typing import Final
 
 from volplug.errors import HostError
+from volplug.host import libc
 from volplug.host.devices import opened
 from volplug.models import Usage, VolumeSpec
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
@@ -43,7 +41,7 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
                     os.fchmod(directory, spec.mode)  # after fchown, which clears setuid and setgid bits
                 os.fsync(directory)
                 os.fsync(root)
-                _sync_filesystem(directory)
+                libc.syncfs(directory)
     except OSError as exc:
         path = os.path.join(target, subpath)
         raise HostError(f"the data directory {path} cannot be made: {exc.strerror}") from exc
@@ -89,9 +87,3 @@ def usage(target: str) -> Usage:
         used_bytes=(space.f_blocks - space.f_bfree) * space.f_frsize,
         free_bytes=space.f_bavail * space.f_frsize,
     )
-
-
-def _sync_filesystem(directory: int) -> None:
-    if _libc.syncfs(directory) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -6,16 +6,14 @@ see it does not deny: the answer then says "another mount namespace".
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from volplug.host import mountinfo
+from volplug.host import libc, mountinfo
 from volplug.host.devices import device_number
 from volplug.host.mounts import is_of_device
 from volplug.models import MountSource
@@ -26,16 +24,6 @@ _DEADLINE_S: Final = 1.0
 
 # Docker names a container in the paths of its /etc/hosts (mountinfo) and in its cgroup, Podman in its cgroup.
 _CONTAINER: Final = re.compile(r"(?:/containers/|/docker[-/]|/libpod-)([0-9a-f]{64})(?![0-9a-f])")
-
-# linux/fcntl.h, linux/stat.h
-_AT_FDCWD: Final = -100
-_AT_NO_AUTOMOUNT: Final = 0x800
-_AT_STATX_DONT_SYNC: Final = 0x4000
-_STATX_BYTES: Final = 256
-_STATX_DEVICES: Final = struct.Struct("=4I")  # rdev_major, rdev_minor, dev_major, dev_minor
-_STATX_DEVICES_OFFSET: Final = 128
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +128,11 @@ def _numbers_of_files(device: int) -> set[int]:
 
 
 def _device_numbers(link: str) -> tuple[int, ...]:
-    """Return the device number a file lies on and the one it is.
-
-    By statx and not os.stat: it can be told not to ask a file server, which may be dead.
-    """
-    answer = ctypes.create_string_buffer(_STATX_BYTES)
-    flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT
-    if _libc.statx(_AT_FDCWD, os.fsencode(link), flags, 0, answer) != 0:
+    """Return the device number that a file is and that of its filesystem; none if it cannot be read."""
+    try:
+        return libc.device_numbers(link)
+    except OSError:
         return ()
-    numbers = _STATX_DEVICES.unpack_from(answer, _STATX_DEVICES_OFFSET)
-    return (os.makedev(*numbers[:2]), os.makedev(*numbers[2:]))
 
 
 def _block_holders(device: int) -> Iterator[str]:

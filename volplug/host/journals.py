@@ -11,7 +11,7 @@ import errno
 from typing import Final
 
 from volplug.errors import MountFailed
-from volplug.host.fs_context import FsContext
+from volplug.host.libc import FsContext
 
 # What a write or read that failed makes of it. Of all else e2fsck may make more than the kernel does.
 _DISK_AT_FAULT: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})

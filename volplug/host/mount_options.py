@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from volplug.host.fs_context import FsContext
+from volplug.host.libc import FsContext
 
 # sys/mount.h
 _FLAGS: Final = {
@@ -74,5 +74,5 @@ def _refusal(context: FsContext, option: str) -> str:
     try:
         context.set(option)
     except OSError:
-        return context.said()
+        return context.last_message()
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from volplug.errors import MountFailed, VolumeInUse
-from volplug.host import mountinfo
+from volplug.host import libc, mountinfo
 from volplug.host.base import MountRequest
 from volplug.host.devices import device_number
 from volplug.host.mount_options import refused_options, split_options
@@ -23,8 +22,6 @@ _UMOUNT_NOFOLLOW: Final = 8
 # How filesystems show that they stopped writing after an error; newer kernels say `emergency_ro` for ext4.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _MAX_LAYERS: Final = 64
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
@@ -39,13 +36,12 @@ def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
     _make_bare_directory(target)
     on_step(WorldStep.BARE_DIRECTORY_MADE)
     flags, data = split_options(request.fs_type, request.options)
-    arguments = (request.source.device, target, request.fs_type)
-    result = _libc.mount(*(os.fsencode(text) for text in arguments), ctypes.c_ulong(flags), os.fsencode(data))
-    if result != 0:
-        code = ctypes.get_errno()
+    try:
+        libc.mount(request.source.device, target, request.fs_type, flags, data)
+    except OSError as exc:
         with contextlib.suppress(OSError):
             os.rmdir(target)
-        raise _mount_failure(request, code, data)
+        raise _mount_failure(request, exc, data) from exc
 
 
 def unmount(target: str, on_step: OnStep = unannounced) -> None:
@@ -63,11 +59,12 @@ def unmount(target: str, on_step: OnStep = unannounced) -> None:
     for _ in range(_MAX_LAYERS):
         if not mountinfo.entries_at(mountinfo.read(), target):
             break
-        if _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW) != 0:
-            code = ctypes.get_errno()
-            if code == errno.EBUSY:
-                raise VolumeInUse(f"the mount at {target} is busy")
-            raise MountFailed(f"unmounting {target} failed: {os.strerror(code)}")
+        try:
+            libc.umount(target, _UMOUNT_NOFOLLOW)
+        except OSError as exc:
+            if exc.errno == errno.EBUSY:
+                raise VolumeInUse(f"the mount at {target} is busy") from exc
+            raise MountFailed(f"unmounting {target} failed: {exc.strerror}") from exc
     else:
         raise MountFailed(f"unmounting {target} failed: after {_MAX_LAYERS} layers there is still one")
     on_step(WorldStep.UNMOUNTED_BEFORE_RMDIR)
@@ -148,12 +145,12 @@ def _make_bare_directory(target: str) -> None:
         raise MountFailed(f"the directory {target} cannot be made: {exc.strerror}") from exc
 
 
-def _mount_failure(request: MountRequest, code: int, data: str) -> MountFailed:
-    cause = f"mounting {request.source.device} as {request.fs_type} failed: {os.strerror(code)}"
-    if code == errno.ENODEV:
+def _mount_failure(request: MountRequest, exc: OSError, data: str) -> MountFailed:
+    cause = f"mounting {request.source.device} as {request.fs_type} failed: {exc.strerror}"
+    if exc.errno == errno.ENODEV:
         return MountFailed(cause, f"Load the kernel module {request.fs_type}")
-    if code == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):
+    if exc.errno == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):
         return MountFailed(f"{cause}: {', '.join(refusals)}", "Correct the mount options")
-    if code in (errno.EINVAL, errno.EUCLEAN):
+    if exc.errno in (errno.EINVAL, errno.EUCLEAN):
         return MountFailed(cause, "The kernel's log (dmesg) says more")
     return MountFailed(cause)

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from volplug.models import FILESYSTEMS, FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 
 TEXT = st.text(max_size=12)
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", fullmatch=True)
@@ -15,7 +16,7 @@ CONTENTS = st.one_of(
     st.builds(
         FilesystemTag,
         st.sampled_from([FilesystemPhase.FORMATTING, FilesystemPhase.FORMATTED]),
-        st.sampled_from(FILESYSTEMS),
+        st.sampled_from(sorted(FILESYSTEMS)),
         st.uuids().map(str),
     ),
 )
@@ -32,7 +33,7 @@ def specs(
         VolumeSpec,
         names,
         sizes_bytes,
-        fs_type=st.sampled_from(FILESYSTEMS),
+        fs_type=st.sampled_from(sorted(FILESYSTEMS)),
         mkfs_options=MKFS_OPTIONS,
         mount_options=MOUNT_OPTIONS,
         uid=st.integers(0, 2**32 - 2),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.sound_volumes import volumes
 from volplug.descriptions import checked
-from volplug.filesystem_options import check_mkfs_options, check_mount_options
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.options import check_mkfs_options, check_mount_options
 from volplug.models import (
-    FILESYSTEMS,
     ContentKind,
     FilesystemPhase,
     FilesystemTag,

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from volplug.errors import ConfigurationError, InvalidSize
-from volplug.models import FILESYSTEMS, TakeoverPolicy
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.models import TakeoverPolicy
 from volplug.sizes import parse_size
 
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")

@@ -12,8 +12,9 @@ from typing import Final
 from uuid import UUID
 
 from volplug.errors import InvalidName, InvalidOption
-from volplug.filesystem_options import check_mkfs_options, check_mount_options
-from volplug.models import FILESYSTEMS, FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.options import check_mkfs_options, check_mount_options
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.names import check_name, is_name
 
 DEFAULT_SUBPATH: Final = "data"

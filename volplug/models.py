@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 from volplug.errors import UnexpectedState
-
-FILESYSTEMS: Final = ("btrfs", "ext4", "xfs")
 
 
 class VolumeState(StrEnum):

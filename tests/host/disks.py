@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 from tests.lab.waiting import wait_until
 from volplug.host import loop_attach, mountinfo
 from volplug.host.devices import is_held_now
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.format_mark import mark_of, mark_region
 from volplug.host.loopdev import LoopDevice
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
@@ -149,6 +150,10 @@ def run(*argv: str) -> str:
 def mark(disk: Disk, tag: FilesystemTag) -> None:
     """As before mkfs."""
     disk.write(mark_region(tag.fs_type, disk.source.size_bytes).offset, mark_of(tag))
+
+
+def mkfs_argv(disk: Disk, tag: FilesystemTag, options: Sequence[str] = ()) -> tuple[str, ...]:
+    return FILESYSTEMS[tag.fs_type].mkfs_argv(disk.path, options, tag.uuid)
 
 
 def plan(fs_type: str) -> FilesystemTag:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, plan, run, spec_of
 from tests.host.pool import POOL
 from volplug.errors import HostError
-from volplug.host import filesystems
+from volplug.host import formatting
 from volplug.host.contents import read_contents, sample_regions
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
@@ -67,7 +67,7 @@ def digest(disk: Disk) -> str:
 
 async def make(disk: Disk, fs_type: str) -> FilesystemTag:
     tag = plan(fs_type)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     return tag
 
 
@@ -173,7 +173,7 @@ async def test_the_recorded_filesystem_is_ours_and_no_program_is_needed_to_see_i
     tag = await make(disk, fs_type)
     monkeypatch.setattr("volplug.host.process.search_path", lambda: "/nonexistent")
     found = await read_contents(POOL, disk.path, formatted(tag))
-    assert found == Contents(ContentKind.OURS, f"its {fs_type} filesystem")
+    assert found == Contents(ContentKind.OURS, f"its {fs_type} filesystem", disk.source.size_bytes)
 
 
 @pytest.mark.loop
@@ -209,7 +209,7 @@ async def test_the_copy_of_a_mounted_filesystem_is_dirty(disks: Disks) -> None:
     copy = copy_while_mounted(disks, disk)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
     found = await read_contents(POOL, disks.attach(copy).path, tag)
-    assert found == Contents(ContentKind.DIRTY, "its ext4 filesystem, not cleanly unmounted")
+    assert found == Contents(ContentKind.DIRTY, "its ext4 filesystem, not cleanly unmounted", 8 * MIB)
 
 
 def copy_while_mounted(disks: Disks, disk: Disk) -> Path:

@@ -11,14 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, mark, plan, run, spec_of
+from tests.host.disks import (
+    FS_TYPES,
+    MIB,
+    SMALL_MIB,
+    Disk,
+    Disks,
+    formatted,
+    mark,
+    mkfs_argv,
+    plan,
+    run,
+    spec_of,
+)
 from tests.host.pool import POOL
 from volplug.errors import CommandFailed
-from volplug.host import filesystems
+from volplug.host import formatting
 from volplug.host.contents import read_contents
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.format_mark import mark_of, mark_region
 from volplug.host.signatures import with_article
-from volplug.host.superblocks import PRIMARY
 from volplug.models import ContentKind, Contents, FilesystemTag
 
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -61,7 +73,7 @@ def test_mkfs_leaves_the_mark_and_the_zeros_behind_it(disks: Disks, fs_type: str
     """So no part of what it writes, in whatever order it reaches the disk, touches them either."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
     mark(disk, tag)
-    run(*filesystems.mkfs_argv(disk.path, shape.split(), tag))
+    run(*mkfs_argv(disk, tag, shape.split()))
     assert mark_is_on(disk, tag)
     behind = mark_region(fs_type, disk.source.size_bytes).offset + PAGE
     assert not any(offset >= behind for offset in sectors(disk.image))
@@ -79,11 +91,11 @@ async def test_the_mark_is_there_until_mkfs_has_ended_well(
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         with pytest.raises(CommandFailed):
-            await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+            await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert mark_is_on(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
     assert (await read_contents(POOL, disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert not mark_is_on(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
 
@@ -94,7 +106,7 @@ async def test_the_mark_is_there_until_mkfs_has_ended_well(
 async def test_any_part_of_what_mkfs_writes_is_an_interrupted_format(disks: Disks, fs_type: str) -> None:
     """A kill leaves the first writes, and a power cut any of them, sector by sector."""
     whole, tag = disks.blank(SMALL_MIB[fs_type], "whole"), plan(fs_type)
-    run(*filesystems.mkfs_argv(whole.path, (), tag))
+    run(*mkfs_argv(whole, tag))
     written = sectors(whole.image)
     behead(whole, fs_type)  # mkfs.btrfs wants UUIDs to be unique on a machine
     disk = disks.blank(SMALL_MIB[fs_type])
@@ -103,7 +115,7 @@ async def test_any_part_of_what_mkfs_writes_is_an_interrupted_format(disks: Disk
         write_some(disk, written, share)
         found = await read_contents(POOL, disk.path, tag)
         assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format"), share
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
@@ -159,7 +171,8 @@ def beheaded(fs_type: str, options: str, copy_at: int) -> Callable[[Disk], str]:
 
 
 def behead(disk: Disk, fs_type: str) -> None:
-    disk.write(PRIMARY[fs_type].offset, bytes(PRIMARY[fs_type].length))
+    page = FILESYSTEMS[fs_type].superblock_page
+    disk.write(page.offset, bytes(page.length))
 
 
 INTRUDERS = {
@@ -200,7 +213,7 @@ async def test_our_own_filesystem_with_data_and_without_its_superblock_is_refuse
 ) -> None:
     """The mark was cleared before it was first mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     write_by_hand(disks, disk)
     behead(disk, fs_type)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
@@ -210,7 +223,7 @@ async def test_our_own_filesystem_with_data_and_without_its_superblock_is_refuse
 async def test_a_whole_ext4_beside_the_mark_that_was_mounted_by_hand_is_refused(disks: Disks) -> None:
     disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
     mark(disk, tag)
-    run(*filesystems.mkfs_argv(disk.path, (), tag))
+    run(*mkfs_argv(disk, tag))
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
     write_by_hand(disks, disk)
     assert await read_contents(POOL, disk.path, tag) == Contents(

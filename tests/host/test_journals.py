@@ -9,7 +9,7 @@ from tests.host.disks import Disk, Disks, formatted, plan, run, spec_of
 from tests.host.pool import POOL
 from tests.lab.waiting import wait_until
 from volplug.errors import MountFailed
-from volplug.host import filesystems
+from volplug.host import formatting
 from volplug.host.contents import read_contents
 from volplug.models import ContentKind
 
@@ -46,7 +46,7 @@ def write_durably(mountpoint: Path) -> None:
 async def unmounted_on_a_full_disk(disks: Disks, small_disk: SmallDisk) -> Disk:
     """A sparse filesystem whose journal holds what the full disk did not take at the unmount."""
     disk, tag = disks.attach(disks.image(64, "small/image")), plan("ext4")
-    await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     mountpoint = disks.directory / "mountpoint"
     mountpoint.mkdir()
     run("mount", "-o", "errors=remount-ro", disk.path, str(mountpoint))
@@ -64,13 +64,13 @@ async def test_a_journal_that_the_disk_cannot_take_is_kept_until_it_can(
     disk = await unmounted_on_a_full_disk(disks, small_disk)
     for _ in range(2):
         with pytest.raises(MountFailed) as refused:
-            await filesystems.check_filesystem(POOL, disk.path, "ext4")
+            await formatting.check_filesystem(POOL, disk.path, "ext4")
         assert str(refused.value) == (
             f"the journal on {disk.path} cannot be replayed, and was kept: Input/output error. "
             "Look at the disk behind it: full, or failing? The kernel's log (dmesg) says more."
         )
     (small_disk.directory / "filler").unlink()
-    await filesystems.check_filesystem(POOL, disk.path, "ext4")
+    await formatting.check_filesystem(POOL, disk.path, "ext4")
     mountpoint = disks.directory / "mountpoint"
     run("mount", disk.path, str(mountpoint))
     assert [(mountpoint / file).read_text() for file in FILES] == FILES
@@ -83,5 +83,5 @@ async def test_without_fsopen_the_journal_is_left_to_the_check(
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     run("debugfs", "-w", "-R", "feature needs_recovery", disk.path)
-    await filesystems.check_filesystem(POOL, disk.path, "ext4")
+    await formatting.check_filesystem(POOL, disk.path, "ext4")
     assert "needs_recovery" not in run("dumpe2fs", "-h", disk.path)

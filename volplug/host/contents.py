@@ -10,18 +10,16 @@ from typing import Final
 
 from volplug.host import signatures
 from volplug.host.direct import PAGE_BYTES, DirectReader
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.base import Region, Superblock
 from volplug.host.format_mark import data_at, read_remnants
 from volplug.host.signatures import Signature, with_article
-from volplug.host.superblocks import MIB, PRIMARY, Region, Superblock, parse
 from volplug.host.threads import DevicePool
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
+from volplug.sizes import KIB, MIB
 
 _EDGE_BYTES: Final = 4 * MIB
-_SAMPLE_BYTES: Final = 64 * 1024
-
-# Places where formats keep copies: ext4's second block group at block sizes of 1, 2 and 4 KiB (8, 32 and
-# 128 MiB), btrfs's mirrors (64 MiB, 256 GiB).
-_FIXED_SAMPLES: Final = (8 * MIB, 32 * MIB, 64 * MIB, 128 * MIB, 256 * 1024 * MIB)
+_SAMPLE_BYTES: Final = 64 * KIB
 
 
 async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Contents:
@@ -56,11 +54,12 @@ def read_superblock(device: str, fs_type: str) -> Superblock | None:
     Raises:
         HostError: If it cannot be read.
     """
-    region = PRIMARY.get(fs_type)
-    if region is None:
+    filesystem = FILESYSTEMS.get(fs_type)
+    if filesystem is None:
         return None
+    page = filesystem.superblock_page
     with DirectReader(device) as reader:
-        return parse(fs_type, reader.read(region.offset, region.length))
+        return filesystem.primary_superblock(reader.read(page.offset, page.length))
 
 
 def is_expected(found: Superblock, tag: FilesystemTag) -> bool:
@@ -70,11 +69,10 @@ def is_expected(found: Superblock, tag: FilesystemTag) -> bool:
 
 def sample_regions(size_bytes: int) -> list[Region]:
     """Return what has to be zero on a blank device of this size: sorted, without overlaps, inside. Pure."""
-    # xfs spreads its allocation groups, four unless the device is huge, evenly over the device.
-    quarters = (size_bytes * part // 4 // PAGE_BYTES * PAGE_BYTES for part in (1, 2, 3))
+    samples = (start for filesystem in FILESYSTEMS.values() for start in filesystem.samples(size_bytes))
     last = max(size_bytes - _EDGE_BYTES, 0) // PAGE_BYTES * PAGE_BYTES
     wanted = [(0, _EDGE_BYTES), (last, size_bytes)]
-    wanted += [(start, start + _SAMPLE_BYTES) for start in (*_FIXED_SAMPLES, *quarters)]
+    wanted += [(start, start + _SAMPLE_BYTES) for start in samples]
     regions: list[Region] = []
     covered = 0
     for start, end in sorted(wanted):
@@ -112,9 +110,10 @@ def _read_unclaimed(device: str) -> Contents:
 def _formatted(found: Superblock) -> Contents:
     if not found.is_finished:
         return Contents(ContentKind.FOREIGN, f"an unfinished {found.fs_type} format")
+    name = f"its {found.fs_type} filesystem"
     if not found.is_clean:
-        return Contents(ContentKind.DIRTY, f"its {found.fs_type} filesystem, not cleanly unmounted")
-    return Contents(ContentKind.OURS, f"its {found.fs_type} filesystem")
+        return Contents(ContentKind.DIRTY, f"{name}, not cleanly unmounted", found.size_bytes)
+    return Contents(ContentKind.OURS, name, found.size_bytes)
 
 
 def _is_planned(signature: Signature, tag: FilesystemTag) -> bool:

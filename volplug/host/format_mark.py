@@ -1,8 +1,8 @@
-"""The mark of a format under way, and what may lie beside it. Nothing here writes.
+"""The mark of a format in progress, and what a device with the mark may hold. Nothing here writes.
 
 The mark is one sector. It is written before mkfs starts, to a device that was found blank, and cleared once
 mkfs has ended, before the filesystem is first mounted. So a device that bears it holds what an interrupted
-mkfs left, and nothing that volplug has served.
+mkfs left, and no user's data.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from volplug.host.direct import PAGE_BYTES, DirectReader
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.base import Region
 from volplug.host.signatures import with_article
-from volplug.host.superblocks import MIB, PRIMARY, STARTS, Region, copies, parse
-from volplug.models import FILESYSTEMS, ContentKind, Contents, FilesystemTag
+from volplug.models import ContentKind, Contents, FilesystemTag
 
 SECTOR_BYTES: Final = 512
-
-# What mkfs wipes at the end of a device and leaves free: e2fsprogs 64 to 128 KiB, by alignment; xfsprogs
-# 128 KiB (WHACK_SIZE); btrfs-progs 2 MiB (ZERO_DEV_BYTES). The mark lies just before it.
-_WIPED_BYTES: Final = {"ext4": 128 * 1024, "xfs": 128 * 1024, "btrfs": 2 * MIB}
 
 
 def mark_of(tag: FilesystemTag) -> bytes:
@@ -28,7 +25,7 @@ def mark_of(tag: FilesystemTag) -> bytes:
 
 def mark_region(fs_type: str, size_bytes: int) -> Region:
     """Return the page that begins with the mark. Pure."""
-    wiped = (size_bytes - _WIPED_BYTES[fs_type]) // PAGE_BYTES * PAGE_BYTES
+    wiped = (size_bytes - FILESYSTEMS[fs_type].wiped_end_bytes) // PAGE_BYTES * PAGE_BYTES
     return Region(max(wiped - PAGE_BYTES, 0), PAGE_BYTES)
 
 
@@ -52,15 +49,16 @@ def read_remnants(device: str, tag: FilesystemTag) -> Contents | None:
 
 
 def data_at(offset: int) -> str:
-    """Say where unknown data was found."""
+    """Describe unknown data by its place."""
     return f"data at byte {offset} that no known filesystem claims"
 
 
 def _found_in_head(reader: DirectReader, tag: FilesystemTag) -> str:
     """Up to the superblock there have to be zeros; its first sector may bear our UUID instead."""
-    primary, start = PRIMARY[tag.fs_type], STARTS[tag.fs_type]
-    head = reader.read(0, primary.offset + primary.length)
-    found = parse(tag.fs_type, head[primary.offset :])
+    filesystem = FILESYSTEMS[tag.fs_type]
+    page, start = filesystem.superblock_page, filesystem.superblock_offset
+    head = reader.read(0, page.offset + page.length)
+    found = filesystem.superblock(head[start:])
     if found is not None and found.uuid == tag.uuid.lower():
         if found.was_mounted:
             return f"its {tag.fs_type} filesystem, which was mounted by hand"
@@ -72,19 +70,17 @@ def _found_in_head(reader: DirectReader, tag: FilesystemTag) -> str:
 
 def _found_in_copies(reader: DirectReader, tag: FilesystemTag) -> str:
     """No copy of a superblock may be that of another filesystem."""
-    for fs_type in FILESYSTEMS:
-        for region in copies(fs_type, reader.size_bytes):
-            start = region.offset // PAGE_BYTES * PAGE_BYTES
-            data = reader.read(start, PAGE_BYTES + region.length)[region.offset - start :]
-            found = parse(fs_type, data)
+    for filesystem in FILESYSTEMS.values():
+        for offset in filesystem.copies(reader.size_bytes):
+            start = offset // PAGE_BYTES * PAGE_BYTES
+            found = filesystem.superblock(reader.read(start, PAGE_BYTES)[offset - start :])
             if found is not None and found.uuid != tag.uuid.lower():
-                what = f"{with_article(fs_type)} filesystem ({found.uuid})"
-                offset = region.offset + STARTS[fs_type] - PRIMARY[fs_type].offset
+                what = f"{with_article(filesystem.name)} filesystem ({found.uuid})"
                 return f"a copy of the superblock of {what} at byte {offset}"
     return ""
 
 
 def _found_in_tail(reader: DirectReader, region: Region) -> str:
-    """Behind the mark there have to be zeros: that is where a backup GPT lies, and RAID metadata."""
+    """After the mark there have to be zeros: a backup GPT or RAID metadata would be there."""
     offset = reader.first_data(region.offset + region.length, reader.size_bytes)
     return "" if offset is None else data_at(offset)

@@ -15,7 +15,7 @@ from typing import Final
 
 from volplug.host import libc, mountinfo
 from volplug.host.devices import device_number
-from volplug.host.mounts import is_of_device
+from volplug.host.mounts import disk_number, has_anonymous_device
 from volplug.models import MountSource
 
 NOBODY_SEEN: Final = "another mount namespace (often a container that binds /)"
@@ -101,7 +101,7 @@ def _process_ids() -> list[str]:
 
 def _mounts_of_namespace(process: _Process, device: int, target: str) -> Iterator[str]:
     entries = mountinfo.parse(mountinfo.read(process.pid))
-    places = [entry.mountpoint for entry in entries if is_of_device(entry, device)]
+    places = [entry.mountpoint for entry in entries if disk_number(entry) == device]
     if process.pid == str(os.getpid()):
         yield from (f"a mount at {place}" for place in places if place != target)
     elif places:
@@ -119,12 +119,12 @@ def _uses(process: _Process, numbers: set[int]) -> bool:
 
 
 def _numbers_of_files(device: int) -> set[int]:
-    """Return the device numbers of its files: its own, on btrfs those of the subvolumes mounted here."""
+    """Return the device numbers that its files show: its own, or anonymous ones of what is mounted here."""
     entries = mountinfo.parse(mountinfo.read())
-    places = (
-        entry.mountpoint for entry in entries if entry.fs_type == "btrfs" and is_of_device(entry, device)
+    anonymous = (
+        entry.mountpoint for entry in entries if has_anonymous_device(entry) and disk_number(entry) == device
     )
-    return {device, *(number for place in places for number in _device_numbers(place)[1:])}
+    return {device, *(number for place in anonymous for number in _device_numbers(place)[1:])}
 
 
 def _device_numbers(link: str) -> tuple[int, ...]:
@@ -150,7 +150,4 @@ def _block_holders(device: int) -> Iterator[str]:
 
 def _mounted_device(target: str) -> int | None:
     entries = mountinfo.entries_at(mountinfo.read(), target)
-    if not entries:
-        return None
-    top = entries[-1]
-    return device_number(top.source) if top.fs_type == "btrfs" else top.device
+    return disk_number(entries[-1]) if entries else None

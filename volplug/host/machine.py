@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from volplug.errors import UnexpectedState
-from volplug.host import contents, devices, directories, filesystems, holders, mounts
+from volplug.host import contents, devices, directories, formatting, holders, mounts
 from volplug.host.base import MountRequest
 from volplug.host.threads import DevicePool
 from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
@@ -29,7 +29,7 @@ class Machine:
 
     async def filesystems(self) -> Sequence[str]:
         """See `Host`."""
-        return await self._pool.blocking(filesystems.installed)
+        return await self._pool.blocking(formatting.installed)
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
         """See `Host`."""
@@ -53,11 +53,11 @@ class Machine:
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """See `Host`; what is neither blank nor our own remnant raises FilesystemMismatch."""
-        await filesystems.make_filesystem(self._pool, source.device, spec, tag, self._on_step)
+        await formatting.make_filesystem(self._pool, source.device, spec, tag, self._on_step)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """See `Host`."""
-        await filesystems.check_filesystem(self._pool, source.device, fs_type)
+        await formatting.check_filesystem(self._pool, source.device, fs_type)
 
     async def mount(self, request: MountRequest) -> None:
         """See `Host`."""

@@ -13,6 +13,7 @@ from volplug.errors import MountFailed, VolumeInUse
 from volplug.host import libc, mountinfo
 from volplug.host.base import MountRequest
 from volplug.host.devices import device_number
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.mount_options import refused_options, split_options
 from volplug.host.mountinfo import MountEntry
 from volplug.models import MountSource, MountState
@@ -90,18 +91,22 @@ def judge(entries: Sequence[MountEntry], device: int | None, *, is_alive: bool) 
     """
     if not entries:
         return MountState.NONE
-    if device is None or not all(is_of_device(entry, device) for entry in entries):
+    if device is None or any(disk_number(entry) != device for entry in entries):
         return MountState.STALE
     if not is_alive or any(entry.options & _STOPPED for entry in entries):
         return MountState.READ_ONLY
     return MountState.OK
 
 
-def is_of_device(entry: MountEntry, device: int) -> bool:
-    """Tell whether an entry is of this block device; btrfs has an anonymous number, so its source counts."""
-    if entry.device == device:
-        return True
-    return entry.fs_type == "btrfs" and device_number(entry.source) == device
+def disk_number(entry: MountEntry) -> int | None:
+    """Return the number of the block device that is mounted, or None if it is not there."""
+    return device_number(entry.source) if has_anonymous_device(entry) else entry.device
+
+
+def has_anonymous_device(entry: MountEntry) -> bool:
+    """Tell whether the entry's device number is not that of a block device."""
+    filesystem = FILESYSTEMS.get(entry.fs_type)
+    return filesystem is not None and filesystem.has_anonymous_device
 
 
 def mounts_below(root: str) -> list[str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from volplug.errors import MountFailed, VolumeInUse
 from volplug.host.base import MountRequest
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.models import (
-    FILESYSTEMS,
     ContentKind,
     Contents,
     FilesystemPhase,
@@ -65,7 +65,7 @@ class MemoryHost:
         self.holders: dict[str, set[str]] = {}
         self.read_only: set[str] = set()
         self.busy_targets: dict[str, str] = {}
-        self.programs: tuple[str, ...] = FILESYSTEMS
+        self.programs: tuple[str, ...] = tuple(FILESYSTEMS)
 
     def disk(self, device: str) -> Disk:
         """Return what a device holds; a new device is blank."""

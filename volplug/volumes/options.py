@@ -12,19 +12,15 @@ from typing import Final
 from volplug.descriptions import MAX_ID, MAX_MODE
 from volplug.drivers.base import DriverInfo
 from volplug.errors import InvalidOption, InvalidSize, VolumeExists
-from volplug.filesystem_options import check_label, check_mkfs_options, check_mount_options
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.options import check_label, check_mkfs_options, check_mount_options
 from volplug.models import Volume, VolumeSpec
-from volplug.sizes import KIB, MIB, format_size, parse_size, round_up
-
-# The smallest device that each mkfs accepts, rounded up (e2fsprogs 1.47, xfsprogs 6.1, btrfs-progs 6.2).
-MINIMUM_SIZES: Final[Mapping[str, int]] = MappingProxyType(
-    {"btrfs": 128 * MIB, "ext4": 8 * MIB, "xfs": 300 * MIB}
-)
+from volplug.sizes import KIB, format_size, parse_size, round_up
 
 _HELP: Final[Mapping[str, str]] = MappingProxyType(
     {
         "backend": "NAME",
-        "fs": "|".join(sorted(MINIMUM_SIZES)),
+        "fs": "|".join(FILESYSTEMS),
         "gid": "0",
         "mkfs-opts": "'-m 0'",
         "mode": "0755",
@@ -287,8 +283,8 @@ def _shown(key: str) -> str:
 
 def _filesystem(text: str) -> str:
     fs_type = text.strip().lower()
-    if fs_type not in MINIMUM_SIZES:
-        raise InvalidOption(f"unknown filesystem {text!r}", f"Use one of {', '.join(sorted(MINIMUM_SIZES))}")
+    if fs_type not in FILESYSTEMS:
+        raise InvalidOption(f"unknown filesystem {text!r}", f"Use one of {', '.join(FILESYSTEMS)}")
     return fs_type
 
 
@@ -296,7 +292,7 @@ def _size(wanted: int | None, fs_type: str, info: DriverInfo, defaults: Defaults
     if wanted is None:
         wanted = defaults.size_bytes or info.default_size_bytes
     size_bytes = round_up(wanted, info.allocation_unit_bytes)
-    minimum = max(info.minimum_size_bytes, MINIMUM_SIZES[fs_type])
+    minimum = max(info.minimum_size_bytes, FILESYSTEMS[fs_type].minimum_size_bytes)
     if size_bytes < minimum:
         raise InvalidSize(
             f"size {format_size(wanted)} is below the minimum of {format_size(minimum)} for {fs_type}"

@@ -1,36 +1,24 @@
-"""Which mkfs and mount options users may give. Pure.
+"""Checks the mkfs and mount options that users may give. Pure.
 
-mkfs gets our device, our UUID and no force; options that could name another device, force a format or set
-the UUID are refused, by allowing only what is known to be harmless.
+Only options that are known to be harmless pass: none that names another device, forces a format or sets the
+UUID.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Final
 
 from volplug.errors import InvalidOption
+from volplug.host.filesystems import FILESYSTEMS
 
-# From mke2fs(8), mkfs.xfs(8), mkfs.btrfs(8): flags that take one value and shape only the new filesystem.
-_MKFS_FLAGS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "ext4": frozenset({"-b", "-C", "-E", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T"}),
-        "xfs": frozenset({"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"}),
-        "btrfs": frozenset({"-d", "-L", "-m", "-n", "-O", "-R", "-s", "--checksum", "--csum"}),
-    }
-)
-# EXT2_LABEL_LEN, XFSLABEL_MAX, BTRFS_LABEL_SIZE less its final NUL.
-_LABEL_BYTES: Final[Mapping[str, int]] = MappingProxyType({"ext4": 16, "xfs": 12, "btrfs": 255})
 _FORBIDDEN_VALUE: Final = re.compile(r"/|dev|\bfile\b|uuid|\bname=|^-", re.IGNORECASE)
 _MOUNT_OPTION: Final = re.compile(r"[A-Za-z0-9_]+(=[A-Za-z0-9_.:%+-]+)?", re.ASCII)
 _FORBIDDEN_MOUNT: Final = frozenset(
-    {"ro", "rw", "remount", "bind", "rbind", "move", "loop", "offset", "sizelimit", "nouuid", "noload"}
-    | {"norecovery", "logdev", "rtdev", "device", "subvol", "subvolid", "journal_path", "journal_dev"}
+    {"ro", "rw", "remount", "bind", "rbind", "move", "loop", "offset", "sizelimit"}
     | {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}
-    | {"nologreplay", "degraded", "rescue", "ro=vfs", "sb"}
-)
+).union(*(filesystem.forbidden_mount_options for filesystem in FILESYSTEMS.values()))
 
 
 def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -39,7 +27,7 @@ def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...
     Raises:
         InvalidOption: Naming the argument that is not allowed and those that are.
     """
-    allowed = _MKFS_FLAGS[fs_type]
+    allowed = FILESYSTEMS[fs_type].mkfs_flags
     checked: list[str] = []
     rest = list(arguments)
     while rest:
@@ -66,7 +54,7 @@ def check_label(fs_type: str, arguments: Sequence[str]) -> None:
     Raises:
         InvalidOption: If the label is too long.
     """
-    limit = _LABEL_BYTES[fs_type]
+    limit = FILESYSTEMS[fs_type].label_bytes
     for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
         if flag == "-L" and len(value.encode()) > limit:
             raise InvalidOption(
@@ -86,7 +74,7 @@ def _take_flag(rest: list[str], allowed: frozenset[str]) -> tuple[str, str | Non
 
 
 def check_mount_options(text: str) -> tuple[str, ...]:
-    """Return the options of a comma-separated list; the kernel has the last word on their meaning.
+    """Return the options of a comma-separated list; their meaning is checked by the kernel at mount.
 
     Raises:
         InvalidOption: Naming the option that is not allowed.

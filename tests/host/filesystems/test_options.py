@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volplug.errors import InvalidOption
-from volplug.filesystem_options import check_mkfs_options, check_mount_options
+from volplug.host.filesystems.options import check_mkfs_options, check_mount_options
 
 ALLOWED = {
     "ext4": "-C -E -G -I -L -N -O -T -b -i -m",

@@ -1,4 +1,4 @@
-"""Making and checking filesystems on devices that nobody holds."""
+"""Making filesystems on free devices, and checking them before they are mounted."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from volplug.errors import CommandFailed, FilesystemMismatch, HostError, VolumeInUse
+from volplug.errors import CommandFailed, FilesystemMismatch, HostError, MountFailed, VolumeInUse
 from volplug.host.contents import is_expected, read_contents, read_superblock
 from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.base import CheckResult
 from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
-from volplug.host.journals import replay
+from volplug.host.libc import FsContext
 from volplug.host.process import run, search_path
-from volplug.host.superblocks import PRIMARY, parse
 from volplug.host.threads import DevicePool
-from volplug.models import FILESYSTEMS, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
+from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
 
-# e2fsck(8): 1 errors corrected, 2 reboot (of a root filesystem), 4 errors left, 8 operational error,
-# 16 usage, 32 cancelled, 128 library error.
-_FSCK_FINE: Final = range(4)
-_FSCK_ERRORS_LEFT: Final = 4
-_FSCK_FAILED: Final = 8 | 16 | 128
-_FSCK_CANCELLED: Final = 32
+# Errors of a failed read or write. After others e2fsck may be able to repair what the kernel refuses.
+_DISK_AT_FAULT: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 
 
 def installed() -> tuple[str, ...]:
@@ -40,22 +37,23 @@ async def make_filesystem(
 ) -> None:
     """Make the planned filesystem on a device that is blank or bears remnants of the same plan.
 
-    The device is judged here once more, however lately the caller has done so: mkfs.ext4 asks nobody when it
-    has no terminal.
+    The device is judged here once more, however recently the caller has done so: mkfs.ext4 overwrites without
+    a question if it has no terminal.
 
     Args:
-        pool: Threads for what blocks.
+        pool: Threads for blocking calls.
         device: Path of the device.
-        spec: Its mkfs options are appended.
+        spec: Its mkfs options are used.
         tag: Must be in the phase FORMATTING.
-        on_step: Told when the device bears the mark, and when mkfs has ended.
+        on_step: Called when the device bears the mark, and when mkfs has ended.
 
     Raises:
-        VolumeInUse: If somebody holds the device.
+        VolumeInUse: If the device is in use.
         FilesystemMismatch: If it holds anything that this mkfs must not destroy, or mkfs made nothing.
         CommandFailed: If mkfs fails.
     """
-    if tag.phase is not FilesystemPhase.FORMATTING or tag.fs_type not in FILESYSTEMS or not tag.uuid:
+    filesystem = FILESYSTEMS.get(tag.fs_type)
+    if tag.phase is not FilesystemPhase.FORMATTING or filesystem is None or not tag.uuid:
         raise FilesystemMismatch(f"its filesystem tag {tag.to_text()!r} does not permit mkfs")
     await _require_free(pool, device)
     contents = await read_contents(pool, device, tag)
@@ -63,7 +61,7 @@ async def make_filesystem(
         raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
     await pool.blocking(_mark, device, tag)
     on_step(WorldStep.FORMAT_MARKED)
-    await run(pool.programs, mkfs_argv(device, spec.mkfs_options, tag))
+    await run(pool.programs, filesystem.mkfs_argv(device, spec.mkfs_options, tag.uuid))
     on_step(WorldStep.MKFS_ENDED)
     made = await pool.blocking(read_superblock, device, tag.fs_type)
     if made is None or not made.is_finished or not is_expected(made, tag):
@@ -73,49 +71,63 @@ async def make_filesystem(
     await pool.blocking(_clear_mark, device, tag)
 
 
-def mkfs_argv(device: str, options: Sequence[str], tag: FilesystemTag) -> tuple[str, ...]:
-    """Return the command line of mkfs: no force flag ever, no discard, the planned UUID. Pure.
-
-    A discard would punch holes into preallocated images, and clouds bill what a trim of a new disk costs
-    in time.
-    """
-    if tag.fs_type == "ext4":
-        others, extended = _split_extended(options)
-        return ("mkfs.ext4", "-q", "-U", tag.uuid, "-E", ",".join(("nodiscard", *extended)), *others, device)
-    if tag.fs_type == "xfs":
-        return ("mkfs.xfs", "-q", "-K", "-m", f"uuid={tag.uuid}", *options, device)
-    return ("mkfs.btrfs", "-q", "-K", "-U", tag.uuid, *options, device)
-
-
 async def check_filesystem(pool: DevicePool, device: str, fs_type: str) -> None:
-    """Replay and repair what can be repaired without questions.
+    """Replay the journal and repair what can be repaired without questions, if the type needs that at all.
 
-    xfs and btrfs replay their logs at mount; there is nothing to do for them. The check is never killed: if
-    the awaiting task is cancelled it is asked to stop, which e2fsck does in good order, and is waited for.
+    The check is never killed: if the awaiting task is cancelled, the check is asked to stop and waited for.
 
     Raises:
-        VolumeInUse: If somebody holds the device.
-        MountFailed: If the disk does not take what the journal holds.
+        VolumeInUse: If the device is in use.
+        MountFailed: If the journal cannot be written to the disk.
         FilesystemMismatch: If errors remain.
         CommandFailed: If the check itself fails or is stopped.
     """
-    if fs_type != "ext4":
+    check = FILESYSTEMS[fs_type].check
+    if check is None:
         return
     await _require_free(pool, device)
     found = await pool.blocking(read_superblock, device, fs_type)
     if found is not None and found.needs_replay:
-        await pool.blocking(replay, device)
-    argv = ("fsck.ext4", "-p", device)
+        await pool.blocking(_replay_journal, device, fs_type)
+    argv = (*check.argv, device)
     finished = await run(pool.programs, argv, ok=range(256), stop_signal=signal.SIGTERM)
-    if finished.exit_code in _FSCK_FINE:
+    result = check.read_exit_code(finished.exit_code)
+    if result is CheckResult.SOUND:
         return
     output = finished.stdout.strip() or finished.stderr.strip()
-    if finished.exit_code & _FSCK_ERRORS_LEFT and not finished.exit_code & (_FSCK_FAILED | _FSCK_CANCELLED):
+    if result is CheckResult.ERRORS_LEFT:
         raise FilesystemMismatch(
-            f"fsck left errors on {device}: {_said_last(output).removeprefix(f'{device}: ')}",
-            f"Run e2fsck -f {device} by hand",
+            f"fsck left errors on {device}: {_last_line(output).removeprefix(f'{device}: ')}",
+            f"Run {' '.join(check.repair_argv)} {device} by hand",
         )
-    raise CommandFailed(argv, finished.exit_code, _said_last(finished.stderr.strip() or output))
+    raise CommandFailed(argv, finished.exit_code, _last_line(finished.stderr.strip() or output))
+
+
+def _replay_journal(device: str, fs_type: str) -> None:
+    """Let the kernel replay the journal, by a read-only mount that is attached to no directory.
+
+    e2fsck would ignore a write that fails on the way to the disk (a sparse image on a full disk, a failing
+    device) and empty the journal nevertheless, which loses fsynced data. The kernel keeps the journal then.
+    A kernel without fsopen, or a journal that the kernel cannot read, is left to e2fsck.
+
+    Raises:
+        MountFailed: If the disk cannot be read or written; nothing is lost.
+    """
+    try:
+        context = FsContext(fs_type)
+    except OSError:
+        return
+    with context:
+        try:
+            for option in (f"source={device}", "ro"):
+                context.set(option)
+            context.create()
+        except OSError as exc:
+            if exc.errno in _DISK_AT_FAULT:
+                raise MountFailed(
+                    f"the journal on {device} cannot be replayed, and was kept: {exc.strerror}",
+                    "Look at the disk behind it: full, or failing? The kernel's log (dmesg) says more",
+                ) from exc
 
 
 async def _require_free(pool: DevicePool, device: str) -> None:
@@ -123,38 +135,26 @@ async def _require_free(pool: DevicePool, device: str) -> None:
         raise VolumeInUse(f"the device {device} is in use")
 
 
-def _split_extended(options: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate the values of -E from the other options: mke2fs heeds only its last -E."""
-    others: list[str] = []
-    extended: list[str] = []
-    rest = iter(options)
-    for option in rest:
-        if option == "-E":
-            extended.append(next(rest, ""))
-        else:
-            others.append(option)
-    return others, [part for part in extended if part]
-
-
 def _mark(device: str, tag: FilesystemTag) -> None:
     """Mark the device as being formatted, and zero the superblock if it bears the planned UUID.
 
-    mkfs.xfs and mkfs.btrfs refuse a device with a filesystem unless forced, and a force flag would also
-    destroy what is not ours.
+    Most mkfs refuse a device with a filesystem unless forced, and a force flag would also destroy filesystems
+    that are not ours.
     """
     with _changing(device, os.O_EXCL) as descriptor:
         offset = mark_region(tag.fs_type, open_size_bytes(descriptor)).offset
         os.pwrite(descriptor, mark_of(tag), offset)
-        primary = PRIMARY[tag.fs_type]
-        found = parse(tag.fs_type, os.pread(descriptor, primary.length, primary.offset))
+        filesystem = FILESYSTEMS[tag.fs_type]
+        page = filesystem.superblock_page
+        found = filesystem.primary_superblock(os.pread(descriptor, page.length, page.offset))
         if found is not None and found.uuid == tag.uuid.lower():
-            os.pwrite(descriptor, bytes(primary.length), primary.offset)
+            os.pwrite(descriptor, bytes(page.length), page.offset)
 
 
 def _clear_mark(device: str, tag: FilesystemTag) -> None:
-    """Clear the mark. mkfs has synced what it wrote, so whatever is without a mark is whole.
+    """Clear the mark. mkfs has synced what it wrote, so a filesystem without a mark is complete.
 
-    Not by an exclusive open: before Linux 6.3, that of udev's scan for btrfs was one, too.
+    Not by an exclusive open: before Linux 6.3, udev's scan for btrfs opened devices exclusively, too.
     """
     with _changing(device, 0) as descriptor:
         offset = mark_region(tag.fs_type, open_size_bytes(descriptor)).offset
@@ -164,7 +164,7 @@ def _clear_mark(device: str, tag: FilesystemTag) -> None:
 
 @contextmanager
 def _changing(device: str, flags: int) -> Iterator[int]:
-    """Open a device for writing; what was written to it is on the disk at the end."""
+    """Open a device for writing, and sync it at the end."""
     try:
         with opened(device, os.O_RDWR | flags) as descriptor:
             yield descriptor
@@ -181,5 +181,5 @@ def _unwritable(device: str, exc: OSError) -> HostError:
     return unusable(device, exc)
 
 
-def _said_last(output: str) -> str:
+def _last_line(output: str) -> str:
     return output.splitlines()[-1].strip().rstrip(".") if output else "it said nothing"

@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, held, mark, plan, run, spec_of
+from tests.host.disks import (
+    FS_TYPES,
+    MIB,
+    SMALL_MIB,
+    Disk,
+    Disks,
+    formatted,
+    held,
+    mark,
+    mkfs_argv,
+    plan,
+    run,
+    spec_of,
+)
 from tests.host.pool import POOL
 from volplug.errors import CommandFailed, DeviceNotFound, FilesystemMismatch, HostError, VolumeInUse
-from volplug.host import filesystems
+from volplug.host import formatting
 from volplug.host.contents import read_contents
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.format_mark import mark_of
 from volplug.host.process import search_path
-from volplug.host.superblocks import PRIMARY
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 
 UUID = "0f1e2d3c-4b5a-4968-8796-a5b4c3d2e1f0"
@@ -26,40 +39,18 @@ MINIMUM_MIB = {"ext4": 2, "xfs": 300, "btrfs": 109}
 def test_the_installed_types_are_those_whose_mkfs_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert filesystems.installed() == ("btrfs", "ext4", "xfs")
+    assert formatting.installed() == ("btrfs", "ext4", "xfs")
     program = tmp_path / "mkfs.xfs"
     program.touch(mode=0o755)
-    monkeypatch.setattr("volplug.host.filesystems.search_path", lambda: str(tmp_path))
-    assert filesystems.installed() == ("xfs",)
-
-
-@pytest.mark.parametrize(
-    ("fs_type", "options", "expected"),
-    [
-        ("ext4", (), f"mkfs.ext4 -q -U {UUID} -E nodiscard /dev/x"),
-        (
-            "ext4",
-            ("-m", "0", "-E", "lazy_itable_init=0", "-E", "stride=4"),
-            f"mkfs.ext4 -q -U {UUID} -E nodiscard,lazy_itable_init=0,stride=4 -m 0 /dev/x",
-        ),
-        ("xfs", ("-m", "crc=1"), f"mkfs.xfs -q -K -m uuid={UUID} -m crc=1 /dev/x"),
-        ("btrfs", ("-L", "label"), f"mkfs.btrfs -q -K -U {UUID} -L label /dev/x"),
-    ],
-)
-def test_mkfs_is_told_the_uuid_never_discards_and_never_forces(
-    fs_type: str, options: tuple[str, ...], expected: str
-) -> None:
-    tag = FilesystemTag(FilesystemPhase.FORMATTING, fs_type, UUID)
-    argv = filesystems.mkfs_argv("/dev/x", options, tag)
-    assert " ".join(argv) == expected
-    assert not {"-F", "-f", "--force"} & set(argv)
+    monkeypatch.setattr("volplug.host.formatting.search_path", lambda: str(tmp_path))
+    assert formatting.installed() == ("xfs",)
 
 
 @pytest.mark.loop
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_type: str) -> None:
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     found = run("blkid", "-p", "-o", "export", disk.path)
     assert f"TYPE={fs_type}\n" in found
     assert f"UUID={tag.uuid}\n" in found
@@ -70,7 +61,7 @@ async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_ty
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type])
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
     mountpoint = disks.directory / "mountpoint"
     mountpoint.mkdir()
     run("mount", disk.path, str(mountpoint))
@@ -81,7 +72,7 @@ async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disk
 async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type] - 1)
     with pytest.raises(CommandFailed, match=r"must be larger than 300MB|minimum size for each btrfs device"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
 
 
 @pytest.mark.loop
@@ -89,19 +80,19 @@ async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_t
 async def test_what_mkfs_claims_to_have_made_is_looked_at(disks: Disks, fs_type: str, try_run: str) -> None:
     disk = disks.blank(SMALL_MIB[fs_type])
     with pytest.raises(FilesystemMismatch, match=f"mkfs.{fs_type} reported success but {disk.path} does not"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type, [try_run]), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type, [try_run]), plan(fs_type))
 
 
 @pytest.mark.loop
 def test_a_device_is_not_marked_under_a_holder_nor_where_it_is_dead_or_missing(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
     with held(disk.path), pytest.raises(VolumeInUse):
-        filesystems._mark(disk.path, tag)
+        formatting._mark(disk.path, tag)
     with pytest.raises(DeviceNotFound):
-        filesystems._mark("/dev/nothing", tag)
+        formatting._mark("/dev/nothing", tag)
     os.truncate(disk.image, 0)  # what the device has is nowhere
     with pytest.raises(HostError, match="cannot be written: Input/output error"):
-        filesystems._mark(disk.path, tag)
+        formatting._mark(disk.path, tag)
 
 
 @pytest.mark.loop
@@ -110,7 +101,7 @@ async def test_a_preallocated_image_stays_allocated_through_mkfs(disks: Disks) -
         image = disks.image(SMALL_MIB[fs_type], fs_type)
         allocate(image)
         disk = disks.attach(image)
-        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
         assert image.stat().st_blocks * 512 >= image.stat().st_size, fs_type
 
 
@@ -123,7 +114,7 @@ def allocate(image: Path) -> None:
 async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
     disk = disks.blank(8)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
     assert not any(disk.image.read_bytes())
 
 
@@ -142,14 +133,14 @@ async def test_an_mkfs_that_says_it_worked_and_made_nothing_is_an_error(
     disk = disks.blank(8)
     replace_program(disks, monkeypatch, "mkfs.ext4", "exit 0")
     with pytest.raises(FilesystemMismatch, match=r"mkfs\.ext4 reported success but"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
 
 
 @pytest.mark.loop
 def test_a_device_that_is_held_since_it_was_judged_is_not_written_to(disks: Disks) -> None:
     disk = disks.blank(8)
     with held(disk.path), pytest.raises(VolumeInUse):
-        filesystems._mark(disk.path, plan("ext4"))
+        formatting._mark(disk.path, plan("ext4"))
     assert not any(disk.image.read_bytes())
 
 
@@ -157,9 +148,9 @@ def test_a_device_that_is_held_since_it_was_judged_is_not_written_to(disks: Disk
 def test_a_mark_that_is_written_or_cleared_is_so_on_the_disk(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
     with open(disk.path, "rb"):  # or the last close would write back what was not synced
-        filesystems._mark(disk.path, tag)
+        formatting._mark(disk.path, tag)
         assert mark_of(tag) in disk.image.read_bytes()
-        filesystems._clear_mark(disk.path, tag)
+        formatting._clear_mark(disk.path, tag)
         assert not any(disk.image.read_bytes())
 
 
@@ -168,7 +159,7 @@ def test_what_lies_where_the_mark_was_is_not_cleared(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
     mark(disk, plan("ext4"))
     before = disk.image.read_bytes()
-    filesystems._clear_mark(disk.path, tag)
+    formatting._clear_mark(disk.path, tag)
     assert disk.image.read_bytes() == before
 
 
@@ -177,7 +168,7 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
 
 
 @pytest.mark.loop
@@ -189,7 +180,7 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
 async def test_mkfs_needs_a_plan(disks: Disks, tag: FilesystemTag) -> None:
     disk = disks.blank(8)
     with pytest.raises(FilesystemMismatch, match="does not permit mkfs"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     assert not any(disk.image.read_bytes())
 
 
@@ -204,24 +195,24 @@ async def test_mkfs_never_touches_a_filesystem_of_another_uuid(
     run(f"mkfs.{present}", "-q", disk.path)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match=f"holds an? {present} filesystem"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of(planned), plan(planned))
+        await formatting.make_filesystem(POOL, disk.path, spec_of(planned), plan(planned))
     assert disk.image.read_bytes() == before
 
 
 @pytest.mark.loop
 async def test_mkfs_is_not_repeated_over_the_finished_filesystem(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
-    await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match="holds its ext4 filesystem"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
     assert disk.image.read_bytes() == before
 
 
 def start_mkfs_and_kill_it(disk: Disk, tag: FilesystemTag, has_written: int) -> None:
     """Kill mkfs as soon as the byte at this offset is not zero any more, or let it end."""
     mark(disk, tag)
-    argv = filesystems.mkfs_argv(disk.path, (), tag)
+    argv = mkfs_argv(disk, tag)
     program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(disk.path, "rb", buffering=0) as device:
         while program.poll() is None and os.pread(device.fileno(), 1, has_written) == b"\0":
@@ -248,7 +239,7 @@ async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, h
     start_mkfs_and_kill_it(disk, tag, has_written)
     found = await read_contents(POOL, disk.path, tag)
     assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format")
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
@@ -262,12 +253,12 @@ async def test_a_captured_unfinished_format_is_made_anew_only_beside_the_mark(
     disk, tag = disks.blank(300), plan(fs_type)
     capture = (captures / f"{fs_type}-unfinished.bin").read_bytes()
     ours = capture.replace(uuid.UUID(UUID).bytes, uuid.UUID(tag.uuid).bytes)
-    disk.write(PRIMARY[fs_type].offset, ours)
+    disk.write(FILESYSTEMS[fs_type].superblock_page.offset, ours)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
     mark(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.FOREIGN
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
@@ -279,17 +270,18 @@ async def test_a_finished_superblock_over_lost_metadata_is_made_anew_only_beside
 ) -> None:
     """A power cut leaves it so, before the mark is cleared; later it may have been mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     lose_metadata(disk, fs_type)
     with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* its {fs_type} filesystem"):
-        await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     mark(disk, tag)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
 def lose_metadata(disk: Disk, fs_type: str) -> None:
-    begin = PRIMARY[fs_type].offset + PRIMARY[fs_type].length
+    page = FILESYSTEMS[fs_type].superblock_page
+    begin = page.offset + page.length
     disk.write(begin, bytes(SMALL_MIB[fs_type] * MIB - begin))
 
 
@@ -301,22 +293,22 @@ async def test_a_filesystem_in_use_is_never_taken_for_an_unfinished_format(
 ) -> None:
     """An old view of the tag may still say that a format is under way, and a crash leaves it unclean."""
     disk, plan_ = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await filesystems.make_filesystem(POOL, disk.path, spec_of(fs_type), plan_)
+    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan_)
     crashed = disks.attach(copy_while_mounted(disks, disk))
     assert (await read_contents(POOL, crashed.path, plan_)).kind in {ContentKind.OURS, ContentKind.DIRTY}
     with pytest.raises(FilesystemMismatch, match="mkfs was stopped"):
-        await filesystems.make_filesystem(POOL, crashed.path, spec_of(fs_type), plan_)
+        await formatting.make_filesystem(POOL, crashed.path, spec_of(fs_type), plan_)
 
 
 @pytest.mark.loop
 async def test_an_unclean_ext4_is_repaired_and_its_data_is_there(disks: Disks) -> None:
     disk, plan_ = disks.blank(8), plan("ext4")
-    await filesystems.make_filesystem(POOL, disk.path, spec_of("ext4"), plan_)
+    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan_)
     copy = copy_while_mounted(disks, disk)
     crashed = disks.attach(copy)
     tag = formatted(plan_)
     assert (await read_contents(POOL, crashed.path, tag)).kind is ContentKind.DIRTY
-    await filesystems.check_filesystem(POOL, crashed.path, "ext4")
+    await formatting.check_filesystem(POOL, crashed.path, "ext4")
     assert (await read_contents(POOL, crashed.path, tag)).kind is ContentKind.OURS
     assert "written before the crash" in run("debugfs", "-R", "cat /file", crashed.path)
 
@@ -338,7 +330,7 @@ async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> No
     run("debugfs", "-w", "-R", "clri <2>", disk.path)
     run("debugfs", "-w", "-R", "set_super_value state 2", disk.path)
     with pytest.raises(FilesystemMismatch, match="fsck left errors") as caught:
-        await filesystems.check_filesystem(POOL, disk.path, "ext4")
+        await formatting.check_filesystem(POOL, disk.path, "ext4")
     assert caught.value.remedy == f"Run e2fsck -f {disk.path} by hand"
     assert caught.value.cause == f"fsck left errors on {disk.path}: Root inode is not a directory"
 
@@ -346,7 +338,7 @@ async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> No
 @pytest.mark.loop
 async def test_a_check_that_cannot_run_is_not_taken_for_errors_on_the_device(disks: Disks) -> None:
     with pytest.raises(CommandFailed) as caught:
-        await filesystems.check_filesystem(POOL, disks.blank(8).path, "ext4")
+        await formatting.check_filesystem(POOL, disks.blank(8).path, "ext4")
     assert caught.value.exit_code == 8
 
 
@@ -355,12 +347,12 @@ async def test_a_held_device_is_not_checked(disks: Disks) -> None:
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await filesystems.check_filesystem(POOL, disk.path, "ext4")
+        await formatting.check_filesystem(POOL, disk.path, "ext4")
 
 
 @pytest.mark.parametrize("fs_type", ["xfs", "btrfs"])
 async def test_types_that_replay_their_log_at_mount_need_no_check(fs_type: str) -> None:
-    await filesystems.check_filesystem(POOL, "/dev/nothing", fs_type)
+    await formatting.check_filesystem(POOL, "/dev/nothing", fs_type)
 
 
 @pytest.mark.loop
@@ -371,7 +363,7 @@ async def test_a_check_that_nobody_waits_for_any_more_is_asked_to_stop(
     begun, asked = disks.directory / "begun", disks.directory / "asked"
     script = f"trap 'kill $!; touch {asked}; exit 8' TERM; sleep 20 & touch {begun}; wait"
     replace_program(disks, monkeypatch, "fsck.ext4", script)
-    checking = asyncio.create_task(filesystems.check_filesystem(POOL, disk.path, "ext4"))
+    checking = asyncio.create_task(formatting.check_filesystem(POOL, disk.path, "ext4"))
     while not begun.exists():  # noqa: ASYNC110 - the program is another process
         await asyncio.sleep(0)
     checking.cancel()

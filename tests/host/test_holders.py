@@ -122,7 +122,7 @@ def test_where_nobody_is_seen_that_is_said(disks: Disks) -> None:
 def test_the_search_ends_with_its_time(disks: Disks, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     disks.holder(f"cd {disks.target()}")
     monkeypatch.setattr(holders, "_DEADLINE_S", -1)
-    assert holders.describe(disk.source, disks.target()) == holders.NOBODY_SEEN
+    assert holders.describe(disk.source, disks.target()) == holders.UNSEEN_HOLDER
 
 
 @pytest.mark.loop
@@ -138,4 +138,4 @@ def test_processes_that_end_while_they_are_looked_at_are_passed_over(
 def test_of_a_device_that_has_gone_but_for_its_node_nobody_is_seen(disks: Disks) -> None:
     node = disks.directory / "gone"
     os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(7, 1_000_000))
-    assert described(MountSource(str(node), "gone", 1), disks.target()) == holders.NOBODY_SEEN
+    assert described(MountSource(str(node), "gone", 1), disks.target()) == holders.UNSEEN_HOLDER

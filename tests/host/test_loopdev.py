@@ -178,7 +178,7 @@ def test_what_is_no_loop_device_is_an_error_with_the_kernels_reason(call: Callab
         call("/dev/null")
 
 
-@pytest.mark.parametrize("listing", [loopdev.attached, loopdev.every])
+@pytest.mark.parametrize("listing", [loopdev.attached, loopdev.all_devices])
 def test_a_device_that_goes_while_all_are_listed_is_an_error_and_not_an_empty_list(
     monkeypatch: pytest.MonkeyPatch, listing: Callable[[], object]
 ) -> None:
@@ -306,7 +306,7 @@ def test_an_image_that_is_open_elsewhere_is_not_attached_while_a_device_does_not
 ) -> None:
     """As one does whose image is on a file server that is gone; nobody can tell whether it is this image."""
     image = disks.image(1)
-    monkeypatch.setattr(loop_attach, "every", lambda: ([], ["/dev/loop999999"]))
+    monkeypatch.setattr(loop_attach, "all_devices", lambda: ([], ["/dev/loop999999"]))
     with image.open("rb"), pytest.raises(VolumeInUse) as refused:
         loop_attach.attach(str(image), "image")
     assert str(refused.value) == (

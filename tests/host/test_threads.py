@@ -7,7 +7,7 @@ from tests.host.pool import POOL
 from tests.lab.waiting import wait_until
 from tests.volumes.world import Clock
 from volplug.errors import BackendUnavailable, HostError
-from volplug.host.threads import Asking, DevicePool, Pool, run_to_completion
+from volplug.host.threads import BoundedQueries, DevicePool, Pool, run_to_completion
 
 
 async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
@@ -218,14 +218,14 @@ async def test_hung_devices_of_one_backend_leave_others_and_programs_their_threa
     await hanging.end_all()
 
 
-# Asking
+# BoundedQueries
 
 
-def test_what_does_not_answer_keeps_no_answer_of_the_others_and_is_not_asked_twice() -> None:
+def test_a_query_that_hangs_delays_no_other_and_is_not_repeated() -> None:
     asked: list[str] = []
     hung = threading.Event()
 
-    def question(name: str) -> str:
+    def query(name: str) -> str:
         asked.append(name)
         if name == "dead":
             hung.wait()
@@ -233,13 +233,13 @@ def test_what_does_not_answer_keeps_no_answer_of_the_others_and_is_not_asked_twi
             raise HostError("it says nothing")
         return name.upper()
 
-    asking = Asking(patience_s=0.05)
+    queries = BoundedQueries(timeout_s=0.05)
     try:
         for _ in range(3):
-            answers, silent = asking.ask(["one", "dead", "broken", "two"], question)
-            assert (answers, silent) == (["ONE", "TWO"], ["dead", "broken"])
+            results, unanswered = queries.run(["one", "dead", "broken", "two"], query)
+            assert (results, unanswered) == (["ONE", "TWO"], ["dead", "broken"])
         assert asked.count("dead") == 1
         assert asked.count("broken") == 3
     finally:
         hung.set()
-    wait_until(lambda: "DEAD" in asking.ask(["dead"], question)[0], 5, "it answers again")
+    wait_until(lambda: "DEAD" in queries.run(["dead"], query)[0], 5, "it is queried again")

@@ -1,4 +1,4 @@
-"""What the core needs of a machine. `machine.py` is the real one, `volplug.testing.host` one in memory."""
+"""The contract of a host with the core. `machine.py` implements it, `volplug.testing.host` in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MountRequest:
     Attributes:
         source: The device.
         target: Absolute path of the bare directory; it exists only between mount and unmount.
-        fs_type: ext4, xfs or btrfs.
+        fs_type: A name in `volplug.host.filesystems.FILESYSTEMS`.
         options: Options of the volume's spec, as given to mount(8) after -o.
     """
 
@@ -27,7 +27,7 @@ class MountRequest:
 
 
 class Host(Protocol):
-    """One machine, as seen by the volumes of one backend: devices that hang leave those of others alone.
+    """One machine, for the volumes of one backend: its hung devices do not block those of other backends.
 
     Every call may block on a dead device, so every call is awaited and none is shared. Every call raises
     BackendUnavailable, and does nothing, while too many others hang.
@@ -38,7 +38,7 @@ class Host(Protocol):
         ...
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
-        """Tell what is mounted at `target`; STALE if it is not `source`, READ_ONLY after an error."""
+        """Return what is mounted at `target`: STALE if it is not `source`, READ_ONLY after an error."""
         ...
 
     async def mounts_below(self, root: str) -> Sequence[str]:
@@ -54,22 +54,22 @@ class Host(Protocol):
         ...
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
-        """Try to open the device exclusively until it works or the patience ends.
+        """Return whether the device is in use, retrying for at most `patience_s` until it is free.
 
-        EBUSY means that a filesystem, a container or a process still uses the device, in whatever
-        mount namespace. It is the one test of release: umount's own result proves nothing.
+        The device is opened exclusively. EBUSY means that a filesystem, a container or a process uses it, in
+        any mount namespace. This is the only test of release: a successful umount proves nothing.
         """
         ...
 
     async def describe_holders(self, source: MountSource | None, target: str) -> str:
-        """Name who uses the device or the mount, as well as this process can see."""
+        """Name the users of the device or the mount that this process can see."""
         ...
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """Run mkfs without force flags, on a blank device or again where it was interrupted.
 
         Raises:
-            VolumeInUse: If somebody holds the device.
+            VolumeInUse: If the device is in use.
             CommandFailed: If mkfs fails.
         """
         ...
@@ -94,8 +94,8 @@ class Host(Protocol):
         """Unmount every layer at `target` and remove the bare directory; nothing mounted is success.
 
         Raises:
-            VolumeInUse: If the kernel says busy.
-            MountFailed: With the kernel's other reasons.
+            VolumeInUse: If the mount is in use.
+            MountFailed: If the kernel refuses for another reason.
         """
         ...
 
@@ -104,7 +104,7 @@ class Host(Protocol):
         ...
 
     async def has_data_directory(self, target: str, subpath: str) -> bool:
-        """Tell whether the directory that containers see exists in the mounted filesystem."""
+        """Return whether the directory that containers see exists in the mounted filesystem."""
         ...
 
     async def usage(self, target: str) -> Usage:

@@ -1,6 +1,6 @@
-"""What a device holds, judged against the filesystem tag of its volume. Nothing here writes.
+"""Judges what a device holds against the filesystem tag of its volume. Nothing here writes.
 
-The judgement decides whether mkfs may run, so it errs towards "not blank": a part that cannot be read is an
+The result decides whether mkfs may run, so it errs towards "not blank": a part that cannot be read is an
 error, and a byte that is not zero is data.
 """
 
@@ -25,7 +25,7 @@ _SAMPLE_BYTES: Final = 64 * KIB
 async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Contents:
     """Read a device and judge it.
 
-    Under the tag FORMATTED the expected superblock alone answers, so that the usual mount starts no program.
+    Under the tag FORMATTED the expected superblock is enough, so that the usual mount starts no program.
 
     Raises:
         HostError: If any part that has to be read cannot be read.
@@ -37,11 +37,11 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
             return _formatted(found)
     signature = await signatures.probe(pool, device)
     if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
-        ours = await pool.blocking(_read_ours, device, tag)
-        if ours is not None:
-            return ours
+        planned = await pool.blocking(_read_planned, device, tag)
+        if planned is not None:
+            return planned
     if signature is None:
-        return await pool.blocking(_read_unclaimed, device)
+        return await pool.blocking(_read_without_signature, device)
     return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
 
 
@@ -49,7 +49,7 @@ def read_superblock(device: str, fs_type: str) -> Superblock | None:
     """Read the primary superblock of one type. Blocks.
 
     Returns:
-        The superblock, or None if the place holds something else, or the type is not one of ours.
+        The superblock, or None if there is none of this type, or the type is unknown.
 
     Raises:
         HostError: If it cannot be read.
@@ -63,7 +63,7 @@ def read_superblock(device: str, fs_type: str) -> Superblock | None:
 
 
 def is_expected(found: Superblock, tag: FilesystemTag) -> bool:
-    """Tell whether a superblock is the tag's. A volume whose UUID was never recorded takes any."""
+    """Return whether a superblock is the tag's; any UUID fits a volume whose UUID was never recorded."""
     return found.fs_type == tag.fs_type and tag.uuid.lower() in ("", found.uuid)
 
 
@@ -83,11 +83,11 @@ def sample_regions(size_bytes: int) -> list[Region]:
     return regions
 
 
-def _read_ours(device: str, tag: FilesystemTag) -> Contents | None:
+def _read_planned(device: str, tag: FilesystemTag) -> Contents | None:
     """Judge what the planned format made, if it made anything: by its mark, or without one by its superblock.
 
-    Without the mark a filesystem may have been mounted and hold data, whatever the tag says: the tag may be
-    an old view of a volume that another host has finished and used since.
+    Without the mark a filesystem may have been mounted and hold data in spite of the tag, which may be a
+    stale read of a volume whose format another host has completed.
     """
     remnants = read_remnants(device, tag)
     if remnants is not None:
@@ -96,10 +96,10 @@ def _read_ours(device: str, tag: FilesystemTag) -> Contents | None:
     return _formatted(found) if found is not None and is_expected(found, tag) else None
 
 
-def _read_unclaimed(device: str) -> Contents:
+def _read_without_signature(device: str) -> Contents:
     with DirectReader(device) as reader:
         regions = sample_regions(reader.size_bytes)
-        # Read on after the first non-zero one: an unreadable place is an error, not "some data".
+        # All are read, also after data was found: a region that cannot be read is an error, not data.
         found = [reader.first_data(region.offset, region.length) for region in regions]
     offset = next((offset for offset in found if offset is not None), None)
     if offset is None:

@@ -1,4 +1,4 @@
-"""Block devices: their size, their number, and whether they are in use."""
+"""Block devices: size, device number, and whether they are in use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_WAIT_S: Final = 0.1
 
 @contextlib.contextmanager
 def opened(path: str, flags: int) -> Iterator[int]:
-    """Open a path for the length of a `with` block; OSError comes through."""
+    """Open a path for the duration of a `with` block; may raise OSError."""
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -32,7 +32,7 @@ def opened(path: str, flags: int) -> Iterator[int]:
 
 
 def open_size_bytes(descriptor: int) -> int:
-    """Return the size of an open block device; OSError comes through."""
+    """Return the size of an open block device; may raise OSError."""
     answer = fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8))
     return int(struct.unpack("=Q", answer)[0])
 
@@ -42,17 +42,17 @@ def size_bytes(device: str) -> int:
 
     Raises:
         DeviceNotFound: If it is not there.
-        HostError: If the kernel does not say.
+        HostError: If it cannot be read.
     """
     try:
         with opened(device, os.O_RDONLY) as descriptor:
             return open_size_bytes(descriptor)
     except OSError as exc:
-        raise unusable(device, exc) from exc
+        raise device_error(device, exc) from exc
 
 
 def device_number(path: str) -> int | None:
-    """Return the device number (rdev) of a block device node, or None if the path is no such thing."""
+    """Return the device number (rdev) of a block device node, or None if the path is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -61,11 +61,11 @@ def device_number(path: str) -> int | None:
 
 
 def is_held_now(device: str) -> bool:
-    """Try once to open the device exclusively; the kernel refuses while a filesystem or a program claims it.
+    """Return whether the device is in use: the kernel refuses a second exclusive open, and a mount is one.
 
     Raises:
-        DeviceNotFound: If the device is not there: nothing can be concluded then.
-        HostError: If it cannot be opened for another reason than being held.
+        DeviceNotFound: If the device is not there, which proves nothing about its use.
+        HostError: If it cannot be opened for another reason than its use.
     """
     try:
         with opened(device, os.O_RDONLY | os.O_EXCL):
@@ -73,13 +73,14 @@ def is_held_now(device: str) -> bool:
     except OSError as exc:
         if exc.errno == errno.EBUSY:
             return True
-        raise unusable(device, exc) from exc
+        raise device_error(device, exc) from exc
 
 
 async def is_held(pool: Pool, device: str, patience_s: float) -> bool:
-    """Try to open the device exclusively until that works or the patience ends.
+    """Return whether the device is in use, retrying with backoff for at most `patience_s` until it is free.
 
-    Mount namespaces of ended containers go late, hence the patience. Errors are those of `is_held_now`.
+    The retries are for the mount namespaces of ended containers, which the kernel removes with a delay.
+    Errors are those of `is_held_now`.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience_s
@@ -93,8 +94,8 @@ async def is_held(pool: Pool, device: str, patience_s: float) -> bool:
     return False
 
 
-def unusable(device: str, exc: OSError) -> HostError:
-    """Return the error for a device that cannot be opened or asked."""
+def device_error(device: str, exc: OSError) -> HostError:
+    """Return the error to raise for a device that cannot be opened or queried."""
     if exc.errno in _GONE:
         return DeviceNotFound(f"the device {device} is not there: {exc.strerror}")
     return HostError(f"the device {device} cannot be used: {exc.strerror}")

@@ -1,4 +1,4 @@
-"""Reading a device past the page cache, so that what is judged is what is stored."""
+"""Reads a device with O_DIRECT, past the page cache, so that what is judged is what is stored."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from volplug.errors import HostError
-from volplug.host.devices import open_size_bytes, unusable
+from volplug.host.devices import device_error, open_size_bytes
 
 PAGE_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
 class DirectReader:
-    """An open device. Offsets must be multiples of 4096; reads end at the device's end.
+    """Reads an open device. Offsets must be multiples of 4096; reads end at the device's end.
 
     Raises:
         HostError: On opening, if the device cannot be opened or has no size.
@@ -26,7 +26,7 @@ class DirectReader:
         try:
             self._descriptor = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         except OSError as exc:
-            raise unusable(device, exc) from exc
+            raise device_error(device, exc) from exc
         try:
             self.size_bytes = _known_size_bytes(device, self._descriptor)
             self._chunk = mmap.mmap(-1, _CHUNK_BYTES)  # O_DIRECT wants page-aligned memory
@@ -82,7 +82,7 @@ def _known_size_bytes(device: str, descriptor: int) -> int:
     try:
         found = open_size_bytes(descriptor)
     except OSError as exc:
-        raise unusable(device, exc) from exc
+        raise device_error(device, exc) from exc
     if found == 0:
         raise HostError(f"the device {device} has size 0")
     return found

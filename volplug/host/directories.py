@@ -1,4 +1,4 @@
-"""The directory inside a volume's filesystem that containers see. Every function blocks."""
+"""The data directory: the one inside a volume's filesystem that containers see. Every function blocks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
     """Make the directory with the spec's owner and mode, and sync it; doing so twice is harmless.
 
-    One that holds anything has been handed out before, whatever the volume's tag says: it keeps the owner and
-    mode that it has by now.
+    A directory that is not empty was used before, whatever the volume's tag is: its owner and mode are kept.
 
     Args:
         target: Where the filesystem is mounted.
         subpath: Name of the directory; empty for the root of the filesystem, which is only given its owner.
-        spec: Its uid, gid and mode count.
+        spec: Its uid, gid and mode are used.
 
     Raises:
         HostError: With the kernel's reason.
@@ -48,10 +47,10 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
 
 
 def has_data_directory(target: str, subpath: str) -> bool:
-    """Tell whether it is there, as a real directory and not a link to one.
+    """Return whether it is there, as a real directory and not a link to one.
 
     Raises:
-        HostError: If the filesystem does not say.
+        HostError: With the kernel's reason, if it cannot be read.
     """
     try:
         with opened(target, _DIRECTORY) as root, _opened_below(root, subpath):
@@ -77,7 +76,7 @@ def usage(target: str) -> Usage:
     """Return the space of the filesystem mounted at `target`.
 
     Raises:
-        HostError: If the filesystem does not say.
+        HostError: With the kernel's reason, if it cannot be read.
     """
     try:
         space = os.statvfs(target)

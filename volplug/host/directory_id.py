@@ -1,7 +1,7 @@
-"""The right directory: an id in a directory that must not be mistaken, and a copy of it in another place.
+"""Detects a wrong directory by an id that is stored in the directory, and as a copy in another place.
 
-An empty directory in place of the real one (its disk not mounted, a setting changed) looks like one in which
-every volume has been deleted. The id tells the difference.
+An empty directory in place of the expected one (its disk not mounted, a setting changed) would otherwise be
+taken for one from which every volume has been deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from volplug.host.files import replace_file
 
 
 def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory") -> None:
-    """Check that the id in the directory and its copy are the same; one missing on either side may be new.
+    """Check that the id in the directory and its copy are the same; before the first use both are missing.
 
     Raises:
         StateUnusable: If the copy names another directory, or one of them cannot be read.
@@ -29,9 +29,10 @@ def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory"
 
 
 def mark_directory(id_file: Path, copy: Path | None, what: str = "directory") -> None:
-    """Check the id and write what is missing of it; done before the directory is first used.
+    """Check the id and write what is missing of it, before the directory is first used.
 
-    The directory's own id is written before the copy: a crash between the two is a first use again.
+    The directory's own id is written before the copy, so that a crash between the two leaves what this check
+    accepts.
 
     Raises:
         StateUnusable: As `check_directory_id`, or if an id cannot be written.

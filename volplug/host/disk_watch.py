@@ -1,4 +1,4 @@
-"""Waiting for disks to appear and disappear.
+"""Waits for disks to appear and disappear.
 
 All waiters share one uevent listener and one sysfs scan per event.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from volplug.host.threads import Pool
 
-# A guess: how late a disk is noticed whose event was lost or never sent. A scan lists one directory.
+# The delay after which a disk is noticed whose event was lost or never sent. A scan only lists a directory.
 RECHECK_S: Final = 2.0
 
 _T = TypeVar("_T")
@@ -22,8 +22,8 @@ _ScanT = TypeVar("_ScanT")
 
 
 @dataclass(eq=False)
-class _Waiter(Generic[_ScanT]):
-    """A question to each scan, and its answer once there is one."""
+class _PendingQuestion(Generic[_ScanT]):
+    """A question to each scan, and the future of its answer."""
 
     question: Callable[[_ScanT], object]
     answer: asyncio.Future[Any]
@@ -32,7 +32,7 @@ class _Waiter(Generic[_ScanT]):
         """Return what the question returns or raises; runs in a thread."""
         try:
             return self.question(scan), None
-        except Exception as error:  # raised to the waiter, whatever it is
+        except Exception as error:  # any error is raised to the waiter
             return None, error
 
     def settle(self, found: object, error: Exception | None) -> None:
@@ -103,7 +103,7 @@ class DiskWatch(Generic[_ScanT]):
         self._pool = pool
         self._listen = listen
         self._recheck_s = recheck_s
-        self._waiters: set[_Waiter[_ScanT]] = set()
+        self._waiters: set[_PendingQuestion[_ScanT]] = set()
         self._listener: asyncio.Task[None] | None = None
 
     async def until(self, question: Callable[[_ScanT], _T | None], timeout_s: float) -> _T | None:
@@ -114,7 +114,7 @@ class DiskWatch(Generic[_ScanT]):
                 the scan, is raised here.
             timeout_s: How long to wait for events; with 0 the question is asked once.
         """
-        waiter = _Waiter[_ScanT](question, asyncio.get_running_loop().create_future())
+        waiter = _PendingQuestion[_ScanT](question, asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         try:
             await self._ask([waiter])
@@ -146,12 +146,12 @@ class DiskWatch(Generic[_ScanT]):
             for waiter in self._waiters:
                 waiter.settle(None, error)
 
-    async def _ask(self, waiters: list[_Waiter[_ScanT]]) -> None:
+    async def _ask(self, waiters: list[_PendingQuestion[_ScanT]]) -> None:
         for waiter, (found, error) in zip(
             waiters, await self._pool.blocking(self._answers, waiters), strict=True
         ):
             waiter.settle(found, error)
 
-    def _answers(self, waiters: list[_Waiter[_ScanT]]) -> list[tuple[object, Exception | None]]:
+    def _answers(self, waiters: list[_PendingQuestion[_ScanT]]) -> list[tuple[object, Exception | None]]:
         scan = self._scan()
         return [waiter.ask(scan) for waiter in waiters]

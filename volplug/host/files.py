@@ -1,4 +1,4 @@
-"""Small files that are replaced as a whole. Every function blocks; OSError comes through."""
+"""Replaces small files as a whole. Every function blocks, and may raise OSError."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def replace_file(path: Path, text: str, *, is_durable: bool = True) -> None:
-    """Replace a file, readable for us alone, or write the first one: a reader finds the old or the new text.
+    """Write a file atomically, readable by this user only: a reader finds the old or the new text.
 
-    What lies where the new text is written first, a link included, is removed and never followed.
+    Anything at the temporary path, a link included, is removed and never followed.
 
     Args:
-        path: The file; the new text is written to `.NAME.new` beside it.
-        text: All of it.
-        is_durable: Whether it is on the disk before it takes the place; its name is for `sync_directory`.
+        path: The file; the new text is first written to `.NAME.new` in the same directory.
+        text: The whole new text.
+        is_durable: Whether the text is synced before the rename; the rename is synced by `sync_directory`.
     """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def replace_file(path: Path, text: str, *, is_durable: bool = True) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Sync a directory, so that renames in it survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

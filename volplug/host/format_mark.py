@@ -1,8 +1,8 @@
-"""The mark of a format in progress, and what a device with the mark may hold. Nothing here writes.
+"""The mark of a format in progress, and the judgement of a device that has it. Nothing here writes.
 
 The mark is one sector. It is written before mkfs starts, to a device that was found blank, and cleared once
-mkfs has ended, before the filesystem is first mounted. So a device that bears it holds what an interrupted
-mkfs left, and no user's data.
+mkfs has ended, before the filesystem is first mounted. So a marked device holds what an interrupted mkfs
+left, and no user's data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mark_region(fs_type: str, size_bytes: int) -> Region:
 
 
 def read_remnants(device: str, tag: FilesystemTag) -> Contents | None:
-    """Judge what a format by this plan left behind. Blocks.
+    """Judge what an interrupted format by this plan left. Blocks.
 
     Returns:
         PARTIAL; or FOREIGN if there is anything that no interrupted format leaves; or None without the mark.
@@ -54,7 +54,7 @@ def data_at(offset: int) -> str:
 
 
 def _found_in_head(reader: DirectReader, tag: FilesystemTag) -> str:
-    """Up to the superblock there have to be zeros; its first sector may bear our UUID instead."""
+    """Describe data before the superblock, or a superblock that an interrupted format does not leave."""
     filesystem = FILESYSTEMS[tag.fs_type]
     page, start = filesystem.superblock_page, filesystem.superblock_offset
     head = reader.read(0, page.offset + page.length)
@@ -69,7 +69,7 @@ def _found_in_head(reader: DirectReader, tag: FilesystemTag) -> str:
 
 
 def _found_in_copies(reader: DirectReader, tag: FilesystemTag) -> str:
-    """No copy of a superblock may be that of another filesystem."""
+    """Describe a copy of the superblock of another filesystem."""
     for filesystem in FILESYSTEMS.values():
         for offset in filesystem.copies(reader.size_bytes):
             start = offset // PAGE_BYTES * PAGE_BYTES
@@ -81,6 +81,6 @@ def _found_in_copies(reader: DirectReader, tag: FilesystemTag) -> str:
 
 
 def _found_in_tail(reader: DirectReader, region: Region) -> str:
-    """After the mark there have to be zeros: a backup GPT or RAID metadata would be there."""
+    """Describe data after the mark, where a backup GPT or RAID metadata would be."""
     offset = reader.first_data(region.offset + region.length, reader.size_bytes)
     return "" if offset is None else data_at(offset)

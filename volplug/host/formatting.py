@@ -1,4 +1,4 @@
-"""Making filesystems on free devices, and checking them before they are mounted."""
+"""Makes filesystems on free devices, and checks them before they are mounted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from volplug.errors import CommandFailed, FilesystemMismatch, HostError, MountFailed, VolumeInUse
 from volplug.host.contents import is_expected, read_contents, read_superblock
-from volplug.host.devices import is_held_now, open_size_bytes, opened, unusable
+from volplug.host.devices import device_error, is_held_now, open_size_bytes, opened
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.filesystems.base import CheckResult
 from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
@@ -35,9 +35,9 @@ def installed() -> tuple[str, ...]:
 async def make_filesystem(
     pool: DevicePool, device: str, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
 ) -> None:
-    """Make the planned filesystem on a device that is blank or bears remnants of the same plan.
+    """Make the planned filesystem on a device that is blank or has remnants of the same plan.
 
-    The device is judged here once more, however recently the caller has done so: mkfs.ext4 overwrites without
+    The device is judged here again, however recently the caller has done so: mkfs.ext4 overwrites without
     a question if it has no terminal.
 
     Args:
@@ -45,7 +45,7 @@ async def make_filesystem(
         device: Path of the device.
         spec: Its mkfs options are used.
         tag: Must be in the phase FORMATTING.
-        on_step: Called when the device bears the mark, and when mkfs has ended.
+        on_step: Called when the mark is written, and when mkfs has ended.
 
     Raises:
         VolumeInUse: If the device is in use.
@@ -136,7 +136,7 @@ async def _require_free(pool: DevicePool, device: str) -> None:
 
 
 def _mark(device: str, tag: FilesystemTag) -> None:
-    """Mark the device as being formatted, and zero the superblock if it bears the planned UUID.
+    """Mark the device as being formatted, and zero the superblock if it has the planned UUID.
 
     Most mkfs refuse a device with a filesystem unless forced, and a force flag would also destroy filesystems
     that are not ours.
@@ -178,8 +178,8 @@ def _changing(device: str, flags: int) -> Iterator[int]:
 def _unwritable(device: str, exc: OSError) -> HostError:
     if exc.errno in {errno.EIO, errno.ENOSPC}:
         return HostError(f"the mark of a format on {device} cannot be written: {exc.strerror}")
-    return unusable(device, exc)
+    return device_error(device, exc)
 
 
 def _last_line(output: str) -> str:
-    return output.splitlines()[-1].strip().rstrip(".") if output else "it said nothing"
+    return output.splitlines()[-1].strip().rstrip(".") if output else "no output"

@@ -1,7 +1,7 @@
-"""Who holds a device or a mount, as well as this process can see. For error texts only: slow and best effort.
+"""Finds the users of a device or a mount, for error texts only: slow and best effort.
 
-A process in a container of its own sees neither other containers' processes nor their mounts. What it cannot
-see it does not deny: the answer then says "another mount namespace".
+A process in a container sees neither the processes of other containers nor their mounts. If it finds no user
+of a device in use, it names "another mount namespace".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from volplug.host.devices import device_number
 from volplug.host.mounts import disk_number, has_anonymous_device
 from volplug.models import MountSource
 
-NOBODY_SEEN: Final = "another mount namespace (often a container that binds /)"
+UNSEEN_HOLDER: Final = "another mount namespace (often a container that binds /)"
 _SHOWN: Final = 3
 _DEADLINE_S: Final = 1.0
 
@@ -28,7 +28,7 @@ _CONTAINER: Final = re.compile(r"(?:/containers/|/docker[-/]|/libpod-)([0-9a-f]{
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A process; what it is asked raises OSError once it has ended."""
+    """A process; every call raises OSError once it has ended."""
 
     pid: str
     mount_namespace: str
@@ -38,7 +38,7 @@ class _Process:
             return f"process {self.pid} ({file.read().strip()})"
 
     def container(self) -> str | None:
-        """Name the container it runs in, if its mounts or its cgroup tell."""
+        """Return the container it runs in, as far as its cgroup or its mounts show it."""
         for file_name in ("cgroup", "mountinfo"):
             with open(f"/proc/{self.pid}/{file_name}", encoding="utf-8", errors="replace") as file:
                 if found := container_in(file.read()):
@@ -47,7 +47,7 @@ class _Process:
 
 
 def describe(source: MountSource | None, target: str) -> str:
-    """Name those who use the device, or what is mounted at `target`, in at most one short line. Blocks.
+    """Name the users of the device, or of what is mounted at `target`, in one short line. Blocks.
 
     Returns:
         Such as `container 3f2c1a9b0d11, process 77 (mysqld) and 2 more`; never empty.
@@ -56,8 +56,8 @@ def describe(source: MountSource | None, target: str) -> str:
     if device is None:
         device = _mounted_device(target)
     if device is None:
-        return NOBODY_SEEN
-    return shorten(list(dict.fromkeys(_holders(device, target)))) or NOBODY_SEEN
+        return UNSEEN_HOLDER
+    return shorten(list(dict.fromkeys(_holders(device, target)))) or UNSEEN_HOLDER
 
 
 def shorten(names: list[str]) -> str:
@@ -68,7 +68,7 @@ def shorten(names: list[str]) -> str:
 
 
 def container_in(text: str) -> str | None:
-    """Return the short id of the container that a mountinfo or cgroup file tells of. Pure."""
+    """Return the short id of the container in the text of a mountinfo or cgroup file. Pure."""
     found = _CONTAINER.search(text)
     return found[1][:12] if found else None
 
@@ -89,11 +89,11 @@ def _holders(device: int, target: str) -> Iterator[str]:
                 yield from _mounts_of_namespace(process, device, target)
             seen_namespaces.add(process.mount_namespace)
         except OSError:
-            continue  # ended meanwhile, or not ours to see
+            continue  # ended, or not visible to this process
 
 
 def _process_ids() -> list[str]:
-    """Return the ids of all processes, ours first, so that our own namespace is known as such."""
+    """Return the ids of all processes, ours first, so that its mount namespace is visited first."""
     own = str(os.getpid())
     others = (name for name in os.listdir("/proc") if name.isdigit() and name != own)
     return [own, *sorted(others, key=int)]
@@ -109,7 +109,7 @@ def _mounts_of_namespace(process: _Process, device: int, target: str) -> Iterato
 
 
 def _uses(process: _Process, numbers: set[int]) -> bool:
-    """Tell whether a process stands in, runs from or has open a file of the device, or the device itself."""
+    """Return whether a process has the device open, or a file on it: open, executed or its directory."""
     if process.pid == str(os.getpid()):
         return False
     folder = f"/proc/{process.pid}"

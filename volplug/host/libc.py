@@ -47,7 +47,7 @@ def syncfs(descriptor: int) -> None:
 def device_numbers(path: str) -> tuple[int, int]:
     """Return the device number that a file is (0 for others than device nodes), and that of its filesystem.
 
-    By statx, which unlike os.stat can be told not to ask a file server, which may be dead.
+    By statx, which unlike os.stat can be kept from querying a file server, which may be dead.
     """
     result = ctypes.create_string_buffer(_STATX_BYTES)
     flags = _AT_STATX_DONT_SYNC | _AT_NO_AUTOMOUNT

@@ -1,4 +1,4 @@
-"""Attaching an image to a loop device: one image, one device. Every function blocks."""
+"""Attaches an image to a loop device, and never to a second one. Every function blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from volplug.host.loopdev import (
     INFO,
     NOT_ATTACHED,
     LoopDevice,
-    every,
+    all_devices,
     image_path,
     node_path,
     read_status,
@@ -45,31 +45,31 @@ def attach(path: str, label: str, *, direct_io: bool = True, discards: bool = Fa
     Args:
         path: The image, a regular file; its length is the device's size.
         label: Shown by losetup as the file name.
-        direct_io: Ask for direct I/O; the kernel does without where the image's filesystem has none.
-        discards: Take a device that passes discards on, as sparse images want, and none for which
+        direct_io: Request direct I/O; the kernel uses the page cache where the image's filesystem has none.
+        discards: Use a device that passes discards to the image, for sparse images, and none for which
             `disable_discard` was called before.
 
     Raises:
-        VolumeInUse: If the image is attached already, by whatever name, or if that cannot be told.
+        VolumeInUse: If the image is attached already, by any of its names, or if that is unknown.
         Unsupported: If this host has no loop devices.
-        HostError: If the image cannot be opened, was replaced meanwhile, or the kernel refuses.
+        HostError: If the image cannot be opened, was replaced during the call, or the kernel refuses.
     """
     try:
         with opened(path, os.O_RDWR) as image:
             if not stat.S_ISREG(os.fstat(image).st_mode):
                 raise HostError(f"the image {path} is not a regular file")
             _lock(image, path)
-            _refuse_a_replaced(image, path)
-            with _sole_user(image) as is_sole:
-                if not is_sole:
-                    _refuse_a_second(image, path)
+            _refuse_replaced(image, path)
+            with _write_lease(image) as is_only_user:
+                if not is_only_user:
+                    _refuse_attached(image, path)
                 return _configure(image, label, direct_io, discards)
     except OSError as exc:
         raise HostError(f"the image {path} cannot be attached: {exc.strerror}") from exc
 
 
 def _lock(image: int, path: str) -> None:
-    """Take the lock; a detach that ended just now may drop its own a moment late."""
+    """Lock the image, with retries: the kernel drops the lock of a detached device with a delay."""
     for attempt in range(_LOCK_TRIES):
         try:
             fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,24 +77,24 @@ def _lock(image: int, path: str) -> None:
             time.sleep(0.001 * 2**attempt)
         else:
             return
-    _refuse_a_second(image, path)
+    _refuse_attached(image, path)
     raise VolumeInUse(f"the image {path} is locked by another program")
 
 
-def _refuse_a_replaced(image: int, path: str) -> None:
-    """Refuse an image that lost its name before it was locked: what is written to it would be lost."""
+def _refuse_replaced(image: int, path: str) -> None:
+    """Refuse an image that was renamed or removed before it was locked: writes to it would be lost."""
     opened_file, named = os.fstat(image), os.stat(path)
     if (opened_file.st_dev, opened_file.st_ino) != (named.st_dev, named.st_ino):
         raise HostError(f"the image {path} was replaced while it was being attached", "Try again")
 
 
 @contextlib.contextmanager
-def _sole_user(image: int) -> Iterator[bool]:
-    """Tell whether nothing else on this host has the image open, by any of its names, and keep it so.
+def _write_lease(image: int) -> Iterator[bool]:
+    """Take a write lease; yield whether it was taken, which proves that nothing else has the image open.
 
-    A write lease says so at once, and other programs that open the image wait for its end, backups as well;
-    so it has to be short. The kernel tells its holder by SIGIO, which would end this process; SIGURG does
-    nothing by default. See "Leases" in fcntl(2).
+    During the lease other programs that open the image, such as backups, wait; so it has to be short. The
+    kernel notifies the lease's holder by SIGIO, which would end this process; SIGURG is ignored by default.
+    See "Leases" in fcntl(2).
     """
     try:
         fcntl.fcntl(image, _F_SETSIG, signal.SIGURG)
@@ -108,19 +108,19 @@ def _sole_user(image: int) -> Iterator[bool]:
         fcntl.fcntl(image, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _refuse_a_second(image: int, path: str) -> None:
-    """Ask every loop device for its image: losetup takes no lock, and may know it by another name."""
+def _refuse_attached(image: int, path: str) -> None:
+    """Raise if any loop device has the image: losetup takes no lock, and may have used another name."""
     file = os.fstat(image)
-    found, silent = every()
+    found, unknown = all_devices()
     for device in found:
         if (device.backing_dev, device.backing_inode) == (file.st_dev, file.st_ino):
             name = image_path(os.path.basename(device.path))
             known_as = "" if name == path else f", which knows it as {name}"
             raise VolumeInUse(f"the image {path} is attached to {device.path} already{known_as}")
-    if silent:
+    if unknown:
         raise VolumeInUse(
-            f"{silent[0]} does not say which image it has, and the image {path} is open elsewhere",
-            f"See what {silent[0]} is attached to: losetup {silent[0]}",
+            f"{unknown[0]} does not say which image it has, and the image {path} is open elsewhere",
+            f"See what {unknown[0]} is attached to: losetup {unknown[0]}",
         )
 
 
@@ -128,7 +128,7 @@ def _configure(image: int, label: str, direct_io: bool, discards: bool) -> LoopD
     for attempt in range(_ATTACH_TRIES):
         path = _free_device()
         if discards and loop_discard.is_discard_disabled(path):
-            loop_discard.renew(path)
+            loop_discard.recreate(path)
             continue
         try:
             with opened(path, os.O_RDWR) as device:
@@ -137,7 +137,7 @@ def _configure(image: int, label: str, direct_io: bool, discards: bool) -> LoopD
         except OSError as exc:
             if exc.errno not in (errno.EBUSY, *NOT_ATTACHED):
                 raise
-            # Another attacher was faster. Waits of random length part those who race.
+            # Another process took the device. Waits of random length keep racing processes apart.
             time.sleep(random.uniform(0, 0.001 * min(attempt + 1, 20)))  # noqa: S311
     raise HostError(f"no free loop device was found in {_ATTACH_TRIES} tries")
 

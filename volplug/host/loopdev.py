@@ -2,7 +2,7 @@
 
 An image file attached twice is a destroyed filesystem, because each loop device has a cache of its own. The
 descriptor given to LOOP_CONFIGURE therefore carries an exclusive flock: the kernel keeps that open file, and
-with it the lock, exactly as long as the loop device exists, whatever becomes of this process.
+with it the lock, exactly as long as the loop device exists, also after this process has ended.
 
 Structures and numbers: include/uapi/linux/loop.h. LOOP_CONFIGURE needs Linux 5.8.
 """
@@ -23,7 +23,7 @@ from typing import Final
 
 from volplug.errors import DeviceMismatch, HostError, VolumeInUse
 from volplug.host.devices import opened
-from volplug.host.threads import Asking
+from volplug.host.threads import BoundedQueries
 
 _LOOP_CLR_FD: Final = 0x4C01
 _LOOP_SET_STATUS64: Final = 0x4C04
@@ -46,8 +46,8 @@ _DETACH_TIMEOUT_S: Final = 5.0
 NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
 
 
-# A query takes microseconds, unless the image is on a file server that does not answer.
-_ASKING: Final = Asking(patience_s=2.0)
+# A query takes microseconds, unless the image is on a file server that does not respond.
+_QUERIES: Final = BoundedQueries(timeout_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class LoopDevice:
         path: Such as /dev/loop3.
         backing_dev: st_dev of the image file.
         backing_inode: st_ino of the image file.
-        label: What was given at attach, cut to 63 bytes; for people only.
+        label: The label given at attach, cut to 63 bytes; for display only.
         direct_io: Whether the image is read and written past the host's page cache.
-        autoclear: Whether it will go when its last user closes it: a detach that waits for somebody.
+        autoclear: Whether it is detached when its last user closes it.
         read_only: Whether it refuses writes.
     """
 
@@ -77,7 +77,7 @@ def status(path: str) -> LoopDevice | None:
     """Return what a loop device is attached to, or None if it is free or does not exist.
 
     Raises:
-        HostError: If the kernel does not say.
+        HostError: If it cannot be read.
     """
     try:
         with opened(path, os.O_RDONLY) as device:
@@ -92,8 +92,8 @@ def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevi
     """Return the loop devices of this host that have an image which is not empty.
 
     Args:
-        is_wanted: Given the name of the image without its directory. Other devices are not asked: the kernel
-            looks at the image to answer, and somebody else's may lie on a file server that is gone.
+        is_wanted: Given the name of the image without its directory. Other devices are not queried: for that
+            the kernel stats the image, which may be on a file server that does not respond.
 
     Raises:
         HostError: If they cannot be listed.
@@ -102,16 +102,16 @@ def attached(is_wanted: Callable[[str], bool] = lambda _: True) -> list[LoopDevi
     return [device for path in paths if (device := status(path)) is not None]
 
 
-def every() -> tuple[list[LoopDevice], list[str]]:
-    """Return all loop devices of this host that have an image, and the paths of those that do not say which.
+def all_devices() -> tuple[list[LoopDevice], list[str]]:
+    """Return all loop devices of this host that have an image, and the paths of those whose image is unknown.
 
-    One whose image is on a file server that is gone does not answer; it keeps none of the others.
+    A device does not respond if its image is on a file server that does not; it does not block the others.
 
     Raises:
         HostError: If they cannot be listed.
     """
-    answers, silent = _ASKING.ask(_paths(lambda _: True), status)
-    return [device for device in answers if device is not None], silent
+    results, unknown = _QUERIES.run(_paths(lambda _: True), status)
+    return [device for device in results if device is not None], unknown
 
 
 def _paths(is_wanted: Callable[[str], bool]) -> list[str]:
@@ -125,12 +125,12 @@ def _paths(is_wanted: Callable[[str], bool]) -> list[str]:
 
 
 def _image_name(name: str) -> str:
-    """Return the name of a device's image as the kernel remembers it, without looking at the image."""
+    """Return the name of a device's image as the kernel recorded it, without access to the image."""
     return os.path.basename(image_path(name).removesuffix(" (deleted)"))
 
 
 def image_path(name: str) -> str:
-    """Return the path of a device's image as the kernel remembers it, without looking at the image."""
+    """Return the path of a device's image as the kernel recorded it, without access to the image."""
     try:
         return _read_whole(f"{_SYS_BLOCK}/{name}/loop/backing_file").decode().rstrip("\n")
     except (OSError, UnicodeDecodeError):
@@ -138,7 +138,7 @@ def image_path(name: str) -> str:
 
 
 def _read_whole(path: str) -> bytes:
-    """Read a file of the kernel; a file object would take several times as long, for each loop device."""
+    """Read a file of procfs or sysfs; a file object would take several times as long, for each device."""
     with opened(path, os.O_RDONLY) as descriptor:
         parts = []
         while part := os.read(descriptor, _READ_BYTES):
@@ -149,11 +149,11 @@ def _read_whole(path: str) -> bytes:
 def find(backing_dev: int, backing_inode: int, image_name: str) -> LoopDevice | None:
     """Return the loop device that has this file.
 
-    Directories are never compared, they differ between mount namespaces; the name only spares asking
-    devices of other images.
+    Directories are never compared, they differ between mount namespaces; by the name, devices of other
+    images need not be queried.
 
     Raises:
-        DeviceMismatch: If several have it; all writes to it must stop then.
+        DeviceMismatch: If several have it; its filesystem must not be written to any more.
     """
     found = [
         device
@@ -170,18 +170,18 @@ def find(backing_dev: int, backing_inode: int, image_name: str) -> LoopDevice | 
 
 
 def detach(path: str, *, expected: LoopDevice | None = None) -> None:
-    """Detach a loop device that nobody holds, and wait until the kernel has let go of the image.
+    """Detach a loop device that is not in use, and wait until the kernel has closed the image.
 
-    LOOP_CLR_FD alone proves nothing: on a device in use it returns 0 and only marks it to be cleared later.
+    LOOP_CLR_FD alone proves nothing: on a device in use it returns 0 and only sets autoclear.
 
     Args:
         path: A free device, or one that does not exist, is success.
         expected: Refuse if the device has another image by now.
 
     Raises:
-        VolumeInUse: If a filesystem or a program holds the device. Nothing was changed.
+        VolumeInUse: If the device is in use. Nothing was changed.
         DeviceMismatch: If it has another image than expected. Nothing was changed.
-        HostError: If it is still attached after 5 seconds because some program has it open.
+        HostError: If it is still attached after 5 seconds because a program has it open.
     """
     try:
         with opened(path, os.O_RDONLY | os.O_EXCL) as device:
@@ -195,23 +195,23 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
         if exc.errno == errno.EBUSY:
             raise VolumeInUse(f"{path} is in use") from exc
         raise HostError(f"the loop device {path} cannot be detached: {exc.strerror}") from exc
-    _wait_until_gone(path, current)
+    _wait_until_detached(path, current)
 
 
 def keep(device: LoopDevice) -> LoopDevice | None:
-    """Call off a detach that waits for somebody to close the device, so that it does not go under a mount.
+    """Cancel a pending detach (autoclear), so that the device is not detached while it is mounted.
 
-    LOOP_CLR_FD on a device in use sets autoclear; whoever closes it last then detaches it, and its number is
+    LOOP_CLR_FD on a device in use sets autoclear: the last close then detaches the device, and its number is
     given to the next image.
 
     Returns:
-        The device as it is now, or None if it has gone or has another image.
+        The device as it is now, or None if it was detached or has another image.
 
     Raises:
         HostError: If the kernel refuses.
     """
     try:
-        with opened(device.path, os.O_RDONLY) as descriptor:  # from here on it cannot go by itself
+        with opened(device.path, os.O_RDONLY) as descriptor:  # while it is open, it is not detached
             if not _is_same_image(read_status(descriptor, device.path), device):
                 return None
             fields = list(INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(INFO.size))))
@@ -236,7 +236,7 @@ def node_path(name: str) -> str:
 
 
 def read_status(device: int, path: str) -> LoopDevice:
-    """Return what an open loop device is attached to; OSError comes through."""
+    """Return what an open loop device is attached to; may raise OSError."""
     fields = INFO.unpack(fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(INFO.size)))
     flags = fields[_FLAGS_FIELD]
     return LoopDevice(
@@ -256,7 +256,7 @@ def _is_same_image(one: LoopDevice | None, other: LoopDevice) -> bool:
     return (one.backing_dev, one.backing_inode) == (other.backing_dev, other.backing_inode)
 
 
-def _wait_until_gone(path: str, previous: LoopDevice) -> None:
+def _wait_until_detached(path: str, previous: LoopDevice) -> None:
     deadline = time.monotonic() + _DETACH_TIMEOUT_S
     wait_s = 0.001
     while _is_same_image(status(path), previous):

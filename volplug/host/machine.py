@@ -14,12 +14,12 @@ from volplug.steps import OnStep, WorldStep, unannounced
 
 
 class Machine:
-    """This machine, for one backend. Thin: each call is one function of a sibling module, in a thread.
+    """This machine for one backend: each call runs one function of a sibling module in a thread.
 
     Args:
         mount_root: Nothing is mounted, unmounted or opened at a target that is not directly below it.
         pool: Threads for work on the devices of the backend.
-        on_step: Told of every change of the world.
+        on_step: Called after each step that changes the host.
     """
 
     def __init__(self, mount_root: str, pool: DevicePool, on_step: OnStep = unannounced) -> None:
@@ -52,7 +52,7 @@ class Machine:
         return await self._pool.blocking(holders.describe, source, target)
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
-        """See `Host`; what is neither blank nor our own remnant raises FilesystemMismatch."""
+        """See `Host`; contents that are neither blank nor remnants of the plan raise FilesystemMismatch."""
         await formatting.make_filesystem(self._pool, source.device, spec, tag, self._on_step)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
@@ -86,7 +86,7 @@ class Machine:
         return await self._pool.blocking(directories.usage, target)
 
     def _check_target(self, target: str) -> None:
-        """Refuse a target elsewhere, whatever led to it: names and paths come from outside.
+        """Refuse a target outside the mount root: names and paths come from outside.
 
         Raises:
             UnexpectedState: If the target is not directly below the mount root.

@@ -1,4 +1,4 @@
-"""Reading /proc/PID/mountinfo. Pure. Format: proc_pid_mountinfo(5)."""
+"""Parses /proc/PID/mountinfo; only `read` blocks. Format: proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MountEntry:
     """One line of mountinfo.
 
     Attributes:
-        device: Device number of the filesystem; for btrfs an anonymous one, not its disk's.
-        root: Which directory of the filesystem is mounted.
-        mountpoint: Where, seen from the process's root.
+        device: Device number of the filesystem; for some types an anonymous one, not the block device's.
+        root: The directory of the filesystem that is mounted.
+        mountpoint: Where it is mounted, as a path from the process's root.
         fs_type: Such as ext4.
         source: Device path as it was given to mount.
         options: Options of the filesystem (not those of this mount), such as `rw` and `errors=remount-ro`.
@@ -34,18 +34,18 @@ class MountEntry:
 
 
 def read(pid: int | str = "self") -> str:
-    """Read the mountinfo of a process; OSError comes through."""
+    """Read the mountinfo of a process; may raise OSError."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
 def parse(text: str) -> list[MountEntry]:
-    """Return all entries, in the kernel's order: a later one hides an earlier one at the same place."""
+    """Return all entries, in the kernel's order: a later one hides an earlier one at the same mountpoint."""
     return [_parse_line(line) for line in _lines(text)]
 
 
 def entries_at(text: str, mountpoint: str) -> list[MountEntry]:
-    """Return the entries of one mountpoint; parses no other line, as a host may have thousands."""
+    """Return the entries of one mountpoint; other lines, maybe thousands, are not parsed."""
     wanted = f" {_escaped(mountpoint)} "
     return [
         entry

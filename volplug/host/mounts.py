@@ -1,4 +1,4 @@
-"""Mounting and unmounting by system call. Every function but the pure ones blocks: call it in a thread."""
+"""Mounts and unmounts by system call. Every function but `judge` blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from volplug.models import MountSource, MountState
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _UMOUNT_NOFOLLOW: Final = 8
-# How filesystems show that they stopped writing after an error; newer kernels say `emergency_ro` for ext4.
+# Options that filesystems show once they stopped writing after an error; emergency_ro is of newer kernels.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _MAX_LAYERS: Final = 64
 
@@ -28,7 +28,7 @@ _MAX_LAYERS: Final = 64
 def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
     """Create the bare directory and mount on it.
 
-    The directory has mode 0000: what writes to it by mistake while nothing is mounted fails, root excepted.
+    The directory has mode 0000: while nothing is mounted, writes to it by processes other than root fail.
 
     Raises:
         MountFailed: With the kernel's reason; also if the directory holds files or a mount already.
@@ -48,13 +48,13 @@ def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
 def unmount(target: str, on_step: OnStep = unannounced) -> None:
     """Unmount every layer and remove the bare directory; nothing mounted is success.
 
-    Removing the directory also ends copies of the mount that other mount namespaces inherited at that very
-    place and do not use, because the kernel detaches what is mounted on a removed directory. A directory
-    that holds files stays; the next mount refuses it.
+    Removing the directory also unmounts it in other mount namespaces that inherited the mount and do not use
+    it, because the kernel detaches what is mounted on a removed directory. A directory that holds files
+    stays; the next mount refuses it.
 
     Raises:
-        VolumeInUse: If the kernel says busy.
-        MountFailed: With the kernel's other reasons.
+        VolumeInUse: If the mount is in use.
+        MountFailed: If the kernel refuses for another reason.
     """
     target = _resolved(target)
     for _ in range(_MAX_LAYERS):
@@ -74,11 +74,11 @@ def unmount(target: str, on_step: OnStep = unannounced) -> None:
 
 
 def mount_state(target: str, source: MountSource | None) -> MountState:
-    """Tell what is mounted at `target`. Reads no filesystem data, so it does not hang on a dead device."""
+    """Return what is mounted at `target`. Reads no filesystem data, so it does not hang on a dead device."""
     target = _resolved(target)
     entries = mountinfo.entries_at(mountinfo.read(), target)
     device = device_number(source.device) if source else None
-    return judge(entries, device, is_alive=not entries or _answers(target))
+    return judge(entries, device, is_alive=not entries or _is_alive(target))
 
 
 def judge(entries: Sequence[MountEntry], device: int | None, *, is_alive: bool) -> MountState:
@@ -87,7 +87,7 @@ def judge(entries: Sequence[MountEntry], device: int | None, *, is_alive: bool) 
     Args:
         entries: All layers. A mount root that is bound to itself shows each mount twice, which is fine.
         device: None if the device is not there.
-        is_alive: Whether the filesystem still answers for its root directory.
+        is_alive: Whether the filesystem can still stat its root directory.
     """
     if not entries:
         return MountState.NONE
@@ -104,7 +104,7 @@ def disk_number(entry: MountEntry) -> int | None:
 
 
 def has_anonymous_device(entry: MountEntry) -> bool:
-    """Tell whether the entry's device number is not that of a block device."""
+    """Return whether the entry shows an anonymous device number instead of the block device's."""
     filesystem = FILESYSTEMS.get(entry.fs_type)
     return filesystem is not None and filesystem.has_anonymous_device
 
@@ -121,8 +121,9 @@ def _resolved(target: str) -> str:
     return os.path.join(os.path.realpath(parent), name)
 
 
-def _answers(target: str) -> bool:
-    # xfs shows its shutdown nowhere in mountinfo, but refuses with EIO. The root inode is in memory.
+def _is_alive(target: str) -> bool:
+    # A filesystem that has shut down may not show it in mountinfo, but fails with EIO. The root inode is in
+    # memory, so stat does not read the device.
     try:
         os.stat(target)
     except OSError as exc:

@@ -1,6 +1,6 @@
-"""Running programs. Nothing else in the package starts any.
+"""Runs programs. No other module of the package starts any.
 
-A program runs in a thread and in a session of its own: neither a cancelled task, nor a closed event loop,
+A thread waits for each program, which has its own session: neither a cancelled task, nor a closed event loop,
 nor Ctrl-C on volplug's terminal kills a half-done mkfs or fsck.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.errors import CommandFailed, HostError, Unsupported
-from volplug.host.threads import Pool, ended
+from volplug.host.threads import Pool, wait_until_done
 
 _HALF_EXCERPT_BYTES: Final = 2048
 _SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -54,14 +54,14 @@ async def run(
     ok: Collection[int] = (0,),
     stop_signal: signal.Signals | None = None,
 ) -> Finished:
-    """Run a program without a shell and wait until it has ended, whatever happens to the caller.
+    """Run a program without a shell and wait until it has ended, also if the caller is cancelled.
 
     Args:
         pool: One of its threads waits for the program.
         argv: Program and arguments.
         ok: Exit codes that are not failures.
-        stop_signal: Sent when the awaiting task is cancelled, to programs that then stop in good order; the
-            others are left to finish. In both cases the cancellation is raised after the program's end.
+        stop_signal: Sent when the awaiting task is cancelled, to a program that stops cleanly on it; without
+            it the program is left to finish. Either way the cancellation is raised after the program's end.
 
     Raises:
         CommandFailed: On any other exit code.
@@ -69,7 +69,7 @@ async def run(
         HostError: If it cannot be started, or its exit code was lost.
     """
     child = _Child(tuple(argv), stop_signal)
-    finished = await _outlive_cancellation(pool, child)
+    finished = await _run_despite_cancellation(pool, child)
     if finished.exit_code not in ok:
         raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
     return finished
@@ -82,7 +82,7 @@ def running_programs() -> tuple[str, ...]:
 
 
 async def wait_for_programs(timeout_s: float) -> tuple[str, ...]:
-    """At shutdown: ask those that may be asked to stop, and wait for all.
+    """At shutdown, send each program its stop signal, if it has one, and wait for all.
 
     Returns:
         The names of programs that still run after the timeout.
@@ -90,22 +90,22 @@ async def wait_for_programs(timeout_s: float) -> tuple[str, ...]:
     with _idle:
         children = tuple(_running)
     for child in children:
-        child.ask_to_stop()
+        child.request_stop()
     await asyncio.to_thread(_wait_idle, timeout_s)
     return running_programs()
 
 
 def reap_orphans() -> int:
-    """As PID 1: collect ended processes that nobody waits for, and return how many.
+    """As PID 1, reap orphaned processes that have ended, and return how many.
 
-    A plain `waitpid(-1)` would steal the exit code of a program that `run` waits for.
+    A plain `waitpid(-1)` would also reap the programs that `run` waits for, and lose their exit codes.
     """
     reaped = 0
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             with _idle:
                 if any(child.pid == ended.si_pid for child in _running):
-                    return reaped  # its own thread collects it, and the next SIGCHLD brings us back
+                    return reaped  # its own thread reaps it; the rest is reaped at the next call
                 os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
             reaped += 1
     return reaped
@@ -117,16 +117,16 @@ class _Child:
     stop_signal: signal.Signals | None
     pid: int = 0
     alive: bool = False
-    asked: bool = False
+    is_stop_requested: bool = False
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         with _idle:
-            self.asked = True
-            self.pass_on_the_request()
+            self.is_stop_requested = True
+            self.send_stop_signal()
 
-    def pass_on_the_request(self) -> None:
-        """Send the signal if the process is there; the caller holds the lock."""
-        if self.asked and self.alive and self.stop_signal is not None:
+    def send_stop_signal(self) -> None:
+        """Send the signal if a stop was requested and the process is alive; the caller holds the lock."""
+        if self.is_stop_requested and self.alive and self.stop_signal is not None:
             os.kill(self.pid, self.stop_signal)
 
 
@@ -139,13 +139,13 @@ def _wait_idle(timeout_s: float) -> bool:
         return _idle.wait_for(lambda: not _running, timeout_s)
 
 
-async def _outlive_cancellation(pool: Pool, child: _Child) -> Finished:
+async def _run_despite_cancellation(pool: Pool, child: _Child) -> Finished:
     work = pool.submit(_run_to_end, child)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        child.ask_to_stop()
-        await ended(work)
+        child.request_stop()
+        await wait_until_done(work)
         raise
 
 
@@ -163,7 +163,7 @@ def _run_to_end(child: _Child) -> Finished:
         stdout, stderr = _drain(process)
         exit_code = _wait(child)
     finally:
-        _forget(child, process)
+        _reap(child, process)
     return Finished(child.argv, exit_code, stdout, stderr)
 
 
@@ -176,19 +176,19 @@ def _start(child: _Child) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
-            cwd="/",  # a program must not pin a mount by standing in it
+            cwd="/",  # a program must not keep a mount in use by its working directory
             start_new_session=True,
         )
         child.pid, child.alive = process.pid, True
         _running.add(child)
-        child.pass_on_the_request()
+        child.send_stop_signal()
     return process
 
 
 def _wait(child: _Child) -> int:
-    """Wait without reaping, so that the PID stays ours to signal until the child is out of the set.
+    """Wait without reaping, so that the PID is not reused before the child is out of the set.
 
-    Popen.wait would take a status that somebody else has collected for success.
+    Popen.wait would report success for a child that another part of this process has reaped.
     """
     try:
         ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -199,7 +199,7 @@ def _wait(child: _Child) -> int:
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
-def _forget(child: _Child, process: subprocess.Popen[bytes]) -> None:
+def _reap(child: _Child, process: subprocess.Popen[bytes]) -> None:
     with _idle:
         child.alive = False
         process.wait()
@@ -211,7 +211,7 @@ def _forget(child: _Child, process: subprocess.Popen[bytes]) -> None:
 
 
 class _Excerpt:
-    """The start and the end of a stream: mkfs says first what is wrong, fsck last."""
+    """The start and the end of a stream: mkfs reports an error first, fsck last."""
 
     def __init__(self) -> None:
         self._head = b""

@@ -1,4 +1,4 @@
-"""What low-level blkid finds on a device: signatures of filesystems, partition tables, LVM, LUKS, RAID."""
+"""Reads with blkid what signatures a device has: filesystems, partition tables, LVM, LUKS, RAID."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _AMBIVALENT: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature.
+    """What blkid reports of a device.
 
     Attributes:
-        fs_type: blkid's TYPE, such as ext4 or LVM2_member; empty if there is only a partition table.
+        fs_type: blkid's TYPE, such as LVM2_member; empty if there is only a partition table.
         usage: blkid's USAGE: filesystem, raid, crypto or other.
         uuid: As blkid writes it; may be empty.
         partition_table: blkid's PTTYPE, such as dos or gpt; empty if there is none.
@@ -31,7 +31,7 @@ class Signature:
     is_ambivalent: bool = False
 
     def describe(self) -> str:
-        """Name it for an error message, such as `an LVM2_member signature`."""
+        """Return its name for an error message, such as `an LVM2_member signature`."""
         if self.is_ambivalent:
             return "several contradicting signatures"
         if self.partition_table and not self.fs_type:
@@ -42,10 +42,10 @@ class Signature:
 
 
 async def probe(pool: Pool, device: str) -> Signature | None:
-    """Ask blkid, past its cache, what is on the device.
+    """Probe a device with blkid, without its cache.
 
-    None is no proof that a device is blank: blkid knows the formats it knows, and says the same of a device
-    that it cannot read.
+    None does not prove that a device is blank: blkid knows only some formats, and reports nothing either for
+    a device that it cannot read.
 
     Raises:
         CommandFailed: If blkid fails.
@@ -70,6 +70,6 @@ def interpret(finished: Finished) -> Signature | None:
 
 
 def with_article(word: str) -> str:
-    """Put `a` or `an` before a format's name, by how it is spoken."""
+    """Put `a` or `an` before a format's name, by its pronunciation."""
     spoken_with_vowel = word[:1].lower() in "aeioux" or word[:2] in {"LV", "NT", "nt", "nf"}
     return f"{'an' if spoken_with_vowel else 'a'} {word}"

@@ -1,4 +1,4 @@
-"""This host's disks as sysfs shows them. Nothing is cached; all of it blocks."""
+"""Reads this host's disks from sysfs. Nothing is cached; every method blocks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from volplug.host.devices import device_number
 from volplug.models import MountSource, Volume
 from volplug.sizes import format_size
 
-_SECTOR_BYTES: Final = (
-    512  # the unit of `size`, whatever the device's own is: Documentation/ABI/stable/sysfs-block
-)
+_SECTOR_BYTES: Final = 512  # the unit of `size` for all devices: Documentation/ABI/stable/sysfs-block
 _VENDOR: Final = "devices/virtual/dmi/id/sys_vendor"
 _HYPERVISOR: Final = "hypervisor/type"
 _NVME: Final = re.compile(r"nvme\d+n1")
@@ -66,7 +64,7 @@ class Sysfs:
         self._dev_root = dev_root
 
     def is_xen(self) -> bool:
-        """Tell whether this host is a guest of Xen, whose disks report no serial.
+        """Return whether this host is a guest of Xen, whose disks report no serial.
 
         The firmware of EC2's Xen instances has the vendor Xen, that of Nitro ones Amazon EC2. Only Xen has a
         hypervisor type, which some images hide. Instance store disks are NVMe on both, so they prove nothing.
@@ -79,7 +77,7 @@ class Sysfs:
         """Return the kernel's names of all disks.
 
         Raises:
-            HostError: If sysfs cannot be read: a disk that is not seen may be there then.
+            HostError: If sysfs cannot be read, which does not prove that a disk is missing.
         """
         try:
             return os.listdir(self._blocks)

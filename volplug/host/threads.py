@@ -1,12 +1,12 @@
 """Pools of threads for calls that may block on a device.
 
-They are ours alone: the event loop's default pool also serves name look-ups, and a dead device must not
-stop those. Each backend has pools of its own, so that devices that hang stop no other backend.
+The event loop's default pool is not used: it also serves name look-ups, which a dead device must not block.
+Each backend has its own pools, so that its hung devices do not block other backends.
 
-A pool is bounded, and a call that finds no free thread waits for one. That is right as long as threads become
-free: hundreds of volumes that are mounted at once take turns. It is wrong once every thread hangs. Only time
-tells a call that hangs from one that takes long: a `DevicePool` hangs if every thread is taken and none has
-become free for `HUNG_AFTER_S`. Until one does, it refuses all calls, those that come and those that wait.
+A pool is bounded, and a call that finds no free thread waits for one. That is right as long as threads
+become free: hundreds of volumes that are mounted at once take turns. It is wrong once every thread hangs. A
+hung call differs from a slow one only by its duration: a `DevicePool` counts as hung if every thread is busy
+and none has become free for `HUNG_AFTER_S`. Until one does, it refuses all calls, new and waiting ones.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from volplug.errors import BackendUnavailable, VolplugError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# Long, for on a slow disk dozens of calls may end together, behind one commit of a journal. But a call that
-# waits has to be refused within the 50 s that there are to answer an Unmount.
+# Long, because on a slow disk dozens of calls may end together, after one commit of a journal; but a waiting
+# call has to be refused within the 50 s in which an Unmount is answered.
 HUNG_AFTER_S: Final = 45.0
 
 
 class Pool:
-    """Threads for one kind of work, so that what hangs in it leaves the threads of other work alone.
+    """A dedicated pool of threads for one kind of work, so that hung calls cannot exhaust other pools.
 
     Args:
         name: Shown in the names of its threads.
@@ -47,33 +47,33 @@ class Pool:
     async def blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a call that may block in a thread and return its result.
 
-        A cancelled await does not stop the thread: what the call does to the machine is done, only later.
-        Keep the lock on what it changes until it has ended. The interpreter's normal exit joins these
-        threads, so a process that has to end in spite of a dead device leaves by `os._exit`.
+        A cancelled await does not stop the thread: the call still takes effect. Keep the lock on what it
+        changes until it has ended. The interpreter's normal exit joins these threads, so a process that has
+        to end in spite of a dead device uses `os._exit`.
         """
         return await self.submit(function, *args, **kwargs)
 
     async def to_the_end(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a call that changes something; cancelled, it ends only when the thread has ended.
+        """Run a call that changes something; a cancellation is raised only after the call has ended.
 
-        Whoever holds a lock around it holds it long enough by that.
+        A lock that the caller holds around it is thus held until the call has ended.
         """
         return await run_to_completion(self.submit(function, *args, **kwargs))
 
 
 class DevicePool(Pool):
-    """Threads for the calls on one backend's devices; refuses calls while every thread hangs.
+    """The pool for calls on one backend's devices; refuses calls while every thread hangs.
 
     Attributes:
-        programs: Threads that wait for programs. The check of a large filesystem rightly takes long, so that
-            a program which has to wait for its turn is not refused.
+        programs: The pool of threads that wait for programs. The check of a large filesystem may take long,
+            so calls that wait for these threads are not refused.
 
     Args:
         name: Shown in the names of its threads.
         size: How many calls may hang.
         backend: Named in the refusal.
-        hung_after_s: How long no thread has become free in a pool that hangs.
-        clock: Seconds that never go back.
+        hung_after_s: The pool counts as hung if no thread has become free for this long.
+        clock: A monotonic clock.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class DevicePool(Pool):
             BackendUnavailable: If the pool hangs; nothing was done.
         """
         if self._hangs():
-            raise self._refusal()  # without a place in the queue, which would grow for as long as it hangs
+            raise self._refusal()  # not queued: the queue would grow as long as the pool hangs
         must_wait = self._is_full()
         if not must_wait:
             self._last_free_s = self._clock()
@@ -117,7 +117,7 @@ class DevicePool(Pool):
         return await answer
 
     async def _wait_for_thread(self, call: Future[_T], answer: asyncio.Future[_T]) -> None:
-        """Wait until the call runs or has ended; withdraw it if the pool hangs meanwhile."""
+        """Wait until the call runs or has ended; cancel it if the pool counts as hung."""
         try:
             while not (call.running() or answer.done()):
                 await asyncio.wait({answer}, timeout=self._last_free_s + self._hung_after_s - self._clock())
@@ -128,7 +128,7 @@ class DevicePool(Pool):
             raise
 
     def _end(self, call: Future[Any]) -> None:
-        """Note the end of a call; in its thread, or where it was withdrawn."""
+        """Record the end of a call; runs in its thread, or where it was cancelled."""
         self._open.discard(call)
         if not call.cancelled():
             self._last_free_s = self._clock()
@@ -148,62 +148,62 @@ class DevicePool(Pool):
 
 
 async def run_to_completion(work: Awaitable[_T]) -> _T:
-    """Do work that changes something; cancelled, it ends only when the work has ended."""
+    """Await work that changes something; a cancellation is raised only after the work has ended."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await ended(running)
+        await wait_until_done(running)
         raise
 
 
-async def ended(running: asyncio.Future[_T]) -> None:
-    """Wait for a call to end, however often that is cancelled, too."""
+async def wait_until_done(running: asyncio.Future[_T]) -> None:
+    """Wait for a call to end, also if the waiting task is cancelled, even repeatedly."""
     while not running.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({running})
     if not running.cancelled():
-        running.exception()  # its caller has gone, nobody else is going to ask
+        running.exception()  # retrieved, or asyncio would log it: the caller was cancelled
 
 
-class Asking:
-    """Asks a question of several who may never answer, such as devices of a file server that is gone.
+class BoundedQueries:
+    """Runs queries that may never return, such as of devices on a file server that does not respond.
 
     Args:
-        patience_s: How long one answer may take.
+        timeout_s: How long one query may take.
     """
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._open: dict[str, threading.Thread] = {}
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._running: dict[str, threading.Thread] = {}
 
-    def ask(self, names: Sequence[str], question: Callable[[str], _T]) -> tuple[list[_T], list[str]]:
-        """Ask one after the other; blocks.
+    def run(self, names: Sequence[str], query: Callable[[str], _T]) -> tuple[list[_T], list[str]]:
+        """Query one name after the other; blocks.
 
-        One of which an earlier question is still open is not asked again, so threads do not add up.
+        A name whose earlier query still runs is not queried again, so that threads do not accumulate.
 
         Returns:
-            The answers, and the names of those that did not answer.
+            The results, and the names whose query failed or took too long.
         """
-        answers: list[_T] = []
-        silent: list[str] = []
+        results: list[_T] = []
+        unanswered: list[str] = []
         for name in names:
-            earlier = self._open.get(name)
+            earlier = self._running.get(name)
             if earlier is not None and earlier.is_alive():
-                silent.append(name)
+                unanswered.append(name)
                 continue
-            answer: list[_T] = []
-            thread = threading.Thread(target=_answer, args=(question, name, answer), daemon=True)
+            result: list[_T] = []
+            thread = threading.Thread(target=_store_result, args=(query, name, result), daemon=True)
             thread.start()
-            thread.join(self._patience_s)
-            if answer:
-                answers += answer
+            thread.join(self._timeout_s)
+            if result:
+                results += result
             else:
-                self._open[name] = thread
-                silent.append(name)
-        return answers, silent
+                self._running[name] = thread
+                unanswered.append(name)
+        return results, unanswered
 
 
-def _answer(question: Callable[[str], _T], name: str, answer: list[_T]) -> None:
-    with contextlib.suppress(VolplugError):  # no answer either
-        answer.append(question(name))
+def _store_result(query: Callable[[str], _T], name: str, result: list[_T]) -> None:
+    with contextlib.suppress(VolplugError):  # a failed query has no result either
+        result.append(query(name))

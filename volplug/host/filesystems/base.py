@@ -53,7 +53,7 @@ class Superblock:
 
 
 class CheckResult(Enum):
-    """How a check ended. FAILED: the check itself failed, which says nothing about the filesystem."""
+    """How a check ended. FAILED: the check itself failed, which proves nothing about the filesystem."""
 
     SOUND = auto()
     ERRORS_LEFT = auto()

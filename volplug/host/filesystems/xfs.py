@@ -50,7 +50,7 @@ XFS: Final = Filesystem(
     parse_superblock=_parse_superblock,
     copies=_copies,
     samples=_samples,
-    # Clones of a volume share its UUID; the device's serial and the volume's record tell them apart.
+    # Clones of a volume share its UUID; the device's serial and the volume's record distinguish them.
     default_mount_options=("nouuid",),
     forbidden_mount_options=frozenset({"logdev", "norecovery", "nouuid", "rtdev"}),
 )

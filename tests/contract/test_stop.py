@@ -34,9 +34,7 @@ async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
         await app._stop(server, service, store)
         attaching.opened.set()
         await mounting
-    assert [each["event"] for each in logs] == [
-        "stopped with work unfinished, the next start continues it"
-    ]
+    assert [each["event"] for each in logs] == ["stopped with work unfinished, the next start continues it"]
 
 
 async def test_a_check_of_a_filesystem_is_asked_to_stop_and_waited_for(

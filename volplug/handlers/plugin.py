@@ -50,7 +50,7 @@ _ACTIVATED: Final = ready_bytes({"Implements": ["VolumeDriver"]})
 Answer = dict[str, Any] | bytes | WholeAnswer  # bytes: a whole answer, made before
 
 
-class Volumes(Protocol):
+class DockerVerbs(Protocol):
     """The core, as far as this handler needs it."""
 
     async def create(self, request: CreateRequest) -> None:
@@ -134,7 +134,7 @@ class PluginHandler:
 
     def __init__(
         self,
-        volumes: Volumes | VolplugError,
+        volumes: DockerVerbs | VolplugError,
         scope: str,
         identify_engine: Callable[[web.BaseRequest], EngineIdentity | None],
         body_s: float = _BODY_S,
@@ -158,7 +158,7 @@ class PluginHandler:
         }
 
     @property
-    def _volumes(self) -> Volumes:
+    def _volumes(self) -> DockerVerbs:
         if isinstance(self._core, VolplugError):
             raise type(self._core)(self._core.cause, self._core.remedy)
         return self._core

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
+from volplug.host.filesystems.base import MAX_UNUSED_BYTES
 from volplug.models import (
     Contents,
     FilesystemPhase,
@@ -30,8 +31,6 @@ from volplug.volumes.refusals import Facts
 from volplug.volumes.takeover import HolderWatch, ask_holder
 
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
-# What a mkfs may leave unused at the end of a device; see volplug.host.filesystems.
-_UNUSED_TAIL_BYTES: Final = 16 * 1024**2
 _BACKEND_STATES: Final = {
     VolumeState.INCOMPLETE: BackendState.INCOMPLETE,
     VolumeState.CREATING: BackendState.CREATING,
@@ -67,7 +66,7 @@ def size_match_of(volume: Volume | None, source: MountSource | None, contents: C
         is_smaller = source.size_bytes < volume.size_bytes
         return SizeMatch.DEVICE_SMALLER if is_smaller else SizeMatch.DEVICE_LARGER
     filesystem_bytes = contents.filesystem_bytes if contents else None
-    if filesystem_bytes is not None and filesystem_bytes + _UNUSED_TAIL_BYTES < source.size_bytes:
+    if filesystem_bytes is not None and filesystem_bytes + MAX_UNUSED_BYTES < source.size_bytes:
         return SizeMatch.FILESYSTEM_SMALLER
     return SizeMatch.EQUAL
 

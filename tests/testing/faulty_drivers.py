@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from volplug.drivers.base import DriverInfo, Holder
 from volplug.drivers.memory import MemoryCloud, MemoryDriver
-from volplug.errors import InvalidOption, UnexpectedState, VolumeExists
+from volplug.errors import DeviceMismatch, InvalidOption, UnexpectedState, VolumeExists
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
 
@@ -211,6 +211,14 @@ class IsSmallerThanItSays(MemoryDriver):
     def _source(self, volume: Volume) -> MountSource:
         source = super()._source(volume)
         return replace(source, size_bytes=source.size_bytes - MIB)
+
+
+class TellsDevicesBySize(MemoryDriver):
+    async def locate(self, volume: Volume) -> MountSource | None:
+        source = await super().locate(volume)
+        if source is not None and source.size_bytes != volume.size_bytes:
+            raise DeviceMismatch(f"{source.device} has another size")
+        return source
 
 
 class AttachesAnew(MemoryDriver):

@@ -63,6 +63,7 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "unknown_volume_has_no_device": faulty.FindsNoDeviceOfWhatIsUnknown,
     "attached_volume_is_located_and_shown_so": faulty.ForgetsTheHolder,
     "device_is_as_large_as_the_volume": faulty.IsSmallerThanItSays,
+    "device_is_identified_whatever_size_is_described": faulty.TellsDevicesBySize,
     "attach_twice_is_one_attachment": faulty.AttachesAnew,
     "detached_volume_is_available_again": faulty.StaysAttached,
     "device_is_a_block_device": backends.FileDriver,

@@ -9,7 +9,7 @@ Rules for every call:
 * A name carried by two volumes raises `DuplicateVolumes` naming both ids; `list` returns both all the same.
 * A volume is known by its id; the rest of a description passed in may be older than what the backend has.
 * The cause of an error names the volume's id, and the holder where somebody else has the volume.
-* A device is identified by its serial, never by "the new one", a link or a path alone.
+* A device is identified by its serial, never by "the new one", a link, its size or a path alone.
 * The core holds a lock per volume: two calls that change one volume never overlap on one host.
   Other hosts do what they like.
 * A cancelled call that changes something ends only when nothing of it goes on any more, because the lock ends
@@ -197,19 +197,24 @@ class Driver(Protocol):
     async def attach(self, volume: Volume) -> MountSource:
         """Attach to this host and wait for the device; attached here already returns the same source.
 
+        The source has the size that the kernel reports. If the volume has another, that is for the core to
+        judge: it refuses the Mount, while release and detach work.
+
         Raises:
             VolumeNotFound: If it does not exist.
             VolumeInUse: If another host holds it; `holder` is its node id.
             DeviceNotFound: If the device does not come.
-            DeviceMismatch: If the device is not the volume's.
+            DeviceMismatch: If it cannot be told which device is the volume's.
         """
         ...
 
     async def locate(self, volume: Volume) -> MountSource | None:
         """Return the device by which this host has the volume now; asks this host, not the backend.
 
+        Its size is reported as with `attach`, whatever the description that is passed in says.
+
         Raises:
-            DeviceMismatch: If a device claims to be this volume and contradicts its record.
+            DeviceMismatch: If it cannot be told which device is the volume's, as when two have its serial.
         """
         ...
 

@@ -59,16 +59,20 @@ def test_disks_of_others_are_not_taken(nitro: Tree) -> None:
 @pytest.mark.parametrize(
     ("disk", "why"),
     [
-        ({"size_bytes": 5 * GIB}, "has 5GiB, but vol-0123456789abcdef0 has 4GiB"),
         ({"model": "Amazon EC2 NVMe Instance Storage"}, "its model is 'Amazon EC2 NVMe Instance Storage'"),
         ({"node_minor": 9}, "is device 7:9, but nvme1n1 is 7:0"),
     ],
 )
-def test_disk_that_contradicts_the_record_is_refused(nitro: Tree, disk: dict[str, object], why: str) -> None:
+def test_disk_of_another_kind_or_node_is_refused(nitro: Tree, disk: dict[str, object], why: str) -> None:
     nitro.add("nvme1n1", **{"size_bytes": 4 * GIB, "serial": SERIAL, **disk})  # type: ignore[arg-type]  # one dict, many types
     with pytest.raises(DeviceMismatch) as refused:
         scan(nitro).find(VOLUME)
     assert why in refused.value.cause
+
+
+def test_volume_is_identified_by_its_serial_whatever_size_its_disk_has(nitro: Tree) -> None:
+    nitro.add("nvme1n1", 5 * GIB, serial=SERIAL)
+    assert scan(nitro).find(VOLUME) == MountSource(str(nitro.dev / "nvme1n1"), SERIAL, 5 * GIB)
 
 
 def test_two_disks_of_one_serial_are_refused(nitro: Tree) -> None:

@@ -50,11 +50,26 @@ def test_kernels_that_call_the_disk_otherwise_are_understood(xen: Tree, asked: s
     assert asked.replace("/sd", "/xvd") in devices(xen).scan().visible_names()
 
 
-def test_disk_of_another_size_is_refused(xen: Tree) -> None:
+def test_disk_of_another_size_is_the_volumes_by_name_and_number(xen: Tree) -> None:
     xen.add("xvdba", 5 * GIB)
-    with pytest.raises(DeviceMismatch, match="has 5GiB"):
+    source = MountSource(str(xen.dev / "xvdba"), VOLUME.volume_id, 5 * GIB)
+    assert devices(xen).scan().find(VOLUME, "/dev/xvdba") == source
+    assert devices(xen).scan().find(VOLUME) == source
+
+
+def test_disk_of_another_size_is_refused_where_disks_have_no_number(xen: Tree) -> None:
+    """Before Linux 5.15: another party may have attached its volume under the name since."""
+    xen.add("xvdba", 5 * GIB, sequence="")
+    with pytest.raises(DeviceMismatch, match="has 5GiB, but vol-0123456789abcdef0 has 4GiB"):
         devices(xen).scan().find(VOLUME, "/dev/xvdba")
     assert not devices(xen).scan().has(VOLUME.volume_id)
+    xen.remove("xvdba")
+    xen.add("xvdba", 4 * GIB, sequence="")
+    assert devices(xen).scan().find(VOLUME, "/dev/xvdba")
+    xen.remove("xvdba")
+    xen.add("xvdba", 5 * GIB, sequence="")
+    with pytest.raises(DeviceMismatch, match="has 5GiB"):
+        devices(xen).scan().find(VOLUME)
 
 
 def test_volumes_are_counted_with_the_root(xen: Tree) -> None:

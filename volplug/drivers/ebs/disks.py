@@ -62,7 +62,7 @@ class Disks:
         """Return a volume's disk, or None if this host has none that can be used.
 
         Raises:
-            DeviceMismatch: If a disk claims to be the volume and contradicts its record.
+            DeviceMismatch: If it cannot be told which disk is the volume's.
             HostError: If sysfs cannot be read.
         """
         return await self._ask(lambda scan: scan.find(volume))
@@ -75,7 +75,7 @@ class Disks:
         """Wait for the disk of a volume that is being attached by a name; None after the timeout.
 
         Raises:
-            DeviceMismatch: If the disk that appears is not the volume's.
+            DeviceMismatch: If it cannot be told which disk is the volume's.
         """
         return await self._watch.until(lambda scan: scan.find(volume, name), timeout_s)
 
@@ -196,7 +196,7 @@ class NitroScan:
                 under it is taken for the volume's from here on.
 
         Raises:
-            DeviceMismatch: If a disk claims to be the volume and contradicts its record.
+            DeviceMismatch: If several disks have the volume's serial, or one that is no EBS disk.
         """
         serial = _serial_of(volume.volume_id)
         found = self.serials.get(serial, [])
@@ -207,7 +207,7 @@ class NitroScan:
             return None
         if disk.model != self.model:
             raise DeviceMismatch(f"{disk.node} has the serial {serial}, but its model is {disk.model!r}")
-        return disk.source_of(volume, serial)
+        return MountSource(disk.node, serial, disk.size_bytes)
 
     def has(self, volume_id: str) -> bool:
         """Tell whether the kernel still shows the volume, in whatever condition."""

@@ -1,8 +1,8 @@
 """Which disk is which volume on Xen instances.
 
 Their disks report no serial, and a disk is known by the name it was attached by: that name, free before the
-attach and then with a disk of the volume's size, is noted together with the kernel's number of the disk, so
-that no later disk under the name is taken for it.
+attach, is noted together with the kernel's number of the disk, so that no later disk under the name is taken
+for it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from volplug.drivers.ebs.device_names import XEN_NAMES
-from volplug.errors import HostError
+from volplug.errors import DeviceMismatch, HostError
 from volplug.host.files import replace_file
-from volplug.host.sysfs import Sysfs
+from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.models import MountSource, Volume
+from volplug.sizes import format_size
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -117,16 +118,20 @@ class XenScan:
         return sum(name.startswith(("xvd", "sd")) for name in self.kernel_names)
 
     def find(self, volume: Volume, name: str = "") -> MountSource | None:
-        """Return the disk that was noted, else the one under the given name, and note that."""
+        """Return the disk that was noted, else the one under the given name, and note that.
+
+        Raises:
+            DeviceMismatch: If only its size can tell whether the disk is the volume's, and it is another.
+        """
         noted = self.devices.noted(volume.volume_id)
         letters = _letters(name.rpartition("/")[2])
         for kernel_name in [noted] if noted or not name else [f"xvd{letters}", f"sd{letters}"]:
             disk = self.sysfs.disk(kernel_name) if kernel_name in self.kernel_names else None
             if disk is not None:
-                source = disk.source_of(volume, volume.volume_id)  # a disk of another size is not noted
+                _refuse_if_doubtful(disk, volume)
                 if not noted:
                     self.devices.note(volume.volume_id, kernel_name, disk.sequence)
-                return source
+                return MountSource(disk.node, volume.volume_id, disk.size_bytes)
         return None
 
     def has(self, volume_id: str) -> bool:
@@ -137,6 +142,19 @@ class XenScan:
         """Return the node of the disk that was noted."""
         node = self.sysfs.node_to_test(self.devices.noted(volume_id)) if self.has(volume_id) else ""
         return [node] if node else []
+
+
+def _refuse_if_doubtful(disk: SysfsDisk, volume: Volume) -> None:
+    """Refuse a disk of another size where the kernel does not number disks (before Linux 5.15).
+
+    There, nothing but the size tells the volume's disk from one that another party has attached under the
+    same name since.
+    """
+    if not disk.sequence and disk.size_bytes != volume.size_bytes:
+        raise DeviceMismatch(
+            f"{disk.node} has {format_size(disk.size_bytes)}, but {volume.volume_id} has "
+            f"{format_size(volume.size_bytes)}"
+        )
 
 
 def _letters(name: str) -> str:

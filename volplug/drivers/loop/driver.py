@@ -27,7 +27,6 @@ from volplug.drivers.loop.listing import Listing
 from volplug.drivers.loop.records import Records
 from volplug.errors import (
     ConfigurationError,
-    DeviceMismatch,
     HostError,
     InvalidOption,
     UnexpectedState,
@@ -272,10 +271,10 @@ class LoopDriver:
                 return replace(shown, state=VolumeState.DELETING)  # it went while we looked
             if now != record:
                 return self._observed(now, self._images.stat(record.name), device)
-            return replace(shown, state=VolumeState.ERROR, detail=detail)
-        if device is not None:
-            return replace(shown, state=VolumeState.IN_USE, holder=self._node_id)
-        return shown
+            shown = replace(shown, state=VolumeState.ERROR, detail=detail)
+        elif device is not None:
+            shown = replace(shown, state=VolumeState.IN_USE)
+        return replace(shown, holder=self._node_id) if device is not None else shown
 
     def _recorded(self, volume: Volume) -> Volume:
         self._directory.check()
@@ -288,7 +287,7 @@ class LoopDriver:
     def _attach(self, volume: Volume) -> MountSource:
         record = self._recorded(volume)
         if detail := self._images.damage(record, self._images.stat(record.name)):
-            raise DeviceMismatch(detail, "Restore the image from a backup, or remove the volume")
+            raise UnexpectedState(detail, "Restore the image from a backup, or remove the volume")
         is_sparse = _is_sparse(record.spec)
         self._devices.refuse_outdated(record)
         try:

@@ -55,6 +55,18 @@ class AttachmentCases(DriverFixtures):
         if has_devices:
             assert await asyncio.to_thread(device_size, source) == volume.size_bytes
 
+    async def test_device_is_identified_whatever_size_is_described(
+        self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
+    ) -> None:
+        """The serial identifies it; a volume whose size differs can still be detached."""
+        volume = await driver.create(make_spec())
+        source = await driver.attach(volume)
+        larger = replace(volume, size_bytes=volume.size_bytes * 2)
+        for each in (driver, new_driver()):
+            assert (await each.locate(larger), await each.attach(larger)) == (source, source)
+        await driver.detach(larger)
+        assert await driver.locate(volume) is None
+
     async def test_attach_twice_is_one_attachment(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
     ) -> None:

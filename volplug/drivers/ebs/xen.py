@@ -1,8 +1,8 @@
-"""Which disk is which volume on Xen instances.
+"""Identifies the disks of volumes on Xen instances.
 
-Their disks report no serial, and a disk is known by the name it was attached by: that name, free before the
-attach, is noted together with the kernel's number of the disk, so that no later disk under the name is taken
-for it.
+Their disks report no serial, so a disk is identified by the name under which it was attached: that name, free
+before the attach, is noted together with the kernel's number of the disk, so that a later disk under the same
+name is not taken for it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What is noted of a disk that was attached.
+    """Identifies the disk of an attached volume.
 
     Attributes:
         kernel_name: Its name in sysfs.
-        sequence: The kernel's number of it.
+        sequence: The kernel's number of it (diskseq); empty before Linux 5.15.
         boot_id: The boot for which names and numbers are valid.
+        size_bytes: Its size when it was noted; 0 if unknown.
     """
 
     kernel_name: str
     sequence: str
     boot_id: str
+    size_bytes: int = 0
 
 
 class XenDevices:
@@ -44,8 +46,8 @@ class XenDevices:
 
     Args:
         sysfs: This host's disks.
-        notes: The file of the notes; lost ones are made again from what EC2 says.
-        boot_id: The current boot; by default the kernel is asked.
+        notes: The file of the notes; lost ones are made again from EC2's device names.
+        boot_id: The current boot; by default that of this host.
     """
 
     def __init__(self, sysfs: Sysfs, notes: Path, boot_id: str = "") -> None:
@@ -63,18 +65,19 @@ class XenDevices:
         """
         return XenScan(self, self._sysfs, frozenset(self._sysfs.names()))
 
-    def noted(self, volume_id: str) -> str:
-        """Return the kernel's name of a volume's disk if it is still the disk that was noted, else ""."""
+    def noted(self, volume_id: str) -> _Note | None:
+        """Return the note of a volume's disk, or None if the name is another disk's by now."""
         note = self._notes.get(volume_id)
         if note is None or note.boot_id != self._boot_id:
-            return ""
-        return note.kernel_name if self._sysfs.sequence(note.kernel_name) == note.sequence else ""
+            return None
+        return note if self._sysfs.sequence(note.kernel_name) == note.sequence else None
 
-    def note(self, volume_id: str, kernel_name: str, sequence: str) -> None:
+    def note(self, volume_id: str, kernel_name: str, disk: SysfsDisk) -> None:
         """Note a volume's disk; an earlier note of the same kernel name is replaced."""
+        note = _Note(kernel_name, disk.sequence, self._boot_id, disk.size_bytes)
         with self._changing:
-            kept = {each: note for each, note in self._notes.items() if note.kernel_name != kernel_name}
-            self._write({**kept, volume_id: _Note(kernel_name, sequence, self._boot_id)})
+            kept = {each: other for each, other in self._notes.items() if other.kernel_name != kernel_name}
+            self._write({**kept, volume_id: note})
 
     def forget(self, volume_id: str) -> None:
         """Drop the note of a volume's disk."""
@@ -110,47 +113,52 @@ class XenScan:
     names: ClassVar = XEN_NAMES
 
     def visible_names(self) -> Collection[str]:
-        """Return the names of all disks, in EC2's spelling."""
+        """Return the names of all disks as EC2 spells them."""
         return {f"/dev/xvd{_letters(kernel_name)}" for kernel_name in self.kernel_names}
 
     def attached_count(self) -> int:
-        """Return how many disks are named as volumes are; the root volume is one."""
+        """Return how many disks have names of EBS volumes; the root volume is one."""
         return sum(name.startswith(("xvd", "sd")) for name in self.kernel_names)
 
     def find(self, volume: Volume, name: str = "") -> MountSource | None:
-        """Return the disk that was noted, else the one under the given name, and note that.
+        """Return the noted disk; if none is noted, note the one under the given name and return it.
 
         Raises:
-            DeviceMismatch: If only its size can tell whether the disk is the volume's, and it is another.
+            DeviceMismatch: If the disk under the noted name has another size, and no number to identify it.
         """
-        noted = self.devices.noted(volume.volume_id)
-        letters = _letters(name.rpartition("/")[2])
-        for kernel_name in [noted] if noted or not name else [f"xvd{letters}", f"sd{letters}"]:
+        note, letters = self.devices.noted(volume.volume_id), _letters(name.rpartition("/")[2])
+        by_name = [f"xvd{letters}", f"sd{letters}"] if name else []
+        for kernel_name in [note.kernel_name] if note else by_name:
             disk = self.sysfs.disk(kernel_name) if kernel_name in self.kernel_names else None
             if disk is not None:
-                _refuse_if_doubtful(disk, volume)
-                if not noted:
-                    self.devices.note(volume.volume_id, kernel_name, disk.sequence)
+                if note is None:
+                    self.devices.note(volume.volume_id, kernel_name, disk)
+                else:
+                    _refuse_another(disk, note, volume)
                 return MountSource(disk.node, volume.volume_id, disk.size_bytes)
         return None
 
     def has(self, volume_id: str) -> bool:
-        """Tell whether the disk that was noted is there."""
-        return self.devices.noted(volume_id) in self.kernel_names
+        """Tell whether the noted disk is present."""
+        note = self.devices.noted(volume_id)
+        return note is not None and note.kernel_name in self.kernel_names
 
     def nodes_to_test(self, volume_id: str) -> Sequence[str]:
-        """Return the node of the disk that was noted."""
-        node = self.sysfs.node_to_test(self.devices.noted(volume_id)) if self.has(volume_id) else ""
+        """Return the node of the noted disk."""
+        note = self.devices.noted(volume_id)
+        if note is None or note.kernel_name not in self.kernel_names:
+            return []
+        node = self.sysfs.node_to_test(note.kernel_name)
         return [node] if node else []
 
 
-def _refuse_if_doubtful(disk: SysfsDisk, volume: Volume) -> None:
-    """Refuse a disk of another size where the kernel does not number disks (before Linux 5.15).
+def _refuse_another(disk: SysfsDisk, note: _Note, volume: Volume) -> None:
+    """Refuse a disk of another size under the noted name, where the kernel does not number disks.
 
-    There, nothing but the size tells the volume's disk from one that another party has attached under the
-    same name since.
+    Before Linux 5.15 only the size can show that another party has attached another volume under the name
+    since. The volume's own size is accepted, too: it may have grown.
     """
-    if not disk.sequence and disk.size_bytes != volume.size_bytes:
+    if not disk.sequence and disk.size_bytes not in (note.size_bytes, volume.size_bytes):
         raise DeviceMismatch(
             f"{disk.node} has {format_size(disk.size_bytes)}, but {volume.volume_id} has "
             f"{format_size(volume.size_bytes)}"
@@ -158,5 +166,5 @@ def _refuse_if_doubtful(disk: SysfsDisk, volume: Volume) -> None:
 
 
 def _letters(name: str) -> str:
-    """Return what tells a disk from others; some kernels say sdX for /dev/xvdX, and people say either."""
+    """Return the part that identifies a disk: some kernels use sdX for /dev/xvdX, and so do users."""
     return name.removeprefix("xvd").removeprefix("sd")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from volplug.drivers.loop.driver import LoopDriver
-from volplug.drivers.loop.records import Records
+from volplug.drivers.loop.records import RecordFiles
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import MIB
 
@@ -50,11 +50,11 @@ def leave_creation(
         spec=spec,
         created_at=datetime(2026, 1, 2, tzinfo=UTC),
     )
-    Records(directory).write(volume)
+    RecordFiles(directory).write(volume)
     image_of(directory, spec.name).write_bytes(bytes(image_bytes))
     return volume
 
 
 def leave_deletion(directory: Path, volume: Volume) -> None:
     """What a crash in the middle of a deletion leaves: the record; the image may be gone."""
-    Records(directory).write(replace(volume, state=VolumeState.DELETING))
+    RecordFiles(directory).write(replace(volume, state=VolumeState.DELETING))

@@ -22,7 +22,7 @@ from tests.drivers.loop_volumes import (
 )
 from tests.lab import loops
 from tests.lab.waiting import wait_until
-from volplug.drivers.loop.records import is_settled
+from volplug.drivers.loop.records import is_change_detectable
 from volplug.errors import UnexpectedState, VolumeExists, VolumeInUse
 from volplug.host import loopdev
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
@@ -73,7 +73,7 @@ async def test_a_record_changed_by_hand_shows_at_once(images: Path) -> None:
 async def test_a_record_is_read_again_when_its_file_is_another_one(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("volplug.drivers.loop.records._SETTLED_NS", -1)  # as if it were written long ago
+    monkeypatch.setattr("volplug.drivers.loop.records._CLOCK_STEP_NS", -1)  # as if it were written long ago
     volume, driver = await created(images), driver_of(images)
     reads: list[str] = []
 
@@ -97,7 +97,7 @@ async def test_a_record_is_read_again_when_its_file_is_another_one(
 
 def settle(images: Path) -> None:
     """Wait until the next change of the directory will show in its times for certain."""
-    wait_until(lambda: is_settled(images.stat()), 20, f"{images} has not changed for a while")
+    wait_until(lambda: is_change_detectable(images.stat()), 20, f"{images} has not changed for a while")
 
 
 async def test_a_list_is_kept_until_something_comes_goes_or_is_attached(images: Path) -> None:

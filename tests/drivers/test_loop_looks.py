@@ -8,7 +8,7 @@ import pytest
 
 from tests.drivers.loop_volumes import created, driver_of, image_of, leave_deletion, record_of
 from volplug.drivers.loop.images import Images
-from volplug.drivers.loop.records import Records
+from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import BackendUnavailable, HostError
 from volplug.models import VolumeState
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.loop
     ("question", "said"),
     [
         (lambda directory: Images(directory, 1.0).stat("v"), "file/v.img cannot be read: Not a directory"),
-        (lambda directory: Records(directory).read("v"), "file/v.json cannot be read: Not a directory"),
+        (lambda directory: RecordFiles(directory).read("v"), "file/v.json cannot be read: Not a directory"),
     ],
     ids=["image", "record"],
 )

@@ -1,1 +1,1 @@
-"""Drivers: one per kind of storage. They report facts; only the core makes calls idempotent."""
+"""Drivers: one per kind of storage. They report facts; the core makes calls idempotent."""

@@ -5,15 +5,15 @@ Rules for every call:
 * Report facts and raise typed errors of `volplug.errors`; an unknown failure is a `BackendError`, raised
   `from` its cause, never swallowed. No retries of calls that may have had an effect.
 * Tags (name, cluster, filesystem, spec) are part of the create call itself.
-* Only volumes of the configured cluster are ever seen, found or changed.
-* A name carried by two volumes raises `DuplicateVolumes` naming both ids; `list` returns both all the same.
-* A volume is known by its id; the rest of a description passed in may be older than what the backend has.
-* The cause of an error names the volume's id, and the holder where somebody else has the volume.
+* Only volumes of the configured cluster are ever listed, found or changed.
+* A name of two volumes raises `DuplicateVolumes` with both ids; `list` returns both.
+* A volume is identified by its id; the rest of a description passed in may be older than the backend's.
+* The cause of an error names the volume's id, and the holder if another node has it attached.
 * A device is identified by its serial, never by "the new one", a link, its size or a path alone.
-* The core holds a lock per volume: two calls that change one volume never overlap on one host.
-  Other hosts do what they like.
-* A cancelled call that changes something ends only when nothing of it goes on any more, because the lock ends
-  with it. Whatever it has done by then, the same call can be made again.
+* The core holds a lock per volume: two calls that change one volume never overlap on one host. Other hosts
+  are not serialised.
+* A cancelled call that changes something ends only when all of its work has ended, because the lock ends with
+  it. However far it came, the same call can be made again.
 
 `volplug.testing.conformance` tests all of this.
 """
@@ -34,7 +34,7 @@ from volplug.steps import OnStep, unannounced
 
 
 class Scope(StrEnum):
-    """Docker's word for who sees a volume: this host, or every host with the same backend."""
+    """Docker's scope of volumes: this host, or every host with the same backend."""
 
     LOCAL = "local"
     GLOBAL = "global"
@@ -46,20 +46,19 @@ _NO_PROFILES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """Constants of a driver, known without asking its backend.
+    """Constants of a driver, known without a call to its backend.
 
     Attributes:
         driver: Name in the registry.
         scope: LOCAL if volumes never leave this host.
-        remote: Whether look-ups cross a network, so that answers are cached for some seconds.
+        remote: Whether look-ups cross a network, so that results are cached for some seconds.
         allocation_unit_bytes: Sizes are rounded up to a multiple of this.
-        default_size_bytes: Used when neither option, profile nor setting says more.
+        default_size_bytes: Used when no option, profile or setting gives a size.
         minimum_size_bytes: Smallest volume.
         maximum_size_bytes: Largest volume.
         default_linger_s: How long a volume stays attached after its last unmount.
         options: Driver-specific option name to one line of help; names in lower case with `-`.
-        option_aliases: Other names that users know for an option: folded (lower case, without `-` and `_`)
-            to the option's own.
+        option_aliases: Other names of an option, folded (lower case, without `-` and `_`), to its own.
         profiles: Built-in profiles: name to option defaults.
     """
 
@@ -90,15 +89,15 @@ class DriverInfo:
 
 @dataclass(frozen=True, slots=True)
 class BackendConfig:
-    """What a driver is built from.
+    """The arguments of a driver's factory.
 
     Attributes:
         name: Name of the backend.
-        node_id: How this host calls itself; drivers of clouds ask the cloud instead.
+        node_id: The configured name of this host; drivers of clouds use the cloud's id instead.
         cluster: Name shared by the hosts that share volumes; may be empty for drivers of one host.
         state_dir: This host's state directory.
         settings: The rest of the backend's table in the configuration file; each driver checks its own.
-        on_step: To be told of every change that the driver makes to this host between two answers.
+        on_step: To be called after every change that the driver makes to this host within a call.
     """
 
     name: str
@@ -111,14 +110,13 @@ class BackendConfig:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What is known of the node that has a volume attached.
+    """The state of the node that has a volume attached.
 
     Attributes:
         state: DEAD only with proof.
-        evidence: For people: how that is known.
-        remedy: For operators: what makes it proven dead, if that can be done.
-        is_answered: Whether the backend answered at all; nothing is concluded, and nobody fenced, without an
-            answer.
+        evidence: For error messages: how that is known.
+        remedy: For operators: how to make it proven dead, if that is possible.
+        is_answered: Whether the backend answered; without an answer nothing is concluded and no node fenced.
     """
 
     state: HolderState
@@ -137,7 +135,7 @@ class Driver(Protocol):
 
     @property
     def node_id(self) -> str:
-        """Return how the backend knows this host."""
+        """Return the backend's id of this host."""
         ...
 
     def check_spec(self, spec: VolumeSpec) -> None:
@@ -149,15 +147,15 @@ class Driver(Protocol):
         ...
 
     async def create(self, spec: VolumeSpec) -> Volume:
-        """Create a blank volume, or finish the creation that an earlier call of the same spec began.
+        """Create a blank volume, or finish an interrupted creation of the same spec.
 
         Returns once the volume is available, tagged `fs=pending`.
 
         Raises:
-            VolumeExists: If a volume of this name exists that is not INCOMPLETE, or of another spec.
+            VolumeExists: If a volume of this name exists that is not INCOMPLETE, or has another spec.
             InvalidSize: If the size is outside of the limits in `info`.
-            LimitExceeded: If there is no room for it.
-            DuplicateVolumes: If several carry the name already.
+            LimitExceeded: If a quota or the free space would be exceeded.
+            DuplicateVolumes: If several volumes have the name already.
         """
         ...
 
@@ -166,52 +164,52 @@ class Driver(Protocol):
 
         Raises:
             VolumeNotFound: If it is gone already.
-            VolumeInUse: If it is attached anywhere. The last line of defence: the core has looked before.
+            VolumeInUse: If it is attached anywhere. The last line of defence: the core has checked before.
         """
         ...
 
     async def get(self, name: str) -> Volume | None:
-        """Return the volume of this name in whatever state, or None if the backend is sure there is none.
+        """Return the volume of this name in any state, or None if the backend is sure there is none.
 
-        Never waits. Backends may answer with stale reads, and this is what a driver makes of them: that a
-        volume exists is exact as far as this process created or deleted it. Changes of other hosts, holders
-        and filesystem tags may be late; the core asks again, and never lets a tag go backwards.
+        Never waits. Where a backend serves stale reads, the driver makes existence exact for the volumes that
+        this process created or deleted. Changes of other hosts, holders and filesystem tags may be stale; the
+        core reads again, and never lets a tag go backwards.
 
         Raises:
-            BackendUnavailable: If the backend cannot say.
-            DuplicateVolumes: If several carry the name.
+            BackendUnavailable: If the backend does not answer.
+            DuplicateVolumes: If several volumes have the name.
         """
         ...
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes of the cluster, in any order.
 
-        A volume that comes or goes meanwhile may be in it or not; every other one is. A driver that returns
-        the very tuple of the call before says that nothing has changed, which spares the core some work.
+        A volume that is created or deleted meanwhile may be in it or not; every other one is. A driver may
+        return the same tuple object as before if nothing has changed, which saves the core some work.
 
         Raises:
-            BackendUnavailable: If the backend cannot say.
+            BackendUnavailable: If the backend does not answer.
         """
         ...
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach to this host and wait for the device; attached here already returns the same source.
 
-        The source has the size that the kernel reports. If the volume has another, that is for the core to
-        judge: it refuses the Mount, while release and detach work.
+        The source has the size that the kernel reports. A size other than the volume's is no error here: the
+        core refuses the Mount, while release and detach work.
 
         Raises:
             VolumeNotFound: If it does not exist.
-            VolumeInUse: If another host holds it; `holder` is its node id.
-            DeviceNotFound: If the device does not come.
+            VolumeInUse: If it is attached to another host; `holder` is its node id.
+            DeviceNotFound: If the device does not appear.
             DeviceMismatch: If it cannot be told which device is the volume's.
         """
         ...
 
     async def locate(self, volume: Volume) -> MountSource | None:
-        """Return the device by which this host has the volume now; asks this host, not the backend.
+        """Return the device of the volume if it is attached here; asks this host, not the backend.
 
-        Its size is reported as with `attach`, whatever the description that is passed in says.
+        Its size is reported as by `attach`, whatever size the volume passed in has.
 
         Raises:
             DeviceMismatch: If it cannot be told which device is the volume's, as when two have its serial.
@@ -219,20 +217,19 @@ class Driver(Protocol):
         ...
 
     async def detach(self, volume: Volume) -> None:
-        """Detach from this host and return once the device has gone and the backend says so, too.
+        """Detach from this host and return once the device has gone and the backend reports it, too.
 
-        Called only after the core's release test has passed.
-
-        A volume that this host does not have is left as it is, whoever has it.
+        Called only after the core's release test has passed. A volume that is attached to another node, or to
+        none, is not changed.
 
         Raises:
             VolumeNotFound: If the volume does not exist.
-            VolumeInUse: If the device turns out to be used. Nothing was changed then.
+            VolumeInUse: If the device turns out to be in use. Nothing was changed then.
         """
         ...
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
-        """Record the filesystem tag with the volume, durably, and return its description with the tag.
+        """Write the volume's filesystem tag, durably, and return its description with the tag.
 
         Raises:
             VolumeNotFound: If the volume does not exist.
@@ -240,47 +237,47 @@ class Driver(Protocol):
         ...
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Tell whether a node is alive, with the evidence; never guesses DEAD."""
+        """Return whether a node is alive, with the evidence; DEAD only with proof."""
         ...
 
     async def health(self) -> None:
-        """Return if the backend can be used.
+        """Check that the backend can be used.
 
         Raises:
-            VolplugError: Why it cannot.
+            VolplugError: If it cannot; the cause tells why.
         """
         ...
 
 
 @runtime_checkable
 class Settles(Protocol):
-    """A capability of drivers whose backend takes its time: waiting for a transition that others began.
+    """A capability of drivers of slow backends: waiting for transitions, whichever party began them.
 
-    Of drivers without it the core asks again and again.
+    For drivers without it the core polls.
     """
 
     async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
-        """Wait until the volume is in no transition, and return it as it is then.
+        """Wait until the volume is in no transition, and return it.
 
         Returns:
-            The volume, which may be stale; None if the wait timed out or the volume does not show any more.
+            The volume, which may be stale; None if the wait timed out or the volume is missing.
         """
         ...
 
 
 @runtime_checkable
 class TakesOver(Protocol):
-    """A capability of drivers whose backend can prove that a node is dead: taking its volumes from it."""
+    """A capability of drivers whose backend can prove a node dead: detaching volumes from it."""
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
         """Detach the volume from a dead node and return once it is available.
 
-        Asks for the proof itself, right before the change: what was proven a moment ago may be over. One look
-        proves nothing where it may be a stale read; two, some seconds apart, have to agree.
-        A volume that the node does not have any more is left as it is.
+        Obtains the proof itself, immediately before the change: an earlier one may be outdated. One read
+        proves nothing if it may be stale; two, some seconds apart, have to agree. A volume that is not
+        attached to the node any more is not changed.
 
         Raises:
-            VolumeInUse: If the node is not proven dead; the cause gives the evidence.
+            VolumeInUse: If the node is not proven dead; the cause has the evidence.
             VolumeNotFound: If the volume does not exist.
         """
         ...
@@ -290,6 +287,6 @@ class TakesOver(Protocol):
 
         Raises:
             BackendDenied: If the credentials do not allow it.
-            OperationTimeout: If the proof does not come.
+            OperationTimeout: If it is not proven dead in time.
         """
         ...

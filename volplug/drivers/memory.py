@@ -1,7 +1,7 @@
-"""A cloud in memory, shared by as many drivers (nodes) as a test wants. Not for real hosts: nothing to mount.
+"""A cloud in memory for tests, shared by any number of drivers (nodes). It has no devices to mount.
 
-It keeps the contract to the letter, so that the core can be tested against a backend that other hosts use
-as well. `volplug.testing.host.MemoryHost` is the machine that goes with it.
+It follows the contract exactly, so that the core can be tested on a backend that several hosts share.
+`volplug.testing.host.MemoryHost` is the host for it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class MemoryCloud:
 
     Attributes:
         volumes: Volume id to volume.
-        clusters: Volume id to the cluster of whoever created it.
+        clusters: Volume id to the cluster in which it was created.
         dead_nodes: Nodes that are proven dead.
-        silent_nodes: Nodes of which nobody can tell; to be stopped they have to be fenced.
+        silent_nodes: Nodes whose state is unknown until they are fenced.
         outage: Raised by every call while set.
         calls: Names of the calls made, in order.
     """
@@ -54,7 +54,7 @@ class MemoryCloud:
 
 
 def device_of(volume_id: str) -> str:
-    """Return the device by which a node sees a volume."""
+    """Return the device of a volume, the same on all nodes."""
     return f"memory:{volume_id}"
 
 
@@ -80,7 +80,7 @@ class MemoryDriver:
         return self._node_id
 
     def check_spec(self, spec: VolumeSpec) -> None:
-        """Accept every spec: there are no options of its own."""
+        """Accept every spec: the driver has no options of its own."""
 
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a volume, or finish one whose creation began with the same spec."""
@@ -151,7 +151,7 @@ class MemoryDriver:
         return replace(tagged, backend=self._backend)
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Tell whether the test has declared the node dead."""
+        """Return the state that the test has set for the node."""
         self._cloud.record_call("holder_state")
         if node_id in self._cloud.dead_nodes:
             return Holder(HolderState.DEAD, f"{node_id} is stopped")

@@ -1,4 +1,4 @@
-"""From the name of a driver to what builds it: built in, or the entry point of an installed package."""
+"""Finds the factory of a driver by name: a built-in one, or the entry point of an installed package."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class DriverFactory(Protocol):
     """Builds the driver of one configured backend; raises ConfigurationError if a setting is wrong."""
 
     def __call__(self, config: BackendConfig) -> Driver:
-        """Build it; must not ask the backend anything."""
+        """Build it, without any call to the backend."""
         ...
 
 
 def driver_factory(driver: str) -> DriverFactory:
-    """Import and return what builds a driver; nothing else is imported.
+    """Import and return a driver's factory; no other driver is imported.
 
     Raises:
         ConfigurationError: If no such driver is installed, or it cannot be imported.
@@ -37,5 +37,5 @@ def driver_factory(driver: str) -> DriverFactory:
         raise ConfigurationError(f"driver {driver!r} is not installed", f"Drivers here are {known}")
     try:
         return cast(DriverFactory, outside[driver].load())
-    except Exception as error:  # a package of somebody else may fail in any way
+    except Exception as error:  # another party's package may fail in any way
         raise ConfigurationError(f"driver {driver!r} cannot be imported: {error}") from error

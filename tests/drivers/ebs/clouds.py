@@ -17,7 +17,7 @@ from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import load_settings
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec
@@ -28,13 +28,13 @@ SIZE = 4 * GIB
 
 SMALLEST_PAGE = 5
 
-IMPATIENT = Timeouts(
+IMPATIENT = Ec2Timeouts(
     quiet_s=2.0,
     attaching_s=10.0,
     detach_s=10.0,
-    settle_s=10.0,
-    look_again_s=0.05,
-    look_pause_s=0.05,
+    transition_s=10.0,
+    search_s=0.05,
+    search_pause_s=0.05,
     new_absent_reads=30,
     proof_s=0.01,
     poll_first_s=0.01,
@@ -140,7 +140,7 @@ class Site:
         self,
         state_dir: Path,
         cluster: str = "test",
-        limits: Timeouts = IMPATIENT,
+        limits: Ec2Timeouts = IMPATIENT,
         caller: Caller | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> EbsDriver:

@@ -9,7 +9,7 @@ from tests.drivers.ebs import sdk_data
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from tests.ec2sim import Ec2Cloud, LoopHypervisor, MemoryHypervisor
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.models import Volume
 
 _NUMBERS = count()
@@ -104,18 +104,18 @@ def cluster() -> str:
 
 
 @pytest.fixture
-def limits() -> Timeouts:
+def limits() -> Ec2Timeouts:
     """How long the drivers wait; a test in which nothing comes is parametrized with a shorter one."""
     return IMPATIENT
 
 
 @pytest.fixture
-def driver(site: Site, cluster: str, tmp_path: Path, limits: Timeouts) -> EbsDriver:
+def driver(site: Site, cluster: str, tmp_path: Path, limits: Ec2Timeouts) -> EbsDriver:
     return site.driver(tmp_path, cluster, limits)
 
 
 @pytest.fixture
-def other(other_site: Site, cluster: str, tmp_path: Path, limits: Timeouts) -> EbsDriver:
+def other(other_site: Site, cluster: str, tmp_path: Path, limits: Ec2Timeouts) -> EbsDriver:
     return other_site.driver(tmp_path / "other", cluster, limits)
 
 

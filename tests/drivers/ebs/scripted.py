@@ -11,13 +11,13 @@ from typing import Any
 from tests.drivers.ebs.clouds import spec_of
 from tests.host.sysfs_tree import MODEL
 from volplug.drivers.ebs.attachments import Attachments
-from volplug.drivers.ebs.creation import Creation
-from volplug.drivers.ebs.deletion import Deletion
+from volplug.drivers.ebs.creation import VolumeCreator
+from volplug.drivers.ebs.deletion import VolumeDeleter
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tags import tags_of
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Volumes
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import ClusterVolumes
 from volplug.host.sysfs import Sysfs
 
 Answer = Mapping[str, Any] | Exception
@@ -77,18 +77,18 @@ class Parts:
     """
 
     script: Script
-    volumes: Volumes
-    creation: Creation
-    deletion: Deletion
+    volumes: ClusterVolumes
+    creation: VolumeCreator
+    deletion: VolumeDeleter
     attachments: Attachments
     slept: list[float]
 
 
 _NOWHERE = Path("/nowhere")
-_PATIENT = Timeouts()
+_PATIENT = Ec2Timeouts()
 
 
-def parts_of(script: Script, place: Path = _NOWHERE, limits: Timeouts = _PATIENT) -> Parts:
+def parts_of(script: Script, place: Path = _NOWHERE, limits: Ec2Timeouts = _PATIENT) -> Parts:
     """Put the parts together.
 
     Args:
@@ -104,8 +104,8 @@ def parts_of(script: Script, place: Path = _NOWHERE, limits: Timeouts = _PATIENT
     def clock() -> float:
         return 0.0
 
-    volumes = Volumes(script, "c", "ebs", limits, clock)
-    creation = Creation(script, volumes, EbsSettings(), limits, clock, sleep)
+    volumes = ClusterVolumes(script, "c", "ebs", limits, clock)
+    creation = VolumeCreator(script, volumes, EbsSettings(), limits, clock, sleep)
     disks = Disks(Sysfs(place / "sys", place / "dev"), MODEL, place / "notes.json", "ebs")
     attachments = Attachments(script, volumes, disks, limits)
-    return Parts(script, volumes, creation, Deletion(script, volumes, limits), attachments, slept)
+    return Parts(script, volumes, creation, VolumeDeleter(script, volumes, limits), attachments, slept)

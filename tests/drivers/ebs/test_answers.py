@@ -15,7 +15,7 @@ from tests.drivers.ebs.turns import pass_time, turns_until
 from tests.host.sysfs_tree import Tree
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.instance import Identity
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import (
     BackendError,
     DeviceNotFound,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.ebs
 
 NODE = Identity("i-here", "", "eu-central-1")
 VOLUME = Volume("v", "vol-1", "ebs", SIZE, VolumeState.AVAILABLE, spec_of())
-PERSISTENT = Timeouts(
+PERSISTENT = Ec2Timeouts(
     quiet_s=0, poll_first_s=0.001, poll_longest_s=0.001, attach_requests=2, attach_tries=1, delete_requests=3
 )
 """Waits for what comes."""
@@ -41,10 +41,10 @@ PERSISTENT = Timeouts(
 HASTY = replace(
     PERSISTENT,
     attaching_s=0.01,
-    settle_s=0.01,
+    transition_s=0.01,
     detach_s=0.01,
     create_s=0.01,
-    look_again_s=0.01,
+    search_s=0.01,
 )
 """Waits for nothing, where nothing comes."""
 
@@ -79,7 +79,7 @@ def keep_disk(host: Tree) -> None:
     host.add("nvme1n1", 0, serial="vol1", has_node=False)
 
 
-def parts(host: Tree, limits: Timeouts, looks: list[dict[str, Any]], **answers: list[Answer]) -> Parts:
+def parts(host: Tree, limits: Ec2Timeouts, looks: list[dict[str, Any]], **answers: list[Answer]) -> Parts:
     described: list[Answer] = [shown(*filter(None, [look])) for look in looks]
     return parts_of(Script(DescribeVolumes=described, **answers), host.sys.parent, limits)
 

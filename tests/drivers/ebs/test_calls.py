@@ -19,7 +19,7 @@ from tests.ec2sim import Ec2Cloud, MemoryHypervisor, NewVolume, Slow
 from tests.lab.waiting import wait_until
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.tags import tags_of
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 
@@ -30,9 +30,9 @@ LAG = Slow(0.3)
 SLOW = {"creating": LAG, "attaching": LAG, "detaching": LAG, "deleting": LAG}
 # A fifth of what is waited in production, so that a state lasts longer than until a first look at it.
 _IN_A_FIFTH: dict[str, Any] = {
-    name: value / 5 for name, value in dataclasses.asdict(Timeouts()).items() if isinstance(value, float)
+    name: value / 5 for name, value in dataclasses.asdict(Ec2Timeouts()).items() if isinstance(value, float)
 }
-PATIENCE = dataclasses.replace(Timeouts(), **_IN_A_FIFTH)
+PATIENCE = dataclasses.replace(Ec2Timeouts(), **_IN_A_FIFTH)
 in_both = pytest.mark.parametrize("cloud", [QUICK, SLOW], ids=["quick", "slow"], indirect=True)
 quick_alone = pytest.mark.parametrize("cloud", [QUICK], ids=["quick"], indirect=True)
 

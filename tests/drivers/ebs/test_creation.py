@@ -44,12 +44,12 @@ async def test_a_name_that_was_used_often_elsewhere_is_created_after_one_wait(
 async def test_tokens_are_not_tried_for_ever_but_the_next_create_goes_on(
     memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
 ) -> None:
-    hasty = dataclasses.replace(IMPATIENT, look_again_s=0.0, tokens_s=0.0)
+    hasty = dataclasses.replace(IMPATIENT, search_s=0.0, tokens_s=0.0)
     on_b = sites[1].driver(tmp_path / "b", limits=hasty)
     for _ in range(2):
         await on_a.delete(await on_a.create(spec_of()))
     for _ in range(2):
-        with pytest.raises(LimitExceeded, match="used 1 times lately"):
+        with pytest.raises(LimitExceeded, match="used 1 times recently"):
             await on_b.create(spec_of())
     await on_b.create(spec_of())
     assert len(memory_cloud.volumes()) == 1

@@ -184,7 +184,7 @@ async def test_all_that_aws_says_of_a_denial_is_in_the_log(serve: Serve) -> None
     with capture_logs() as logged, pytest.raises(BackendDenied):
         await ec2_of(server.url).call("AttachVolume", **ATTACHING)
     assert [(line["event"], line["action"], line["message"]) for line in logged] == [
-        ("denied by EC2", "AttachVolume", message)
+        ("EC2 denied a call", "AttachVolume", message)
     ]
 
 

@@ -16,7 +16,7 @@ from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.tags import CLUSTER, NAME
 from volplug.drivers.ebs.takeover import Takeover
-from volplug.drivers.ebs.volumes import Caller, Volumes
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes
 from volplug.errors import VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume, VolumeSpec, VolumeState
 
@@ -70,7 +70,7 @@ class _Shown:
 
     def takeover(self) -> Takeover:
         limits = dataclasses.replace(IMPATIENT, poll_first_s=0.001, poll_longest_s=0.001)
-        volumes = Volumes(self, "test", "ebs", limits, lambda: 0.0)
+        volumes = ClusterVolumes(self, "test", "ebs", limits, lambda: 0.0)
         attachments = Attachments(self, volumes, cast(Disks, None), limits)  # of another instance
         return Takeover(self, volumes, attachments, limits, sleep=self.pause)
 
@@ -225,7 +225,7 @@ async def test_an_instance_that_starts_while_its_volume_leaves_it_is_not_forced(
     caller = _Then(
         sites[1].caller, "DetachVolume", lambda: _start(memory_cloud, sites[0].caller, stale_looks)
     )
-    limits = dataclasses.replace(IMPATIENT, settle_s=0.1)
+    limits = dataclasses.replace(IMPATIENT, transition_s=0.1)
     site = Site(memory_cloud, sites[1].instance, force_detach=True)
     with pytest.raises(VolumeInUse, match="not proven dead: EC2 says it is running"):
         await site.driver(tmp_path, limits=limits, caller=caller).take_from(held, A)

@@ -54,7 +54,7 @@ async def test_force_is_used_only_where_allowed_and_after_all_else(
     cloud.set_plan(busy_volumes=frozenset({volume.volume_id}))
     node_id = site.instance.instance_id
     cloud.set_instance_state(node_id, "stopped")
-    limits = replace(IMPATIENT, settle_s=0.7)
+    limits = replace(IMPATIENT, transition_s=0.7)
     taker = Site(cloud, other_site.instance, force_detach=may_force).driver(tmp_path, cluster, limits)
     if may_force:
         await taker.take_from(volume, node_id)

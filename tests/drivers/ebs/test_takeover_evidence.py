@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from volplug.drivers.ebs.takeover import Takeover
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import ErrorContext
 from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.volumes.decision import Reason
@@ -41,7 +41,7 @@ class _Caller:
 def of(caller: _Caller) -> Takeover:
     """Asking about instances takes neither volumes nor attachments."""
     unused = cast(Any, None)
-    return Takeover(caller, unused, unused, Timeouts())
+    return Takeover(caller, unused, unused, Ec2Timeouts())
 
 
 @pytest.mark.parametrize("state", ["running", "stopping", "shutting-down"])

@@ -12,15 +12,17 @@ from tests.drivers.ebs.scripted import Answer, Script, described, parts_of
 from tests.drivers.ebs.turns import turns_until
 from volplug.drivers.ebs.creation import token_of
 from volplug.drivers.ebs.errors import Ec2Refused
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Volumes
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import ClusterVolumes
 from volplug.errors import BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
 
 
-def volumes_of(script: Script, cluster: str = "c", clock: Callable[[], float] = lambda: 0.0) -> Volumes:
-    return Volumes(script, cluster, "ebs", Timeouts(), clock)
+def volumes_of(
+    script: Script, cluster: str = "c", clock: Callable[[], float] = lambda: 0.0
+) -> ClusterVolumes:
+    return ClusterVolumes(script, cluster, "ebs", Ec2Timeouts(), clock)
 
 
 async def test_look_ups_that_come_together_are_one_call() -> None:
@@ -122,7 +124,7 @@ async def test_used_token_is_left_only_after_looking_for_five_seconds() -> None:
     nothing: list[Answer] = [{"Volumes": []}]
     looks = [*nothing * 7, {"Volumes": [described("a")]}]
     script = Script(DescribeVolumes=looks, CreateVolume=[burnt(), described("a")])
-    of = parts_of(script, limits=Timeouts(poll_first_s=0.001, poll_longest_s=0.001))
+    of = parts_of(script, limits=Ec2Timeouts(poll_first_s=0.001, poll_longest_s=0.001))
     await of.volumes.by_name("a")
     assert (await of.creation.create(spec_of("a"), "z")).volume_id == "vol-1"
     assert sum(of.slept) == 5

@@ -1,1 +1,1 @@
-"""What drivers of clouds share. It knows time, threads and volumes, but no SDK and no cloud."""
+"""Shared parts of cloud drivers: retries, polling, batching. They depend on no SDK and no cloud."""

@@ -1,4 +1,4 @@
-"""Look-ups that come together are one call."""
+"""Batches concurrent look-ups into one call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _Found = TypeVar("_Found")
 
 
 class Batcher(Generic[_Key, _Found]):
-    """Collects keys for a moment and looks all of them up at once.
+    """Collects keys for some milliseconds and looks them up in one call.
 
-    A key that is asked for while a look-up runs is looked up anew: no answer is older than its question.
+    A key that is requested while a look-up runs is looked up again, so no result is older than its request.
 
     Args:
-        look_up: Looks many keys up, in one call; its answer has all of them.
+        look_up: Looks many keys up, in one call; its result has all of them.
         collect_s: How long keys are collected, in seconds.
-        largest: How many keys one call takes.
+        largest: The largest number of keys in one call.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Batcher(Generic[_Key, _Found]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def ask(self, key: _Key) -> _Found:
-        """Return what is found for a key. What the look-up raises is raised to all who asked."""
+        """Return the result for a key. An error of the look-up is raised to all callers of the batch."""
         if key not in self._asked:
             self._asked[key] = asyncio.get_running_loop().create_future()
             if len(self._asked) == 1:
@@ -55,7 +55,7 @@ class Batcher(Generic[_Key, _Found]):
     async def _answer(self, asked: Mapping[_Key, asyncio.Future[_Found]]) -> None:
         try:
             found = await self._look_up(asked.keys())
-        except Exception as error:  # it is the answer to all who asked
+        except Exception as error:  # raised to all callers of the batch
             for answer in asked.values():
                 answer.set_exception(error)
                 answer.exception()  # the caller may have been cancelled

@@ -1,7 +1,7 @@
-"""Calls of a blocking SDK: each try runs in a thread, retries and the pauses between them are asyncio's.
+"""Calls a blocking SDK with retries: each try runs in a thread, retries and backoff in the event loop.
 
-Between two tries nothing is under way, so that a call can be cancelled or given up there at once. The SDK
-itself must make one try only.
+No work is in progress between two tries, so a call can be cancelled there at once. The SDK itself must make
+only one try.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from volplug.host.threads import Pool
 _T = TypeVar("_T")
 
 Try: TypeAlias = Callable[[int], _T]
-"""One try, which blocks; its argument is the number of the tries before it."""
+"""One try, which blocks; its argument is the number of earlier tries."""
 
-# Docker waits 60 s for most answers, and a verb makes two or three calls; how much of it for one is a guess.
+# Docker waits 60 s for most responses, and a verb makes two or three calls; the share of one is a guess.
 _BUDGET_S: Final = 25.0
 # Doubled with each retry, as in AWS's standard mode:
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
@@ -32,23 +32,23 @@ _THREADS: Final = 64  # a guess: more calls at once than a host has volumes to a
 
 
 class _OutOfTime(Exception):
-    """The budget of the call is used up."""
+    """The call's time budget is used up."""
 
 
 class RetryingCaller:
-    """Calls a service, and retries what is unavailable with exponential backoff and full jitter.
+    """Calls a service, and retries with exponential backoff and full jitter while it is unavailable.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ compares the kinds of jitter.
 
-    Calls that read and calls that change have threads of their own: look-ups that hang hold up no attach.
+    Reads and changes have separate threads, so that reads that hang do not delay an attach.
 
     Args:
-        service: What is called, for errors and the names of threads.
+        service: Its name, for errors and the names of threads.
         max_retries: How many tries may follow the first.
-        budget_s: After it no further try begins; a change that is under way ends by its own time-outs.
-        clock: Seconds that never go back; called in threads, too.
+        budget_s: No try begins after it; a change in progress ends by its own timeouts.
+        clock: Monotonic seconds; called in threads, too.
         sleep: Waits between tries.
-        jitter: Returns a number between two others at random.
+        jitter: Returns a random number between two others.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class RetryingCaller:
     async def call(self, action: str, make_try: Try[_T], *, changes: bool) -> _T:
         """Make a call and return its result.
 
-        Cancelled during a try, a call that changes something ends only when the try has ended. One that reads
-        abandons the try at once, and also when the budget is used up.
+        If cancelled during a try, a change ends when the try has ended. A read abandons the try at once, and
+        also when the budget is used up.
 
         Args:
-            action: What is called, for errors.
-            make_try: Whatever it raises is raised at once, except for `BackendUnavailable`.
-            changes: Whether it changes something.
+            action: The call's name, for errors.
+            make_try: Makes one try. Its errors are raised at once, except `BackendUnavailable`.
+            changes: Whether the call is a change, not a read.
 
         Raises:
-            BackendUnavailable: If there is no result after all tries; a change may have been made.
+            BackendUnavailable: If there is no result after all tries; the change may have been made.
         """
         begun_s = self._clock()
         ends_s = begun_s + self._budget_s
@@ -106,7 +106,7 @@ class RetryingCaller:
         raise BackendUnavailable(f"{last.cause} for {self._clock() - begun_s:.0f} s", last.remedy) from last
 
     def _begin(self, make_try: Try[_T], attempt: int, ends_s: float) -> _T:
-        """Make a try in this thread, unless it had to wait for the thread for too long."""
+        """Make a try in this thread, unless the budget was used up by waiting for the thread."""
         if self._clock() >= ends_s:
             raise _OutOfTime
         return make_try(attempt)

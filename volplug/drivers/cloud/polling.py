@@ -1,4 +1,4 @@
-"""Waiting for a cloud's states: one poll for all volumes that anything waits for, and none otherwise."""
+"""Waits for states of a cloud's volumes: one poll for all waiters, and none without waiters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _POLLS_AT_FIRST = 5
 
 
 @dataclass(eq=False)
-class _Waiter:
-    """One wait: for which volume, since when, what decides it, and how many reads in a row have to agree."""
+class _VolumeWaiter:
+    """One wait for a volume: its predicate, its start, and the number of consecutive reads to agree."""
 
     volume_id: str
     decide: Callable[[Any], Any]
@@ -30,12 +30,12 @@ class _Waiter:
     agreed: int = 0
 
     def offer(self, seen: object) -> None:
-        """Take what a poll has read."""
+        """Apply the predicate to one read, and end the wait if enough reads agree."""
         if self.answer.done():
             return
         try:
             decided = self.decide(seen)
-        except Exception as error:  # it is the answer to the wait
+        except Exception as error:  # raised to the caller of the wait
             self.answer.set_exception(error)
             return
         self.agreed = self.agreed + 1 if decided == self.last else 1
@@ -45,13 +45,13 @@ class _Waiter:
 
 
 class SharedPoll(Generic[_Seen]):
-    """Polls volumes as long as anything waits for one of them.
+    """Polls volumes as long as there are waiters.
 
-    It polls once per `first_s` as long as the youngest wait is not older than five times that, and once per
+    It polls once per `first_s` while the youngest wait is younger than five times that, and once per
     `longest_s` afterwards.
 
     Args:
-        read: Reads many volumes by their ids, in one call; those that do not show are missing in the answer.
+        read: Reads many volumes by id, in one call; volumes that the cloud does not show are missing.
         first_s: Pause at first, in seconds.
         longest_s: Pause later on, in seconds.
     """
@@ -65,7 +65,7 @@ class SharedPoll(Generic[_Seen]):
         self._read = read
         self._first_s = first_s
         self._longest_s = longest_s
-        self._waiters: set[_Waiter] = set()
+        self._waiters: set[_VolumeWaiter] = set()
         self._polling: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
         self._polled_s = -math.inf
@@ -79,18 +79,18 @@ class SharedPoll(Generic[_Seen]):
         agree: int = 1,
         at_once: bool = False,
     ) -> _T | None:
-        """Wait until what is read of a volume decides something; return None after the timeout.
+        """Wait until the reads of a volume satisfy a predicate; return its result, None after the timeout.
 
         Args:
             volume_id: The volume to read.
-            decide: Gets what each poll reads, None where the volume does not show. None decides nothing. What
-                it raises is raised here.
+            decide: Called with each read, None if the volume is missing. It returns None to wait on, else the
+                result. Its errors are raised here.
             timeout_s: How long to wait at most.
-            agree: How many reads in a row have to decide the same, where a single one may be stale.
-            at_once: Whether the first poll is worth making now, if none was made within the last `first_s`.
+            agree: How many consecutive reads must have the same result, where a single one may be stale.
+            at_once: Whether to poll now, if the last poll is older than `first_s`.
         """
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(volume_id, decide, agree, loop.time(), loop.create_future())
+        waiter = _VolumeWaiter(volume_id, decide, agree, loop.time(), loop.create_future())
         self._waiters.add(waiter)
         self._joined.set()
         if self._polling is None:
@@ -127,7 +127,7 @@ class SharedPoll(Generic[_Seen]):
                     each.offer(seen.get(each.volume_id))
 
     async def _pause(self, since_s: float) -> None:
-        """Sleep until the next poll is due, which a wait that begins meanwhile may bring forward."""
+        """Sleep until the next poll is due; a new waiter may make it due earlier."""
         loop = asyncio.get_running_loop()
         while (left_s := since_s + self._interval_s(loop.time()) - loop.time()) > 0:
             self._joined.clear()
@@ -142,9 +142,9 @@ class SharedPoll(Generic[_Seen]):
 
 
 async def first_result(*waits: Coroutine[Any, Any, _T | None]) -> _T | None:
-    """Return the first result that is not None, or None if all end without one; the rest is cancelled.
+    """Return the first result that is not None, or None if there is none, and cancel the other waits.
 
-    What one raises is raised. If several have a result, that of the earlier argument counts.
+    An error of any wait is raised. If several end together, the first argument takes precedence.
     """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     pending = set(tasks)

@@ -1,4 +1,4 @@
-"""Attaching a volume to this instance and detaching it: one call, then the kernel tells when it is done.
+"""Attaches volumes to this instance and detaches them: one call to EC2, then a wait for the kernel.
 
 The core has waited for transitions before it calls. If its last read was stale after all, EC2 refuses, which
 changes nothing; the request is sent again once the volume is in no transition.
@@ -15,8 +15,8 @@ from volplug.drivers.cloud.polling import first_result
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.instance import Identity
-from volplug.drivers.ebs.timeouts import AGREEING_READS, Timeouts
-from volplug.drivers.ebs.volumes import Caller, Ec2Volume, Volumes
+from volplug.drivers.ebs.timeouts import AGREEING_READS, Ec2Timeouts
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Ec2Volume
 from volplug.errors import (
     DeviceNotFound,
     HostError,
@@ -33,15 +33,15 @@ _LOG = structlog.get_logger(__name__)
 _NAME_TAKEN: Final = re.compile(r"already in use|parameter device is invalid|is already used", re.IGNORECASE)
 _WRONG_STATE: Final = ("IncorrectState", "ResourceAlreadyAssociated", "VolumeInUse")
 _UNKNOWN_VOLUME: Final = ("InvalidVolume.NotFound", "InvalidVolumeID.Malformed")
-# What a DetachVolume is refused with whose effect is there already, or on its way.
+# DetachVolume is refused with these if the volume is detached already, or detaching.
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
-_BUSY: Final = "End whatever uses it on this host; volplug tries again"
+_BUSY: Final = "Stop what uses it on this host; volplug tries again"
 
 
 class Attachments:
-    """Attaches and detaches volumes; any number at once."""
+    """Attaches and detaches volumes; calls may run concurrently."""
 
-    def __init__(self, caller: Caller, volumes: Volumes, disks: Disks, limits: Timeouts) -> None:
+    def __init__(self, caller: Caller, volumes: ClusterVolumes, disks: Disks, limits: Ec2Timeouts) -> None:
         self._caller = caller
         self._volumes = volumes
         self._disks = disks
@@ -67,7 +67,7 @@ class Attachments:
         raise DeviceNotFound(
             f"{volume.volume_id} did not appear on {node.instance_id} within {self._limits.attaching_s:.0f} "
             f"s, {self._limits.attach_tries} times, last as {name}",
-            "If this goes on, stop and start the instance",
+            "If this continues, stop and start the instance",
         )
 
     async def _request_attach(self, volume: Volume, node: Identity) -> str:
@@ -103,7 +103,7 @@ class Attachments:
             self._disks.avoid_name(name)
             return ""
         is_late = code in _UNKNOWN_VOLUME and self._volumes.own.is_created(volume_id)
-        # A retried call may have met the attachment that the first try made.
+        # A retried call may be refused for the attachment that its first try made.
         if is_name_taken or is_late or code in _WRONG_STATE:
             return await self._attached_as(refused, volume, node)
         if code in _UNKNOWN_VOLUME:
@@ -119,12 +119,12 @@ class Attachments:
         raise translated(refused) from refused
 
     async def _attached_as(self, refused: Ec2Refused, volume: Volume, node: Identity) -> str:
-        """Look why EC2 refused: the volume may be attached here already, or elsewhere, or in a transition."""
-        volume_id, settle_s = volume.volume_id, self._limits.settle_s
+        """Find out why EC2 refused: the volume may be attached here, or elsewhere, or in a transition."""
+        volume_id, transition_s = volume.volume_id, self._limits.transition_s
         seen = await self._volumes.by_id(volume_id)
         # If it is available in spite of the refusal, that is a stale read.
         if seen is None or seen.is_transitional or seen.state is VolumeState.AVAILABLE:
-            seen = await self._volumes.settled(volume_id, settle_s) or seen
+            seen = await self._volumes.wait_settled(volume_id, transition_s) or seen
         if seen is None or seen.state is VolumeState.DELETING:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused
         if seen.state is VolumeState.AVAILABLE:
@@ -133,7 +133,7 @@ class Attachments:
             raise UnexpectedState(f"EC2 is still {seen.ec2_state} {volume_id}", "Try again") from refused
         if seen.is_transitional:
             raise VolumeInUse(
-                f"{volume_id} is still being detached from {seen.holder} after {settle_s:.0f} s "
+                f"{volume_id} is still being detached from {seen.holder} after {transition_s:.0f} s "
                 f"({seen.ec2_state})",
                 "Unmount it there",
                 holder=seen.holder,
@@ -155,7 +155,7 @@ class Attachments:
         )
 
     async def _arrival(self, volume: Volume, node: Identity, name: str) -> MountSource | None:
-        """Wait for the disk; None if the attach is stuck or has failed."""
+        """Wait for the disk; return None if the attach is stuck or has failed."""
         limits = self._limits
         source = await self._disks.arrival(volume, name, limits.quiet_s)
         if source is not None:
@@ -186,7 +186,7 @@ class Attachments:
         if seen is None or seen.holder != node.instance_id:
             return
         if await self._disks.arrival(volume, seen.device, 0):
-            await self._detach_shown(volume, node)  # it shows, now that its name is known
+            await self._detach_shown(volume, node)  # identified, now that its name is known
             return
         if not await self._disks.can_be_trusted():
             raise HostError(
@@ -197,7 +197,7 @@ class Attachments:
         await self._wait_detached_here(volume, node)
 
     async def _detach_shown(self, volume: Volume, node: Identity) -> None:
-        """Detach a volume whose disk this host shows, after a last test that nothing uses it."""
+        """Detach a volume whose disk is present, after a last test that it is not in use."""
         try:
             await self._disks.refuse_if_held(volume.volume_id)
         except VolumeInUse as held:
@@ -209,7 +209,7 @@ class Attachments:
 
     async def _wait_detached_here(self, volume: Volume, node: Identity) -> None:
         await self._disks.forget(volume.volume_id)
-        # At once, for most often the disk has gone just now, and EC2 may say so already.
+        # At once: the disk has gone, so EC2 has most often ended the attachment, too.
         limit_s = self._limits.detach_s
         if not await self.wait_detached(volume, node.instance_id, limit_s, at_once=True):
             raise VolumeInUse(
@@ -219,7 +219,7 @@ class Attachments:
             )
 
     async def _why_it_stays(self, volume: Volume, node: Identity) -> VolplugError:
-        """Return why a disk is still there after its detach."""
+        """Return the error for a disk that is still present after its detach."""
         seen = await self._volumes.by_id(volume.volume_id)
         waited = f"{self._limits.detach_s:.0f} s"
         if seen and seen.state is VolumeState.DETACHING and seen.holder == node.instance_id:
@@ -255,7 +255,7 @@ class Attachments:
     async def wait_detached(
         self, volume: Volume, node_id: str, timeout_s: float, *, at_once: bool = False
     ) -> bool:
-        """Wait until EC2 says that an instance does not have a volume; tell whether it said so in time."""
+        """Wait until EC2 reports that an instance does not have a volume; return False after the timeout."""
         return bool(
             await self._volumes.poll.until(
                 volume.volume_id,

@@ -1,10 +1,10 @@
-"""Creating volumes: one call that carries everything, with a token that makes it one volume however repeated.
+"""Creates volumes: one idempotent call with all tags and a client token.
 
-The token is made of cluster and name, so that hosts which create one name at the same moment ask for the
-same volume: EC2 gives them the same one if they agree, and refuses all but one if they do not. A token
-outlives its volume, so a name that is used again needs the next token, which all hosts find in the same
-order. What this host remembers of that order is a short cut, and forgotten before EC2 forgets: hosts that
-begin at different tokens would make two volumes then.
+The token is derived from cluster and name, so that hosts which create one name concurrently request the same
+volume: EC2 returns one volume to all if the requests are equal, and refuses all but one if they differ. A
+token outlives its volume, so a name that is used again needs the next token; all hosts try them in the same
+order. The number remembered here only saves calls, and expires before EC2 forgets the token: hosts that began
+at different tokens would make two volumes then.
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 """
 
@@ -22,14 +22,14 @@ from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.options import create_parameters, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.drivers.ebs.tags import tags_of
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Caller, Ec2Volume, Volumes, creation_failed, the_one
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Ec2Volume, creation_failed, the_one
 from volplug.errors import LimitExceeded, OperationTimeout, UnexpectedState, VolumeExists
 from volplug.models import Volume, VolumeSpec, VolumeState
 
 _TOKEN_USED: Final = "IdempotentParameterMismatch"  # noqa: S105  # an error code
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/troubleshoot-ebs-volumes.html
-_SAYS_DELETED: Final = "already deleted"
+_ALREADY_DELETED: Final = "already deleted"
 
 
 def token_of(cluster: str, name: str, number: int) -> str:
@@ -37,15 +37,15 @@ def token_of(cluster: str, name: str, number: int) -> str:
     return hashlib.sha256("\0".join((cluster, name, str(number))).encode()).hexdigest()
 
 
-class Creation:
+class VolumeCreator:
     """Creates volumes."""
 
     def __init__(
         self,
         caller: Caller,
-        volumes: Volumes,
+        volumes: ClusterVolumes,
         settings: EbsSettings,
-        limits: Timeouts,
+        limits: Ec2Timeouts,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -71,7 +71,7 @@ class Creation:
         return await self._available(answer.volume, parameters)
 
     def deleted(self, volume: Volume) -> None:
-        """Note that a volume was deleted: its token leads nowhere any more."""
+        """Note that a volume was deleted, so that its token cannot be used again."""
         number = self._numbers.pop(volume.volume_id, None)
         if number is not None:
             self._next_number[volume.name] = number + 1
@@ -82,14 +82,14 @@ class Creation:
             raise VolumeExists(f"{existing.volume_id} has this name")
 
     async def _with_first_unused_token(self, name: str, parameters: Mapping[str, Any]) -> Ec2Volume:
-        """Send CreateVolume with one token after the other until EC2 does not know it of another volume.
+        """Send CreateVolume with one token after the other, until one was not used for another volume.
 
         Raises:
             VolumeExists: If another host turns out to have created a volume of this name.
         """
         first = number = self._next_number.get(name, 0)
         give_up_at = self._clock() + self._limits.tokens_s
-        has_looked = False
+        has_searched = False
         while number == first or self._clock() < give_up_at:
             token = token_of(self._volumes.cluster, name, number)
             try:
@@ -97,28 +97,32 @@ class Creation:
             except Ec2Refused as refused:
                 if refused.code != _TOKEN_USED:
                     raise translated(refused) from refused
-                # Once is enough for what EC2 says is deleted; all that others may have created since is found
-                # by the tokens that follow.
-                is_sure = _SAYS_DELETED in refused.message and has_looked
-                await self._look_for_another(name, 0.0 if is_sure else self._limits.look_again_s)
-                has_looked = True
+                # One search is enough if EC2 reports the volumes of the tokens as deleted: what other hosts
+                # have created since has one of the next tokens.
+                is_deleted = _ALREADY_DELETED in refused.message and has_searched
+                await self._refuse_new(name, 0.0 if is_deleted else self._limits.search_s)
+                has_searched = True
             else:
                 self._numbers[str(answer["VolumeId"])] = number
                 return self._volumes.read(answer)
             number += 1
             self._next_number[name] = number
         raise LimitExceeded(
-            f"the name was used {number - first} times lately, which EC2 still remembers",
+            f"the name was used {number - first} times recently, which EC2 still remembers",
             "Try again, or choose another name",
         )
 
-    async def _look_for_another(self, name: str, for_s: float) -> None:
-        """Look for what another host may have created a moment ago, which look-ups may not show yet."""
+    async def _refuse_new(self, name: str, for_s: float) -> None:
+        """Search for a volume that another host has just created, which reads may not show yet.
+
+        Raises:
+            VolumeExists: If there is one.
+        """
         waited_s = 0.0
         await self._refuse_existing(name)
         while waited_s < for_s:
-            await self._sleep(self._limits.look_pause_s)
-            waited_s += self._limits.look_pause_s
+            await self._sleep(self._limits.search_pause_s)
+            waited_s += self._limits.search_pause_s
             await self._refuse_existing(name)
 
     async def _available(self, volume: Volume, parameters: Mapping[str, Any]) -> Volume:
@@ -129,7 +133,7 @@ class Creation:
             OperationTimeout: If that takes too long.
         """
         volume_id, limits = volume.volume_id, self._limits
-        seen = await self._volumes.settled(volume_id, limits.create_s, limits.new_absent_reads)
+        seen = await self._volumes.wait_settled(volume_id, limits.create_s, limits.new_absent_reads)
         if seen is None:
             raise OperationTimeout(f"EC2 is still creating {volume_id}", "Try again")
         if seen.state is VolumeState.DELETING:

@@ -1,10 +1,10 @@
-"""Deleting volumes: one call. EC2 never takes a deletion back, so a volume that is being deleted is gone."""
+"""Deletes volumes: one call. EC2 cannot undo a deletion, so a volume in state `deleting` counts as gone."""
 
 from __future__ import annotations
 
 from volplug.drivers.ebs.errors import Ec2Refused, translated
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Caller, Volumes
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes
 from volplug.errors import BackendUnavailable, VolplugError, VolumeInUse, VolumeNotFound
 from volplug.models import Volume, VolumeState
 
@@ -12,10 +12,10 @@ _UNKNOWN = "InvalidVolume.NotFound"
 _WRONG_STATE = ("VolumeInUse", "IncorrectState")
 
 
-class Deletion:
+class VolumeDeleter:
     """Deletes volumes."""
 
-    def __init__(self, caller: Caller, volumes: Volumes, limits: Timeouts) -> None:
+    def __init__(self, caller: Caller, volumes: ClusterVolumes, limits: Ec2Timeouts) -> None:
         self._caller = caller
         self._volumes = volumes
         self._limits = limits
@@ -34,23 +34,23 @@ class Deletion:
         self._volumes.deleted(volume.volume_id)
 
     async def _is_gone(self, refused: Ec2Refused, volume: Volume) -> bool:
-        """Tell whether a refused deletion is done all the same; if not, it is worth another request.
+        """Tell whether a volume is gone although its deletion was refused; if not, the request is retried.
 
-        EC2 has refused for a state that the core's last read did not show, so that was stale; the answer
-        comes from the shared poll.
+        EC2 has refused because of a state that the core's last read did not show, so that read was stale;
+        the current state comes from the shared poll.
 
         Raises:
-            VolplugError: Why another request would be refused as well.
+            VolplugError: If a retry would be refused as well.
         """
         volume_id = volume.volume_id
         if refused.code == _UNKNOWN:
             if refused.was_repeated:
-                return True  # the answer to the first try was lost
+                return True  # the response to the first try was lost
             if not self._volumes.own.is_created(volume_id):
                 raise self._not_found(volume_id) from refused
         elif refused.code not in _WRONG_STATE:
             raise translated(refused) from refused
-        seen = await self._volumes.settled(volume_id, self._limits.settle_s)
+        seen = await self._volumes.wait_settled(volume_id, self._limits.transition_s)
         if seen is None:
             raise VolumeInUse(f"{volume_id} is still being created or detached") from refused
         if seen.holder:
@@ -66,6 +66,6 @@ class Deletion:
 
 
 def _given_up(refused: Ec2Refused, volume: Volume) -> VolplugError:
-    if refused.code == _UNKNOWN:  # and yet it shows, so it must not count as gone
+    if refused.code == _UNKNOWN:  # but reads show it, so it must not count as gone
         return BackendUnavailable(f"EC2 shows {volume.volume_id}, but does not know it yet", "Try again")
     return translated(refused)

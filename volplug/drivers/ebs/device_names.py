@@ -1,9 +1,9 @@
 """Chooses the device names that AttachVolume has to be given. Pure.
 
-EC2 wants a name for each attachment that no other volume of the instance has. On Nitro it is no more than
-that; on Xen the device appears under it. The names are those of
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html but for /dev/sd[f-p], which people and
-other tools take first.
+EC2 requires a name for each attachment, unique within the instance. On Nitro it has no other use; on Xen the
+device appears under it. The names are those of
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html except /dev/sd[f-p], which users and
+other tools choose first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ XEN_NAMES: Final = _names("bc")
 
 
 class DeviceNames:
-    """Chooses names that are not in use, not known as bad, and preferably not given up recently.
+    """Chooses names that are not in use, not known as bad, and preferably not released recently.
 
     Args:
         clock: Seconds that never go back.
@@ -45,9 +45,9 @@ class DeviceNames:
         """Choose a name for a volume; it is the volume's until `leave`.
 
         Args:
-            volume_id: Where the search begins depends on it, so that hosts and restarts rarely collide.
-            names: All that may be used.
-            visible: Names under which this host sees devices.
+            volume_id: The search begins at its hash, so that hosts and restarts rarely collide.
+            names: All names that may be used.
+            visible: Names of devices that this host has.
 
         Raises:
             LimitExceeded: If none is left.
@@ -60,17 +60,17 @@ class DeviceNames:
             raise LimitExceeded(
                 f"all {len(names)} device names of this instance are taken", "Detach volumes from it"
             )
-        # The first that has rested, or the one that was left first.
+        # The first name that was not released recently, else the one released first.
         name = min(free, key=lambda each: self._left_at_s.get(each, -math.inf))
         self._used[volume_id] = name
         self._left_at_s.pop(name, None)
         return name
 
     def leave(self, volume_id: str) -> None:
-        """Note that a volume is not attached any more."""
+        """Release a volume's name."""
         if name := self._used.pop(volume_id, ""):
             self._left_at_s[name] = self._clock()
 
     def avoid(self, name: str) -> None:
-        """Note that a name is used by another party, or that an attach under it got stuck."""
+        """Mark a name as bad: another party uses it, or an attach under it got stuck."""
         self._bad[name] = True

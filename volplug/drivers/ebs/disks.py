@@ -1,6 +1,6 @@
-"""This instance's disks: found, waited for and named, without blocking the event loop.
+"""Identifies, awaits and names this instance's disks, without blocking the event loop.
 
-On Nitro a disk's serial is the volume's id without the dash, so that a disk identifies itself:
+On Nitro a disk's serial is the volume's id without the dash:
 https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html. Xen is in xen.py.
 """
 
@@ -29,14 +29,14 @@ _T = TypeVar("_T")
 
 
 class Disks:
-    """The disks of this host.
+    """The disks of this host, asynchronously.
 
     Args:
-        sysfs: Where they are read.
+        sysfs: Reads them.
         model: The model that EBS's NVMe disks report.
-        notes: The file for what is known of disks without serials.
+        notes: The file that identifies disks without serials, see `XenDevices`.
         backend: The backend's name.
-        clock: Seconds that never go back.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Disks:
         self._model = model
         self._notes = notes
         self._pool = DevicePool(f"{backend}-disks", _THREADS, backend)
-        # Opening a disk that hangs may hang; scans go on.
+        # Opening a disk that hangs may hang; scans have threads of their own.
         self._opens = DevicePool(f"{backend}-opens", _OPENS, backend)
         self._watch = DiskWatch(self._scan, self._pool)
         self._names = DeviceNames(clock)
@@ -59,7 +59,7 @@ class Disks:
         self._devices: NitroDevices | XenDevices | None = None
 
     async def locate(self, volume: Volume) -> MountSource | None:
-        """Return a volume's disk, or None if this host has none that can be used.
+        """Return a volume's disk, or None if this host has no usable one.
 
         Raises:
             DeviceMismatch: If it cannot be told which disk is the volume's.
@@ -68,11 +68,11 @@ class Disks:
         return await self._ask(lambda scan: scan.find(volume))
 
     async def shows(self, volume_id: str) -> bool:
-        """Tell whether this host shows a volume, in whatever condition."""
+        """Tell whether this host has a volume's disk, usable or not."""
         return await self._ask(lambda scan: scan.has(volume_id))
 
     async def arrival(self, volume: Volume, name: str, timeout_s: float) -> MountSource | None:
-        """Wait for the disk of a volume that is being attached by a name; None after the timeout.
+        """Wait for the disk of a volume that is being attached under a name; return None after the timeout.
 
         Raises:
             DeviceMismatch: If it cannot be told which disk is the volume's.
@@ -80,69 +80,69 @@ class Disks:
         return await self._watch.until(lambda scan: scan.find(volume, name), timeout_s)
 
     async def departure(self, volume_id: str, timeout_s: float) -> bool:
-        """Wait until a volume's disk has gone; False after the timeout."""
+        """Wait until a volume's disk has gone; return False after the timeout."""
         gone = await self._watch.until(lambda scan: None if scan.has(volume_id) else True, timeout_s)
         return gone is not None
 
     async def refuse_if_held(self, volume_id: str) -> None:
-        """Refuse if a volume's disk is in use, in whatever condition it is.
+        """Refuse if a volume's disk is in use, usable or not.
 
         Raises:
-            VolumeInUse: If the kernel says so.
-            HostError: If the kernel cannot be asked.
+            VolumeInUse: If it cannot be opened exclusively.
+            HostError: If it cannot be tested.
         """
         for node in await self._ask(lambda scan: scan.nodes_to_test(volume_id)):
             if await host_devices.is_held(self._opens, node, 0):
                 raise VolumeInUse(f"{node} is in use on this host")
 
     async def can_be_trusted(self) -> bool:
-        """Tell whether a disk that is not seen is not there: sysfs shows at least one."""
+        """Tell whether a missing disk is evidence: sysfs shows at least one disk."""
         return bool(await self._pool.blocking(self._sysfs.names))
 
     async def attached_count(self) -> int:
-        """Return how many EBS volumes this host shows, its root included."""
+        """Return how many EBS volumes this host has, its root included."""
         return await self._ask(lambda scan: scan.attached_count())
 
     async def take_name(self, volume_id: str) -> str:
-        """Choose a name to attach a volume by; it is the volume's until `leave_name`.
+        """Choose a name to attach a volume under; it is the volume's until `leave_name`.
 
         Raises:
             LimitExceeded: If none is left.
         """
         names, visible = await self._ask(lambda scan: (scan.names, scan.visible_names()))
-        # Nothing is awaited between the choice and its note, so that no two volumes get the same name.
+        # No await from here on, so that two volumes cannot get the same name.
         return self._names.take(volume_id, names, visible)
 
     def leave_name(self, volume_id: str) -> None:
-        """Note that a volume is not attached by any name."""
+        """Release the name of a volume that is not attached."""
         self._names.leave(volume_id)
 
     def avoid_name(self, name: str) -> None:
-        """Note that a name cannot be used, at least for a while."""
+        """Mark a name as bad for some time."""
         self._names.avoid(name)
 
     async def forget(self, volume_id: str) -> None:
-        """Drop what is known of a volume's disk, which has gone."""
+        """Drop the name and the note of a volume's disk, which has gone."""
         self.leave_name(volume_id)
         await self._pool.blocking(lambda: self._made().forget(volume_id))
 
     async def _ask(self, question: Callable[[DiskScan], _T]) -> _T:
         return await self._pool.blocking(lambda: question(self._scan()))
 
-    # What follows runs in threads
+    # In threads
 
     def _scan(self) -> DiskScan:
         return self._made().scan()
 
     def _made(self) -> NitroDevices | XenDevices:
-        with self._making:  # two XenDevices would not know each other's notes
+        with self._making:  # two XenDevices would overwrite each other's notes
             if self._devices is None:
                 self._devices = devices_of(self._sysfs, self._model, self._notes)
             return self._devices
 
 
 def devices_of(sysfs: Sysfs, model: str, notes: Path) -> NitroDevices | XenDevices:
-    """Return what fits this host. Blocks."""
+    """Return the devices of this host's kind of instance. Blocks."""
     return XenDevices(sysfs, notes) if sysfs.is_xen() else NitroDevices(sysfs, model)
 
 
@@ -167,7 +167,7 @@ class NitroDevices:
         return NitroScan(self.sysfs, self.model, self.sysfs.serials())
 
     def forget(self, volume_id: str) -> None:
-        """Do nothing: nothing is noted."""
+        """Do nothing: disks with serials need no notes."""
 
 
 @dataclass(frozen=True)
@@ -177,23 +177,23 @@ class NitroScan:
     sysfs: Sysfs
     model: str
     serials: Mapping[str, list[str]]
-    names: ClassVar = NITRO_NAMES  # that volumes can be attached by
+    names: ClassVar = NITRO_NAMES  # that volumes can be attached under
 
     def visible_names(self) -> Collection[str]:
-        """Return those of EC2's names under which disks are seen: none, Nitro has names of its own."""
+        """Return EC2's names of the disks present: none, the kernel names NVMe disks otherwise."""
         return ()
 
     def attached_count(self) -> int:
-        """Return how many EBS volumes this host shows; the root volume is one."""
+        """Return how many EBS volumes this host has; the root volume is one."""
         return sum(serial.startswith("vol") for serial in self.serials)
 
     def find(self, volume: Volume, name: str = "") -> MountSource | None:
-        """Return a volume's disk, or None if there is none that can be used.
+        """Return a volume's disk, or None if there is no usable one.
 
         Args:
             volume: The volume.
-            name: The name it was attached by, where that is known; where disks have no serial, the disk
-                under it is taken for the volume's from here on.
+            name: The name it was attached under, if known; where disks have no serial, the disk with this
+                name is noted as the volume's.
 
         Raises:
             DeviceMismatch: If several disks have the volume's serial, or one that is no EBS disk.
@@ -210,14 +210,14 @@ class NitroScan:
         return MountSource(disk.node, serial, disk.size_bytes)
 
     def has(self, volume_id: str) -> bool:
-        """Tell whether the kernel still shows the volume, in whatever condition."""
+        """Tell whether the volume's disk is present, usable or not."""
         return _serial_of(volume_id) in self.serials
 
     def nodes_to_test(self, volume_id: str) -> Sequence[str]:
-        """Return the nodes to open for testing whether the volume is in use, in whatever condition it is.
+        """Return the device nodes to open for testing whether the volume is in use.
 
         Raises:
-            HostError: If there is a disk without such a node.
+            HostError: If a disk has no such node.
         """
         kernel_names = self.serials.get(_serial_of(volume_id), [])
         return [node for node in map(self.sysfs.node_to_test, kernel_names) if node]

@@ -1,6 +1,6 @@
 """The EBS driver: volumes of one cluster in one region, attached to the EC2 instance that this host is.
 
-All that is known of a volume is in its tags and its attachment. What this process remembers is what it
+A volume's description is in its tags and its attachment. In memory are only the volumes that this process
 created and deleted within the last minute, which reads of EC2 may not show yet.
 """
 
@@ -15,8 +15,8 @@ from typing import Final
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.ebs import options
 from volplug.drivers.ebs.attachments import Attachments
-from volplug.drivers.ebs.creation import Creation
-from volplug.drivers.ebs.deletion import Deletion
+from volplug.drivers.ebs.creation import VolumeCreator
+from volplug.drivers.ebs.deletion import VolumeDeleter
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.errors import Ec2Refused, translated
@@ -24,8 +24,8 @@ from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings, load_settings
 from volplug.drivers.ebs.tags import fs_tags
 from volplug.drivers.ebs.takeover import Takeover
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Caller, Volumes, the_one
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, the_one
 from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import run_to_completion
@@ -54,7 +54,7 @@ def build(config: BackendConfig) -> EbsDriver:
     """
     settings = load_settings(config)
     host = HostIdentity(settings)
-    limits = Timeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s)
+    limits = Ec2Timeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s)
     return EbsDriver(config, settings, host, Ec2(settings, host), limits)
 
 
@@ -62,12 +62,12 @@ class EbsDriver:
     """See `volplug.drivers.base.Driver`, `Settles` and `TakesOver` for the contract.
 
     Args:
-        config: What the backend is called, and whose volumes it has.
+        config: The backend's name and cluster, among others.
         settings: Its settings.
-        host: Knows which instance this is.
+        host: Identifies this instance.
         caller: Calls EC2.
-        limits: How long to wait.
-        clock: Seconds that never go back.
+        limits: Timeouts and counts.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class EbsDriver:
         settings: EbsSettings,
         host: HostIdentity,
         caller: Caller,
-        limits: Timeouts = Timeouts(),  # noqa: B008  # frozen
+        limits: Ec2Timeouts = Ec2Timeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = config.cluster
@@ -85,9 +85,9 @@ class EbsDriver:
         sysfs = Sysfs(settings.sys_root, settings.dev_root)
         notes = config.state_dir / "backends" / f"{config.name}.disks.json"
         self._disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)
-        volumes = self._volumes = Volumes(caller, config.cluster, config.name, limits, clock)
-        self._creation = Creation(caller, volumes, settings, limits, clock)
-        self._deletion = Deletion(caller, volumes, limits)
+        volumes = self._volumes = ClusterVolumes(caller, config.cluster, config.name, limits, clock)
+        self._creation = VolumeCreator(caller, volumes, settings, limits, clock)
+        self._deletion = VolumeDeleter(caller, volumes, limits)
         self._attachments = Attachments(caller, volumes, self._disks, limits)
         self._takeover = Takeover(caller, volumes, self._attachments, limits, may_force=settings.force_detach)
 
@@ -102,7 +102,7 @@ class EbsDriver:
         return self._host.known.instance_id if self._host.known else ""
 
     def check_spec(self, spec: VolumeSpec) -> None:
-        """Check the driver's options, and the size that the type comes in."""
+        """Check the driver's options, and the size against the type's limits."""
         options.check_options(spec)
 
     async def create(self, spec: VolumeSpec) -> Volume:
@@ -113,18 +113,18 @@ class EbsDriver:
         return await run_to_completion(self._creation.create(spec, node.zone))
 
     async def delete(self, volume: Volume) -> None:
-        """Delete a volume; a deletion cannot be undone, so it counts as gone."""
+        """Delete a volume; EC2 cannot undo a deletion, so it counts as gone."""
         await self._ensure_ours(volume)
         await run_to_completion(self._deletion.delete(volume))
         self._creation.deleted(volume)
 
     async def get(self, name: str) -> Volume | None:
-        """Return the volume of a name; look-ups that come together are one call."""
+        """Return the volume of a name; concurrent look-ups are one call."""
         await self._node()
         return the_one(await self._volumes.by_name(name)) or await self._listed_by_id(name)
 
     async def _listed_by_id(self, name: str) -> Volume | None:
-        """Return the volume that is listed under its id, because the name in its tag cannot be used."""
+        """Return the volume that is listed under its id because the name in its tag is invalid."""
         if not name.startswith("vol-"):
             return None
         seen = await self._volumes.by_id(name)
@@ -142,11 +142,11 @@ class EbsDriver:
         return await run_to_completion(self._attachments.attach(volume, node))
 
     async def locate(self, volume: Volume) -> MountSource | None:
-        """Return the disk of a volume; asks sysfs alone."""
+        """Return the disk of a volume; reads only sysfs."""
         return await self._disks.locate(volume)
 
     async def detach(self, volume: Volume) -> None:
-        """Detach a volume and wait until its disk has gone and EC2 says so."""
+        """Detach a volume and wait until its disk has gone and EC2 reports it available."""
         node = await self._ensure_ours(volume)
         await run_to_completion(self._attachments.detach(volume, node))
 
@@ -162,9 +162,9 @@ class EbsDriver:
         return replace(volume, filesystem=tag)
 
     async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
-        """Wait for a transition on the poll that all waits share."""
+        """Wait on the shared poll until the volume is in no transition."""
         await self._node()
-        seen = await self._volumes.settled(volume.volume_id, timeout_s)
+        seen = await self._volumes.wait_settled(volume.volume_id, timeout_s)
         return None if seen is None or seen.state is VolumeState.DELETING else seen.volume
 
     async def holder_state(self, node_id: str) -> Holder:
@@ -185,15 +185,15 @@ class EbsDriver:
         await run_to_completion(self._takeover.fence(node_id))
 
     async def health(self) -> None:
-        """Describe a volume that does not exist, which exercises credentials, region, network, permission."""
+        """Describe a volume that does not exist; tests credentials, region, network and permission."""
         await self._node()
         await self._volumes.by_ids(["vol-00000000000000000"])
 
     async def _ensure_ours(self, volume: Volume) -> Identity:
-        """Refuse to change what was not seen to be a volume of the cluster; ask EC2 if it was never seen.
+        """Refuse to change a volume that is not one of the cluster; ask EC2 about an unknown one.
 
         Raises:
-            VolumeNotFound: If it is none.
+            VolumeNotFound: If it is not one of the cluster.
         """
         node = await self._node()
         is_deleted = self._volumes.own.is_deleted(volume.volume_id)
@@ -203,10 +203,10 @@ class EbsDriver:
         raise VolumeNotFound(f"{volume.volume_id} does not exist in cluster {self._cluster!r}")
 
     async def _node(self) -> Identity:
-        """Return which instance this is, before any work on volumes.
+        """Identify this instance, before any work on volumes.
 
         Raises:
-            ConfigurationError: If that is not known, or whose volumes are meant.
+            ConfigurationError: If it cannot be identified, or no cluster is configured.
         """
         if not self._cluster:
             raise ConfigurationError(

@@ -1,6 +1,6 @@
-"""EC2's API through the SDK, which makes one try of each call; `RetryingCaller` makes the others.
+"""Calls EC2's API through the SDK, which makes one try; `RetryingCaller` makes the retries.
 
-The SDK is imported at the first call: volplug listens before.
+The SDK is imported by the first call, since that takes long: volplug's socket is served before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from volplug.masking import keep_secret
 _LOG = structlog.get_logger(__name__)
 
 _READING: Final = ("Describe", "Get", "List")
-_CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`; the SDK opens them by need
+_CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
 
 
 class Ec2:
@@ -39,8 +39,8 @@ class Ec2:
 
     Args:
         settings: Region, endpoint and credentials.
-        host: Knows the region where the settings do not say it.
-        caller: Makes the tries; by default as the settings say.
+        host: Knows the region if the settings do not.
+        caller: Makes the retries; by default one with the settings' `max_retries`.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Ec2:
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         """Make one call and return EC2's answer.
 
-        Cancelled, a call that changes something returns once nothing of it goes on.
+        If cancelled, a call that changes something returns once its current try has ended.
 
         Args:
             action: EC2's name, such as `DescribeVolumes`.
             parameters: EC2's names and values.
 
         Raises:
-            Ec2Refused: If EC2 refuses for a reason whose meaning the caller knows.
-            BackendUnavailable: If there is no usable answer after all tries; a change may have been made.
+            Ec2Refused: If EC2 refuses; what its error code means depends on the caller.
+            BackendUnavailable: If there is no usable response after all tries; the change may have been made.
             BackendDenied: If EC2 does not accept the credentials, or they lack a permission.
-            ConfigurationError: If the region is not known, or the settings cannot be used.
+            ConfigurationError: If the region is unknown, or the SDK refuses the settings.
         """
         region = await self._host.region()
         make_try = partial(self._try, action, region, parameters)
@@ -76,19 +76,19 @@ class Ec2:
     ) -> Mapping[str, Any]:
         """Make one try in this thread, and translate the SDK's errors."""
         client = self._get_client(region)
-        from botocore import xform_name  # the first call imports it
+        from botocore import xform_name  # imported by the first call
         from botocore.exceptions import ClientError  # likewise
 
         try:
             answer: Mapping[str, Any] = getattr(client, xform_name(action))(**parameters)
         except ClientError as error:
             raise self._refusal(action, error.response, attempt) from error
-        except Exception as error:  # the SDK's own, or whatever fails inside of it
+        except Exception as error:  # the SDK's own errors, or any that occurs inside of it
             raise self._failure(action, error) from error
         return answer
 
     def _refusal(self, action: str, answer: Mapping[str, Any], attempt: int) -> Exception:
-        """Return what an error that was answered means; a proxy's page has no code, but its HTTP status."""
+        """Return the error for an error response; a proxy's page has no code, only an HTTP status."""
         error, status = answer.get("Error", {}), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         if is_unavailable(code, int(status)):
@@ -96,23 +96,23 @@ class Ec2:
         refused = Ec2Refused(action, code, message, was_repeated=attempt > 0)
         if not is_denied(code):
             return refused
-        # All of the message: an error has no room for it.
-        _LOG.warning("denied by EC2", action=action, code=code, message=message)
+        # With the whole message, which is too long for an error's text.
+        _LOG.warning("EC2 denied a call", action=action, code=code, message=message)
         if is_about_credentials(code):
             self._forget_client()
         return translated(refused)
 
     def _failure(self, action: str, error: Exception) -> Exception:
-        """Return what a call failed of that EC2 did not answer, or that was never made."""
-        from botocore import exceptions  # the first call imports it
+        """Return the error for a call without a response from EC2."""
+        from botocore import exceptions  # imported by the first call
         from botocore.parsers import ResponseParserError  # likewise
 
-        if isinstance(error, ResponseParserError):  # a page of a proxy, most often
+        if isinstance(error, ResponseParserError):  # most often a proxy's page
             return unavailable(action, f"its answer cannot be read: {error}")
         if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
             return unavailable(action, str(error))
         if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
-            self._forget_client()  # what was not found once is looked for again
+            self._forget_client()  # the next call searches for credentials again
             return BackendDenied(
                 f"there are no credentials for {action}: {error}",
                 "Give the instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -123,20 +123,20 @@ class Ec2:
         return BackendError(f"the SDK cannot call {action}: {error}")
 
     def _get_client(self, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
-        with self._lock:  # the first call of many makes it, which takes a fifth of a second
+        with self._lock:  # made once; it takes a fifth of a second
             if self._client is None:
                 self._client = _make_client(self._settings, region)
             return self._client
 
     def _forget_client(self) -> None:
-        """Let the next try look for credentials again."""
+        """Drop the client, so that the next try searches for credentials again."""
         with self._lock:
             self._client = None
 
 
 def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
     try:
-        from botocore.config import Config  # takes a while, and volplug listens before
+        from botocore.config import Config  # slow, so imported by the first call
         from botocore.exceptions import BotoCoreError  # likewise
     except ImportError as error:
         raise ConfigurationError(
@@ -155,8 +155,8 @@ def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # 
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"the SDK of AWS refuses the settings: {error}") from error
-    # A documented event that shows the very token which is sent. The session would say it, too, but a role's
-    # token may be renewed between that answer and the call.
+    # A documented event with the token that is sent. The session knows it, too, but a role's token may be
+    # renewed between reading it there and the call.
     client.meta.events.register("before-send", _mask_token)
     return client
 
@@ -168,7 +168,7 @@ def _mask_token(request: Any, **_: Any) -> None:  # noqa: ANN401  # the SDK has 
 
 
 def _make_session(settings: EbsSettings) -> Any:  # noqa: ANN401  # the SDK has no types
-    import boto3.session  # takes a while, and volplug listens before
+    import boto3.session  # slow, so imported by the first call
     import botocore.session  # likewise
     from botocore.configprovider import ConstantProvider  # likewise
 

@@ -1,7 +1,7 @@
-"""What EC2 refuses, in our words.
+"""Translates EC2's error codes into volplug's errors.
 
-The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html; new ones
-come all the time, so an unknown code is a `BackendError` that shows it.
+The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html; AWS adds
+new ones, so an unknown code is a `BackendError` that shows it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from volplug.errors import (
 )
 from volplug.masking import masked
 
-_SAID_LENGTH: Final = 150
+_MESSAGE_LENGTH: Final = 150
 _CLOCK: Final = "Check this host's clock and its credentials"
 
 THROTTLED: Final = frozenset(
@@ -102,14 +102,14 @@ _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.
 
 
 class Ec2Refused(Exception):
-    """EC2 answered a call with an error whose meaning depends on who asked.
+    """An error response of EC2, whose meaning depends on the caller.
 
     Attributes:
-        action: What was called, such as `AttachVolume`.
+        action: The call, such as `AttachVolume`.
         code: EC2's error code, such as `VolumeInUse`.
         message: EC2's text, complete.
-        was_repeated: Whether the answer is that of a repetition, so that an earlier try of the same call may
-            have had its effect although its answer was lost.
+        was_repeated: Whether a retry was refused, so that an earlier try of the same call may have had its
+            effect although its response was lost.
     """
 
     def __init__(self, action: str, code: str, message: str = "", *, was_repeated: bool = False) -> None:
@@ -121,67 +121,67 @@ class Ec2Refused(Exception):
 
 
 def is_unavailable(code: str, http_status: int) -> bool:
-    """Tell whether an answer means that EC2 cannot be asked just now, not that it refuses."""
+    """Tell whether an error response means that EC2 is unavailable, not that it refuses."""
     if code in _QUOTAS:
-        return False  # EC2 says InsufficientVolumeCapacity with status 500
+        return False  # InsufficientVolumeCapacity has status 500
     return http_status >= 500 or code in THROTTLED or code in _SERVER_AT_FAULT
 
 
 def is_about_credentials(code: str) -> bool:
-    """Tell whether EC2 does not accept who asks."""
+    """Tell whether EC2 does not accept the credentials."""
     return code in _CREDENTIALS
 
 
 def is_denied(code: str) -> bool:
-    """Tell whether EC2 refuses whoever asks, whatever he asks of the action."""
+    """Tell whether EC2 does not accept the credentials, or they do not permit the action."""
     return code in _CREDENTIALS or code in _NOT_ALLOWED
 
 
 def unavailable(action: str, reason: str) -> BackendUnavailable:
-    """Return the error of a call that got no usable answer."""
+    """Return the error for a call without a usable response."""
     return BackendUnavailable(f"EC2 did not answer {action}: {_short(reason)}")
 
 
 def translated(refused: Ec2Refused) -> VolplugError:
-    """Return what a refusal means where its code had no meaning of its own for who asked."""
-    code, said = refused.code, f"EC2 refused {refused.action}: {refused.code}: {_short(refused.message)}"
+    """Return the error for a refusal that the caller does not handle."""
+    code, cause = refused.code, f"EC2 refused {refused.action}: {refused.code}: {_short(refused.message)}"
     if is_denied(code):
         return _denied(refused)
     if is_unavailable(code, 0):
         return unavailable(refused.action, f"{code}: {refused.message}")
     if code in _QUOTAS:
-        return LimitExceeded(said, _QUOTAS[code])
+        return LimitExceeded(cause, _QUOTAS[code])
     for matches, error in _MEANINGS:
         if matches(refused):
-            return error(said)
-    return BackendError(said)
+            return error(cause)
+    return BackendError(cause)
 
 
 def _denied(refused: Ec2Refused) -> BackendDenied:
-    said = f"EC2 denied {refused.action}: {refused.code}: {_short(refused.message)}"
+    cause = f"EC2 denied {refused.action}: {refused.code}: {_short(refused.message)}"
     if refused.code in _CREDENTIALS:
-        return BackendDenied(said, _CREDENTIALS[refused.code])
+        return BackendDenied(cause, _CREDENTIALS[refused.code])
     named = _MISSING_PERMISSION.search(refused.message)
     permission = named.group(1) if named else f"ec2:{refused.action}"
     decode = "" if named else "; aws sts decode-authorization-message reads the log's"
-    return BackendDenied(said, f"Allow {permission} in the IAM policy of this host{decode}")
+    return BackendDenied(cause, f"Allow {permission} in the IAM policy of this host{decode}")
 
 
 def _short(message: str) -> str:
     text = masked(_ENCODED.sub("", message)).strip().rstrip(".")
-    return text if len(text) <= _SAID_LENGTH else f"{text[: _SAID_LENGTH - 3]}..."
+    return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
 
 
 def _is_creation(refused: Ec2Refused) -> bool:
     return refused.action == "CreateVolume"
 
 
-def _in_use(said: str) -> VolplugError:
-    return VolumeInUse(said)
+def _in_use(cause: str) -> VolplugError:
+    return VolumeInUse(cause)
 
 
-def _unknown_instance(said: str) -> VolplugError:
-    return ConfigurationError(said, "Check that the region is that of this instance")
+def _unknown_instance(cause: str) -> VolplugError:
+    return ConfigurationError(cause, "Check that the region is that of this instance")
 
 
 _MEANINGS: Final[tuple[tuple[Callable[[Ec2Refused], bool], Callable[[str], VolplugError]], ...]] = (

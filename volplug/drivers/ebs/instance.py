@@ -1,8 +1,8 @@
-"""Which instance this host is, and where.
+"""Identifies this host: its instance id, zone and region.
 
-On Nitro the firmware says which instance it is, in DMI's board asset tag:
+On Nitro the instance id is in the firmware, in DMI's board asset tag:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
-All else, and on Xen that too, says the instance metadata service, asked with a token only (IMDSv2):
+The rest, and on Xen the id as well, comes from the instance metadata service, with a token (IMDSv2):
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 """
 
@@ -34,9 +34,9 @@ class Identity:
     """This host as EC2 knows it.
 
     Attributes:
-        instance_id: Which instance it is.
-        zone: Where that runs, whatever the settings say of new volumes; "" if it is not known.
-        region: Where its volumes are.
+        instance_id: EC2's id of it.
+        zone: Its availability zone, which may differ from that of new volumes; "" if unknown.
+        region: The region of its volumes.
     """
 
     instance_id: str
@@ -45,12 +45,12 @@ class Identity:
 
 
 class HostIdentity:
-    """Finds out who this host is, once; a failure is asked again the next time.
+    """Identifies this host, once; after a failure, the next call tries again.
 
     Args:
-        settings: The region in them spares the question; with the zone of new volumes in them, that of the
-            instance need not be known.
-        pool: Threads to ask in.
+        settings: A region in them is used as it is; with a zone of new volumes in them, the instance's own
+            zone may stay unknown.
+        pool: Threads for requests to the metadata service.
     """
 
     def __init__(self, settings: EbsSettings, pool: Pool | None = None) -> None:
@@ -60,10 +60,10 @@ class HostIdentity:
         self.known: Identity | None = None
 
     async def get(self) -> Identity:
-        """Return who this host is.
+        """Return this host's identity.
 
         Raises:
-            ConfigurationError: If it is not on EC2, or the metadata service does not answer; says what to do.
+            ConfigurationError: If it is not on EC2, or the metadata service does not answer; with a remedy.
         """
         async with self._asking:
             if self.known is None:
@@ -71,7 +71,7 @@ class HostIdentity:
             return self.known
 
     async def region(self) -> str:
-        """Return the region alone, which needs no instance where it is set.
+        """Return the region; if it is set, nothing else has to be known.
 
         Raises:
             ConfigurationError: If it is neither set nor known to the metadata service.
@@ -106,7 +106,7 @@ def _instance_id_of_firmware(settings: EbsSettings) -> str:
 
 
 class _Metadata:
-    """The metadata service, with one token for some questions."""
+    """A client of the metadata service, with one token for several requests."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint.rstrip("/")
@@ -128,7 +128,7 @@ class _Metadata:
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
         request = urllib.request.Request(f"{self._endpoint}{path}", method=method, headers=headers)  # noqa: S310  # the endpoint is a setting
-        # A proxy must never see what the instance's own service says.
+        # Never through a proxy: the service's responses hold credentials.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
             text = answer.read(4096).decode("ascii", "replace").strip()

@@ -1,7 +1,7 @@
-"""Options of volumes on EBS: what users may say, checked, and what EC2 is told. Pure.
+"""Options of volumes on EBS: checks what users write and translates it to parameters of EC2. Pure.
 
-Ranges: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. They are the widest that any
-region has, and are there to explain early what cannot be; EC2 has the last word.
+Ranges: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html. They are the widest of any
+region, for early and clear errors; EC2 checks again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MAXIMUM_SIZE_BYTES: Final = 65_536 * GIB
 
 @dataclass(frozen=True, slots=True)
 class VolumeType:
-    """What a volume type can be.
+    """The limits of a volume type.
 
     Attributes:
         sizes_gib: Least and most.
-        iops: Least and most, or None where the type does not let one choose.
+        iops: Least and most, or None where the type has no such option.
         iops_per_gib: Most IOPS for each GiB; 0 for no such rule.
-        throughput_mib: Least and most MiB/s, or None where the type does not let one choose.
-        default_iops: What is asked of EC2 where the type demands a number and the user gave none; 0 for none.
+        throughput_mib: Least and most MiB/s, or None where the type has no such option.
+        default_iops: Sent to EC2 where the type requires a number and the user gave none; 0 for none.
     """
 
     sizes_gib: tuple[int, int]
@@ -54,7 +54,7 @@ TYPES: Final[Mapping[str, VolumeType]] = MappingProxyType(
         "standard": VolumeType((1, 1_024)),
     }
 )
-# gp3 gives a quarter of a MiB/s for each of its IOPS at most.
+# gp3 allows a quarter of a MiB/s for each of its IOPS.
 _IOPS_PER_MIB: Final = 4
 
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -99,11 +99,11 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
 
 
 def check_options(spec: VolumeSpec) -> None:
-    """Check the driver's options of a spec and its size against what EBS can be.
+    """Check a spec's driver options and size against the limits of EBS.
 
     Raises:
         InvalidOption: If a value is wrong, or values contradict each other.
-        InvalidSize: If the type does not come in this size.
+        InvalidSize: If the type does not have this size.
     """
     options = dict(spec.driver_options)
     for name, form in _FORMS.items():
@@ -118,12 +118,12 @@ def check_options(spec: VolumeSpec) -> None:
 
 
 def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dict[str, Any]:
-    """Return the parameters of CreateVolume but for tags and token, the same on every host of the zone.
+    """Return the parameters of CreateVolume except tags and token, the same on every host of the zone.
 
     Args:
         spec: Checked by `check_options`.
-        settings: For the key of the backend, and the zone of its new volumes.
-        zone: Where the volume goes unless its options or the settings say otherwise.
+        settings: For the backend's key and the zone of its new volumes.
+        zone: The volume's zone unless its options or the settings name another.
     """
     options = dict(spec.driver_options)
     chosen = options.get("type", DEFAULT_TYPE)
@@ -146,7 +146,7 @@ def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dic
 
 
 def user_tags(spec: VolumeSpec, settings: EbsSettings) -> dict[str, str]:
-    """Return the tags that users want on the volume: the backend's, then the volume's own."""
+    """Return the tags configured by users: the backend's, then the volume's own."""
     return {**settings.tags, **parse_tags(dict(spec.driver_options).get("tags", ""))}
 
 
@@ -154,7 +154,7 @@ def parse_tags(text: str) -> dict[str, str]:
     """Read the option `tags`: `key=value,key=value`; a value may hold `=`.
 
     Raises:
-        InvalidOption: If it cannot be read, or EC2 would not take it.
+        InvalidOption: If it cannot be read, or EC2 would refuse it.
     """
     tags: dict[str, str] = {}
     for part in filter(None, text.split(",")):
@@ -214,7 +214,7 @@ _FIELDS: Final = MappingProxyType({"iops": "iops", "throughput": "throughput_mib
 
 
 def _iops(chosen: str, spec: VolumeSpec, options: Mapping[str, str]) -> int:
-    """Return what to ask of EC2; 0 to leave it to EC2."""
+    """Return the IOPS to request; 0 for EC2's default."""
     if "iops" in options:
         return int(options["iops"])
     kind = TYPES[chosen]

@@ -1,7 +1,7 @@
 """Settings of an EBS backend: its table in the configuration file, then the environment.
 
-Understood are the variables of Amazon's own tools and those that REX-Ray's users have. An empty one counts
-as unset: a managed plugin's settable variables are always there.
+It reads the variables of AWS's tools and those of REX-Ray. An empty one counts as unset: a managed plugin's
+settable variables are always present.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from volplug.drivers.base import BackendConfig
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import ConfigurationError
 from volplug.masking import keep_secret
 
@@ -29,7 +29,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "max_retries": ("EBS_MAXRETRIES",),
     }
 )
-# Keys come as a whole from one place: a token of one beside a key of another would never fit.
+# All keys come from one source: a token from one with a key from another is invalid.
 _KEYS: Final[tuple[Mapping[str, str], ...]] = (
     MappingProxyType(
         {
@@ -54,22 +54,23 @@ class EbsSettings(BaseModel):
     Attributes:
         region: Region of the volumes; by default that of this instance.
         availability_zone: Zone of new volumes; by default that of this instance.
-        endpoint: URL of EC2's API, where it is not Amazon's own for the region.
-        access_key: Id of an access key; without one the SDK's own chain finds credentials, such as the
-            instance's role.
+        endpoint: URL of EC2's API, if it is not AWS's own for the region.
+        access_key: Id of an access key; without one the SDK searches for credentials, such as the instance's
+            role.
         secret_key: Its secret.
         session_token: Of temporary keys.
-        profile: Section of the SDK's own configuration and credentials files.
+        profile: Section of the SDK's configuration and credentials files.
         kms_key_id: Volumes are encrypted with this key unless `-o encrypted=false` is given.
         max_retries: How often a call that is throttled or gets no answer is retried, within its time.
-        force_detach: Whether a volume may be detached by force from a stopped instance that does not let go.
+        force_detach: Whether a volume may be detached by force from a stopped instance that does not release
+            it.
         tags: Put on every volume that is created.
-        sys_root: Where sysfs is mounted (for tests).
-        dev_root: Where device nodes lie (for tests).
+        sys_root: Path of sysfs (for tests).
+        dev_root: Directory of device nodes (for tests).
         imds_endpoint: URL of the instance metadata service (for tests).
-        nvme_model: How EBS devices call their model (for tests).
-        proof_s: How far apart the two reads are that prove an instance dead (for tests).
-        poll_s: Between two polls of EC2 at first (for tests).
+        nvme_model: The model that EBS devices report (for tests).
+        proof_s: Time between the two reads that prove an instance dead (for tests).
+        poll_s: Time between two polls of EC2 at first (for tests).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -89,15 +90,15 @@ class EbsSettings(BaseModel):
     dev_root: Path = Path("/dev")
     imds_endpoint: str = "http://169.254.169.254"
     nvme_model: str = "Amazon Elastic Block Store"
-    proof_s: float = Field(default=Timeouts().proof_s, ge=0)
-    poll_s: float = Field(default=Timeouts().poll_first_s, gt=0)
+    proof_s: float = Field(default=Ec2Timeouts().proof_s, ge=0)
+    poll_s: float = Field(default=Ec2Timeouts().poll_first_s, gt=0)
 
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, url: str) -> str:
         try:
             _ = urlsplit(url).port
-        except ValueError:  # it quotes what it takes for the port: a part of a password
+        except ValueError:  # its text quotes the supposed port, which may be a part of a password
             raise ValueError("is no URL; a password in it is written with %2F for /") from None
         return url
 
@@ -116,12 +117,12 @@ class EbsSettings(BaseModel):
 
 
 def check_user_tag(key: str, value: str) -> None:
-    """Check a tag that a user wants on volumes against what EC2 accepts and what volplug keeps for itself.
+    """Check a user's tag against the limits of EC2 and the keys that volplug reserves.
 
     Limits: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 
     Raises:
-        ValueError: Saying what is wrong.
+        ValueError: With what is wrong.
     """
     if not 1 <= len(key) <= 128:
         raise ValueError(f"tag {key[:40]!r}: a key has 1 to 128 characters")
@@ -132,10 +133,10 @@ def check_user_tag(key: str, value: str) -> None:
 
 
 def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> EbsSettings:
-    """Return the settings of a backend: its table wins over the environment.
+    """Return the settings of a backend: its table takes precedence over the environment.
 
     Args:
-        config: What the driver is built from.
+        config: The backend's configuration.
         environment: By default this process's.
 
     Raises:
@@ -153,8 +154,8 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("backends", config.name, *first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{where}: {said}") from None  # the original shows values: secrets
+        why = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{where}: {why}") from None  # the original shows values: secrets
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -174,7 +175,7 @@ def _keys(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _secret(name: str, variables: Mapping[str, str]) -> str:
-    """Return the value of a variable, or what the file holds that its companion `NAME_FILE` names."""
+    """Return the value of a variable, or the contents of the file that its companion `NAME_FILE` names."""
     if value := variables.get(name, ""):
         return value
     path = variables.get(f"{name}_FILE", "")
@@ -184,5 +185,5 @@ def _secret(name: str, variables: Mapping[str, str]) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        # Without the path: it is the secret itself where that was given in its place.
+        # Without the path, which is the secret itself if that was given by mistake.
         raise ConfigurationError(f"{name}_FILE names a file that cannot be read: {why}") from None

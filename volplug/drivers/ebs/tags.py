@@ -1,7 +1,7 @@
-"""What volplug writes on a volume, and how it reads one. Pure.
+"""The tags of a volume: writes and reads them. Pure.
 
-Tags are all that volplug knows of a volume beside what EC2 says itself, so what is written must be read, by
-every later version too. EC2 takes 50 tags with keys of 128 and values of 256 characters:
+Everything that volplug knows of a volume and EC2 does not is in its tags, so every later version has to read
+them. EC2 allows 50 tags with keys of 128 and values of 256 characters:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 """
 
@@ -28,7 +28,7 @@ DISPLAY_NAME: Final = "Name"
 
 MAX_TAGS: Final = 50
 MAX_VALUE_LENGTH: Final = 256
-# Of what is written here, not of the program: hosts with different programs send the same request.
+# Of the tags, not of the program: hosts with different versions of it send the same request.
 FORMAT_VERSION: Final = "1"
 # Where each checked part of a volume is read from.
 SOURCES: Final = {
@@ -41,7 +41,7 @@ SOURCES: Final = {
 
 
 class _Spec(BaseModel):
-    """A spec as it stands in the tag; the name has a tag of its own."""
+    """The contents of the spec tag; the name has a tag of its own."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -60,12 +60,12 @@ def tags_of(spec: VolumeSpec, cluster: str, user_tags: Mapping[str, str]) -> lis
     """Return the tags of a new, blank volume, sorted, so that every host sends the same.
 
     Args:
-        spec: What the volume is asked to be.
+        spec: The volume's spec.
         cluster: Name shared by the hosts that share volumes.
-        user_tags: What users want on it, checked already; they may choose another `Name`.
+        user_tags: The users' tags, checked already; they may set another `Name`.
 
     Raises:
-        InvalidOption: If these are more tags than EC2 takes.
+        InvalidOption: If these are more tags than EC2 allows.
     """
     tags = {
         DISPLAY_NAME: spec.name,
@@ -87,17 +87,17 @@ def tags_of(spec: VolumeSpec, cluster: str, user_tags: Mapping[str, str]) -> lis
 
 
 def fs_tags(tag: FilesystemTag) -> list[dict[str, str]]:
-    """Return the tags that record what is on a volume; they belong into one CreateTags."""
+    """Return the tags that record a volume's filesystem; they belong in one CreateTags."""
     return as_list({FS: tag.to_text(), FS_UUID: tag.uuid})
 
 
 def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags as EC2's calls want them, sorted."""
+    """Return tags in the form of EC2's parameters, sorted."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 def as_mapping(description: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a description as EC2 answers it."""
+    """Return the tags of an item of EC2's response."""
     return {tag["Key"]: tag.get("Value", "") for tag in description.get("Tags", ())}
 
 
@@ -113,7 +113,7 @@ def _spec_tags(spec: VolumeSpec) -> dict[str, str]:
         profile=spec.profile,
         options=dict(spec.driver_options),
     ).model_dump(exclude_defaults=True)
-    # No value may begin or end with a space; outside of strings there is none.
+    # No value may begin or end with a space; JSON without separators has spaces in strings only.
     packed = json.dumps(text, separators=(",", ":"), sort_keys=True).replace(" ", "\\u0020")
     pieces = [packed[at : at + MAX_VALUE_LENGTH] for at in range(0, len(packed), MAX_VALUE_LENGTH)]
     return {_spec_key(number): piece for number, piece in enumerate(pieces)}
@@ -124,10 +124,10 @@ def _spec_key(number: int) -> str:
 
 
 def read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
-    """Return what a volume was asked to be.
+    """Return a volume's spec.
 
     Raises:
-        UnexpectedState: If its tags do not say it.
+        UnexpectedState: If its tags are missing or cannot be read.
     """
     if not name:
         raise UnexpectedState(f"its tag {NAME} is missing")
@@ -153,10 +153,10 @@ def read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
 
 
 def read_filesystem(tags: Mapping[str, str]) -> FilesystemTag:
-    """Return what a volume's tags say of its contents.
+    """Return a volume's filesystem tag.
 
     Raises:
-        UnexpectedState: If they cannot be read.
+        UnexpectedState: If it is missing or cannot be read.
     """
     if FS not in tags:
         raise UnexpectedState(f"its tag {FS} is missing")

@@ -1,7 +1,7 @@
-"""Other instances: whether they live, how volumes are taken from dead ones, and how one is stopped.
+"""Other instances: proves them dead, takes volumes from dead ones, and stops one.
 
-An instance is proven dead by two reads, some seconds apart, that agree. One read proves nothing, for it may
-be stale: "stopped" of an instance that was started again.
+An instance is proven dead by two reads, some seconds apart, that agree. One read proves nothing, because it
+may be stale: "stopped" for an instance that was started again.
 https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 """
 
@@ -17,8 +17,8 @@ import structlog
 from volplug.drivers.base import Holder
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
-from volplug.drivers.ebs.timeouts import Timeouts
-from volplug.drivers.ebs.volumes import Caller, Description, Ec2Volume, Volumes
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Description, Ec2Volume
 from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.models import HolderState, Volume, VolumeState
 
@@ -31,7 +31,7 @@ _STATES: Final = {
 }
 # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 _HIBERNATED: Final = "Client.UserInitiatedHibernate"
-# How the codes of interrupted spot instances begin. Only their requests say whether they were hibernated:
+# Prefix of the codes of interrupted spot instances. Only their requests tell whether they were hibernated:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-behavior.html
 _INTERRUPTED: Final = "Server.Spot"
 _NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
@@ -39,14 +39,14 @@ _NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one read shows of an instance and of its hold on a volume; all of it in EC2's words.
+    """One read of an instance and of its attachment of a volume; all values are EC2's.
 
     Attributes:
         state: The instance's state.
-        launch_time: When it was last launched; each start gives it another one.
-        state_transition_reason: Why it is in its state, often with the time; may be empty.
+        launch_time: When it was last launched; it changes with each start.
+        state_transition_reason: The reason for its state, often with the time; may be empty.
         attachment_state: The state of the volume's attachment.
-        attach_time: When the volume was attached; each attachment has its own.
+        attach_time: When the volume was attached; each attachment has another one.
         device: The name that the volume is attached under.
     """
 
@@ -59,7 +59,7 @@ class Evidence:
 
 
 def evidence_of(instance: Description, held: Ec2Volume) -> Evidence:
-    """Return what the descriptions of an instance and of the volume that it holds show."""
+    """Return the evidence in the descriptions of an instance and of a volume attached to it."""
     return Evidence(
         state=str(instance["State"]["Name"]),
         launch_time=str(instance.get("LaunchTime", "")),
@@ -71,7 +71,7 @@ def evidence_of(instance: Description, held: Ec2Volume) -> Evidence:
 
 
 def difference(before: Evidence, after: Evidence) -> str:
-    """Return what two reads disagree in, for people; "" if they agree."""
+    """Return in which field two reads differ, for error messages; "" if they agree."""
     for each in fields(Evidence):
         was, now = getattr(before, each.name), getattr(after, each.name)
         if was != now:
@@ -80,18 +80,18 @@ def difference(before: Evidence, after: Evidence) -> str:
 
 
 class Takeover:
-    """The instances that may hold volumes.
+    """Takes volumes from dead instances.
 
     Args:
-        may_force: Whether a volume may be detached by force from a stopped instance that keeps it.
+        may_force: Whether a volume may be detached by force from a stopped instance that does not release it.
     """
 
     def __init__(
         self,
         caller: Caller,
-        volumes: Volumes,
+        volumes: ClusterVolumes,
         attachments: Attachments,
-        limits: Timeouts,
+        limits: Ec2Timeouts,
         *,
         may_force: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -124,26 +124,26 @@ class Takeover:
         return await self._judge(node_id, shown[0]), shown[0]
 
     async def _judge(self, node_id: str, instance: Description) -> Holder:
-        state, told = _said(instance)
+        state, reason = _state_and_reason(instance)
         if state == "stopped" and _may_resume(instance):
             evidence = "EC2 says it is stopped, but maybe hibernated: it would resume with its mounts"
             return Holder(HolderState.UNKNOWN, evidence, f"terminate {node_id}, or start and really stop it")
         judged = _STATES.get(state, HolderState.UNKNOWN)
         if judged is HolderState.ALIVE and await self._fails_checks(node_id):
-            judged, told = HolderState.UNKNOWN, " and fails its status checks"
-        # Short, for a refusal has room for 300 characters, with who holds the volume and what to do.
-        evidence = f"EC2 says it is {state}{told}"
+            judged, reason = HolderState.UNKNOWN, " and fails its status checks"
+        # Short: an error has room for 300 characters, holder and remedy included.
+        evidence = f"EC2 says it is {state}{reason}"
         return Holder(judged, evidence, "" if judged is HolderState.DEAD else _how_to_stop(node_id))
 
     async def _fails_checks(self, node_id: str) -> bool:
-        """Tell whether EC2 cannot reach a running instance: then nobody knows whether it lives.
+        """Tell whether EC2 cannot reach a running instance, so that it is unknown whether it is alive.
 
         https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html
         """
         try:
             answer = await self._caller.call("DescribeInstanceStatus", InstanceIds=[node_id])
         except (Ec2Refused, BackendError):
-            return False  # it runs, as far as is known
+            return False  # running, as far as is known
         checks = [each for each in answer.get("InstanceStatuses", ()) if each.get("InstanceId") == node_id]
         return any(
             each.get(kind, {}).get("Status") == "impaired"
@@ -155,9 +155,9 @@ class Takeover:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
         if not await self._detach_proven(volume, node_id, force=False):
             return
-        if not await self._attachments.wait_detached(volume, node_id, self._limits.settle_s):
+        if not await self._attachments.wait_detached(volume, node_id, self._limits.transition_s):
             await self._force(volume, node_id)
-        _LOG.warning("taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
+        _LOG.warning("volume taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
 
     async def fence(self, node_id: str) -> None:
         """See `TakesOver.fence`."""
@@ -165,7 +165,7 @@ class Takeover:
         try:
             await self._caller.call("StopInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
-            if refused.code != "IncorrectInstanceState":  # it stops already, or has ended
+            if refused.code != "IncorrectInstanceState":  # stopping already, or terminated
                 raise translated(refused) from refused
         waited_s, pause_s = 0.0, self._limits.poll_first_s
         while True:
@@ -182,10 +182,10 @@ class Takeover:
             pause_s = min(pause_s * 1.5, self._limits.poll_longest_s)
 
     async def _detach_proven(self, volume: Volume, node_id: str, *, force: bool) -> bool:
-        """Detach a volume from an instance, right behind the proof that it is dead.
+        """Detach a volume from an instance, immediately after the proof that it is dead.
 
         Returns:
-            Whether it was attached there.
+            Whether it was attached to it.
         """
         before = await self._proof(volume, node_id)
         if before is None:
@@ -200,7 +200,7 @@ class Takeover:
         return True
 
     async def _proof(self, volume: Volume, node_id: str) -> Evidence | None:
-        """Read a volume and its holder, which has to be dead; None if the instance does not hold it."""
+        """Read a volume and its holder, which has to be dead; None if it is not attached to the instance."""
         seen = await self._volumes.by_id(volume.volume_id)
         if seen is None or seen.state is VolumeState.DELETING:
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
@@ -212,18 +212,18 @@ class Takeover:
         return evidence_of(instance, seen)
 
     async def _force(self, volume: Volume, node_id: str) -> None:
-        """Detach a volume by force that a stopped instance keeps, where that is allowed."""
-        stuck = f"{volume.volume_id} has been detaching from {node_id} for {self._limits.settle_s:.0f} s"
+        """Detach a volume by force that a stopped instance does not release, where that is allowed."""
+        stuck = f"{volume.volume_id} has been detaching from {node_id} for {self._limits.transition_s:.0f} s"
         if not self._may_force:
             raise VolumeInUse(
                 f"{stuck}, although it is stopped",
                 "Detach it by force in EC2, or set force_detach = true",
                 holder=node_id,
             )
-        # Proven anew, with a pause of its own: it may have been started since the first proof, of which those
-        # reads say nothing, and force takes the disk from under the mounts.
+        # Proven anew, with a pause of its own: the instance may have been started since the first proof, and
+        # a detach by force removes the disk under its mounts.
         is_stuck = await self._detach_proven(volume, node_id, force=True)
-        if is_stuck and not await self._attachments.wait_detached(volume, node_id, self._limits.settle_s):
+        if is_stuck and not await self._attachments.wait_detached(volume, node_id, self._limits.transition_s):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
 
 
@@ -237,13 +237,13 @@ def _not_proven(volume: Volume, node_id: str, evidence: str, remedy: str) -> Vol
 
 
 def _may_resume(instance: Description) -> bool:
-    """Tell whether a stopped instance may go on as it was, with its mounts alive, instead of booting."""
+    """Tell whether a stopped instance may resume from hibernation, with its mounts, instead of booting."""
     code = str(instance.get("StateReason", {}).get("Code", ""))
     return code == _HIBERNATED or code.startswith(_INTERRUPTED)
 
 
-def _said(instance: Description) -> tuple[str, str]:
-    """Return EC2's state of an instance, and in brackets what it says of the reason."""
+def _state_and_reason(instance: Description) -> tuple[str, str]:
+    """Return an instance's state, and the reason in brackets."""
     reason = str(instance.get("StateTransitionReason", ""))
     return str(instance.get("State", {}).get("Name", "")), f" ({reason})" if reason else ""
 

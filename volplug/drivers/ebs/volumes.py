@@ -1,7 +1,7 @@
-"""Volumes as EC2 describes them: the one parser of descriptions, and look-ups by name, by id and of all.
+"""Reads volumes from EC2: parses descriptions, and looks volumes up by name, by id, or all of a cluster.
 
-Look-ups stay within the cluster and are filtered by EC2. Reads may be stale; what this process created or
-deleted within the last minute counts more (`OwnWrites`), and everything else is reported as read.
+Look-ups stay within the cluster and are filtered by EC2. Reads may be stale; creations and deletions of this
+process within the last minute take precedence (`OwnWrites`), everything else is reported as read.
 https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 """
 
@@ -29,12 +29,12 @@ from volplug.drivers.ebs.tags import (
     read_filesystem,
     read_spec,
 )
-from volplug.drivers.ebs.timeouts import Timeouts
+from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import DuplicateVolumes, UnexpectedState
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
-# EC2 never takes a deletion back, so a volume that is being deleted is gone.
+# EC2 cannot undo a deletion, so a volume that is being deleted counts as gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
 
@@ -42,10 +42,10 @@ Description = Mapping[str, Any]
 
 
 class Caller(Protocol):
-    """What calls EC2; see `volplug.drivers.ebs.ec2.Ec2`."""
+    """Calls EC2; see `volplug.drivers.ebs.ec2.Ec2`."""
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
-        """Make one call and return EC2's answer."""
+        """Make one call and return EC2's response."""
         ...
 
 
@@ -54,11 +54,11 @@ class Ec2Volume:
     """A volume as EC2 describes it.
 
     Attributes:
-        volume: What every driver says of a volume.
+        volume: The description that every driver returns.
         zone: Its availability zone.
         device: The name that it is attached under, or "".
-        attach_time: When it was attached, or ""; each attachment has its own.
-        ec2_state: EC2's word: the state of its attachment if it has one, else its own.
+        attach_time: When it was attached, or ""; each attachment has another one.
+        ec2_state: The state of its attachment if it has one, else its own, as EC2 names it.
     """
 
     volume: Volume
@@ -74,20 +74,20 @@ class Ec2Volume:
 
     @property
     def holder(self) -> str:
-        """Return the instance that has it, or ""."""
+        """Return the instance that it is attached to, or ""."""
         return self.volume.holder or ""
 
     @property
     def is_transitional(self) -> bool:
-        """Tell whether it is being created or detached; nothing else can be done with it before that ends."""
+        """Tell whether it is being created or detached; every other change has to wait for that."""
         return self.state in _TRANSITIONS
 
 
 def read_volume(description: Description, backend: str) -> Ec2Volume:
-    """Return the volume that an item of a DescribeVolumes answer, or the answer of CreateVolume, describes.
+    """Parse an item of a DescribeVolumes response, or the response of CreateVolume.
 
-    A volume whose tags cannot be read, or must not be believed, is in state ERROR and says why: it must not
-    hide all others of a list.
+    A volume whose tags are malformed or fail a check is in state ERROR, with the reason: it must not break
+    the list of all others.
 
     Args:
         description: EC2's item.
@@ -129,9 +129,9 @@ def _with_tags(volume: Volume, tags: Mapping[str, str]) -> Volume:
 
 
 def _state(description: Description, attachments: Sequence[Description]) -> tuple[VolumeState, str]:
-    """Return the state, and what is wrong.
+    """Return the state, and the reason for an error.
 
-    An attachment counts more than the volume's own state, which EC2 may change a moment earlier or later.
+    The attachment takes precedence over the volume's own state, which EC2 may change earlier or later.
     """
     state = str(description.get("State", ""))
     if len(attachments) > 1 or description.get("MultiAttachEnabled"):
@@ -160,10 +160,10 @@ _DETACHED: Final = {
 
 
 def creation_failed(cause: str, about: Mapping[str, Any]) -> str:
-    """Return why a creation failed; EC2 finds out late that it may not use a key, and does not say so.
+    """Return why a creation failed, with a hint at the key: EC2 does not report that it may not use one.
 
     Args:
-        cause: What is known.
+        cause: The cause without the hint.
         about: Has the volume's `KmsKeyId`, if any.
     """
     key = about.get("KmsKeyId")
@@ -171,10 +171,10 @@ def creation_failed(cause: str, about: Mapping[str, Any]) -> str:
 
 
 def the_one(found: Sequence[Ec2Volume]) -> Volume | None:
-    """Return the volume of a name, if there is one.
+    """Return the volume of a name, or None.
 
     Raises:
-        DuplicateVolumes: If there are several.
+        DuplicateVolumes: If several have the name.
     """
     if len(found) > 1:
         ids = tuple(sorted(each.volume.volume_id for each in found))
@@ -186,17 +186,17 @@ def the_one(found: Sequence[Ec2Volume]) -> Volume | None:
     return found[0].volume if found else None
 
 
-class Volumes:
+class ClusterVolumes:
     """The volumes of one cluster.
 
     Attributes:
-        cluster: Only its volumes are seen.
-        own: What this process created and deleted.
-        poll: Waits for what volumes become.
+        cluster: The cluster's name.
+        own: The volumes that this process created and deleted.
+        poll: The poll that all waits for volumes' states share.
     """
 
     def __init__(
-        self, caller: Caller, cluster: str, backend: str, limits: Timeouts, clock: Callable[[], float]
+        self, caller: Caller, cluster: str, backend: str, limits: Ec2Timeouts, clock: Callable[[], float]
     ) -> None:
         self._caller = caller
         self.cluster = cluster
@@ -208,14 +208,14 @@ class Volumes:
         self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
 
     def read(self, description: Description) -> Ec2Volume:
-        """Read a description of a volume of the cluster, and remember that it is one."""
+        """Parse the description of a volume of the cluster, and remember that it is one."""
         found = read_volume(description, self._backend)
         self._known[found.volume.volume_id] = True
         self._absent.pop(found.volume.name, None)
         return found
 
     def is_known(self, volume_id: str) -> bool:
-        """Tell whether the volume was seen to be one of the cluster's."""
+        """Tell whether the volume is known to be one of the cluster."""
         return volume_id in self._known or self.own.is_created(volume_id)
 
     def deleted(self, volume_id: str) -> None:
@@ -224,14 +224,14 @@ class Volumes:
         self.own.deleted(volume_id)
 
     def was_absent(self, name: str) -> bool:
-        """Tell, once, whether a look-up of the last seconds found no volume of this name."""
+        """Tell, once, whether a recent look-up found no volume of this name."""
         return self._absent.pop(name, False)
 
     async def by_name(self, name: str) -> list[Ec2Volume]:
-        """Return all volumes of a name, read from now on; look-ups that come together are one call.
+        """Return all volumes of a name, read after this call began; concurrent look-ups are one call.
 
         Raises:
-            BackendUnavailable: If EC2 cannot say.
+            BackendUnavailable: If EC2 does not answer.
         """
         return await self._names.ask(name)
 
@@ -239,13 +239,13 @@ class Volumes:
         """Return all volumes.
 
         Raises:
-            BackendUnavailable: If EC2 cannot say.
+            BackendUnavailable: If EC2 does not answer.
         """
         found = self._existing(await self._describe(_filter("status", _EXISTING)))
         return [each.volume for each in await self._with_missing(found)]
 
     async def by_ids(self, volume_ids: Collection[str]) -> dict[str, Ec2Volume]:
-        """Return volumes in whatever state; those that EC2 does not show are missing."""
+        """Return volumes by id, in any state; those that EC2 does not show are missing."""
         wanted = sorted(volume_ids)
         found: dict[str, Ec2Volume] = {}
         for at in range(0, len(wanted), timeouts.FILTER_VALUES):
@@ -255,10 +255,10 @@ class Volumes:
         return found
 
     async def by_id(self, volume_id: str) -> Ec2Volume | None:
-        """Return a volume in whatever state, or None if EC2 shows none in this cluster."""
+        """Return a volume by id, in any state, or None if EC2 shows none in this cluster."""
         return (await self.by_ids([volume_id])).get(volume_id)
 
-    async def settled(
+    async def wait_settled(
         self, volume_id: str, timeout_s: float, absent_reads: int = timeouts.AGREEING_READS
     ) -> Ec2Volume | None:
         """Wait until a volume is in no transition; return None after the timeout.
@@ -266,7 +266,7 @@ class Volumes:
         Args:
             volume_id: The volume.
             timeout_s: How long to wait at most, in seconds.
-            absent_reads: How many reads in a row have to miss it until it counts as deleted.
+            absent_reads: How many consecutive reads have to miss it until it counts as deleted.
         """
         gone = Ec2Volume(Volume("", volume_id, "", 0, VolumeState.DELETING, VolumeSpec("", 0)))
 
@@ -295,7 +295,7 @@ class Volumes:
     async def _with_missing(
         self, found: list[Ec2Volume], names: Collection[str] | None = None
     ) -> list[Ec2Volume]:
-        """Add what this process created and a read does not show: others have deleted it, or it is stale."""
+        """Add volumes of this process that a read misses: it is stale, or another party deleted them."""
         created = self.own.missing({each.volume.volume_id for each in found})
         missing = [each for each in created if names is None or each.name in names]
         if not missing:

@@ -1,32 +1,32 @@
-"""Which loop device has the image of a volume. Every method blocks."""
+"""Finds the loop device that has the image of a volume. Every method blocks."""
 
 from __future__ import annotations
 
 import contextlib
 
 from volplug.drivers.loop.images import Images, is_image_name
-from volplug.drivers.loop.records import Records
+from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import BackendUnavailable, DeviceMismatch
 from volplug.host import devices, loopdev
 from volplug.models import MountSource, Volume
 
 
-class Devices:
+class LoopDevices:
     """The loop devices of the volumes in one directory."""
 
-    def __init__(self, records: Records, images: Images) -> None:
+    def __init__(self, records: RecordFiles, images: Images) -> None:
         self._records = records
         self._images = images
         self._last: dict[str, str] = {}
 
-    def of(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the loop device of the volume, as this host's kernel has it.
+    def find(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the loop device of the volume, as this host's kernel reports it.
 
-        It is known by device and inode of the image and by our label. One of these may be missing: the image
-        (removed or replaced by hand) or the label (attached by hand). With both, a volume that was created
-        anew under the name of an old one is not taken for it.
+        It is identified by device and inode of the image and by our label. One of these may be missing: the
+        image (removed or replaced by hand) or the label (attached by hand). With both, a volume that was
+        created anew under the name of an old one is not taken for it.
         """
-        found = self.shown(volume)
+        found = self.find_by_image(volume)
         if found is None:
             labelled = (each for each in loopdev.attached(is_image_name) if each.label == volume.volume_id)
             found = next(labelled, None)
@@ -34,8 +34,8 @@ class Devices:
             self.note(volume, found)
         return found
 
-    def shown(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the same unless the image was replaced before this process has seen its device; cheaper."""
+    def find_by_image(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the same unless the image was replaced before this process found its device; cheaper."""
         last = self._last.get(volume.volume_id)
         status = loopdev.status(last) if last else None
         if status is not None and status.label == volume.volume_id:
@@ -45,23 +45,23 @@ class Devices:
         found = loopdev.find(image.st_dev, image.st_ino, name) if image else None
         return found if found and (found.label == volume.volume_id or self._is_recorded(volume)) else None
 
-    def kept(self, volume: Volume) -> loopdev.LoopDevice | None:
-        """Return the same, after cancelling a detach that waits for the device's last close."""
-        device = self.of(volume)
+    def find_and_keep(self, volume: Volume) -> loopdev.LoopDevice | None:
+        """Return the same as `find`, after cancelling a detach that waits for the device's last close."""
+        device = self.find(volume)
         return loopdev.keep(device) if device is not None and device.autoclear else device
 
     def note(self, volume: Volume, device: loopdev.LoopDevice) -> None:
-        """Note where to look first."""
+        """Remember the device, so that it is tried first."""
         self._last[volume.volume_id] = device.path
 
     def forget(self, volume: Volume) -> None:
-        """Drop what is noted of a volume that is gone."""
+        """Drop the remembered device of a deleted volume."""
         self._last.pop(volume.volume_id, None)
 
     def source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
-        """Describe the device of a volume, and say if the image is another file by now."""
+        """Describe the device of a volume, with `outdated` set if the image is another file by now."""
         outdated = ""
-        with contextlib.suppress(BackendUnavailable):  # the disk is away: nothing was replaced there
+        with contextlib.suppress(BackendUnavailable):  # the disk does not answer: nothing was replaced on it
             image = self._images.stat(volume.name)
             if image and (image.st_dev, image.st_ino) != (device.backing_dev, device.backing_inode):
                 path = self._images.path(volume.name)
@@ -69,12 +69,12 @@ class Devices:
         return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path), outdated)
 
     def refuse_outdated(self, volume: Volume) -> None:
-        """Refuse to attach a second device beside one that has an earlier image of the volume.
+        """Refuse to attach a second device while one is attached that has an earlier image of the volume.
 
         Raises:
             DeviceMismatch: If there is one.
         """
-        device = self.of(volume)
+        device = self.find(volume)
         if device is not None and (outdated := self.source(volume, device).outdated):
             raise DeviceMismatch(
                 outdated, "Stop the containers that use it; the next mount takes what is there"

@@ -1,4 +1,4 @@
-"""The directory of a backend: the right one, closed to other writers, and used by one volplug at a time."""
+"""The directory of a backend: checks its identity and its permissions, and locks it for one volplug."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _locking: Final = threading.Lock()
 
 
 class Directory:
-    """One directory. Every method blocks.
+    """One backend's directory. Every method blocks.
 
     Args:
-        path: Where it is; made at its first use.
-        id_copy: Where a copy of its id lies, or None for an id that is not checked.
+        path: Its path; made at its first use.
+        id_copy: Path of a copy of its id, or None for an id that is not checked.
     """
 
     def __init__(self, path: Path, id_copy: Path | None) -> None:
@@ -34,7 +34,7 @@ class Directory:
         self._checked = (0, 0)
 
     def mark(self) -> None:
-        """Make the directory at its first use, and refuse one that is not that of the last use.
+        """Make the directory at its first use, and refuse another directory than that of the last use.
 
         Raises:
             BackendUnavailable: As `check`.
@@ -45,7 +45,7 @@ class Directory:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise HostError(f"{self.path} cannot be made: {error.strerror}") from error
-        self.check()  # it is there by now, and locked
+        self.check()  # it exists by now; this locks it
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise HostError(f"{self.path} is not writable", "Check that its disk is mounted")
         if self._id_copy is not None:
@@ -53,7 +53,7 @@ class Directory:
                 mark_directory(self._id_file, self._id_copy)
 
     def check(self) -> None:
-        """Refuse to conclude anything from a directory that only has the right path.
+        """Refuse a directory that only has the right path: its contents prove nothing.
 
         Raises:
             BackendUnavailable: If it is not the directory that was used before, others write to it, or
@@ -78,7 +78,7 @@ class Directory:
             self._checked = identity
 
     def _refuse_if_others_write(self, status: os.stat_result) -> None:
-        """Other writers would decide what is mounted, and which files root overwrites."""
+        """Refuse other writers: they would decide what is mounted, and which files root overwrites."""
         if status.st_uid != os.geteuid():
             raise BackendUnavailable(
                 f"{self.path} belongs to user {status.st_uid}", f"chown {os.geteuid()} {self.path}"
@@ -91,7 +91,7 @@ class Directory:
             )
 
     def _lock(self, identity: tuple[int, int]) -> None:
-        """Keep a second volplug out, which might have a state directory of its own."""
+        """Lock out a second volplug, which might have a state directory of its own."""
         with _locking:
             if identity in _locked:
                 return

@@ -1,7 +1,8 @@
 """The loop driver: image files and their records, attached by loop devices of this host.
 
 A volume exists if its record does. The record is written before the image and removed after it, so an image
-without a record was never ours to touch, and a crash leaves a record that says `creating` or `deleting`.
+without a record is not volplug's and never touched, and a crash leaves a record in state `incomplete` or
+`deleting`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
-from volplug.drivers.loop.devices import Devices
+from volplug.drivers.loop.devices import LoopDevices
 from volplug.drivers.loop.directory import Directory
 from volplug.drivers.loop.images import Images, is_image_name
-from volplug.drivers.loop.listing import Listing
-from volplug.drivers.loop.records import Records
+from volplug.drivers.loop.listing import CachedList
+from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import (
     ConfigurationError,
     HostError,
@@ -54,7 +55,7 @@ class LoopSettings(BaseModel):
     """Settings of a `[backends.NAME]` table with `driver = "loop"`.
 
     Attributes:
-        directory: Where images and records lie; by default below the state directory.
+        directory: Of images and records; by default below the state directory.
         overcommit: How many times the free space may be promised to volumes.
     """
 
@@ -101,16 +102,16 @@ class LoopDriver:
         on_step: OnStep = unannounced,
     ) -> None:
         self._on_step = on_step
-        # A disk that takes no writes still answers, so that look-ups have threads of their own.
+        # A disk that blocks writes may still answer reads, so reads have threads of their own.
         self._changes = DevicePool(f"{backend}-changes", _CALLS, backend)
-        self._looks = DevicePool(f"{backend}-looks", _CALLS, backend)
+        self._reads = DevicePool(f"{backend}-reads", _CALLS, backend)
         self._backend = backend
         self._node_id = node_id
         self._directory = Directory(directory, id_copy)
-        self._records = Records(directory)
+        self._records = RecordFiles(directory)
         self._images = Images(directory, overcommit)
-        self._listing = Listing(directory)
-        self._devices = Devices(self._records, self._images)
+        self._listing = CachedList(directory)
+        self._devices = LoopDevices(self._records, self._images)
 
     @property
     def info(self) -> DriverInfo:
@@ -129,31 +130,31 @@ class LoopDriver:
             raise InvalidOption(f"option 'allocation' is {allocation!r}", f"Use {' or '.join(_ALLOCATIONS)}")
 
     async def create(self, spec: VolumeSpec) -> Volume:
-        """Write the record, then make the image, then say so in the record."""
+        """Write the record, then make the image, then mark the record as available."""
         return await self._changes.to_the_end(self._create, spec)
 
     async def delete(self, volume: Volume) -> None:
-        """Say in the record that the volume goes, then remove the image, then the record."""
+        """Mark the record as deleting, then remove the image, then the record."""
         await self._changes.to_the_end(self._delete, volume)
 
     async def get(self, name: str) -> Volume | None:
-        """Return the volume as its record and this host's loop devices show it."""
-        return await self._looks.blocking(self._get, name)
+        """Return the volume from its record and this host's loop devices."""
+        return await self._reads.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, those with unusable records in state ERROR."""
-        return await self._looks.blocking(self._list)
+        return await self._reads.blocking(self._list)
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach the image to a loop device, or adopt the one that has it."""
         return await self._changes.to_the_end(self._attach, volume)
 
     async def locate(self, volume: Volume) -> MountSource | None:
-        """Return the loop device that has the image, known by device and inode."""
-        return await self._looks.blocking(self._locate, volume)
+        """Return the loop device that has the image, identified by device and inode."""
+        return await self._reads.blocking(self._locate, volume)
 
     async def detach(self, volume: Volume) -> None:
-        """Detach the loop device and wait until the kernel has let go of the image."""
+        """Detach the loop device and wait until the kernel has closed the image."""
         await self._changes.to_the_end(self._detach, volume)
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
@@ -161,22 +162,22 @@ class LoopDriver:
         return await self._changes.to_the_end(self._tag, volume, tag)
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Say that this host is alive; nothing is known of others."""
+        """Return ALIVE for this host; other hosts are unknown."""
         if node_id == self._node_id:
             return Holder(HolderState.ALIVE, "it is this host")
         return Holder(HolderState.UNKNOWN, "loop volumes never leave their host")
 
     async def health(self) -> None:
-        """Check that the directory is there, or can be made, and is writable."""
+        """Check that the directory exists, or can be made, and is writable."""
         await self._changes.blocking(self._directory.mark)
 
-    # What runs in threads
+    # In threads
 
     def _create(self, spec: VolumeSpec) -> Volume:
         _INFO.check_size(spec.size_bytes)
         self._directory.mark()
-        volume = self._begun(spec)
-        self._images.path(spec.name).unlink(missing_ok=True)  # what an interrupted creation left
+        volume = self._begin_creation(spec)
+        self._images.path(spec.name).unlink(missing_ok=True)  # left by an interrupted creation
         try:
             self._images.check_room(spec.size_bytes)
             self._images.make(spec.name, spec.size_bytes, is_sparse=_is_sparse(spec))
@@ -188,8 +189,8 @@ class LoopDriver:
         self._records.write(available)
         return available
 
-    def _begun(self, spec: VolumeSpec) -> Volume:
-        """Return the record of the creation, which an earlier call may have begun."""
+    def _begin_creation(self, spec: VolumeSpec) -> Volume:
+        """Write the record of an incomplete volume, or return that of an interrupted creation."""
         record = self._records.read(spec.name)
         if record is not None:
             if record.state is VolumeState.INCOMPLETE and record.spec == spec:
@@ -216,7 +217,7 @@ class LoopDriver:
 
     def _delete(self, volume: Volume) -> None:
         record = self._recorded(volume)
-        device = self._devices.of(record)
+        device = self._devices.find(record)
         if device is not None:
             raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
         self._images.remove(volume.name, partial(self._mark_as_deleting, record))
@@ -225,7 +226,7 @@ class LoopDriver:
         self._devices.forget(volume)
 
     def _mark_as_deleting(self, record: Volume) -> None:
-        """Make a crash in the middle show; on a full disk it shows as a volume without its image."""
+        """Record the deletion; if the disk is full, a crash leaves a volume whose image is missing."""
         with suppress(HostError):
             self._records.write(replace(record, state=VolumeState.DELETING))
         self._on_step(WorldStep.LOOP_RECORD_DELETING)
@@ -235,17 +236,17 @@ class LoopDriver:
         record = self._records.read(name)
         if record is None:
             return None
-        return self._observed(record, self._images.stat(name), self._devices.shown(record))
+        return self._observed(record, self._images.stat(name), self._devices.find_by_image(record))
 
     def _list(self) -> Sequence[Volume]:
         self._directory.check()
         if not self._directory.path.exists():
             return []
-        of_ours = loopdev.attached(is_image_name)
-        return self._listing.volumes(of_ours, partial(self._read_all, of_ours))
+        devices = loopdev.attached(is_image_name)
+        return self._listing.volumes(devices, partial(self._read_all, devices))
 
-    def _read_all(self, of_ours: Sequence[loopdev.LoopDevice]) -> Sequence[Volume]:
-        attached = {(each.backing_dev, each.backing_inode): each for each in of_ours}
+    def _read_all(self, devices: Sequence[loopdev.LoopDevice]) -> Sequence[Volume]:
+        attached = {(each.backing_dev, each.backing_inode): each for each in devices}
         volumes = []
         for name in self._records.names():
             record = self._records.read(name)
@@ -258,7 +259,7 @@ class LoopDriver:
     def _observed(
         self, record: Volume, image: os.stat_result | None, device: loopdev.LoopDevice | None
     ) -> Volume:
-        """Complete a record by what the disk and the kernel show."""
+        """Complete a record with the state of its image and its loop device."""
         shown = record if record.backend == self._backend else replace(record, backend=self._backend)
         if record.state is VolumeState.ERROR:
             size_bytes = image.st_size if image else shown.size_bytes
@@ -268,7 +269,7 @@ class LoopDriver:
         if detail := self._images.damage(record, image):
             now = self._records.read(record.name)
             if now is None:
-                return replace(shown, state=VolumeState.DELETING)  # it went while we looked
+                return replace(shown, state=VolumeState.DELETING)  # deleted meanwhile
             if now != record:
                 return self._observed(now, self._images.stat(record.name), device)
             shown = replace(shown, state=VolumeState.ERROR, detail=detail)
@@ -295,21 +296,21 @@ class LoopDriver:
             device = loop_attach.attach(path, volume.volume_id, discards=is_sparse)
             self._on_step(WorldStep.LOOP_CONFIGURED)
         except VolumeInUse:
-            found = self._devices.kept(record)
+            found = self._devices.find_and_keep(record)
             if found is None:
                 raise
-            device = found  # attached here already, perhaps by an earlier life of ours
+            device = found  # attached already, perhaps by a previous process
         if not is_sparse:
             loop_discard.disable_discard(device.path)
         self._devices.note(volume, device)
         return self._devices.source(volume, device)
 
     def _locate(self, volume: Volume) -> MountSource | None:
-        device = self._devices.kept(volume)
+        device = self._devices.find_and_keep(volume)
         return self._devices.source(volume, device) if device else None
 
     def _detach(self, volume: Volume) -> None:
-        device = self._devices.of(volume)
+        device = self._devices.find(volume)
         if device is None:
             self._recorded(volume)
         else:
@@ -318,7 +319,7 @@ class LoopDriver:
     def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
         record = replace(self._recorded(volume), filesystem=tag)
         self._records.write(record)
-        return self._observed(record, self._images.stat(record.name), self._devices.shown(record))
+        return self._observed(record, self._images.stat(record.name), self._devices.find_by_image(record))
 
 
 def _refuse_unusable(record: Volume) -> None:

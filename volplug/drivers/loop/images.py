@@ -1,4 +1,4 @@
-"""The image files: room for them, making and removing them. Every function blocks."""
+"""The image files: makes and removes them, and checks that there is space. Every function blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Images:
     """The images in one directory.
 
     Args:
-        directory: On the disk that pays for them.
+        directory: Where they lie.
         overcommit: How many times the free space may be promised to volumes.
     """
 
@@ -39,14 +39,14 @@ class Images:
         self._overcommit = overcommit
 
     def path(self, name: str) -> Path:
-        """Return where the image of a volume lies, whether it exists or not."""
+        """Return the path of a volume's image, whether it exists or not."""
         return self._directory / f"{name}{_SUFFIX}"
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the image's status, or None if there is no image.
 
         Raises:
-            BackendUnavailable: If the disk does not say.
+            BackendUnavailable: If the disk does not answer.
         """
         try:
             return os.stat(f"{self._directory}/{name}{_SUFFIX}")
@@ -56,7 +56,7 @@ class Images:
             raise BackendUnavailable(f"{self.path(name)} cannot be read: {error.strerror}") from error
 
     def damage(self, record: Volume, image: os.stat_result | None) -> str:
-        """Return what is wrong with an image of this status, judged by its record; empty if nothing is."""
+        """Compare an image's status with its record; return what is wrong, "" if nothing is."""
         if image is not None and image.st_size == record.size_bytes:
             return ""
         path = self.path(record.name)
@@ -66,10 +66,10 @@ class Images:
         return f"its image {path} has {actual}, its record says {wanted}"
 
     def check_room(self, size_bytes: int) -> None:
-        """Check that a new image fits beside what sparse images were promised already.
+        """Check that a new image fits into the free space that is not promised to sparse images.
 
         Raises:
-            LimitExceeded: Saying how much is free and how much of that is promised.
+            LimitExceeded: With the free and the promised space.
         """
         status = os.statvfs(self._directory)
         free = status.f_bavail * status.f_frsize
@@ -82,10 +82,10 @@ class Images:
             )
 
     def make(self, name: str, size_bytes: int, *, is_sparse: bool) -> None:
-        """Make a blank image, durably; what an interrupted creation of the same name left is replaced.
+        """Make a blank image, durably; one that an interrupted creation left is replaced.
 
         Raises:
-            LimitExceeded: If the disk is full; nothing is left behind then.
+            LimitExceeded: If the disk is full; no file remains then.
             HostError: If the disk refuses for other reasons.
         """
         path = self.path(name)
@@ -111,7 +111,7 @@ class Images:
         sync_directory(self._directory)
 
     def remove(self, name: str, before: Callable[[], None]) -> None:
-        """Remove an image durably; none there is fine.
+        """Remove an image durably; a missing one is no error.
 
         Args:
             name: The volume's name.
@@ -137,23 +137,23 @@ class Images:
 
 
 def is_image_name(name: str) -> bool:
-    """Tell whether a file may be an image of ours by its name."""
+    """Tell whether a file has the name of an image."""
     return name.endswith(_SUFFIX)
 
 
 def _overwrite_in_place(descriptor: int) -> None:
-    """Take the new, empty file out of copy-on-write, where its filesystem has that.
+    """Exclude the new, empty file from copy-on-write, where its filesystem has that.
 
     Btrfs gives every overwrite a new place: a preallocated image would fail on a full disk, and data that
     changes during direct I/O would not match its checksum (btrfs(5), "Checksum data" and "nodatacow").
     """
-    with suppress(OSError):  # most filesystems know no such attribute
+    with suppress(OSError):  # most filesystems have no such attribute
         flags = _FLAGS.unpack(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_FLAGS.size)))[0]
         fcntl.ioctl(descriptor, _SET_FLAGS, _FLAGS.pack(flags | _NO_COPY_ON_WRITE))
 
 
 def _promised(image: Path) -> int:
-    """Return what an image may still take; nothing if it has gone meanwhile."""
+    """Return the bytes that an image may still allocate; 0 if it was removed meanwhile."""
     try:
         status = image.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The last list of a directory's volumes, kept while nothing in the directory comes, goes or is replaced."""
+"""Caches the list of a directory's volumes while no file in it is created, removed or replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from volplug.drivers.loop.records import is_settled
+from volplug.drivers.loop.records import is_change_detectable
 from volplug.host.loopdev import LoopDevice
 from volplug.models import Volume
 
@@ -17,39 +17,39 @@ FRESH_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CacheEntry:
     seen: tuple[tuple[int, int, int], tuple[LoopDevice, ...]]
     until_s: float
     volumes: Sequence[Volume]
 
 
-class Listing:
-    """Keeps one list.
+class CachedList:
+    """The last list that was read.
 
-    Every creation, deletion and change of a record puts a new name into the directory, which the directory's
-    own times show. They do not show a file that somebody changes in place, hence the few seconds.
+    Every creation, deletion and change of a record puts a new name into the directory, which changes the
+    directory's own times. A file that is edited in place does not change them, so an entry expires soon.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._kept: _Kept | None = None
+        self._entry: _CacheEntry | None = None
 
     def volumes(
         self, devices: Sequence[LoopDevice], read: Callable[[], Sequence[Volume]]
     ) -> Sequence[Volume]:
-        """Return the kept list if it still holds, the same object then, or read it anew.
+        """Return the cached list, the same object, while it is valid; otherwise read the directory.
 
         Args:
-            devices: The loop devices that may be of ours, as they are now.
+            devices: The current loop devices that may have one of our images.
             read: Reads the directory.
         """
-        status = os.stat(self._directory)  # before reading: what comes meanwhile must show at the next call
+        status = os.stat(self._directory)  # before reading: a change meanwhile has to show at the next call
         directory = (status.st_dev, status.st_ino, status.st_ctime_ns)
         seen = (directory, tuple(devices))
-        kept, now_s = self._kept, time.monotonic()
-        if kept is not None and kept.seen == seen and now_s < kept.until_s:
-            return kept.volumes
+        entry, now_s = self._entry, time.monotonic()
+        if entry is not None and entry.seen == seen and now_s < entry.until_s:
+            return entry.volumes
         volumes = tuple(read())
-        if is_settled(status):
-            self._kept = _Kept(seen, now_s + FRESH_S, volumes)
+        if is_change_detectable(status):
+            self._entry = _CacheEntry(seen, now_s + FRESH_S, volumes)
         return volumes

@@ -1,7 +1,7 @@
-"""The record file beside each image: what the tags are on a cloud. Every function blocks.
+"""The record file of each image, which holds what tags hold on a cloud. Every function blocks.
 
 `NAME.json` is replaced as a whole (write, fsync, rename, fsync of the directory), so a reader finds the old
-or the new record, never half of one. Temporary files begin with a dot, which no volume name does.
+or the new record, never a part of one. Temporary files begin with a dot, which no volume name does.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from volplug.volume_json import volume_from_json, volume_to_json
 _FORMAT: Final = 1
 _SUFFIX: Final = ".json"
 _UNKNOWN_ID: Final = "unknown"
-_SETTLED_NS: Final = 1_000_000_000
+_CLOCK_STEP_NS: Final = 1_000_000_000
 
 
 _Signature = tuple[int, int, int]
 
 
-class Records:
-    """The records in one directory. What was read is kept, and read again when the file is another one."""
+class RecordFiles:
+    """The records in one directory, cached until their files change."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._kept: dict[str, tuple[_Signature, Volume]] = {}
+        self._cached: dict[str, tuple[_Signature, Volume]] = {}
 
     def read(self, name: str) -> Volume | None:
         """Return the record of a volume, or None if there is none.
 
-        What is not a record, or must not be believed, is a volume in state ERROR.
+        A record that is malformed or fails a check is a volume in state ERROR.
 
         Raises:
-            BackendUnavailable: If the disk does not say.
+            BackendUnavailable: If the disk does not answer.
         """
         path = f"{self._directory}/{name}{_SUFFIX}"
-        kept = self._kept.get(name)
+        cached = self._cached.get(name)
         try:
             status = os.stat(path)
-            if kept is not None and kept[0] == _signature(status):
-                return kept[1]
+            if cached is not None and cached[0] == _signature(status):
+                return cached[1]
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
                 text = file.read()
         except FileNotFoundError:
-            self._kept.pop(name, None)
+            self._cached.pop(name, None)
             return None
         except OSError as error:
             raise BackendUnavailable(f"{path} cannot be read: {error.strerror}") from error
         volume = _parsed(text, path, name)
-        if is_settled(status):
-            self._kept[name] = _signature(status), volume
+        if is_change_detectable(status):
+            self._cached[name] = _signature(status), volume
         return volume
 
     def names(self) -> Iterator[str]:
@@ -75,10 +75,10 @@ class Records:
         """Replace a record, or write the first one, durably.
 
         Raises:
-            HostError: If the disk refuses; the record is then what it was.
+            HostError: If the disk refuses; the old record remains.
         """
         path = self._path(volume.name)
-        self._kept.pop(volume.name, None)
+        self._cached.pop(volume.name, None)
         text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
         try:
             replace_file(path, text + "\n")
@@ -90,8 +90,8 @@ class Records:
             ) from error
 
     def remove(self, name: str) -> None:
-        """Remove a record durably; none there is fine."""
-        self._kept.pop(name, None)
+        """Remove a record durably; a missing one is no error."""
+        self._cached.pop(name, None)
         self._path(name).unlink(missing_ok=True)
         sync_directory(self._directory)
 
@@ -112,11 +112,11 @@ def _parsed(text: bytes, path: str, name: str) -> Volume:
         return unusable(unknown, f"{path} is not a record; restore it from a backup")
     if volume.state is VolumeState.ERROR:
         return unusable(replace(volume, name=name), volume.detail)
-    if volume.state is VolumeState.CREATING:  # what earlier versions wrote
+    if volume.state is VolumeState.CREATING:  # written by an earlier version
         volume = replace(volume, state=VolumeState.INCOMPLETE)
     if volume.name == name:
         return volume
-    # A copy, whose id is the original's as well; it must be neither served nor deleted as that.
+    # A copy, which has the original's id as well; it must be neither served nor deleted as the original.
     return unusable(
         replace(unknown, size_bytes=volume.size_bytes),
         f"its record {path} is one of volume {volume.name!r}; to make a copy a volume of its own, write"
@@ -125,10 +125,10 @@ def _parsed(text: bytes, path: str, name: str) -> Volume:
 
 
 def _signature(status: os.stat_result) -> _Signature:
-    """Return what changes with every change of a file: nobody can set st_ctime."""
+    """Return a value that changes with every change of a file: st_ctime cannot be set."""
     return status.st_ino, status.st_size, status.st_ctime_ns
 
 
-def is_settled(status: os.stat_result) -> bool:
-    """Tell whether a later change will show: file times move in steps of some milliseconds."""
-    return time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+def is_change_detectable(status: os.stat_result) -> bool:
+    """Tell whether a change from now on will change the file's time, which moves in steps of milliseconds."""
+    return time.time_ns() - status.st_ctime_ns > _CLOCK_STEP_NS

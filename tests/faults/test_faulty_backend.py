@@ -109,6 +109,6 @@ async def test_errors_and_lost_answers(seed: int, restarts: bool) -> None:
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 async def test_look_ups_that_know_only_what_was_before(seed: int, restarts: bool) -> None:
-    stormy = Stormy(replace(_STORM, seed=seed, stale_looks=3))
+    stormy = Stormy(replace(_STORM, seed=seed, stale_reads=3))
     await _live(stormy, restarts=restarts)
     assert stormy.plan.stale_answers > 5

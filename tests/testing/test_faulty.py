@@ -65,7 +65,7 @@ async def test_a_change_whose_answer_is_lost_has_happened() -> None:
 
 
 async def test_look_ups_hear_late_of_a_change_and_at_once_of_a_deletion() -> None:
-    driver, _ = _faulty(seed=1, stale_looks=3)
+    driver, _ = _faulty(seed=1, stale_reads=3)
     volume = await driver.create(SPEC)
     assert await driver.get("v") == volume
     await driver.attach(volume)
@@ -80,7 +80,7 @@ async def test_look_ups_hear_late_of_a_change_and_at_once_of_a_deletion() -> Non
 
 
 async def test_lists_hear_as_late_as_look_ups() -> None:
-    driver, _ = _faulty(seed=1, stale_looks=3)
+    driver, _ = _faulty(seed=1, stale_reads=3)
     volume = await driver.create(SPEC)
     await driver.attach(volume)
     assert [each.state for each in await driver.list()] == [VolumeState.AVAILABLE]

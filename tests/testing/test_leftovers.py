@@ -11,7 +11,7 @@ from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import BackendError
 from volplug.models import Volume, VolumeSpec
 from volplug.sizes import GIB
-from volplug.testing.leftovers import Watch
+from volplug.testing.leftovers import Cleanup
 
 
 class CannotDetach(MemoryDriver):
@@ -24,43 +24,43 @@ class DeletesNothing(MemoryDriver):
         pass
 
 
-async def made(watch: Watch, driver: Driver) -> list[Volume]:
-    watched = watch.watched(driver)
-    volumes = [await watched.create(VolumeSpec(name, GIB)) for name in ("first", "second")]
-    await watched.attach(volumes[0])
+async def made(cleanup: Cleanup, driver: Driver) -> list[Volume]:
+    tracked = cleanup.track(driver)
+    volumes = [await tracked.create(VolumeSpec(name, GIB)) for name in ("first", "second")]
+    await tracked.attach(volumes[0])
     return volumes
 
 
 async def test_everything_is_detached_and_deleted_the_newest_first() -> None:
-    cloud, watch = MemoryCloud(), Watch()
-    first, second = await made(watch, MemoryDriver(cloud))
+    cloud, cleanup = MemoryCloud(), Cleanup()
+    first, second = await made(cleanup, MemoryDriver(cloud))
     cloud.calls.clear()
     deleted: list[str] = []
     cloud.volumes = _Noting(cloud.volumes, deleted)
-    assert await watch.end() == []
+    assert await cleanup.end() == []
     assert deleted == [second.volume_id, first.volume_id]
 
 
 async def test_what_was_made_behind_the_driver_goes_too() -> None:
-    cloud, watch = MemoryCloud(), Watch()
-    watch.watched(MemoryDriver(cloud))
+    cloud, cleanup = MemoryCloud(), Cleanup()
+    cleanup.track(MemoryDriver(cloud))
     await MemoryDriver(cloud).create(VolumeSpec("v", GIB))
-    assert await watch.end() == []
+    assert await cleanup.end() == []
     assert cloud.volumes == {}
 
 
 async def test_what_another_node_holds_or_has_made_goes_too() -> None:
-    cloud, watch = MemoryCloud(), Watch()
-    watch.watched(MemoryDriver(cloud))
-    await made(watch, MemoryDriver(cloud, "node-b"))
-    assert await watch.end() == []
+    cloud, cleanup = MemoryCloud(), Cleanup()
+    cleanup.track(MemoryDriver(cloud))
+    await made(cleanup, MemoryDriver(cloud, "node-b"))
+    assert await cleanup.end() == []
     assert cloud.volumes == {}
 
 
 async def test_what_cannot_be_taken_away_is_said_and_the_rest_goes() -> None:
-    cloud, watch = MemoryCloud(), Watch()
-    first, second = await made(watch, CannotDetach(cloud))
-    assert await watch.end() == [
+    cloud, cleanup = MemoryCloud(), Cleanup()
+    first, second = await made(cleanup, CannotDetach(cloud))
+    assert await cleanup.end() == [
         f"detach of {second.volume_id}: BackendError('the cloud says no')",
         f"detach of {first.volume_id}: BackendError('the cloud says no')",
         f"delete of {first.volume_id}: VolumeInUse('node node-a holds it')",
@@ -71,10 +71,10 @@ async def test_what_cannot_be_taken_away_is_said_and_the_rest_goes() -> None:
 
 
 async def test_a_deletion_without_effect_is_said_once() -> None:
-    cloud, watch = MemoryCloud(), Watch()
-    watch.watched(DeletesNothing(cloud))
-    volumes = await made(watch, DeletesNothing(cloud))
-    assert await watch.end() == [f"{volume.volume_id} is still listed" for volume in volumes]
+    cloud, cleanup = MemoryCloud(), Cleanup()
+    cleanup.track(DeletesNothing(cloud))
+    volumes = await made(cleanup, DeletesNothing(cloud))
+    assert await cleanup.end() == [f"{volume.volume_id} is still listed" for volume in volumes]
 
 
 class _Noting(dict[str, Volume]):

@@ -1,1 +1,1 @@
-"""For tests of volplug and of drivers outside it: a host in memory and the conformance suite."""
+"""For tests of volplug and of drivers in other packages: a host in memory and the conformance suite."""

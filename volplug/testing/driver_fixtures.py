@@ -1,6 +1,6 @@
-"""What a driver brings to the shared suite, and how the suite looks at its devices."""
+"""The fixtures that a driver provides to the shared suite, and access to its devices."""
 
-# ruff: noqa: S101  # a fixture of pytest's tests, which assert
+# ruff: noqa: S101  # fixtures of pytest's tests, which assert
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from volplug.drivers.base import Driver
 from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
-from volplug.testing.leftovers import Watch
+from volplug.testing.leftovers import Cleanup
 
 _MARK: Final = b"written before the detach"
 WRITTEN: Final = _MARK * 2
@@ -25,7 +25,7 @@ class MakeSpec(Protocol):
     """Makes specs that the driver accepts; each call without a name gives a name not used before."""
 
     def __call__(self, name: str = "", size_bytes: int = 0) -> VolumeSpec:
-        """Return a spec; no size means the smallest that is practical."""
+        """Return a spec; without a size, of the smallest practical one."""
         ...
 
 
@@ -38,15 +38,15 @@ _READ_PAUSE_S: Final = 0.01
 
 
 class Eventually(Protocol):
-    """Asserts what a read shows, once or, of a backend with stale reads, in the end."""
+    """Asserts the result of a read; of a backend with stale reads, that of a later read."""
 
     async def __call__(self, read: Callable[[], Awaitable[object]], expected: object) -> None:
-        """Read until the result is as expected; fail with the last one after the time for stale reads."""
+        """Read until the result is as expected; fail with the last one once no read may be stale."""
         ...
 
 
 def eventually_within(stale_s: float) -> Eventually:
-    """Return what reads again for so many seconds, as long as a read is not as expected."""
+    """Return an assertion that retries for some seconds while a read is not as expected."""
 
     async def eventually(read: Callable[[], Awaitable[object]], expected: object) -> None:
         clock = asyncio.get_running_loop().time
@@ -61,24 +61,24 @@ def eventually_within(stale_s: float) -> Eventually:
 
 
 class DriverFixtures:
-    """What a driver's test class provides: the first three always, those marked so for one capability.
+    """The fixtures of a driver's test class: the first three are required, the marked ones for a capability.
 
-    The last ones are the suite's own and stay as they are.
+    The last ones are the suite's own and are not overridden.
     """
 
     @pytest.fixture
     def new_driver(self) -> NewDriver:
-        """Return what builds one more driver object of the same node and backend, as after a restart."""
+        """Return a function that builds a new driver of the same node and backend, as after a restart."""
         raise NotImplementedError
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
-        """Return what makes specs."""
+        """Return a function that makes specs."""
         raise NotImplementedError
 
     @pytest.fixture
     def interrupt_create(self) -> Interrupt:
-        """Return what leaves behind what a crash in the middle of `create` leaves."""
+        """Return a function that leaves the state of a crash in the middle of `create`."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -88,12 +88,12 @@ class DriverFixtures:
 
     @pytest.fixture
     def many(self) -> int:
-        """Return how many volumes are more than fit one answer of the backend."""
+        """Return a number of volumes that does not fit into one page of the backend."""
         return 20
 
     @pytest.fixture
     def stale_s(self) -> float:
-        """Return for how many seconds reads may miss changes of holders and tags; 0 if they never do."""
+        """Return how many seconds reads of holders and tags may be stale; 0 if they never are."""
         return 0.0
 
     @pytest.fixture
@@ -108,47 +108,47 @@ class DriverFixtures:
 
     @pytest.fixture
     def outage(self) -> Outage:
-        """`OutageConformance`: return what keeps the backend from answering while its context lasts."""
+        """`OutageConformance`: return a context during which the backend does not answer."""
         raise NotImplementedError
 
     @pytest.fixture
     def duplicate(self) -> Duplicate:
-        """`DuplicateConformance`: return what makes a second volume of a volume's name behind the driver."""
+        """`DuplicateConformance`: return a function that adds a second volume of a name at the backend."""
         raise NotImplementedError
 
     @pytest.fixture
     def describe(self) -> Describe:
-        """`DescriptionConformance`: return what describes a volume otherwise, behind the driver."""
+        """`DescriptionConformance`: return a function that changes a description at the backend."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
-    async def watch(self, new_driver: NewDriver) -> AsyncIterator[Watch]:
-        """Take away what the test made, by a driver that has nothing in memory; fail if something stays."""
-        watch = Watch()
-        watch.watched(new_driver())
-        yield watch
-        if left := await watch.end():
+    async def cleanup(self, new_driver: NewDriver) -> AsyncIterator[Cleanup]:
+        """Delete the test's volumes through a driver without memory of them; fail if something remains."""
+        cleanup = Cleanup()
+        cleanup.track(new_driver())
+        yield cleanup
+        if left := await cleanup.end():
             pytest.fail("left behind: " + "; ".join(left))
 
     @pytest.fixture
     def eventually(self, stale_s: float) -> Eventually:
-        """Return what asserts holders and tags: these may be read late, see `Driver.get`."""
+        """Return the assertion for holders and tags: their reads may be stale, see `Driver.get`."""
         return eventually_within(stale_s)
 
     @pytest.fixture
-    def driver(self, new_driver: NewDriver, watch: Watch) -> Driver:
+    def driver(self, new_driver: NewDriver, cleanup: Cleanup) -> Driver:
         """Return the driver under test."""
-        return watch.watched(new_driver())
+        return cleanup.track(new_driver())
 
     @pytest.fixture
-    def other_node(self, second_node: Driver, watch: Watch) -> Driver:
+    def other_node(self, second_node: Driver, cleanup: Cleanup) -> Driver:
         """Return the driver of the other node under test."""
-        return watch.watched(second_node)
+        return cleanup.track(second_node)
 
     @pytest.fixture
-    def foreign_node(self, other_cluster: Driver, watch: Watch) -> Driver:
+    def foreign_node(self, other_cluster: Driver, cleanup: Cleanup) -> Driver:
         """Return the driver of the other cluster under test."""
-        return watch.watched(other_cluster)
+        return cleanup.track(other_cluster)
 
     @pytest.fixture
     def unknown_volume(self, driver: Driver, make_spec: MakeSpec) -> Volume:
@@ -164,7 +164,7 @@ def _ends(source: MountSource) -> tuple[int, int]:
 
 
 def device_size(source: MountSource) -> int:
-    """Ask the kernel for the size of a device; blocks, as all three do."""
+    """Return the kernel's size of a device. Blocks, as do the two that follow."""
     with open(source.device, "rb") as device:
         return device.seek(0, os.SEEK_END)
 
@@ -180,7 +180,7 @@ def write_ends(source: MountSource) -> None:
 
 
 def read_ends(source: MountSource) -> bytes:
-    """Read what `write_ends` writes."""
+    """Read the marks at both ends of a device."""
     found = b""
     with open(source.device, "rb") as device:
         for offset in _ends(source):

@@ -1,9 +1,8 @@
-"""A driver in front of a driver that is slow, fails, and answers what was true a moment ago, as clouds do.
+"""A wrapper that makes a driver slow, lets its calls fail, and serves stale reads, as clouds do.
 
-Which calls suffer is decided by a seed, so that a failure can be run again. Every fault is one that real
-backends show: a call that fails before it did anything, one that did it but whose answer got lost, and a
-look-up that does not know yet of a change. That a volume exists or is gone is known at once: `get` has to be
-sure of it, so drivers of backends that are not have to wait until they are.
+A seed decides which calls are affected, so that a failure can be reproduced. Every fault is one of real
+backends: a call that fails without an effect, one whose response is lost after its effect, and a stale read.
+Existence is never stale, because `Driver.get` has to be exact about it.
 """
 
 from __future__ import annotations
@@ -18,55 +17,55 @@ from volplug.drivers.base import Driver, DriverInfo, Holder, TakesOver
 from volplug.errors import BackendUnavailable, Unsupported
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 
-HEARD_LATE: Final = frozenset({"attach", "detach", "tag_filesystem"})
+READ_STALE: Final = frozenset({"attach", "detach", "tag_filesystem"})
 _T = TypeVar("_T")
 
 
 @dataclass
 class FaultPlan:
-    """What goes wrong, and how often.
+    """The kinds of faults, and how often they occur.
 
     Attributes:
         seed: The same seed and the same calls give the same faults.
-        latency_s: The longest that a call is held up.
-        error_rate: Share of calls that fail and had no effect.
-        lost_answer_rate: Share of changes that had their effect and fail all the same.
-        stale_looks: How many look-ups after a change may still show what was before it.
-        stale_after: The changes of which look-ups hear late, out of `HEARD_LATE`.
-        errors: How often a call failed; for tests that want to know.
-        stale_answers: How often a look-up showed what was before.
+        latency_s: The longest delay of a call.
+        error_rate: Share of calls that fail without an effect.
+        lost_answer_rate: Share of changes that fail after their effect.
+        stale_reads: How many look-ups after a change may still show the state before it.
+        stale_after: The changes after which reads may be stale, out of `READ_STALE`.
+        errors: How many calls have failed so far.
+        stale_answers: How many reads have been stale so far.
     """
 
     seed: int = 0
     latency_s: float = 0.0
     error_rate: float = 0.0
     lost_answer_rate: float = 0.0
-    stale_looks: int = 0
-    stale_after: frozenset[str] = HEARD_LATE
+    stale_reads: int = 0
+    stale_after: frozenset[str] = READ_STALE
     errors: int = 0
     stale_answers: int = 0
 
     def end(self) -> None:
-        """Let everything go well from now on."""
+        """End all faults."""
         self.latency_s = self.error_rate = self.lost_answer_rate = 0.0
-        self.stale_looks = 0
+        self.stale_reads = 0
 
 
 @dataclass
 class _Before:
-    """What look-ups show of a volume for a while: how it was before its last change."""
+    """A volume as it was before its last change, for a number of stale reads."""
 
     volume: Volume
-    looks: int
+    reads_left: int
 
 
 @dataclass
 class FaultyDriver:
-    """See `volplug.drivers.base.Driver` for the contract, of which nothing but success is taken away.
+    """A driver with faults. It keeps the contract of `volplug.drivers.base.Driver`.
 
     Attributes:
-        driver: The driver that does the work.
-        plan: What goes wrong; may be changed at any time.
+        driver: The driver behind it.
+        plan: The faults; may be changed at any time.
     """
 
     driver: Driver
@@ -75,7 +74,7 @@ class FaultyDriver:
     _before: dict[str, _Before] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.plan.seed)  # noqa: S311 - it has to be foreseeable
+        self._random = random.Random(self.plan.seed)  # noqa: S311 - it has to be deterministic
 
     @property
     def info(self) -> DriverInfo:
@@ -84,11 +83,11 @@ class FaultyDriver:
 
     @property
     def node_id(self) -> str:
-        """Return how the backend knows this host."""
+        """Return the backend's id of this host."""
         return self.driver.node_id
 
     def check_spec(self, spec: VolumeSpec) -> None:
-        """Check a spec; asks no backend, so nothing goes wrong."""
+        """Check a spec; without faults, as no backend is called."""
         self.driver.check_spec(spec)
 
     async def create(self, spec: VolumeSpec) -> Volume:
@@ -100,15 +99,15 @@ class FaultyDriver:
         await self._change("delete", volume.name, lambda: self.driver.delete(volume))
 
     async def get(self, name: str) -> Volume | None:
-        """Return the volume of this name, or how it was before its last change."""
-        await self._suffer("get")
+        """Return the volume of this name, which may be stale."""
+        await self._inject_fault("get")
         if self._is_stale(name):
             return self._before[name].volume
         return await self.driver.get(name)
 
     async def list(self) -> Sequence[Volume]:
-        """Return all volumes, some of them as they were before their last change."""
-        await self._suffer("list")
+        """Return all volumes, some of which may be stale."""
+        await self._inject_fault("list")
         volumes = {volume.volume_id: volume for volume in await self.driver.list()}
         for name in sorted(self._before):
             if self._is_stale(name):
@@ -121,7 +120,7 @@ class FaultyDriver:
         return await self._change("attach", volume.name, lambda: self.driver.attach(volume))
 
     async def locate(self, volume: Volume) -> MountSource | None:
-        """Return the device of a volume; asks this host, so nothing goes wrong."""
+        """Return the device of a volume; without faults, as only this host is asked."""
         return await self.driver.locate(volume)
 
     async def detach(self, volume: Volume) -> None:
@@ -136,7 +135,7 @@ class FaultyDriver:
 
     async def holder_state(self, node_id: str) -> Holder:
         """Tell whether a node is alive."""
-        await self._suffer("holder_state")
+        await self._inject_fault("holder_state")
         return await self.driver.holder_state(node_id)
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
@@ -146,7 +145,7 @@ class FaultyDriver:
 
     async def fence(self, node_id: str) -> None:
         """Stop a node."""
-        await self._suffer("fence")
+        await self._inject_fault("fence")
         await self._taking_over().fence(node_id)
 
     def _taking_over(self) -> TakesOver:
@@ -155,32 +154,32 @@ class FaultyDriver:
         return self.driver
 
     async def health(self) -> None:
-        """Return if the backend can be used."""
-        await self._suffer("health")
+        """Check that the backend can be used."""
+        await self._inject_fault("health")
         await self.driver.health()
 
-    async def _suffer(self, call: str) -> None:
-        """Hold a call up, and let some fail before they have done anything."""
+    async def _inject_fault(self, call: str) -> None:
+        """Delay a call, and let some fail before they have an effect."""
         await asyncio.sleep(self._random.uniform(0, self.plan.latency_s))
         if self._random.random() < self.plan.error_rate:
             raise self._error(f"{call} was throttled")
 
     async def _change(self, call: str, name: str, action: Callable[[], Awaitable[_T]]) -> _T:
-        await self._suffer(call)
-        before = await self.driver.get(name) if self.plan.stale_looks else None
+        await self._inject_fault(call)
+        before = await self.driver.get(name) if self.plan.stale_reads else None
         result = await action()
         self._before.pop(name, None)
-        if before is not None and call in self.plan.stale_after & HEARD_LATE:
-            self._before[name] = _Before(before, self._random.randint(0, self.plan.stale_looks))
+        if before is not None and call in self.plan.stale_after & READ_STALE:
+            self._before[name] = _Before(before, self._random.randint(0, self.plan.stale_reads))
         if self._random.random() < self.plan.lost_answer_rate:
             raise self._error(f"the answer to {call} was lost")
         return result
 
     def _is_stale(self, name: str) -> bool:
         before = self._before.get(name)
-        if before is None or not before.looks or not self.plan.stale_looks:
+        if before is None or not before.reads_left or not self.plan.stale_reads:
             return False
-        before.looks -= 1
+        before.reads_left -= 1
         self.plan.stale_answers += 1
         return True
 

@@ -1,7 +1,6 @@
-"""A machine in memory, with the kernel's manners that matter: mounts that others hold, and blind success.
+"""A host in memory that models held mounts: `unmount` succeeds while containers still hold the filesystem.
 
-As on Linux, `unmount` succeeds while a container's own mount of the same filesystem goes on; only opening
-the device exclusively tells.
+As on Linux, only opening the device exclusively shows whether it is in use.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from volplug.models import (
 
 @dataclass
 class Disk:
-    """What a device holds, wherever it is attached.
+    """The contents of a device, on whichever host it is attached.
 
     Attributes:
         fs_type: Filesystem, empty if none.
         uuid: Its UUID.
         is_dirty: Whether it was not cleanly unmounted.
-        is_partial: Whether it bears the mark of an mkfs that was interrupted.
+        is_partial: Whether it has the mark of an interrupted mkfs.
         directories: Directories in its root.
-        foreign: Description of what else it holds, empty if nothing.
+        foreign: Description of other data on it, empty if none.
         formats: How often mkfs ran.
     """
 
@@ -48,14 +47,14 @@ class Disk:
 
 
 class MemoryHost:
-    """One machine. Give several the same `disks` to let volumes move between them.
+    """One host. Give several the same `disks` to let volumes move between them.
 
     Attributes:
-        disks: Device to what it holds.
+        disks: Device to its contents.
         mounts: Target to the device mounted there.
-        holders: Device to what else holds it: containers' own mounts.
+        holders: Device to its other holders: containers' own mounts.
         read_only: Devices whose filesystem went read-only after an error.
-        busy_targets: Targets whose unmount fails with EBUSY, to the process that keeps them.
+        busy_targets: Targets whose unmount fails with EBUSY, to the process that uses them.
         programs: Filesystems with an installed mkfs.
     """
 
@@ -68,7 +67,7 @@ class MemoryHost:
         self.programs: tuple[str, ...] = tuple(FILESYSTEMS)
 
     def disk(self, device: str) -> Disk:
-        """Return what a device holds; a new device is blank."""
+        """Return the contents of a device; a new device is blank."""
         return self.disks.setdefault(device, Disk())
 
     async def filesystems(self) -> Sequence[str]:
@@ -76,7 +75,7 @@ class MemoryHost:
         return self.programs
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
-        """Tell what is mounted."""
+        """Return the state of a mount."""
         device = self.mounts.get(target)
         if device is None:
             return MountState.NONE
@@ -138,19 +137,19 @@ class MemoryHost:
         self.mounts[request.target] = request.source.device
 
     async def unmount(self, target: str) -> None:
-        """Unmount; succeeds although containers go on, as on Linux."""
+        """Unmount; as on Linux it succeeds although containers still hold the filesystem."""
         if target in self.mounts and target in self.busy_targets:
             raise VolumeInUse(f"{target} is busy")
         self.mounts.pop(target, None)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
-        """Make the directory that containers see."""
+        """Make the directory that is mounted into containers."""
         self.disk(self.mounts[target]).directories.add(subpath)
 
     async def has_data_directory(self, target: str, subpath: str) -> bool:
-        """Tell whether that directory is there."""
+        """Tell whether that directory exists."""
         return subpath in self.disk(self.mounts[target]).directories
 
     async def usage(self, target: str) -> Usage:
-        """Return some usage."""
+        """Return constant usage."""
         return Usage(used_bytes=1024**2, free_bytes=1024**3)

@@ -1,4 +1,4 @@
-"""What a driver's tests made, taken away again through the driver's own calls."""
+"""Deletes the volumes of a driver's tests through the driver's own calls."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from volplug.errors import VolumeNotFound
 from volplug.models import Volume, VolumeSpec
 
 
-class Watch:
-    """Knows the drivers of one test and the volumes that they made."""
+class Cleanup:
+    """The drivers of one test and the volumes that they created."""
 
     def __init__(self) -> None:
         self._drivers: list[Driver] = []
         self._made: list[Volume] = []
 
-    def watched(self, driver: Driver) -> Driver:
-        """Return the driver; what it creates from here on is remembered, also if it is deleted again."""
+    def track(self, driver: Driver) -> Driver:
+        """Return the driver, wrapped so that the volumes it creates are recorded."""
         self._drivers.append(driver)
-        return cast(Driver, _Watched(driver, self._made))
+        return cast(Driver, _TrackedDriver(driver, self._made))
 
     async def end(self) -> list[str]:
-        """Detach and delete everything, the newest first, and return what went wrong or stayed."""
+        """Detach and delete everything, the newest first, and return failures and leftovers."""
         volumes = {volume.volume_id: volume for volume in self._made}
         for driver in self._drivers:
             for volume in await driver.list():
                 volumes.setdefault(volume.volume_id, volume)
         problems = []
         for volume in reversed(volumes.values()):
-            # All nodes let go before any deletes: whose volume it is does not matter then.
+            # All nodes detach before any deletes, so that it does not matter which one had it attached.
             calls = [("detach", driver.detach) for driver in self._drivers]
             calls += [("delete", driver.delete) for driver in self._drivers]
             for name, call in calls:
                 problems += await _problem(name, volume, call(volume))
         problems += await self._left(list(volumes.values()))
-        return list(dict.fromkeys(problems))  # several drivers may say the same
+        return list(dict.fromkeys(problems))  # several drivers may report the same
 
     async def _left(self, volumes: list[Volume]) -> list[str]:
         left = []
@@ -49,8 +49,8 @@ class Watch:
         return left
 
 
-class _Watched:
-    """A driver that remembers what it creates."""
+class _TrackedDriver:
+    """A driver whose created volumes are recorded."""
 
     def __init__(self, driver: Driver, made: list[Volume]) -> None:
         self._driver = driver
@@ -70,6 +70,6 @@ async def _problem(name: str, volume: Volume, call: Awaitable[None]) -> list[str
         await call
     except VolumeNotFound:
         return []  # the test, or another driver, has deleted it
-    except Exception as error:  # whatever a driver raises, the others' volumes go, too
+    except Exception as error:  # of any type: the other volumes are still deleted
         return [f"{name} of {volume.volume_id}: {error!r}"]
     return []

@@ -39,7 +39,7 @@ from volplug.testing.driver_fixtures import (
     NewDriver,
     Outage,
 )
-from volplug.testing.leftovers import Watch
+from volplug.testing.leftovers import Cleanup
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs, pytest.mark.conformance]
 
@@ -110,9 +110,9 @@ class EbsFixtures(DriverFixtures):
         return lambda: sites[0].driver(tmp_path / "first", cluster, caller=caller)
 
     @pytest.fixture
-    def driver(self, sites: list[Site], cluster: str, watch: Watch, tmp_path: Path) -> Driver:
+    def driver(self, sites: list[Site], cluster: str, cleanup: Cleanup, tmp_path: Path) -> Driver:
         caller = self.caller_of(sites[0])
-        return watch.watched(sites[0].driver(tmp_path / "first", cluster, caller=caller))
+        return cleanup.track(sites[0].driver(tmp_path / "first", cluster, caller=caller))
 
     @pytest.fixture
     def second_node(self, cloud: Ec2Cloud, sites: list[Site], cluster: str, tmp_path: Path) -> Driver:

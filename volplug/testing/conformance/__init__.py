@@ -1,27 +1,27 @@
-"""The tests that every driver passes: the contract of `volplug.drivers.base`, and life after a crash.
+"""The tests that every driver passes: the contract of `volplug.drivers.base`, also after a crash.
 
-A driver joins with its fixtures and a few lines:
+A driver's test class is its fixtures and a few lines:
 
     @pytest.mark.conformance
     class TestMine(DriverConformance, MyFixtures):
         pass
 
-Nothing is skipped. What only some drivers can show stands in classes of its own; a driver declares the
-capability by joining the class, before its fixtures:
+Nothing is skipped. Tests for some drivers only are in classes of their own; a driver declares the capability
+by inheriting from the class, before its fixtures:
 
 * `SharedDriverConformance`: several hosts share the volumes.
 * `ClusterConformance`: several clusters share the backend.
-* `OutageConformance`: the backend can fail to answer, and the fixtures can make it so.
-* `DuplicateConformance`: the backend lets two volumes carry one name.
-* `DescriptionConformance`: others can write what the backend keeps of a volume, as with tags and files.
+* `OutageConformance`: the backend can be unavailable, and the fixtures can cause that.
+* `DuplicateConformance`: the backend allows two volumes of one name.
+* `DescriptionConformance`: other parties can write the description of a volume, as with tags and files.
 
-A driver whose `info` says GLOBAL has to join the first two, one that says `remote` the third. Whatever a test
-makes is deleted afterwards through the driver's own calls, and the test fails if something stays.
+A driver with scope GLOBAL has to inherit from the first two, a `remote` one from the third. A test's volumes
+are deleted afterwards through the driver's own calls, and the test fails if something remains.
 
 The tests are coroutines: pytest-asyncio runs them with `asyncio_mode = "auto"`.
 """
 
-# ruff: noqa: E402  # pytest has to be told before the modules are imported, or asserts show no values
+# ruff: noqa: E402  # asserts are rewritten only in modules that are registered before their import
 
 from pkgutil import iter_modules
 

@@ -26,16 +26,16 @@ from volplug.testing.driver_fixtures import (
 
 
 class AttachmentCases(DriverFixtures):
-    """The device of a volume, and what it holds."""
+    """The device of a volume, and its contents."""
 
     async def test_unknown_volume_has_no_device(self, driver: Driver, unknown_volume: Volume) -> None:
-        """Looking for its device is no error."""
+        """Locating it is no error."""
         assert await driver.locate(unknown_volume) is None
 
     async def test_attached_volume_is_located_and_shown_so(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """Kernel and backend tell the same."""
+        """Kernel and backend agree."""
         volume = await driver.create(make_spec())
         assert await driver.locate(volume) is None
         source = await driver.attach(volume)
@@ -47,7 +47,7 @@ class AttachmentCases(DriverFixtures):
     async def test_device_is_as_large_as_the_volume(
         self, driver: Driver, make_spec: MakeSpec, has_devices: bool
     ) -> None:
-        """What the record says, what the source says and what the kernel says are one number."""
+        """The volume, the source and the kernel have the same size."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         assert source.size_bytes == volume.size_bytes
@@ -58,7 +58,7 @@ class AttachmentCases(DriverFixtures):
     async def test_device_is_identified_whatever_size_is_described(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
     ) -> None:
-        """The serial identifies it; a volume whose size differs can still be detached."""
+        """It is identified by its serial; a volume whose size differs can still be detached."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         larger = replace(volume, size_bytes=volume.size_bytes * 2)
@@ -92,15 +92,15 @@ class AttachmentCases(DriverFixtures):
     async def test_device_is_a_block_device(
         self, driver: Driver, make_spec: MakeSpec, has_devices: bool
     ) -> None:
-        """By the path of its node: a link leads to another device tomorrow."""
+        """The source has the path of its node, not of a link, which may change."""
         source = await driver.attach(await driver.create(make_spec()))
         if has_devices:
             assert stat.S_ISBLK((await asyncio.to_thread(os.lstat, source.device)).st_mode)
 
-    async def test_volumes_are_attached_beside_each_other(
+    async def test_volumes_are_attached_concurrently(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """Each has a device of its own, and detaching one leaves the other alone."""
+        """Each has a device of its own, and detaching one does not affect the other."""
         first, second = [await driver.create(make_spec()) for _ in range(2)]
         sources = await asyncio.gather(driver.attach(first), driver.attach(second))
         assert sources[0].device != sources[1].device
@@ -117,7 +117,7 @@ class AttachmentCases(DriverFixtures):
     async def test_data_survives_detach_and_restart(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, has_devices: bool
     ) -> None:
-        """What was written at both ends of the device is read after it was attached anew."""
+        """Data at both ends of the device is read back after it was attached again."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         if has_devices:
@@ -132,7 +132,7 @@ class AttachmentCases(DriverFixtures):
     async def test_each_volume_has_data_of_its_own(
         self, driver: Driver, make_spec: MakeSpec, has_devices: bool
     ) -> None:
-        """What is written to one device is on no other."""
+        """Data written to one device is on no other."""
         sources = [await driver.attach(await driver.create(make_spec())) for _ in range(2)]
         if has_devices:
             await asyncio.to_thread(write_ends, sources[0])

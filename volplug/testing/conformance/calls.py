@@ -1,4 +1,4 @@
-"""What the cases share: the calls that change a volume, and values to call them with."""
+"""Shared by the cases: the calls that change a volume, and values for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAGS: Final = (
 
 
 def by_id(volumes: Iterable[Volume]) -> list[Volume]:
-    """Sort volumes, to compare lists that may come in any order."""
+    """Sort volumes, to compare lists in any order."""
     return sorted(volumes, key=lambda volume: volume.volume_id)
 
 
@@ -32,7 +32,7 @@ async def change(driver: Driver, volume: Volume, call: str) -> None:
 
 
 async def finish_creation(driver: Driver, spec: VolumeSpec) -> Volume | None:
-    """Finish a creation that was begun, as the core does; return what there is, None if it did not begin."""
+    """Finish an interrupted creation, as the core does; return the volume, None if there is none."""
     left = await driver.get(spec.name)
     if left is not None and left.state is VolumeState.CREATING and isinstance(driver, Settles):
         return await driver.wait_settled(left, _TRANSITION_S)

@@ -13,7 +13,7 @@ from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec
 
 
 class ClusterConformance(DriverFixtures):
-    """For drivers of backends that several clusters may use: only volumes of one's own are ever seen."""
+    """For drivers of backends that several clusters may use: only the own cluster's volumes are visible."""
 
     async def test_volumes_of_another_cluster_are_not_seen(
         self, driver: Driver, foreign_node: Driver, make_spec: MakeSpec
@@ -39,7 +39,7 @@ class ClusterConformance(DriverFixtures):
     async def test_volumes_of_another_cluster_are_not_touched(
         self, driver: Driver, foreign_node: Driver, make_spec: MakeSpec, call: str
     ) -> None:
-        """Not even by whoever knows the id."""
+        """Not even by a caller that knows the id."""
         foreign = await foreign_node.create(make_spec())
         await foreign_node.attach(foreign)
         before = await foreign_node.get(foreign.name)

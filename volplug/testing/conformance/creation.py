@@ -22,7 +22,7 @@ _CLOCK_SKEW: Final = timedelta(minutes=5)
 
 
 class CreationCases(DriverFixtures):
-    """What `create`, `get` and `list` say of volumes that nobody has attached yet."""
+    """Results of `create`, `get` and `list` for volumes that were never attached."""
 
     async def test_nothing_exists_at_first(self, driver: Driver, make_spec: MakeSpec) -> None:
         """An empty backend is usable, lists nothing and finds nothing."""
@@ -44,7 +44,7 @@ class CreationCases(DriverFixtures):
     async def test_created_volume_is_listed_and_found_by_name(
         self, driver: Driver, make_spec: MakeSpec
     ) -> None:
-        """All three calls describe it alike."""
+        """All three calls return the same description."""
         volumes = [await driver.create(make_spec()) for _ in range(3)]
         assert by_id(await driver.list()) == by_id(volumes)
         assert [await driver.get(volume.name) for volume in volumes] == volumes
@@ -52,13 +52,13 @@ class CreationCases(DriverFixtures):
     async def test_identity_survives_a_restart(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
     ) -> None:
-        """Another driver object, which has nothing in memory, describes the same volume."""
+        """A new driver, without memory of it, returns the same volume."""
         volume = await driver.create(make_spec())
         assert await new_driver().get(volume.name) == volume
         assert list(await new_driver().list()) == [volume]
 
     async def test_size_is_never_below_what_was_asked_for(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """A size that is no whole number of allocation units is rounded up, never down."""
+        """A size is rounded up to a whole number of allocation units, never down."""
         unit = driver.info.allocation_unit_bytes
         asked = make_spec().size_bytes + unit
         volume = await driver.create(make_spec(size_bytes=asked))
@@ -66,7 +66,7 @@ class CreationCases(DriverFixtures):
         assert volume.size_bytes % unit == 0
 
     async def test_name_taken_is_refused(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """Neither the same spec nor another one makes a second volume, or touches the first."""
+        """Neither the same spec nor another one creates a second volume, or changes the first."""
         spec = make_spec()
         volume = await driver.create(spec)
         for again in (spec, replace(spec, size_bytes=spec.size_bytes * 2)):
@@ -74,14 +74,14 @@ class CreationCases(DriverFixtures):
                 await driver.create(again)
         assert list(await driver.list()) == [volume]
 
-    async def test_volumes_are_created_beside_each_other(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """Concurrent creations of different names do not disturb each other."""
+    async def test_volumes_are_created_concurrently(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Concurrent creations of different names do not affect each other."""
         volumes = await asyncio.gather(*(driver.create(make_spec()) for _ in range(5)))
         assert len({volume.volume_id for volume in volumes}) == 5
         assert by_id(await driver.list()) == by_id(volumes)
 
     async def test_longest_name_goes_all_the_way(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """A name of 128 characters, with every kind that is allowed."""
+        """A name of 128 characters, of every kind that is allowed."""
         name = "Z" + "a_.-9" * 25 + "-."
         volume = await driver.create(make_spec(name))
         assert (len(volume.name), await driver.get(name)) == (128, volume)
@@ -91,7 +91,7 @@ class CreationCases(DriverFixtures):
         assert await driver.get(name) is None
 
     async def test_names_that_look_alike_are_different(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """In upper case, as a beginning of another, or with what searches and file names take specially."""
+        """Other case, a prefix, or characters that are special in searches and file names."""
         first = await driver.create(make_spec(_ALIKE[0]))
         assert [await driver.get(name) for name in _ALIKE[1:]] == [None] * len(_ALIKE[1:])
         others = [await driver.create(make_spec(name)) for name in _ALIKE[1:]]
@@ -106,7 +106,7 @@ class CreationCases(DriverFixtures):
         assert by_id(await driver.list()) == by_id(volumes)
 
     async def test_sizes_outside_of_the_limits_are_refused(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """With a typed error, and without a trace; the limits are those of `info`."""
+        """With a typed error and without leftovers; the limits are those of `info`."""
         info = driver.info
         below = info.minimum_size_bytes - info.allocation_unit_bytes
         for size_bytes in (info.maximum_size_bytes + info.allocation_unit_bytes, below):
@@ -117,7 +117,7 @@ class CreationCases(DriverFixtures):
         assert list(await driver.list()) == []
 
     async def test_built_in_profiles_can_be_chosen(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """What a profile sets of the driver's own options is accepted, kept and made."""
+        """A profile's values of the driver's own options are accepted and kept."""
         for profile, defaults in driver.info.profiles.items():
             own = tuple(sorted((key, text) for key, text in defaults.items() if key in driver.info.options))
             spec = replace(make_spec(), profile=profile, driver_options=own)

@@ -25,20 +25,20 @@ from volplug.testing.driver_fixtures import (
 
 
 class DeletionCases(DriverFixtures):
-    """What is gone is gone, and nothing else is."""
+    """Exactly the deleted volume is gone."""
 
     @pytest.mark.parametrize("call", CHANGES)
     async def test_unknown_volume_is_not_found(
         self, driver: Driver, unknown_volume: Volume, call: str
     ) -> None:
-        """Every call that changes something says so."""
+        """Every call that changes a volume raises it."""
         with pytest.raises(VolumeNotFound):
             await change(driver, unknown_volume, call)
 
     async def test_delete_of_an_attached_volume_is_refused(
         self, driver: Driver, make_spec: MakeSpec, has_devices: bool
     ) -> None:
-        """Nothing of it is lost."""
+        """It keeps its data."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         if has_devices:
@@ -50,7 +50,7 @@ class DeletionCases(DriverFixtures):
             assert await asyncio.to_thread(read_ends, source) == WRITTEN
 
     async def test_delete_removes_that_volume_and_no_other(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """The second deletion finds nothing."""
+        """A second deletion does not find it."""
         goes, stays = [await driver.create(make_spec()) for _ in range(2)]
         await driver.delete(goes)
         assert await driver.get(goes.name) is None
@@ -80,7 +80,7 @@ class DeletionCases(DriverFixtures):
     async def test_volume_created_anew_is_not_touched_in_the_name_of_the_old(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually, call: str
     ) -> None:
-        """Who still holds the description of the deleted volume reaches nothing with it."""
+        """The description of the deleted volume has no effect on the new one."""
         old = await driver.create(make_spec())
         await driver.delete(old)
         new = await driver.create(old.spec)
@@ -94,7 +94,7 @@ class DeletionCases(DriverFixtures):
     async def test_device_of_a_volume_created_anew_is_not_taken_for_the_old_ones(
         self, driver: Driver, make_spec: MakeSpec
     ) -> None:
-        """A device belongs to a volume id, not to a name."""
+        """A device belongs to a volume's id, not to its name."""
         old = await driver.create(make_spec())
         await driver.attach(old)
         await driver.detach(old)
@@ -105,7 +105,7 @@ class DeletionCases(DriverFixtures):
     async def test_refusals_name_the_volume_and_its_holder(
         self, driver: Driver, make_spec: MakeSpec, unknown_volume: Volume
     ) -> None:
-        """Without the id nobody finds a volume in the console of a cloud."""
+        """Operators need the id to find a volume in a cloud's console."""
         volume = await driver.create(make_spec())
         with pytest.raises(VolumeExists) as exists:
             await driver.create(volume.spec)

@@ -1,4 +1,4 @@
-"""Descriptions that others can write."""
+"""Descriptions that other parties can write."""
 
 # ruff: noqa: S101  # these are pytest's tests, which assert
 
@@ -15,7 +15,7 @@ from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, V
 from volplug.names import is_name
 from volplug.testing.driver_fixtures import Describe, DriverFixtures, MakeSpec, NewDriver
 
-_LOOKS: Final = 12  # a backend may show what was before
+_READS: Final = 12  # reads may be stale
 _SPOILT: Final = (
     "directory above",
     "path of the host",
@@ -30,7 +30,7 @@ _SPOILT: Final = (
 
 
 def _spoil(volume: Volume, what: str) -> Volume:
-    """Return the volume as somebody would describe it who wants to get out of it."""
+    """Return the volume as an attacker would describe it."""
     spec, tag = volume.spec, volume.filesystem
     described = {
         "directory above": replace(volume, subpath="../../.."),
@@ -47,13 +47,13 @@ def _spoil(volume: Volume, what: str) -> Volume:
 
 
 class DescriptionConformance(DriverFixtures):
-    """What the backend keeps of a volume can be written by others: it is input like a user's options."""
+    """The backend's description of a volume is input like a user's options: other parties can write it."""
 
     @pytest.mark.parametrize("what", _SPOILT)
     async def test_description_that_must_not_be_believed_is_an_error(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, describe: Describe, what: str
     ) -> None:
-        """It says so, permits neither mkfs nor a mount, and nothing in it leads anywhere."""
+        """It has a reason, permits neither mkfs nor a mount, and no path of it is used."""
         volume = await driver.create(make_spec())
         await describe(volume, _spoil(volume, what))
         for each in (driver, new_driver()):
@@ -72,7 +72,7 @@ class DescriptionConformance(DriverFixtures):
     async def test_spoilt_description_does_not_hide_the_device(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, describe: Describe
     ) -> None:
-        """A volume that is attached already can be released, whatever is said of it by then."""
+        """A volume that is attached already can be released, whatever its description."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         await describe(volume, _spoil(volume, "directory above"))
@@ -86,8 +86,8 @@ class DescriptionConformance(DriverFixtures):
 
 
 async def _listed(driver: Driver, volume: Volume) -> Volume:
-    """Return the volume as it is listed once the driver shows that it is spoilt, or at last."""
-    for _ in range(_LOOKS):
+    """Return the listed volume once it is in state ERROR, or as last read."""
+    for _ in range(_READS):
         found = [each for each in await driver.list() if each.volume_id == volume.volume_id]
         if found and found[0].state is VolumeState.ERROR:
             break

@@ -1,4 +1,4 @@
-"""Two volumes of one name, as a copy made by hand, or a race between hosts, leaves them."""
+"""Two volumes of one name, such as a copy made by hand or the result of a race between hosts."""
 
 # ruff: noqa: S101  # these are pytest's tests, which assert
 
@@ -13,13 +13,13 @@ from volplug.testing.driver_fixtures import DriverFixtures, Duplicate, MakeSpec
 
 
 class DuplicateConformance(DriverFixtures):
-    """For drivers of backends where a name is no key: which of two is meant is for people to say."""
+    """For drivers of backends whose names are not unique: an operator has to choose one of two volumes."""
 
     @pytest.mark.parametrize("call", ["get", "create"])
     async def test_name_of_two_volumes_is_refused_naming_both(
         self, driver: Driver, make_spec: MakeSpec, duplicate: Duplicate, call: str
     ) -> None:
-        """Never "the first", and never a third."""
+        """Neither is chosen, and no third one created."""
         first = await driver.create(make_spec())
         second = await duplicate(first)
         with pytest.raises(DuplicateVolumes) as twice:
@@ -32,7 +32,7 @@ class DuplicateConformance(DriverFixtures):
     async def test_duplicates_do_not_hide_other_volumes(
         self, driver: Driver, make_spec: MakeSpec, duplicate: Duplicate
     ) -> None:
-        """Everything else is listed and found as ever."""
+        """All other volumes are listed and found."""
         first, other = [await driver.create(make_spec()) for _ in range(2)]
         second = await duplicate(first)
         assert by_id(await driver.list()) == by_id([first, second, other])
@@ -41,7 +41,7 @@ class DuplicateConformance(DriverFixtures):
     async def test_deletion_of_one_duplicate_leaves_the_other(
         self, driver: Driver, make_spec: MakeSpec, duplicate: Duplicate
     ) -> None:
-        """Deletion goes by id, and ends the ambiguity."""
+        """Volumes are deleted by id, which ends the ambiguity."""
         first = await driver.create(make_spec())
         second = await duplicate(first)
         await driver.delete(first)

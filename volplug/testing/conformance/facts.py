@@ -17,12 +17,12 @@ from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec
 
 
 class FactCases(DriverFixtures):
-    """What a driver says of volumes, nodes and itself."""
+    """A driver's reports of volumes, nodes and itself."""
 
     async def test_filesystem_tag_is_kept_with_the_volume(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """Every phase reads back as it was written, and after a restart; nothing else changes."""
+        """Every phase is read back, also after a restart; nothing else changes."""
         volume = await driver.create(make_spec())
         for tag in TAGS:
             tagged = await driver.tag_filesystem(volume, tag)
@@ -33,7 +33,7 @@ class FactCases(DriverFixtures):
     async def test_filesystem_tag_of_an_attached_volume(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """Formats are tagged while the volume is attached, and it stays so."""
+        """Formats are tagged while the volume is attached, and it remains attached."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         assert (await driver.tag_filesystem(volume, TAGS[0])).filesystem == TAGS[0]
@@ -45,15 +45,15 @@ class FactCases(DriverFixtures):
     async def test_filesystem_tag_outlives_calls_with_an_older_description(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """Callers hold descriptions from before the tag; what the backend has is newer."""
+        """A caller's description may be older than the backend's tag."""
         old = await driver.create(make_spec())
         tagged = await driver.tag_filesystem(old, TAGS[1])
         await driver.attach(old)
         await driver.detach(old)
         await eventually(lambda: new_driver().get(old.name), tagged)
 
-    async def test_nobody_is_declared_dead_by_guess(self, driver: Driver) -> None:
-        """This node is alive; one that the backend has never heard of is not dead for that."""
+    async def test_node_is_never_declared_dead_by_guess(self, driver: Driver) -> None:
+        """This node is alive; a node that the backend does not know is not dead for that."""
         own = await driver.holder_state(driver.node_id)
         other = await driver.holder_state("node-never-heard-of")
         assert own.state is HolderState.ALIVE
@@ -62,7 +62,7 @@ class FactCases(DriverFixtures):
         assert other.evidence
 
     async def test_constants_make_sense(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """What the core computes with them works out, and a plain spec is accepted."""
+        """They are consistent, and a plain spec is accepted."""
         info = driver.info
         assert 0 < info.minimum_size_bytes <= info.default_size_bytes <= info.maximum_size_bytes
         assert info.default_size_bytes % info.allocation_unit_bytes == 0
@@ -70,14 +70,14 @@ class FactCases(DriverFixtures):
         driver.check_spec(make_spec())
 
     async def test_constants_are_constant(self, driver: Driver, new_driver: NewDriver) -> None:
-        """A restart changes neither what the driver is nor who this host is."""
+        """A restart changes neither `info` nor the node id."""
         again = new_driver()
         assert again.info == driver.info
         assert driver.node_id
         assert again.node_id == driver.node_id
 
     async def test_capabilities_are_declared(self, driver: Driver) -> None:
-        """What `info` says of the backend decides which further cases the test class has to join."""
+        """`info` decides from which further classes the test class has to inherit."""
         wanted: set[type] = set()
         if driver.info.scope is Scope.GLOBAL:
             wanted |= {SharedDriverConformance, ClusterConformance}

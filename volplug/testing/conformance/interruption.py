@@ -1,4 +1,4 @@
-"""Crashes, cancellations and other calls at the same time."""
+"""Crashes, cancellations and concurrent calls."""
 
 # ruff: noqa: S101  # these are pytest's tests, which assert
 
@@ -17,12 +17,12 @@ from volplug.models import Volume, VolumeState
 from volplug.testing.conformance.calls import CHANGES, TAGS, by_id, change, finish_creation
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, Interrupt, MakeSpec, NewDriver
 
-# How often is looked whether something still goes on. Too few looks miss a fault, they never invent one.
-_LOOKS: Final = 20
+# Reads that check whether work continues after a cancellation. Too few miss a fault, they never invent one.
+_READS: Final = 20
 
 
 class InterruptionCases(DriverFixtures):
-    """A volume is whole whatever happened before and happens beside it."""
+    """A volume is whole after interrupted and during concurrent calls."""
 
     async def test_creation_that_was_begun_is_finished(
         self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
@@ -38,7 +38,7 @@ class InterruptionCases(DriverFixtures):
     async def test_creation_that_was_begun_is_not_turned_into_another(
         self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
     ) -> None:
-        """Another spec under the name is refused, or, if nothing shows of what was begun, made as asked."""
+        """Another spec of the name is refused, or created if the begun volume does not exist."""
         spec = make_spec()
         await interrupt_create(spec)
         other = replace(spec, fs_type="btrfs")
@@ -52,7 +52,7 @@ class InterruptionCases(DriverFixtures):
     async def test_creation_that_was_begun_can_be_given_up(
         self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
     ) -> None:
-        """What a crash in `create` leaves and `get` shows can be deleted."""
+        """A volume that a crash in `create` leaves can be deleted."""
         spec = make_spec()
         await interrupt_create(spec)
         begun = await driver.get(spec.name)
@@ -64,12 +64,12 @@ class InterruptionCases(DriverFixtures):
     async def test_cancelled_creation_leaves_one_volume_or_none(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, turns: int
     ) -> None:
-        """Once the cancelled call has ended nothing of it goes on, and another one gets through."""
+        """Once the cancelled call has ended no work of it continues, and a retry succeeds."""
         spec = make_spec()
         await _cancel(asyncio.ensure_future(driver.create(spec)), turns)
         again = new_driver()
         left = await again.get(spec.name)
-        for _ in range(_LOOKS):
+        for _ in range(_READS):
             await asyncio.sleep(0)
             assert await again.get(spec.name) == left
         if left is None or left.state is not VolumeState.AVAILABLE:
@@ -90,7 +90,7 @@ class InterruptionCases(DriverFixtures):
         call: str,
         turns: int,
     ) -> None:
-        """Once the cancelled call has ended nothing of it goes on, and the same call gets through."""
+        """Once the cancelled call has ended no work of it continues, and the same call succeeds."""
         volume = await driver.create(make_spec())
         if call == "detach":
             await driver.attach(volume)
@@ -101,7 +101,7 @@ class InterruptionCases(DriverFixtures):
             return (found and found.volume_id if stale_s else found), await driver.locate(volume)
 
         left = await shown()
-        for _ in range(_LOOKS):
+        for _ in range(_READS):
             await asyncio.sleep(0)
             assert await shown() == left
         with suppress(VolumeNotFound):  # a deletion may have ended before it was cancelled
@@ -110,7 +110,7 @@ class InterruptionCases(DriverFixtures):
         await eventually(lambda: driver.get(volume.name), _expected(volume, call, driver.node_id))
 
     async def test_list_is_whole_while_volumes_come_and_go(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """Those that stay are always in it, once; those that come and go neither break it nor look broken."""
+        """Lasting volumes are always in it, once; others neither break it nor are in state ERROR."""
         stay = [await driver.create(make_spec()) for _ in range(3)]
 
         async def come_and_go() -> None:
@@ -128,10 +128,10 @@ class InterruptionCases(DriverFixtures):
                 await asyncio.sleep(0)  # a driver in memory never waits
         assert by_id(await driver.list()) == by_id(stay)
 
-    async def test_whole_lives_beside_each_other(
+    async def test_concurrent_life_cycles_are_independent(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
-        """What one volume goes through does not disturb the others."""
+        """Calls for one volume do not affect the others."""
 
         async def live() -> None:
             volume = await driver.create(make_spec())
@@ -142,13 +142,13 @@ class InterruptionCases(DriverFixtures):
             await eventually(lambda: driver.get(volume.name), replace(volume, filesystem=TAGS[1]))
             await driver.delete(volume)
 
-        async with asyncio.TaskGroup() as lives:  # after a failure nothing goes on behind the clean-up
+        async with asyncio.TaskGroup() as lives:  # after a failure no call continues during the clean-up
             for _ in range(5):
                 lives.create_task(live())
         assert list(await driver.list()) == []
 
-    async def test_whole_life_again_and_again(self, driver: Driver, make_spec: MakeSpec) -> None:
-        """Five lives under one name; none leaves anything behind."""
+    async def test_life_cycle_can_be_repeated(self, driver: Driver, make_spec: MakeSpec) -> None:
+        """Five volumes of one name, one after the other; none leaves anything."""
         spec, ids = make_spec(), set()
         for _ in range(5):
             volume = await driver.create(spec)
@@ -170,7 +170,7 @@ async def _cancel(task: asyncio.Future[object], turns: int) -> None:
 
 
 def _expected(volume: Volume, call: str, node_id: str) -> Volume | None:
-    """Return what `get` says after a change."""
+    """Return the result of `get` after a change."""
     if call == "delete":
         return None
     if call == "attach":

@@ -17,15 +17,15 @@ from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec
 
 
 class OutageConformance(DriverFixtures):
-    """For drivers whose backend can be away: no answer is neither a yes nor a no."""
+    """For drivers whose backend can be unavailable: without an answer, nothing may be concluded."""
 
     @pytest.mark.parametrize(
         "call", ["get", "list", "health", "create", "delete", "attach", "tag_filesystem"]
     )
-    async def test_outage_is_said_and_changes_nothing(
+    async def test_outage_is_reported_and_changes_nothing(
         self, driver: Driver, make_spec: MakeSpec, outage: Outage, call: str
     ) -> None:
-        """Never "no such volume", never an empty list; when the backend is back, all is as before."""
+        """Never "no such volume", never an empty list; after the outage, all is as before."""
         volume = await driver.create(make_spec())
         async with outage():
             with pytest.raises(BackendUnavailable) as away:
@@ -37,7 +37,7 @@ class OutageConformance(DriverFixtures):
     async def test_device_is_located_during_an_outage(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, outage: Outage
     ) -> None:
-        """This host knows what it has attached, also after a restart; unmounts depend on it."""
+        """This host identifies attached volumes, also after a restart; unmounts depend on it."""
         here, not_here = [await driver.create(make_spec()) for _ in range(2)]
         source = await driver.attach(here)
         async with outage():
@@ -48,7 +48,7 @@ class OutageConformance(DriverFixtures):
     async def test_detach_during_an_outage_is_done_or_refused(
         self, driver: Driver, make_spec: MakeSpec, outage: Outage, eventually: Eventually
     ) -> None:
-        """Where this host can detach by itself it may; afterwards detaching works in any case."""
+        """A host that can detach without the backend may do so; after the outage detaching works."""
         volume = await driver.create(make_spec())
         await driver.attach(volume)
         async with outage():
@@ -61,7 +61,7 @@ class OutageConformance(DriverFixtures):
     async def test_constants_are_known_during_an_outage(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, outage: Outage
     ) -> None:
-        """A driver is built, and says what it is, without its backend: volplug starts before the network."""
+        """A driver is built and has its constants without its backend: volplug starts before the network."""
         spec = (await driver.create(make_spec())).spec
         async with outage():
             again = new_driver()

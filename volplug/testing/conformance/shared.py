@@ -18,13 +18,13 @@ class SharedDriverConformance(DriverFixtures):
     """The contract between two nodes, for drivers whose volumes several hosts share."""
 
     async def test_scope_is_global(self, driver: Driver) -> None:
-        """Docker is told that the volumes are shared."""
+        """Docker has to know that the volumes are shared."""
         assert driver.info.scope is Scope.GLOBAL
 
     async def test_both_nodes_see_the_same_volumes(
         self, driver: Driver, other_node: Driver, make_spec: MakeSpec
     ) -> None:
-        """What one creates the other finds."""
+        """A volume that one node creates is found by the other."""
         volume = await driver.create(make_spec())
         assert await other_node.get(volume.name) == volume
         assert driver.node_id != other_node.node_id
@@ -32,7 +32,7 @@ class SharedDriverConformance(DriverFixtures):
     async def test_volume_of_another_node_is_not_taken(
         self, driver: Driver, other_node: Driver, make_spec: MakeSpec
     ) -> None:
-        """Attach and delete are refused, attach naming the holder; the other one's detach frees it."""
+        """Attach and delete are refused, attach with the holder, until the holder detaches it."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         with pytest.raises(VolumeInUse) as refused:
@@ -49,7 +49,7 @@ class SharedDriverConformance(DriverFixtures):
     async def test_detach_never_takes_a_volume_from_another_node(
         self, driver: Driver, other_node: Driver, make_spec: MakeSpec
     ) -> None:
-        """Detaching what another node has changes nothing."""
+        """Detaching a volume of another node changes nothing."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         await other_node.detach(volume)
@@ -58,7 +58,7 @@ class SharedDriverConformance(DriverFixtures):
     async def test_concurrent_creations_of_one_name_give_one_volume(
         self, driver: Driver, other_node: Driver, make_spec: MakeSpec
     ) -> None:
-        """Other hosts do what they like: one wins, and the name stays unique."""
+        """Hosts are not serialised: one creation wins, and the name remains unique."""
         spec = make_spec()
         results = await asyncio.gather(driver.create(spec), other_node.create(spec), return_exceptions=True)
         made = {result.volume_id for result in results if isinstance(result, Volume)}

@@ -1,4 +1,4 @@
-"""The command line. `serve` is found first, so that the plugin starts without what only people need."""
+"""The command line. `serve` is parsed first, so that the plugin starts with few imports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FIRST_PROCESS: Final = 1  # of a managed plugin
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parses without repeating what is no command: it may be the value of an unknown flag, a secret."""
+    """Does not repeat an unknown command: it may be the value of an unknown flag, and a secret."""
 
     def error(self, message: str) -> NoReturn:
         super().error(re.sub(r"invalid choice: .*? \(", "invalid choice (", message, flags=re.DOTALL))
 
 
 class _ServeParser(argparse.ArgumentParser):
-    """Raises what is wrong with the flags, for a service has to answer it."""
+    """Raises the error instead of exiting, because a service has to answer with it."""
 
     def error(self, message: str) -> NoReturn:
         from volplug.errors import ConfigurationError
@@ -53,7 +53,7 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
     """Read the settings of `volplug serve`: flags, environment, file.
 
     Raises:
-        ConfigurationError: Naming the setting that is wrong and why.
+        ConfigurationError: With the name of the wrong setting and the reason.
     """
     from volplug.config import Settings, load_settings
 
@@ -73,15 +73,15 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    gc.disable()  # hardly anything is garbage yet, and looking for it takes a good part of the start
-    # Where it is installed, structlog loads it for coloured consoles, which a plugin does not have.
-    sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that there is none
+    gc.disable()  # there is hardly any garbage yet, and collections take a good part of the start
+    # If installed, structlog imports it for coloured consoles, which a plugin does not have.
+    sys.modules["rich"] = None  # type: ignore[assignment]  # None makes an import fail
     from volplug.app import refuse, run
     from volplug.config import Settings
     from volplug.errors import VolplugError
     from volplug.server import is_socket_inherited
 
-    # The end of a managed plugin says nothing to anybody, and calls at systemd's socket wait in vain.
+    # A managed plugin that exits shows no error to users, and clients of systemd's socket would wait in vain.
     must_answer = os.getpid() == _FIRST_PROCESS or is_socket_inherited()
     socket = Settings.model_fields["socket"].default
     try:
@@ -101,7 +101,7 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _without_value(argument: str) -> str:
-    """Return the flag of an argument that is not known: its value may be a secret."""
+    """Return the flag of an unknown argument: its value may be a secret."""
     if argument.startswith("--"):
         return argument.partition("=")[0]
     return argument[:2] if argument.startswith("-") else "VALUE"

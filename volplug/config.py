@@ -1,7 +1,7 @@
 """Settings of this host: flags, environment (`VOLPLUG_*`), then /etc/volplug/config.toml.
 
-An empty environment variable counts as unset, because a managed plugin's settable variables are always there;
-every default stands here, because an upgraded plugin keeps its old environment.
+An empty environment variable counts as unset, because a managed plugin's settable variables are always
+present; every default is defined here, because an upgraded plugin keeps its old environment.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from volplug.sizes import parse_size
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
 DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
-# REX-Ray's variables that mean the same here, and those of its words that are called otherwise.
-# REXRAY_PREEMPT took volumes from whoever had them; here it asks for proof that the other is dead.
+# REX-Ray's variables with the same meaning here, and those of their values that are named differently.
+# REXRAY_PREEMPT took volumes from any node; here it requires proof that the node is dead.
 REXRAY_VARIABLES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "REXRAY_FSTYPE": ("default_fs", {}),
     "REXRAY_LOGLEVEL": ("log_level", {"warn": "warning"}),
@@ -36,7 +36,7 @@ _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
 class BackendTable(BaseModel):
-    """One `[backends.NAME]` table; what the driver's own settings are, the driver checks."""
+    """One `[backends.NAME]` table; the driver checks its own settings."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -52,21 +52,21 @@ class Settings(BaseSettings):
     """All settings, checked.
 
     Attributes:
-        socket: Where Docker finds the plugin.
-        state_dir: What this host remembers, and by default the loop volumes.
-        state_marker: Where a copy of the state directory's id lies; set for the default directory only.
-        mount_root: Below it every mounted volume has its place.
+        socket: Path of the plugin's socket, by which Docker finds it.
+        state_dir: Directory of this host's state, and by default of the loop volumes.
+        state_marker: Path of the copy of the state directory's id; set for the default directory only.
+        mount_root: Directory below which volumes are mounted.
         backend: Name of the default backend.
         cluster: Name shared by the hosts that share volumes.
-        node_id: How this host calls itself.
+        node_id: Name of this host.
         default_size: For volumes created without a size.
         default_fs: For volumes created without a filesystem.
         linger_s: How long a volume stays attached after its last unmount; unset for the driver's own default.
-        slow_answer_s: To answer Create and Mount; Docker waits 120 s.
-        answer_s: To answer everything else; Docker waits 60 s.
-        settle_s: How old an answered Mount must be before a trial release doubts it.
-        release_wait_s: How long a Mount gives another node to let go of the volume.
-        takeover: When a Mount may take a volume from a node that does not: proof, fence or never.
+        slow_answer_s: Time limit for answers to Create and Mount; Docker waits 120 s.
+        answer_s: Time limit for all other answers; Docker waits 60 s.
+        settle_s: How old an answered Mount must be before it may be checked by a trial release.
+        release_wait_s: How long a Mount waits for another node to detach the volume.
+        takeover: When a Mount may take over a volume from a node that does not: proof, fence or never.
         log_level: debug, info, warning or error.
         backends: Name to table.
         profiles: Name to option defaults.
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     @field_validator("socket", "state_dir", "state_marker", "mount_root")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        """Take a relative path from the current directory now; what serves later has another one."""
+        """Resolve a relative path now: the serving process has another working directory later."""
         return None if path is None else Path(os.path.abspath(path))
 
     @field_validator("default_size")
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
 
     @field_validator("profiles", mode="before")
     @classmethod
-    def _values_as_text(cls, tables: Any) -> Any:  # noqa: ANN401  # what a file holds before it is checked
+    def _values_as_text(cls, tables: Any) -> Any:  # noqa: ANN401  # unchecked contents of a file
         """Let files say `size = 10` and `iops = 3000` without quotes, as options do."""
         if not isinstance(tables, dict):
             return tables
@@ -164,25 +164,25 @@ class Settings(BaseSettings):
 
     @property
     def resolved_mount_root(self) -> Path:
-        """Return below which directory volumes are mounted."""
+        """Return the directory below which volumes are mounted."""
         return self.mount_root or self.state_dir / "mounts"
 
     @property
     def resolved_state_marker(self) -> Path | None:
-        """Return where the copy of the state id lies, or None if there is to be none."""
+        """Return the path of the copy of the state id, or None for no copy."""
         if self.state_marker is not None:
             return self.state_marker
         return DEFAULT_STATE_MARKER if self.state_dir == DEFAULT_STATE_DIR else None
 
 
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings: a flag wins over the environment, and that over the file.
+    """Read the settings: a flag takes precedence over the environment, and that over the file.
 
     Args:
         flags: Setting to text, as given on the command line; `config` names another file.
 
     Raises:
-        ConfigurationError: Naming the setting that is wrong and why.
+        ConfigurationError: With the name of the wrong setting and the reason.
     """
     given = dict(flags or {})
     named = given.pop("config", "") or os.environ.get("VOLPLUG_CONFIG", "")
@@ -195,24 +195,24 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"setting {where}: {said}" if where else f"settings: {said}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"setting {where}: {why}" if where else f"settings: {why}") from error
 
 
 def _merged(from_file: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
-    """Leave out of the file what flag or environment say; pydantic reads the environment itself."""
+    """Merge file and flags, without the file's values that are in the environment, which pydantic reads."""
     in_environment = {name for name in Settings.model_fields if os.environ.get(f"VOLPLUG_{name.upper()}")}
     less = {**from_file, **_from_rexray()}
     return {**{key: less[key] for key in less.keys() - in_environment}, **flags}
 
 
 def rexray_variables() -> tuple[str, ...]:
-    """Return which variables of REX-Ray are set and stand in for ours, for a word in the log."""
+    """Return the names of REX-Ray's variables that are set, for the log."""
     return tuple(sorted(name for name in REXRAY_VARIABLES if os.environ.get(name)))
 
 
 def _from_rexray() -> dict[str, str]:
-    """Read what hosts that come from REX-Ray have set; our own variables win."""
+    """Read REX-Ray's variables; volplug's own take precedence."""
     return {
         setting: words.get(text.lower(), text)
         for name, (setting, words) in REXRAY_VARIABLES.items()

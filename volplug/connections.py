@@ -1,8 +1,7 @@
-"""Bounds on the plugin socket's connections: how many there are, and how long one may take to ask.
+"""Limits the plugin socket's connections: their number, and the time in which a request has to arrive.
 
-dockerd keeps connections open between calls for as long as it runs, so a quiet one is not closed for its age.
-When there are too many, the one that has been quiet the longest makes room; one with a call under way never
-does.
+dockerd keeps idle connections open for as long as it runs, so one is not closed for its age. When there are
+too many, the one that has been idle the longest is closed; one with a call in progress never is.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _KEEPALIVE_S: Final = 10 * 365 * 86_400.0  # closing a connection just as docker
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What clients of the plugin socket may use up.
+    """Limits for clients of the plugin socket.
 
     Attributes:
-        connections: How many at once. dockerd opens one per call under way; 500 Mounts at once are within
-            the design, and a process that nothing was set for may have 1,024 descriptors.
-        head_s: How long the head of a request may take from its first byte on. Engines send it whole.
-        body_bytes: How long a body may be: twice what all options may be together, for JSON's escapes.
+        connections: How many at once. dockerd opens one per call in progress; 500 concurrent Mounts are
+            supported, and the default limit of a process is 1,024 descriptors.
+        head_s: How long the head of a request may take from its first byte. Engines send it whole.
+        body_bytes: Length of a body: twice the limit of all options together, for JSON's escapes.
     """
 
     connections: int = 1000
@@ -39,11 +38,11 @@ class Bounds:
 
 
 class BoundedServer(web.Server):
-    """aiohttp's server with bounds.
+    """aiohttp's server with limits.
 
     Args:
         handler: Answers requests.
-        bounds: See there.
+        bounds: The limits.
     """
 
     def __init__(self, handler: Any, bounds: Bounds) -> None:  # noqa: ANN401 - aiohttp's type is private
@@ -55,21 +54,21 @@ class BoundedServer(web.Server):
             keepalive_timeout=_KEEPALIVE_S,
         )
         self._bounds = bounds
-        self.heard = count()  # finer than the loop's clock
+        self.ticks = count()  # orders events, more finely than the loop's clock
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
         return _Connection(self, self._bounds.head_s, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Count a connection, and make room for it if need be."""
+        """Add a connection; if there are too many, close the one that has been idle the longest."""
         super().connection_made(handler, transport)
         open_ones = [each for each in self.connections if isinstance(each, _Connection) and each.is_open]
         if len(open_ones) <= self._bounds.connections:
             return
-        # The new one is the longest if all others have calls.
-        longest = min((each for each in open_ones if each.is_quiet), key=lambda each: each.last_heard)
-        _LOG.warning("too many connections, a quiet one is closed", connections=len(open_ones))
+        # The new one, if all others have calls in progress.
+        longest = min((each for each in open_ones if each.is_idle), key=lambda each: each.last_tick)
+        _LOG.warning("too many connections, an idle one is closed", connections=len(open_ones))
         longest.end()
 
     def _request(
@@ -80,7 +79,7 @@ class BoundedServer(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        if message.upgrade:  # CONNECT or Upgrade: aiohttp would wait for another protocol's end
+        if message.upgrade:  # CONNECT or Upgrade: aiohttp would wait for the end of the other protocol
             message = message._replace(should_close=True)
         return web.BaseRequest(
             message, payload, protocol, writer, task, self._loop, client_max_size=self._bounds.body_bytes
@@ -88,25 +87,25 @@ class BoundedServer(web.Server):
 
 
 class _Connection(RequestHandler):
-    """One connection; closed if the head of a request does not come to its end."""
+    """One connection; closed if the head of a request is not complete in time."""
 
     def __init__(self, server: BoundedServer, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, **how)
         self.is_open = True
-        self._heard = server.heard
-        self.last_heard = next(self._heard)
+        self._ticks = server.ticks
+        self.last_tick = next(self._ticks)
         self._head_s = head_s
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
-    def is_quiet(self) -> bool:
-        """Tell whether no request waits for its answer, unless its client reads none."""
+    def is_idle(self) -> bool:
+        """Tell whether no request waits for its answer, or the client does not read answers."""
         return self._current_request is None and (self.writing_paused or not self._messages)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those after which a request is still waited for have begun its head."""
+        """Process bytes; if no request is complete after them, start the deadline of its head."""
         super().data_received(data)
-        self.last_heard = next(self._heard)
+        self.last_tick = next(self._ticks)
         is_waiting = self._waiter is not None and not self._waiter.done()
         is_unfinished = is_waiting or not self._request_count  # the task that waits may not have begun
         if data and is_unfinished and self._deadline is None:
@@ -116,17 +115,17 @@ class _Connection(RequestHandler):
             self._deadline = None
 
     def end(self) -> None:
-        """Close it soon: it may still be in the middle of being made."""
+        """Close it in the next iteration of the loop: it may not be set up yet."""
         self.is_open = False
         self._loop.call_soon(self.force_close)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the deadline."""
+        """Cancel the deadline."""
         self.is_open = False
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def _end_late(self) -> None:
-        _LOG.warning("a request did not come to its end in time", waited_s=self._head_s)
+        _LOG.warning("request incomplete in time, its connection is closed", waited_s=self._head_s)
         self.end()

@@ -1,4 +1,4 @@
-"""Which run of the Docker engine is at the other end of a socket, where that can be seen."""
+"""Identifies the dockerd process at the other end of a socket, where that is possible."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _OUTSIDE: Final = 0  # the pid of a process of another pid namespace, see unix(7
 
 
 class EngineProcesses:
-    """Tells runs of the engine apart.
+    """Identifies processes of the engine, so that a restart is noticed.
 
-    Beside a host's engine, one is known by its pid and start. In a managed plugin the engine has no pid, for
-    it is in another pid namespace. There it is known by the inode of a pidfd, another one for each process
-    since Linux 6.9; before, no restart is seen. Nobody but the engine reaches such a plugin's socket.
+    As a service of the host, volplug identifies one by its pid and start time. In a managed plugin the engine
+    has no pid, because it is in another pid namespace. There it is identified by the inode of a pidfd, which
+    is unique to a process since Linux 6.9; before that, restarts are not noticed. Only the engine can access
+    such a plugin's socket.
     """
 
     def __init__(self) -> None:
         self._outside: dict[EngineIdentity, int] = {}
 
     def identify(self, peer: socket.socket) -> EngineIdentity | None:
-        """Return the engine's process; None for other clients, and where it cannot be seen."""
+        """Return the engine's process; None for other clients, and where it cannot be identified."""
         try:
             raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             pid = _CREDENTIALS.unpack(raw)[0]
@@ -40,7 +41,7 @@ class EngineProcesses:
             return None
 
     def is_alive(self, engine: EngineIdentity) -> bool:
-        """Tell whether this run of the engine still exists: several engines may share one plugin."""
+        """Tell whether this process of the engine is still running: several engines may share one plugin."""
         if engine.pid != _OUTSIDE:
             return _engine_process(engine.pid) == engine
         pidfd = self._outside.get(engine)

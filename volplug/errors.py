@@ -1,7 +1,7 @@
-"""The one error tree.
+"""The tree of all errors that users see.
 
-An error is raised where its cause is known, gets its context (operation, volume, backend, node) where
-that is known, and is logged once where it is handled. Its text is one ASCII line:
+An error is raised where its cause is known, gets its context (operation, volume, backend, node) where that is
+known, and is logged once where it is handled. Its text is one ASCII line:
 
     <what failed> "<volume>" (<backend> <id>, node <node>): <cause>. <what to do>.
 
@@ -22,7 +22,7 @@ _MAX_NAME_LENGTH = 24
 
 @dataclass(frozen=True, slots=True)
 class ErrorContext:
-    """What was being done, and to what, when an error occurred."""
+    """The operation during which an error occurred, and its volume."""
 
     operation: str
     volume: str = ""
@@ -36,23 +36,23 @@ class VolplugError(Exception):
 
     Attributes:
         code: Stable kebab-case name, listed in docs/errors.md.
-        retryable: Whether the same request may succeed later without anybody changing anything.
+        retryable: Whether the same request may succeed later without any other change.
         cause: Why it failed, without a final full stop.
         remedy: What the user can do, without a final full stop; may be empty.
-        context: Where it failed; empty until a caller who knows adds it.
+        context: Where it failed; None until a caller that knows adds it.
     """
 
     code: ClassVar[str] = "internal-error"
     retryable: ClassVar[bool] = False
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        self.cause = masked(cause)  # now, for a caller that quotes it may cut it
+        self.cause = masked(cause)  # now, because a caller may quote a part of it
         self.remedy = masked(remedy)
         super().__init__(self.cause)
         self.context: ErrorContext | None = None
 
     def in_context(self, context: ErrorContext) -> Self:
-        """Add the context unless a caller nearer to the cause has done so already."""
+        """Add the context unless it has one, from a caller nearer to the cause."""
         if self.context is None:
             self.context = context
         return self
@@ -65,7 +65,7 @@ class VolplugError(Exception):
 
 
 def internal_error(error: Exception) -> VolplugError:
-    """Return the error for a bug of ours, which reaches users, too."""
+    """Return the error for an unexpected exception, that is, a bug in volplug."""
     return VolplugError(f"internal error: {error!r}", "See the log of volplug")
 
 
@@ -145,13 +145,13 @@ class Conflict(VolplugError):
 
 
 class VolumeExists(Conflict):
-    """A volume of this name exists and differs from the one asked for."""
+    """A volume of this name exists and differs from the requested one."""
 
     code = "volume-exists"
 
 
 class VolumeInUse(Conflict):
-    """Somebody uses the volume; `holder` says who, as well as is known."""
+    """The volume is in use; `holder` names the node or process, if known."""
 
     code = "volume-in-use"
     retryable = True
@@ -162,7 +162,7 @@ class VolumeInUse(Conflict):
 
 
 class DuplicateVolumes(Conflict):
-    """Several volumes carry one name; `volume_ids` lists them."""
+    """Several volumes have one name; `volume_ids` lists them."""
 
     code = "duplicate-volumes"
 
@@ -172,7 +172,7 @@ class DuplicateVolumes(Conflict):
 
 
 class ClientGone(Conflict):
-    """The caller left before its Mount was answered; the Mount is not counted."""
+    """The client disconnected before its Mount was answered; the Mount is not counted."""
 
     code = "client-gone"
 
@@ -190,7 +190,7 @@ class Unsupported(VolplugError):
 
 
 class BackendError(VolplugError):
-    """The backend failed in a way nobody foresaw."""
+    """Unexpected failure of the backend."""
 
     code = "backend-error"
 
@@ -215,7 +215,7 @@ class UnexpectedState(BackendError):
 
 
 class OperationTimeout(VolplugError):
-    """The time for an answer is over; the work goes on and a retry joins it."""
+    """The time limit for an answer has passed; the operation continues and a retry joins it."""
 
     code = "operation-timeout"
     retryable = True
@@ -245,15 +245,15 @@ class CommandFailed(HostError):
     code = "command-failed"
 
     def __init__(self, argv: tuple[str, ...], exit_code: int, output: str) -> None:
-        said = f": {output.strip()}" if output.strip() else ""
-        super().__init__(f"{argv[0]} ended with exit code {exit_code}{said}")
+        quoted = f": {output.strip()}" if output.strip() else ""
+        super().__init__(f"{argv[0]} ended with exit code {exit_code}{quoted}")
         self.argv = argv
         self.exit_code = exit_code
         self.output = output
 
 
 class DeviceNotFound(HostError):
-    """The device of an attached volume is not there."""
+    """The device of an attached volume is missing."""
 
     code = "device-not-found"
     retryable = True

@@ -1,4 +1,4 @@
-"""Logging: one line per event on standard output, where dockerd and journald look. Secrets are masked."""
+"""Logging: one line per event on standard output, which dockerd and journald read. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from volplug.masking import mask_event
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-# sd-daemon(3): what journald takes as the priority of a line.
+# sd-daemon(3): the priority of a line for journald.
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 def configure_logging(level: str) -> None:
-    """Log events of this level and above; libraries log warnings in the same format."""
+    """Log events of this level and above, and libraries' warnings in the same format."""
     number = logging.getLevelNamesMapping()[level.upper()]
     described: list[Processor] = [
         structlog.processors.add_log_level,
@@ -44,7 +44,7 @@ def configure_logging(level: str) -> None:
 
 
 class _Renderer:
-    """Writes logfmt; for journald, with the priority that it takes from the beginning of a line."""
+    """Writes logfmt; for journald, each line begins with its priority."""
 
     def __init__(self) -> None:
         self._logfmt = structlog.processors.LogfmtRenderer(
@@ -58,7 +58,7 @@ class _Renderer:
 
 
 def _is_journal() -> bool:
-    """Tell whether standard output is the journal, as systemd.exec(5) says how under JOURNAL_STREAM."""
+    """Tell whether standard output is the journal; see JOURNAL_STREAM in systemd.exec(5)."""
     try:
         status = os.fstat(sys.stdout.fileno())
     except (OSError, ValueError):

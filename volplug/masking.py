@@ -1,12 +1,12 @@
-"""Masking: keeps secrets out of the log and of the texts of errors.
+"""Masks secrets in the log and in the texts of errors.
 
-What quotes a secret is foreign text: an endpoint explains a wrong signature by the request, session token
-included, and the SDK names the endpoint with the password in its URL. Such text gets into logs and errors in
-many places, so it is masked where it leaves: by a processor of the log, and when a `VolplugError` is made.
+Secrets are quoted by other parties' texts: an endpoint explains a wrong signature with the request, session
+token included, and the SDK names the endpoint with the password in its URL. Such text reaches logs and errors
+in many places, so it is masked at the exits: by a processor of the log, and when a `VolplugError` is made.
 
-The known secrets belong to the process and are not passed in: neither an error nor a record of a library has
-dependencies, and what one part has read may be quoted by any other. Nothing is decided by them. Drivers in
-packages of their own call `keep_secret`, too.
+The known secrets are global to the process and not passed in: neither an error nor a library's log record has
+dependencies, and a secret read by one part may be quoted by any other. No decision depends on them. Drivers
+in other packages call `keep_secret`, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MASK: Final = "***"
-# Shorter ones are parts of ordinary words and numbers: it would spoil the text, and the holes give them away.
+# Shorter ones are parts of ordinary words and numbers: masks would spoil the text, and reveal the secret.
 _SHORTEST: Final = 6
-# Each backend gets new ones every few hours, and an old one has expired.
+# Each backend gets new ones every few hours, and old ones have expired.
 _MOST_TEMPORARY: Final = 64
 _WORD: Final = re.compile(r"\S+")
 _USER_IN_URL: Final = re.compile(r"://[^/?#:]*:")
@@ -51,11 +51,11 @@ _secrets = _Secrets()
 
 
 def keep_secret(value: str, *, is_temporary: bool = False) -> None:
-    """Mask a value in everything that is said from now on.
+    """Mask a value in all logs and errors from now on.
 
     Args:
-        value: The secret; the shortest ones are not masked.
-        is_temporary: Whether it is replaced by others again and again; only the latest of those are kept.
+        value: The secret; very short ones are not masked.
+        is_temporary: Whether it expires and is replaced; only the latest of such secrets are kept.
     """
     _secrets.add(value, is_temporary=is_temporary)
 
@@ -63,7 +63,7 @@ def keep_secret(value: str, *, is_temporary: bool = False) -> None:
 def masked(text: str) -> str:
     """Return a text without the secrets of this process and without passwords in URLs.
 
-    To be called before a text is cut, for a part of a secret is not recognised.
+    To be called before a text is cut, because a part of a secret is not recognised.
     """
     if "://" in text:
         text = _WORD.sub(lambda word: _without_password(word[0]), text)
@@ -71,18 +71,18 @@ def masked(text: str) -> str:
 
 
 def mask_event(_logger: object, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Mask all values of an event: a processor of structlog."""
+    """Mask all values of an event; a processor for structlog."""
     return {key: _masked_value(value) for key, value in event.items()}
 
 
 def _without_password(word: str) -> str:
-    """Mask a URL's password, up to the last @: one that an error quotes may not be encoded as it should."""
+    """Mask a URL's password, up to the last @: a quoted password may contain an unencoded @."""
     user, at = _USER_IN_URL.search(word), word.rfind("@")
     return f"{word[: user.end()]}{MASK}{word[at:]}" if user is not None and user.end() <= at else word
 
 
 def _masked_value(value: object) -> object:
-    """Mask what a value looks like; one without secrets stays what it is."""
+    """Return the masked text of a value; a value without secrets is returned unchanged."""
     text = str(value)
     without = masked(text)
     return value if without == text else without

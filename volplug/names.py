@@ -1,4 +1,4 @@
-"""The naming rule. dockerd checks nothing on Linux, so this is the only check."""
+"""The naming rule of volumes. dockerd does not check names on Linux, so this is the only check."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text may be the name of a volume; it is one harmless component of a path then."""
+    """Tell whether a text may be the name of a volume; it is then safe as one component of a path."""
     return _RULE.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
-    """Return the name if it may be one.
+    """Return the name if it follows the rule.
 
     Raises:
-        InvalidName: If it breaks the rule; the text shows the beginning of the name.
+        InvalidName: If it does not; the text shows the beginning of the name.
     """
     if not is_name(name):
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"

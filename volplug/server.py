@@ -1,4 +1,4 @@
-"""The plugin's socket: bound before anything else, served, and closed within Docker's ten seconds."""
+"""Serves the plugin's socket: binds it first, and closes it within Docker's ten seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from volplug.errors import AlreadyRunning, ConfigurationError, HostError
 from volplug.models import EngineIdentity
 
 STOP_TIMEOUT_S: Final = 6.0  # Docker kills after 10 s
-_HANDLERS_END_S: Final = 2.5  # aiohttp waits for this up to twice
+_HANDLERS_END_S: Final = 2.5  # aiohttp may wait for it twice
 _FIRST_INHERITED: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 _MAX_SOCKET_PATH: Final = 107  # sun_path less its final NUL, see unix(7)
 _BACKLOG: Final = 4096  # net.core.somaxconn since Linux 5.4; a burst beyond it is refused with EAGAIN
@@ -36,7 +36,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class PluginSocket:
-    """A listening Unix socket, our own or given by systemd."""
+    """A listening Unix socket, bound by this process or inherited from systemd."""
 
     def __init__(self, listening: socket.socket, owned_path: Path | None) -> None:
         self.listening = listening
@@ -45,17 +45,17 @@ class PluginSocket:
 
     @property
     def is_ours(self) -> bool:
-        """Tell whether this process has bound it, and not systemd."""
+        """Tell whether this process has bound it, not systemd."""
         return self._owned_path is not None
 
     @classmethod
     def open(cls, path: Path) -> PluginSocket:
-        """Take over the socket of LISTEN_FDS, or bind our own (mode 0600); a dead one is replaced.
+        """Take over the socket of LISTEN_FDS, or bind our own (mode 0600); one of a dead process is replaced.
 
         Raises:
             AlreadyRunning: If another process answers on the path.
             ConfigurationError: If the path is too long.
-            HostError: If it cannot be bound, or something that is no socket is in its place.
+            HostError: If it cannot be bound, or its path is that of another kind of file.
         """
         if (inherited := _inherited_socket()) is not None:
             return cls(inherited, None)
@@ -79,7 +79,7 @@ class PluginSocket:
         return cls(listening, path)
 
     def close(self) -> None:
-        """Stop listening and remove our own socket file; one that somebody else has put there stays."""
+        """Stop listening and remove the socket file if it is still the one made by this process."""
         self.listening.close()
         if self._owned_path is not None:
             with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class PluginSocket:
 
 
 def is_socket_inherited() -> bool:
-    """Tell whether systemd has given this process the socket, which callers then wait at, served or not."""
+    """Tell whether systemd has passed the socket, on which clients then wait even if it is not served."""
     return os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0"
 
 
@@ -96,7 +96,7 @@ def _inherited_socket() -> socket.socket | None:
     if not is_socket_inherited():
         return None
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(name, None)  # they are ours, not our children's
+        os.environ.pop(name, None)  # for this process, not for its children
     inherited = socket.socket(fileno=_FIRST_INHERITED)
     inherited.setblocking(False)
     os.set_inheritable(inherited.fileno(), False)
@@ -104,7 +104,7 @@ def _inherited_socket() -> socket.socket | None:
 
 
 def _refuse_if_no_socket(path: Path) -> None:
-    """Leave what others have put in the socket's place as it is, links included."""
+    """Refuse a path that has another kind of file, links included, and leave that unchanged."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise HostError(f"{path} is not a socket", "Move it away, or set another VOLPLUG_SOCKET")
@@ -124,7 +124,7 @@ def _refuse_if_served(path: Path) -> None:
 
 
 class EnginePeers:
-    """Looks once per connection at who is at its other end."""
+    """Identifies the engine at the other end of a connection, once per connection."""
 
     def __init__(self, processes: EngineProcesses) -> None:
         self._processes = processes
@@ -141,7 +141,7 @@ class EnginePeers:
 
 
 class _MalformedRequestFilter(logging.Filter):
-    """Makes one line of what aiohttp logs with a traceback: a client that does not speak HTTP."""
+    """Shortens aiohttp's log of a malformed request, which has a traceback, to one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -156,7 +156,7 @@ class PluginServer:
 
     Args:
         handler: Answers requests.
-        bounds: What clients may use up.
+        bounds: Limits for clients.
     """
 
     def __init__(self, handler: Handler, bounds: Bounds = _BOUNDS) -> None:
@@ -165,17 +165,17 @@ class PluginServer:
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_HANDLERS_END_S)
 
     async def start(self, plugin_socket: PluginSocket) -> None:
-        """Begin to accept connections."""
+        """Start accepting connections."""
         await self._runner.setup()
         await web.SockSite(self._runner, plugin_socket.listening, backlog=_BACKLOG).start()
 
     async def stop(self) -> None:
-        """Accept no more, give calls that run a few seconds for their answer, then close."""
+        """Stop accepting, give calls in progress some seconds to be answered, then close."""
         await self._runner.cleanup()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set the event on SIGTERM and SIGINT; for PID 1 the kernel's default would be to ignore SIGTERM."""
+    """Set the event on SIGTERM and SIGINT; by default, the kernel ignores SIGTERM to PID 1."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

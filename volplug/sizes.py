@@ -1,4 +1,4 @@
-"""Sizes: reading what users write, and rounding. Pure."""
+"""Sizes: parses, rounds and formats them. Pure."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The state directory: one process at a time, the right directory, and closed to other users of the host.
+"""The state directory: locks it for one process, checks its identity, and closes it to other users.
 
 An empty directory in place of the real one (its disk not mounted, a setting reverted by an upgrade) would
-make Docker forget every volume. So the directory carries an id, and a copy of the id lies elsewhere.
+make Docker forget every volume. So the directory has an id, and a copy of the id is kept in another place.
 
-Volumes hold whatever containers write, setuid programs included. So nobody but root reaches below the
-directories that have them.
+Volumes hold files of containers, setuid programs included. So the directories above them are closed to all
+users but root.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LOCK_FILE: Final = "lock"
 
 
 def lock_state_dir(directory: Path) -> int:
-    """Make the directory if need be and lock it for this process.
+    """Make the directory if it does not exist and lock it for this process.
 
     Returns:
         A descriptor that has to stay open as long as this process serves.
 
     Raises:
-        AlreadyRunning: Naming the process that has it.
+        AlreadyRunning: If another process has locked it; with its pid.
         HostError: If the directory cannot be used.
     """
     try:
@@ -56,7 +56,7 @@ def close_state_dir(directory: Path) -> None:
     """Close the state directory to other users, if volplug has marked it before, or check that it is closed.
 
     Raises:
-        HostError: If others can look into it; a directory that is not marked is not changed.
+        HostError: If other users can access it; a directory that is not marked is not changed.
     """
     try:
         is_ours = (directory / _ID_FILE).lstat().st_uid == os.geteuid()
@@ -69,7 +69,7 @@ def close_mount_root(mount_root: Path, state_dir: Path) -> None:
     """Make the mount root, closed to other users; one in the state directory is closed, another is checked.
 
     Raises:
-        HostError: If it cannot be made, or others can look into it.
+        HostError: If it cannot be made, or other users can access it.
     """
     try:
         mount_root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -100,9 +100,9 @@ def _close(directory: Path, what: str, *, is_ours: bool) -> None:
 
 
 def check_state_id(directory: Path, marker: Path | None) -> None:
-    """Check that this is the directory that was used before, and mark both sides at the first use.
+    """Check that this is the directory that was used before; at the first use, write its id and the copy.
 
     Raises:
-        StateUnusable: If the marker names another directory than this one.
+        StateUnusable: If the copy is the id of another directory.
     """
     mark_directory(directory / _ID_FILE, marker, "state directory")

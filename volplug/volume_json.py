@@ -1,4 +1,4 @@
-"""Volumes as JSON text, for records that lie on disk."""
+"""Volumes as JSON text, for records on disk."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def volume_to_json(volume: Volume) -> str:
 
 
 def volume_from_json(text: str | bytes, source: str = "its record") -> Volume:
-    """Read a volume from JSON; one that must not be believed is in state ERROR.
+    """Read a volume from JSON; one that fails a check is in state ERROR.
 
     Args:
-        text: What `volume_to_json` wrote, or somebody else.
-        source: Where it was read, for the detail of that state.
+        text: Written by `volume_to_json` or by another party.
+        source: Names where it was read, for the detail of that state.
 
     Raises:
-        UnexpectedState: If the text is not a volume's; nothing may be concluded from it then.
+        UnexpectedState: If the text is not a volume; nothing may be concluded from it then.
     """
     try:
         volume = _adapter().validate_json(text)

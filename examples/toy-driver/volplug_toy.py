@@ -26,7 +26,7 @@ _INFO = DriverInfo(driver="toy", scope=Scope.LOCAL, remote=False)
 
 
 def build(config: BackendConfig) -> ToyDriver:
-    """Build the driver of one `[backends.NAME]` table; nothing is looked at yet."""
+    """Build the driver of one `[backends.NAME]` table, without access to its directory."""
     settings = dict(config.settings)
     shelf = settings.pop("shelf", "")
     if not isinstance(shelf, str) or not shelf or settings:
@@ -37,7 +37,7 @@ def build(config: BackendConfig) -> ToyDriver:
 def in_thread(
     method: Callable[Concatenate[ToyDriver, _P], _T],
 ) -> Callable[Concatenate[ToyDriver, _P], Coroutine[Any, Any, _T]]:
-    """Run a method that blocks in a thread, to its end; what nobody foresaw becomes a typed error."""
+    """Run a method that blocks in a thread, to its end; an unexpected error becomes a typed one."""
 
     async def call(driver: ToyDriver, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
@@ -67,7 +67,7 @@ class ToyDriver:
         _INFO.check_size(spec.size_bytes)
         if existing := self._read(spec.name):
             raise errors.VolumeExists(f"{existing.volume_id} has this name")
-        with self._file(spec.name, "toy").open("wb") as disk:  # empties what an interrupted creation left
+        with self._file(spec.name, "toy").open("wb") as disk:  # truncates the file of an interrupted creation
             disk.truncate(spec.size_bytes)
             os.fsync(disk.fileno())
         volume_id = f"toy-{uuid.uuid4().hex[:12]}"
@@ -77,7 +77,7 @@ class ToyDriver:
 
     @in_thread
     def delete(self, volume: Volume) -> None:
-        """Remove the disk, then its record: a record without a disk is a volume that is being deleted."""
+        """Remove the disk, then its record: a record without a disk is a volume in state `deleting`."""
         self._current(volume)
         if device := self._device(volume):
             raise errors.VolumeInUse(f"{volume.volume_id} is attached to {device.path}", holder=self.node_id)
@@ -94,13 +94,13 @@ class ToyDriver:
     @in_thread
     def list(self) -> Sequence[Volume]:
         """Return every volume that has a record."""
-        self._look_for_shelf()
+        self._check_shelf()
         records = [self._read(path.name.removesuffix(".json")) for path in self._shelf.glob("*.json")]
         return [self._shown(record) for record in records if record]
 
     @in_thread
     def attach(self, volume: Volume) -> MountSource:
-        """Attach the disk to a loop device that carries the volume's id."""
+        """Attach the disk to a loop device with the volume's id as label."""
         record = self._current(volume)
         device = self._device(record)
         if device is None:
@@ -109,13 +109,13 @@ class ToyDriver:
 
     @in_thread
     def locate(self, volume: Volume) -> MountSource | None:
-        """Return the loop device that carries the volume's id; the shelf is not asked."""
+        """Return the loop device with the volume's id as label; the shelf is not read."""
         device = self._device(volume)
         return _source(volume, device) if device else None
 
     @in_thread
     def detach(self, volume: Volume) -> None:
-        """Detach the loop device and wait until it has let go of the disk."""
+        """Detach the loop device and wait until the kernel has closed the disk's file."""
         if device := self._device(volume):
             loopdev.detach(device.path, expected=device)
         else:
@@ -137,10 +137,10 @@ class ToyDriver:
     @in_thread
     def health(self) -> None:
         """Return if the shelf is there."""
-        self._look_for_shelf()
+        self._check_shelf()
 
-    def _look_for_shelf(self) -> None:
-        """Tell an empty shelf from the place where its disk should be mounted: only the shelf is marked."""
+    def _check_shelf(self) -> None:
+        """Distinguish an empty shelf from an unmounted one: only the shelf has the file."""
         if not (self._shelf / ".shelf").exists():
             raise errors.BackendUnavailable(f"{self._shelf} has no file .shelf", "Is its disk mounted?")
 
@@ -165,14 +165,14 @@ class ToyDriver:
         return record
 
     def _read(self, name: str) -> Volume | None:
-        self._look_for_shelf()
+        self._check_shelf()
         try:
             return replace(volume_from_json(self._file(name, "json").read_bytes()), backend=self._backend)
         except FileNotFoundError:
             return None
 
     def _write(self, volume: Volume) -> None:
-        """Replace the record: after a crash there is the old one or the new one, never half of one."""
+        """Replace the record: after a crash the file has the old or the new one, never a part of one."""
         new = self._shelf / f".{volume.name}.new"
         with new.open("w", encoding="utf-8") as file:
             file.write(volume_to_json(volume))

@@ -1,1 +1,1 @@
-"""Where the ledger survives a crash."""
+"""The ledger's store on disk."""

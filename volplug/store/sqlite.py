@@ -1,12 +1,12 @@
 """The ledger's store: one SQLite file.
 
-Write-ahead log; a commit survives a crash of this process always, and a power cut where it has to
-(`durable`). Counts are stamped with the boot id: a reboot ends every mount, so counts of another boot are
-dropped. A file of a newer version is refused untouched.
+It has a write-ahead log; a commit always survives a crash of this process, and a power cut if it is
+`durable`. Counts are stored with the boot id: a reboot ends every mount, so counts of another boot are
+dropped. A file of a newer version is refused and not changed.
 
-SQLite notices damage to its structure only, so each row carries a checksum. A row that fails it is dropped; a
-file that fails SQLite's own check is set aside. Neither loses a volume: what is mounted or attached without a
-row is found again at the start (`volplug.volumes.recovery`).
+SQLite detects only damage to its structure, so each row has a checksum. A row that fails it is dropped; a
+file that fails SQLite's own check is set aside. Neither loses a volume: one that is mounted or attached
+without a row is found again at the start (`volplug.volumes.recovery`).
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ _DISK_FAULTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the store knew at start.
+    """The contents of the store at start.
 
     Attributes:
         entries: The volumes.
-        engine: The run of the engine that spoke last during this boot.
-        set_aside: Where a damaged file was moved, or None.
+        engine: The engine process that connected last during this boot.
+        set_aside: Path to which a damaged file was moved, or None.
         dropped: How many rows of a sound file were damaged.
     """
 
@@ -87,7 +87,7 @@ class Loaded:
 
 
 class SqliteStore:
-    """One connection, used by one thread, so that writes keep the order of the calls."""
+    """One connection, used by one thread, so that writes are in the order of the calls."""
 
     def __init__(self, path: Path, boot_id: str) -> None:
         self._path = path
@@ -100,7 +100,7 @@ class SqliteStore:
         """Open the file, or make it, and read everything.
 
         Raises:
-            StateUnusable: If the file is of a newer version; it is left untouched.
+            StateUnusable: If the file is of a newer version; it is not changed.
         """
         return await self._in_thread(self._load)
 
@@ -113,12 +113,12 @@ class SqliteStore:
         await self._in_thread(lambda: self._run("DELETE FROM volumes WHERE name = ?", (name,)))
 
     async def save_engine(self, engine: EngineIdentity) -> None:
-        """Remember which run of the engine spoke to us last."""
+        """Write the engine process that connected last."""
         row = _with_checksum((1, engine.pid, engine.started, self._boot_id))
         await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (?, ?, ?, ?, ?)", row))
 
     async def close(self) -> None:
-        """Close the file; the store must not be used any more. Closing twice is fine."""
+        """Close the file; the store must not be used any more. Closing twice is no error."""
         if not self._is_closed:
             self._is_closed = True
             await self._in_thread(self._close)
@@ -156,14 +156,14 @@ class SqliteStore:
         return replace(self._open(), set_aside=set_aside)
 
     def _is_fault_of_the_disk(self, error: Exception) -> bool:
-        """Tell whether the disk is at fault and not the file: then another start may find it sound."""
+        """Tell whether the disk has failed, not the file: the file may be sound at the next start."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code == sqlite3.SQLITE_READONLY:  # a damaged header looks read-only, too
             return not os.access(self._path, os.W_OK)
         return code in _DISK_FAULTS
 
     def _open(self) -> Loaded:
-        """Open the file, or make it, and read it; sqlite3.Error if it is damaged or its disk is."""
+        """Open the file, or make it, and read it; raises sqlite3.Error if it is damaged or the disk fails."""
         self._refuse_newer()
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
@@ -177,11 +177,11 @@ class SqliteStore:
         return loaded
 
     def _refuse_newer(self) -> None:
-        """Look at the version by a connection that changes nothing, not even at its end."""
+        """Check the version through a connection that changes nothing, not even when it is closed."""
         if not self._path.is_file():
             return
         has_log = self._path.with_name(f"{self._path.name}-wal").exists()
-        how = "mode=ro" if has_log else "immutable=1"  # the former would begin a log
+        how = "mode=ro" if has_log else "immutable=1"  # mode=ro would create a log
         with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)) as connection:
             version, application_id = _versions(connection)
         if version > _VERSION and application_id == _APPLICATION_ID + version:
@@ -209,7 +209,7 @@ def _versions(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new file, or check those that are there."""
+    """Make the tables of a new file, or check those of an existing one."""
     connection.text_factory = _text
     connection.execute("PRAGMA journal_mode = WAL")
     schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
@@ -222,18 +222,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
     is_ours = schema == set(_SCHEMA) and _versions(connection) == (_VERSION, _APPLICATION_ID + _VERSION)
     if not is_ours or connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("damaged")
-    # A damaged format version in the header lets SQLite read, and refuses each write.
+    # With a damaged format version in the header SQLite reads, but refuses each write.
     connection.executescript(f"BEGIN; PRAGMA user_version = {_VERSION}; ROLLBACK")
 
 
 def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
     rows = connection.execute("SELECT * FROM volumes").fetchall()
     seen = Counter(row[0] for row in rows if _is_sound(row))
-    # Of a name that is there twice neither row can be believed: a page was written in the place of another.
+    # Two rows of one name are both dropped: a page was written in the place of another.
     sound = [row for row in rows if _is_sound(row) and seen[row[0]] == 1]
     names = [row[0] for row in sound]
     if len(sound) < len(rows) or names != sorted(names):
-        # Where names are out of order SQLite does not find their rows: all are written again.
+        # SQLite does not find rows whose names are out of order: all are written again.
         with connection:
             connection.execute("BEGIN")
             connection.execute("DELETE FROM volumes")
@@ -251,7 +251,7 @@ def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
 
 
 def _text(raw: bytes) -> str:
-    """Read a text whose damage is for the checksum to find, not for the decoder."""
+    """Decode a text without an error for damage, which the checksum detects."""
     return raw.decode(errors="surrogateescape")
 
 
@@ -295,7 +295,7 @@ def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
 
 
 def _record(text: str | None) -> Volume | None:
-    """Read a last-known record; one that another volplug wrote and this one cannot read is not known."""
+    """Read a last-known record; an unreadable one counts as absent, the backend is authoritative."""
     try:
         return volume_from_json(text) if text else None
     except UnexpectedState:

@@ -111,7 +111,7 @@ def told_about(name: str, path: str, said: IO[str]) -> tuple[str, str, subproces
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_an_engine_in_another_pid_namespace_is_told_from_its_successor(
+def test_an_engine_in_another_pid_namespace_is_distinguished_from_its_successor(
     serving_elsewhere: tuple[str, IO[str]],
 ) -> None:
     started, is_first_alive, first = told_about("dockerd", *serving_elsewhere)

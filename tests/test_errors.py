@@ -101,7 +101,7 @@ def test_a_long_remedy_never_takes_the_causes_place(length: int) -> None:
         ),
     ],
 )
-def test_what_is_known_of_the_place_is_said(context: ErrorContext | None, text: str) -> None:
+def test_known_context_is_in_the_text(context: ErrorContext | None, text: str) -> None:
     error = VolumeNotFound("no such volume", "Create it")
     assert str(error.in_context(context) if context else error) == text
 

@@ -47,7 +47,7 @@ def test_allowed_names(name: str) -> None:
         ("z" * 10_000, f"'{'z' * 40}... (10000 characters)'"),
     ],
 )
-def test_what_is_said_of_other_names(name: str, shown: str) -> None:
+def test_the_text_for_other_names(name: str, shown: str) -> None:
     with pytest.raises(InvalidName) as refused:
         check_name(name)
     assert str(refused.value) == f"volume name {shown} is not allowed. {RULE}"

@@ -41,7 +41,7 @@ def other_process(state: Path) -> Iterator[subprocess.Popen[str]]:
 # One process
 
 
-def test_a_second_process_is_told_which_one_has_the_directory(
+def test_a_second_process_is_refused_with_the_pid_of_the_first(
     state: Path, other_process: subprocess.Popen[str]
 ) -> None:
     with pytest.raises(AlreadyRunning) as refused:

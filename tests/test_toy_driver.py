@@ -30,13 +30,13 @@ LISTINGS = [text for text in _FENCED if text not in SETTINGS]
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example as an author has it; building it leaves files beside it."""
+    """The example as an author has it; building it leaves files in its directory."""
     return Path(shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("author") / "toy-driver"))
 
 
 @pytest.fixture(scope="module")
 def site(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the package is installed, beside the volplug that runs these tests."""
+    """The directory in which the package is installed; volplug itself is that of these tests."""
     site = tmp_path_factory.mktemp("site")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(site)]
     pip = [*lane.with_network_outside(), sys.executable, "-m", "pip"]  # it fetches what builds the package

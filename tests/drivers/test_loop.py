@@ -95,7 +95,7 @@ async def test_a_record_is_read_again_when_its_file_is_another_one(
     assert (await driver.get("v"), list(await driver.list())) == (None, [])
 
 
-def settle(images: Path) -> None:
+def wait_until_changes_show(images: Path) -> None:
     """Wait until the next change of the directory will show in its times for certain."""
     wait_until(lambda: is_change_detectable(images.stat()), 20, f"{images} has not changed for a while")
 
@@ -103,7 +103,7 @@ def settle(images: Path) -> None:
 async def test_a_list_is_kept_until_something_comes_goes_or_is_attached(images: Path) -> None:
     driver, volume = driver_of(images), await created(images)
     other = await created(images, "other")
-    settle(images)
+    wait_until_changes_show(images)
     assert sorted(await driver.list(), key=lambda each: each.name) == [other, volume]
     # Other tests' loop devices come and go as well, between two lists now and then.
     assert any([await driver.list() is await driver.list() for _ in range(20)])
@@ -124,7 +124,7 @@ async def test_a_file_changed_in_place_shows_in_the_list_after_some_seconds(
 ) -> None:
     driver = driver_of(images)
     await created(images)
-    settle(images)
+    wait_until_changes_show(images)
     monkeypatch.setattr("volplug.drivers.loop.listing.FRESH_S", 0)
     await driver.list()
     os.truncate(image_of(images), 1)
@@ -315,7 +315,7 @@ async def test_a_deletion_refused_at_the_last_moment_leaves_a_usable_volume(imag
     await driver.attach(volume)
 
 
-async def test_a_device_that_somebody_has_open_exclusively_is_not_detached(images: Path) -> None:
+async def test_a_device_that_is_open_exclusively_is_not_detached(images: Path) -> None:
     volume, driver = await created(images), driver_of(images)
     source = await driver.attach(volume)
     descriptor = os.open(source.device, os.O_RDONLY | os.O_EXCL)

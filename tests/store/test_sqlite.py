@@ -147,7 +147,7 @@ async def test_what_a_killed_process_wrote_is_there(
     store = SqliteStore(tmp_path / name, THIS_BOOT)
     await store.load()
     await store.save(ENTRY, durable=False)
-    for suffix in suffixes:  # the files as they are at this moment, which nobody has closed
+    for suffix in suffixes:  # the files as they are now, before the store is closed
         (copy / f"{name}{suffix}").write_bytes((tmp_path / f"{name}{suffix}").read_bytes())
     await store.close()
     assert (await read_back(copy / name))[0] == (ENTRY,)

@@ -48,7 +48,7 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "name_taken_is_refused": faulty.CreatesTwice,
     "volumes_are_created_concurrently": faulty.NumbersItsVolumes,
     "longest_name_goes_all_the_way": faulty.CutsNames,
-    "names_that_look_alike_are_different": faulty.IgnoresCase,
+    "similar_names_are_different": faulty.IgnoresCase,
     "every_volume_of_many_is_listed": faulty.ListsOnePage,
     "sizes_outside_of_the_limits_are_refused": faulty.TakesAnySize,
     "built_in_profiles_can_be_chosen": faulty.RefusesItsOwnProfile,
@@ -102,7 +102,7 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "spoilt_description_does_not_hide_the_device": backends.HidesWhatIsSpoilt,
 }
 ALSO_CAUGHT = [
-    ("names_that_look_alike_are_different", faulty.FindsByTheirBeginning),
+    ("similar_names_are_different", faulty.FindsByTheirBeginning),
     ("volumes_are_attached_concurrently", faulty.HasOneSerial),
     ("cancelled_change_can_be_made_again", faulty.DeletesInTheBackground),
     ("list_is_whole_while_volumes_come_and_go", faulty.BreaksWhileListing),

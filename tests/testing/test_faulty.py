@@ -64,7 +64,7 @@ async def test_a_change_whose_answer_is_lost_has_happened() -> None:
     assert [volume.name for volume in cloud.volumes.values()] == ["v"]
 
 
-async def test_look_ups_hear_late_of_a_change_and_at_once_of_a_deletion() -> None:
+async def test_reads_are_stale_after_a_change_and_never_after_a_deletion() -> None:
     driver, _ = _faulty(seed=1, stale_reads=3)
     volume = await driver.create(SPEC)
     assert await driver.get("v") == volume
@@ -79,7 +79,7 @@ async def test_look_ups_hear_late_of_a_change_and_at_once_of_a_deletion() -> Non
     assert await driver.list() == []
 
 
-async def test_lists_hear_as_late_as_look_ups() -> None:
+async def test_lists_are_as_stale_as_look_ups() -> None:
     driver, _ = _faulty(seed=1, stale_reads=3)
     volume = await driver.create(SPEC)
     await driver.attach(volume)

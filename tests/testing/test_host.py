@@ -53,7 +53,7 @@ async def test_contents_are_judged_against_the_tag(disk: Disk, tag: FilesystemTa
     assert (await MemoryHost({SOURCE.device: disk}).read_contents(SOURCE, tag)).kind is kind
 
 
-async def test_an_unmount_succeeds_although_a_container_goes_on(host: MemoryHost) -> None:
+async def test_an_unmount_succeeds_although_a_container_uses_the_filesystem(host: MemoryHost) -> None:
     await formatted(host)
     await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
     host.holders[SOURCE.device] = {"container web"}

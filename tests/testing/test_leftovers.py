@@ -57,7 +57,7 @@ async def test_what_another_node_holds_or_has_made_goes_too() -> None:
     assert cloud.volumes == {}
 
 
-async def test_what_cannot_be_taken_away_is_said_and_the_rest_goes() -> None:
+async def test_what_cannot_be_deleted_is_reported_and_the_rest_is_deleted() -> None:
     cloud, cleanup = MemoryCloud(), Cleanup()
     first, second = await made(cleanup, CannotDetach(cloud))
     assert await cleanup.end() == [
@@ -70,7 +70,7 @@ async def test_what_cannot_be_taken_away_is_said_and_the_rest_goes() -> None:
     assert list(cloud.volumes) == [first.volume_id]
 
 
-async def test_a_deletion_without_effect_is_said_once() -> None:
+async def test_a_deletion_without_effect_is_reported_once() -> None:
     cloud, cleanup = MemoryCloud(), Cleanup()
     cleanup.track(DeletesNothing(cloud))
     volumes = await made(cleanup, DeletesNothing(cloud))

@@ -202,7 +202,7 @@ class Driver(Protocol):
             VolumeNotFound: If it does not exist.
             VolumeInUse: If it is attached to another host; `holder` is its node id.
             DeviceNotFound: If the device does not appear.
-            DeviceMismatch: If it cannot be told which device is the volume's.
+            DeviceMismatch: If the volume's device cannot be identified.
         """
         ...
 
@@ -212,7 +212,7 @@ class Driver(Protocol):
         Its size is reported as by `attach`, whatever size the volume passed in has.
 
         Raises:
-            DeviceMismatch: If it cannot be told which device is the volume's, as when two have its serial.
+            DeviceMismatch: If the volume's device cannot be identified, as when two have its serial.
         """
         ...
 

@@ -61,11 +61,11 @@ async def test_failure_that_a_later_poll_would_not_mend_is_raised() -> None:
 
 
 async def test_wait_that_is_cancelled_during_a_read_leaves_the_others_their_answer() -> None:
-    asked, let_go = asyncio.Event(), asyncio.Event()
+    asked, released = asyncio.Event(), asyncio.Event()
 
     async def read(volume_ids: Collection[str]) -> Mapping[str, str]:
         asked.set()
-        await let_go.wait()
+        await released.wait()
         return dict.fromkeys(volume_ids, "available")
 
     poll = SharedPoll(read, 0.001, 0.001)
@@ -73,7 +73,7 @@ async def test_wait_that_is_cancelled_during_a_read_leaves_the_others_their_answ
     await asked.wait()
     gone.cancel()
     await asyncio.wait({gone})
-    let_go.set()
+    released.set()
     assert await stays
 
 

@@ -23,7 +23,7 @@ def _sdk_data_is_read_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_account_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let neither variables nor files of whoever runs the tests be seen by the SDK."""
+    """Hide the variables and files of the user who runs the tests from the SDK."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "EBS_")):
             monkeypatch.delenv(name)

@@ -49,11 +49,11 @@ class Held(Script):
 
     def __init__(self, **answers: list[Answer]) -> None:
         super().__init__(**answers)
-        self.let_go = asyncio.Event()
+        self.released = asyncio.Event()
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         answer = await super().call(action, **parameters)
-        await self.let_go.wait()
+        await self.released.wait()
         return answer
 
 

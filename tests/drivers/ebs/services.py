@@ -45,7 +45,7 @@ class Host:
         mounted.answered(True)
         return mounted.path
 
-    async def let_go(self, name: str, mount_id: str = "c1") -> None:
+    async def unmount_and_stop(self, name: str, mount_id: str = "c1") -> None:
         """Unmount, and wait until what follows behind the answer is done."""
         await self.service.unmount(name, mount_id)
         await self.service.stop(_STOP_S)

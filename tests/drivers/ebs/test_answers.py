@@ -164,7 +164,7 @@ async def test_attach_that_leads_nowhere_is_taken_back(
 # Detaching
 
 
-async def test_disk_that_stays_after_its_detach_is_said(host: Tree) -> None:
+async def test_disk_that_stays_after_its_detach_is_reported(host: Tree) -> None:
     keep_disk(host)
     of = parts(host, HASTY, [FREE], DetachVolume=[DONE])
     with pytest.raises(HostError, match=r"disk of vol-1 is still there .* which EC2 calls available"):

@@ -81,7 +81,7 @@ class Calls:
 
 
 def cost(calls: Counter[str], most_polls: int) -> Counter[str]:
-    """What calls cost without the polls of a wait, of which there may be some beside one look-up."""
+    """The calls without the polls of a wait, whose number may vary."""
     polls = min(most_polls, max(0, calls["DescribeVolumes"] - 1))
     return calls - Counter({"DescribeVolumes": polls})
 
@@ -95,10 +95,10 @@ async def test_every_verb_costs_what_it_must_and_no_more(cloud: Ec2Cloud, host: 
     first = await calls.of(host.mount("db"))
     assert first == {"DescribeVolumes": 1, "AttachVolume": 1, "CreateTags": 2}
     assert await calls.of(host.use_on("db")) == {}, "what is mounted here is known here"
-    detach = await calls.of(host.let_go("db"))
+    detach = await calls.of(host.unmount_and_stop("db"))
     assert cost(detach, most_polls=2) == {"DetachVolume": 1, "DescribeVolumes": 1}
     assert await calls.of(host.mount("db")) == {"DescribeVolumes": 1, "AttachVolume": 1}
-    await host.let_go("db")
+    await host.unmount_and_stop("db")
     assert await calls.of(host.service.remove("db")) == {"DescribeVolumes": 1, "DeleteVolume": 1}
 
 
@@ -116,7 +116,7 @@ async def test_a_call_that_follows_at_once_waits_for_the_one_before_and_none_is_
     cloud.calls.reset()
     await host.create("db")
     await host.mount("db")
-    await host.let_go("db")
+    await host.unmount_and_stop("db")
     await host.mount("db")
     await host.service.unmount("db", "c1")
     await host.service.remove("db")
@@ -146,11 +146,11 @@ async def test_nothing_is_asked_and_nothing_listens_while_nothing_happens(
         await host.use_on("db")
         assert waiting() == []
     assert cloud.calls.counts() == {}
-    await host.let_go("db")
+    await host.unmount_and_stop("db")
     await host.service.remove("db")
 
 
-async def test_volumes_mounted_at_once_share_look_ups_and_are_attached_beside_each_other(
+async def test_volumes_mounted_at_once_share_look_ups_and_are_attached_concurrently(
     cloud: Ec2Cloud, host: Host, driver: EbsDriver
 ) -> None:
     names = [f"v{number}" for number in range(25)]
@@ -162,14 +162,14 @@ async def test_volumes_mounted_at_once_share_look_ups_and_are_attached_beside_ea
     assert mounted["DescribeVolumes"] <= 5
     log = [call for call in cloud.calls.log() if call.action == "AttachVolume"]
     assert {call.outcome for call in log} == {"ok"}, "no name was given twice"
-    detached = await calls.of(together(host.let_go(name) for name in names))
+    detached = await calls.of(together(host.unmount_and_stop(name) for name in names))
     assert detached["DetachVolume"] == 25
     assert detached["DescribeVolumes"] <= 5
     await asyncio.gather(*(host.service.remove(name) for name in names))
 
 
 @quick_alone
-async def test_attaches_wait_for_their_disks_beside_each_other(cloud: Ec2Cloud, driver: EbsDriver) -> None:
+async def test_attaches_wait_for_their_disks_concurrently(cloud: Ec2Cloud, driver: EbsDriver) -> None:
     volumes = [await driver.create(VolumeSpec(f"v{number}", GIB)) for number in range(20)]
     await asyncio.to_thread(cloud.settle)
     await driver.list()

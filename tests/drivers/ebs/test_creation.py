@@ -1,4 +1,4 @@
-"""One volume for one name, whoever asks, whenever, and however often."""
+"""One volume for one name, for concurrent, later and repeated calls of all hosts."""
 
 import asyncio
 import dataclasses
@@ -41,7 +41,7 @@ async def test_a_name_that_was_used_often_elsewhere_is_created_after_one_wait(
     assert (counts["CreateVolume"], counts["DescribeVolumes"]) == (13, 1 + looks_of_the_wait + 11 + polls)
 
 
-async def test_tokens_are_not_tried_for_ever_but_the_next_create_goes_on(
+async def test_tokens_are_not_tried_for_ever_but_the_next_create_continues(
     memory_cloud: Ec2Cloud, on_a: EbsDriver, sites: list[Site], tmp_path: Path
 ) -> None:
     hasty = dataclasses.replace(IMPATIENT, search_s=0.0, tokens_s=0.0)

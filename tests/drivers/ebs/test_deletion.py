@@ -23,7 +23,7 @@ async def test_what_ec2_has_just_created_and_does_not_know_yet_is_deleted_all_th
     assert memory_cloud.volumes() == []
 
 
-async def test_what_ec2_goes_on_not_to_know_is_not_taken_for_gone(
+async def test_volume_that_ec2_keeps_calling_unknown_is_not_taken_for_gone(
     memory_cloud: Ec2Cloud, sites: list[Site], tmp_path: Path
 ) -> None:
     driver = sites[0].driver(tmp_path / "a")

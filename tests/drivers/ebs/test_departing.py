@@ -47,7 +47,7 @@ def attachment_of(cloud: Ec2Cloud, volume: Volume) -> str:
 
 
 async def detach_by_hand(site: Site, volume: Volume) -> None:
-    """Detach as an operator does, of whom the driver hears nothing."""
+    """Detach as an operator does, without the driver's knowledge."""
     await site.caller.call("DetachVolume", VolumeId=volume.volume_id)
 
 
@@ -62,7 +62,7 @@ async def settled(driver: EbsDriver, volume: Volume) -> Volume:
 
 
 @pytest.mark.parametrize(("fault", "state"), [("closed", "available"), ("dropped", "in-use")])
-async def test_detach_without_an_answer_goes_on_unless_ec2_did_not_begin(
+async def test_detach_without_an_answer_continues_unless_ec2_did_not_begin(
     cloud: Ec2Cloud, driver: EbsDriver, volume: Volume, fault: str, state: str
 ) -> None:
     cloud.set_plan(detaching=Slow(looks=4), script={"DetachVolume": [fault]})
@@ -178,7 +178,7 @@ async def test_disk_that_contradicts_the_record_is_tested_before_it_is_detached(
     assert attachment_of(cloud, volume) == ""
 
 
-async def test_disk_that_nobody_has_noted_is_known_by_the_name_that_ec2_says(
+async def test_disk_without_a_note_is_identified_by_the_name_that_ec2_reports(
     cloud: Ec2Cloud, site: Site, xen: Site, cluster: str, tmp_path: Path
 ) -> None:
     """As after a crash on Xen, where disks have no serial."""
@@ -207,7 +207,7 @@ class BlindAfterDetach:
         return await self._caller.call(action, **parameters)
 
 
-async def test_look_that_shows_nothing_does_not_end_a_detach(
+async def test_read_that_shows_nothing_does_not_end_a_detach(
     cloud: Ec2Cloud, site: Site, cluster: str, tmp_path: Path, volume: Volume
 ) -> None:
     """This host does not show the disk, so that EC2's word is all there is."""

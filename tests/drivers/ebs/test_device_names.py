@@ -28,7 +28,7 @@ def test_names_are_ones_that_ec2_takes() -> None:
     assert all(re.fullmatch(r"/dev/xvd[bc][a-z]", name) for name in XEN_NAMES)
 
 
-def test_every_name_is_given_once_and_then_the_limit_is_said() -> None:
+def test_every_name_is_given_once_and_then_the_limit_is_reported() -> None:
     names = DeviceNames(Clock())
     assert sorted(names.take(volume_id, NITRO_NAMES) for volume_id in VOLUMES) == sorted(NITRO_NAMES)
     with pytest.raises(LimitExceeded, match="104 device names"):

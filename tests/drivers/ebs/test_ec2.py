@@ -126,7 +126,7 @@ async def test_setting_says_how_often_a_call_is_retried(serve: Serve) -> None:
     assert len(server.asked) == 1
 
 
-async def test_where_nobody_listens_ec2_is_unavailable() -> None:
+async def test_ec2_is_unavailable_where_no_server_listens() -> None:
     with pytest.raises(BackendUnavailable, match="Could not connect to the endpoint"):
         await ec2_of(NOWHERE).call("DescribeVolumes")
 
@@ -195,8 +195,8 @@ def explained(asked: Asked) -> Reply:
 
 
 @pytest.mark.parametrize("length", [20, 1000], ids=["short", "cut"])
-async def test_a_session_token_that_an_endpoint_quotes_is_said_to_nobody(serve: Serve, length: int) -> None:
-    """The token is the role's: the SDK gets it, and nobody has read it in the settings."""
+async def test_a_session_token_that_an_endpoint_quotes_is_masked(serve: Serve, length: int) -> None:
+    """The token is the role's, which the SDK gets, and not in the settings."""
     token = f"{length}-".ljust(length, "F")
     metadata = serve(
         metadata_of(
@@ -212,7 +212,7 @@ async def test_a_session_token_that_an_endpoint_quotes_is_said_to_nobody(serve: 
     assert [line["message"] for line in logged] == [said]
 
 
-async def test_the_password_of_an_endpoint_is_said_to_nobody() -> None:
+async def test_the_password_of_an_endpoint_is_masked() -> None:
     with pytest.raises(BackendUnavailable) as away:
         await ec2_of("http://me:pass@word@127.0.0.1:1").call("DescribeVolumes")
     assert 'endpoint URL: "http://me:***@127.0.0.1:1/"' in away.value.cause

@@ -60,9 +60,7 @@ NO_PERMISSION = (
         ("AttachVolume", "RequestLimitExceeded", "", BackendUnavailable),
     ],
 )
-def test_a_refusal_is_said_in_our_words(
-    action: str, code: str, message: str, error: type[VolplugError]
-) -> None:
+def test_a_refusal_is_translated(action: str, code: str, message: str, error: type[VolplugError]) -> None:
     said = translated(Ec2Refused(action, code, message))
     assert type(said) is error
     assert action in said.cause

@@ -69,7 +69,7 @@ async def test_attach_that_is_always_stuck_is_given_up_and_taken_back(
     assert await driver.get("v") == volume
 
 
-async def test_name_that_somebody_else_took_is_left_for_the_next(
+async def test_name_that_another_party_took_is_left_for_the_next(
     cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
 ) -> None:
     taken = await driver.create(spec_of("taken"))
@@ -82,9 +82,7 @@ async def test_name_that_somebody_else_took_is_left_for_the_next(
 
 
 @pytest.mark.parametrize("limits", [replace(IMPATIENT, quiet_s=0.01)], ids=["asks soon"])
-async def test_looks_that_show_how_it_was_before_do_not_end_an_attach(
-    cloud: Ec2Cloud, driver: EbsDriver, volume: Volume
-) -> None:
+async def test_stale_reads_do_not_end_an_attach(cloud: Ec2Cloud, driver: EbsDriver, volume: Volume) -> None:
     cloud.set_plan(attaching=Slow(looks=4), stale_looks=(2, 2), stale_after=frozenset({"AttachVolume"}))
     await driver.attach(volume)
     counts = cloud.calls.counts()
@@ -119,7 +117,7 @@ async def test_full_instance_says_how_many_volumes_it_has(cloud: Ec2Cloud, drive
     assert cloud.calls.counts() == {"AttachVolume": 1}
 
 
-async def test_instance_that_is_not_running_is_said(
+async def test_instance_that_is_not_running_is_reported(
     cloud: Ec2Cloud, site: Site, driver: EbsDriver, volume: Volume
 ) -> None:
     cloud.set_instance_state(site.instance.instance_id, "stopping")

@@ -85,7 +85,7 @@ async def test_an_instance_that_ec2_does_not_know_proves_nothing(on_a: EbsDriver
     ],
     ids=["denied", "throttled", "refused"],
 )
-async def test_without_an_answer_of_ec2_that_is_said(
+async def test_missing_answer_of_ec2_is_reported(
     cloud: Ec2Cloud, on_a: EbsDriver, plan: dict[str, Any]
 ) -> None:
     cloud.set_plan(**plan)

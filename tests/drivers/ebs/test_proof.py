@@ -83,7 +83,7 @@ def _attachment(**changes: str) -> Callable[[_Shown], None]:
     return lambda shown: shown.attachment.update(changes)
 
 
-async def test_what_is_dead_in_two_looks_loses_the_volume_in_one_call() -> None:
+async def test_an_instance_that_is_dead_in_two_reads_loses_the_volume_in_one_call() -> None:
     shown = _Shown(_instance())
     await shown.takeover().take_from(_VOLUME, A)
     assert (shown.pauses, shown.detached) == ([IMPATIENT.proof_s], _DETACH)
@@ -107,9 +107,7 @@ async def test_what_is_dead_in_two_looks_loses_the_volume_in_one_call() -> None:
         (_attachment(State="busy"), "its attachment state changed from attached to busy"),
     ],
 )
-async def test_whatever_two_looks_disagree_in_is_no_proof(
-    change: Callable[[_Shown], None], said: str
-) -> None:
+async def test_two_reads_that_differ_are_no_proof(change: Callable[[_Shown], None], said: str) -> None:
     shown = _Shown(change)
     with pytest.raises(
         VolumeInUse, match=f"{_VOLUME.volume_id} .* {A}.* not proven dead: .*{said}"
@@ -165,7 +163,7 @@ def _forced(cloud: Ec2Cloud) -> list[str | None]:
     return [call.parameters.get("Force") for call in cloud.calls.log() if call.action == "DetachVolume"]
 
 
-async def test_one_stale_look_at_an_instance_that_runs_again_detaches_nothing(
+async def test_one_stale_read_of_an_instance_that_runs_again_detaches_nothing(
     memory_cloud: Ec2Cloud, sites: list[Site], on_b: EbsDriver, held: Volume
 ) -> None:
     await _start(memory_cloud, sites[0].caller, stale_looks=1)
@@ -175,7 +173,7 @@ async def test_one_stale_look_at_an_instance_that_runs_again_detaches_nothing(
     assert _forced(memory_cloud) == []
 
 
-async def test_a_stopped_instance_costs_two_looks_and_one_detach(
+async def test_a_stopped_instance_costs_two_reads_and_one_detach(
     memory_cloud: Ec2Cloud, on_b: EbsDriver, held: Volume
 ) -> None:
     await on_b.get(held.name)
@@ -203,7 +201,7 @@ class _Then:
         return answer
 
 
-async def test_an_instance_that_was_started_and_stopped_between_two_looks_keeps_its_volume(
+async def test_an_instance_that_was_started_and_stopped_between_two_reads_keeps_its_volume(
     memory_cloud: Ec2Cloud, sites: list[Site], tmp_path: Path, held: Volume
 ) -> None:
     async def restart() -> None:

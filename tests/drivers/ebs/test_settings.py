@@ -113,7 +113,7 @@ def test_a_wrong_setting_is_named(table: Mapping[str, object], text: str) -> Non
     assert str(wrong.value) == text
 
 
-def test_a_wrong_setting_is_named_without_the_secrets_beside_it() -> None:
+def test_a_wrong_setting_is_named_without_the_secrets_of_its_table() -> None:
     with pytest.raises(ConfigurationError) as wrong:
         settings_of(None, secret_key=UNTOLD)
     shown = [wrong.value, wrong.value.__cause__]

@@ -139,9 +139,7 @@ def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -
         ({"State": "deleted"}, VolumeState.DELETING, None),
     ],
 )
-def test_states_are_said_in_our_words(
-    description: dict[str, Any], state: VolumeState, holder: str | None
-) -> None:
+def test_states_are_translated(description: dict[str, Any], state: VolumeState, holder: str | None) -> None:
     volume = read(described(**description))
     assert (volume.state, volume.holder, volume.detail) == (state, holder, "")
 
@@ -212,7 +210,7 @@ def test_a_volume_that_cannot_be_read_or_believed_says_so_and_permits_nothing(
     assert volume.filesystem.phase not in PERMITS_MKFS
 
 
-def test_what_a_later_version_writes_beside_is_left_alone() -> None:
+def test_additional_tags_of_a_later_version_are_ignored() -> None:
     tags = {tag["Key"]: tag["Value"] for tag in changed()}
     spec = json.loads(tags["volplug:spec"]) | {"later": 1}
     assert read(described(changed(spec=json.dumps(spec), later="x"))).spec == SPEC

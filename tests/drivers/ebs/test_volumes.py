@@ -25,7 +25,7 @@ def volumes_of(
     return ClusterVolumes(script, cluster, "ebs", Ec2Timeouts(), clock)
 
 
-async def test_look_ups_that_come_together_are_one_call() -> None:
+async def test_concurrent_look_ups_are_one_call() -> None:
     script = Script(DescribeVolumes=[{"Volumes": [described("a"), described("b", "vol-2")]}])
     asked = volumes_of(script)
     found = await asyncio.gather(*(asked.by_name(name) for name in ("a", "b", "c", "a")))
@@ -47,7 +47,7 @@ async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> N
     assert await first == []
 
 
-async def test_failed_look_up_fails_for_all_who_asked_and_for_no_later_one() -> None:
+async def test_failed_look_up_fails_for_all_its_callers_and_for_no_later_one() -> None:
     script = Script(DescribeVolumes=[BackendUnavailable("away"), {"Volumes": []}])
     asked = volumes_of(script)
     failed = await asyncio.gather(asked.by_name("a"), asked.by_name("b"), return_exceptions=True)
@@ -75,7 +75,7 @@ async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
 
 
 async def test_cluster_is_taken_literally() -> None:
-    """In a filter `*` stands for anything, and nobody may see another cluster by it."""
+    """In a filter `*` matches anything, which must not show another cluster."""
     script = Script(DescribeVolumes=[{"Volumes": [described("a", cluster="prod")]}])
     asked = volumes_of(script, "p*d")
     assert await asked.by_name("a") == []

@@ -36,7 +36,7 @@ def test_disk_that_appears_under_the_name_is_the_volume_from_then_on(xen: Tree) 
     assert found.scan().find(VOLUME, "/dev/xvdba") is None
     xen.add("xvdba", 4 * GIB)
     source = MountSource(str(xen.dev / "xvdba"), VOLUME.volume_id, 4 * GIB)
-    assert found.scan().find(VOLUME) is None, "nobody has said that it is this one"
+    assert found.scan().find(VOLUME) is None, "its name is not known yet"
     assert found.scan().find(VOLUME, "/dev/xvdba") == source
     assert devices(xen).scan().find(VOLUME) == source, "after a restart"
     assert devices(xen).scan().find(OTHER) is None
@@ -78,7 +78,7 @@ def test_volumes_are_counted_with_the_root(xen: Tree) -> None:
 
 
 def test_disk_that_cannot_be_noted_is_not_taken(xen: Tree) -> None:
-    """After a restart nobody would know whose it is."""
+    """It could not be identified after a restart."""
     xen.add("xvdba", 4 * GIB)
     (xen.sys.parent / "state").write_text("not a directory")
     with pytest.raises(HostError, match=r"notes.json cannot be written: "):

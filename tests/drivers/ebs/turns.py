@@ -7,7 +7,7 @@ import pytest
 
 
 async def turns_until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110  # what is waited for tells nobody
+    while not condition():  # noqa: ASYNC110  # the condition has no event
         await asyncio.sleep(0)
 
 

@@ -62,7 +62,7 @@ class Disks:
         """Return a volume's disk, or None if this host has no usable one.
 
         Raises:
-            DeviceMismatch: If it cannot be told which disk is the volume's.
+            DeviceMismatch: If the volume's disk cannot be identified.
             HostError: If sysfs cannot be read.
         """
         return await self._ask(lambda scan: scan.find(volume))
@@ -75,7 +75,7 @@ class Disks:
         """Wait for the disk of a volume that is being attached under a name; return None after the timeout.
 
         Raises:
-            DeviceMismatch: If it cannot be told which disk is the volume's.
+            DeviceMismatch: If the volume's disk cannot be identified.
         """
         return await self._watch.until(lambda scan: scan.find(volume, name), timeout_s)
 

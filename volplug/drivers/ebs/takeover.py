@@ -104,7 +104,7 @@ class Takeover:
         self._sleep = sleep
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Ask EC2 for the instance's state; whatever is no answer is UNKNOWN, and said to be none."""
+        """Ask EC2 for the state of an instance; UNKNOWN without an answer, marked as unanswered."""
         return (await self._ask(node_id))[0]
 
     async def _ask(self, node_id: str) -> tuple[Holder, Description]:

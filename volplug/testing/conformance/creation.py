@@ -90,7 +90,7 @@ class CreationCases(DriverFixtures):
         await driver.delete(volume)
         assert await driver.get(name) is None
 
-    async def test_names_that_look_alike_are_different(self, driver: Driver, make_spec: MakeSpec) -> None:
+    async def test_similar_names_are_different(self, driver: Driver, make_spec: MakeSpec) -> None:
         """Other case, a prefix, or characters that are special in searches and file names."""
         first = await driver.create(make_spec(_ALIKE[0]))
         assert [await driver.get(name) for name in _ALIKE[1:]] == [None] * len(_ALIKE[1:])

@@ -1,4 +1,4 @@
-"""What is made of disks that do not answer and of volumes that go while they are looked at."""
+"""Disks that do not answer, and volumes that are deleted while they are read."""
 
 import os
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_an_image_that_the_disk_refuses_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("becomes", [None, VolumeState.DELETING])
-async def test_a_volume_that_goes_while_it_is_looked_at_is_not_called_damaged(
+async def test_a_volume_that_is_deleted_while_it_is_read_is_not_called_damaged(
     images: Path, monkeypatch: pytest.MonkeyPatch, becomes: VolumeState | None
 ) -> None:
     """Its record was read before another call deleted its image."""

@@ -1,15 +1,18 @@
 """One image, one loop device: by whatever name it was attached, and whatever lies in its place by now."""
 
 import asyncio
+import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.loop_volumes import created, driver_of, image_of
+from tests.drivers.loop_volumes import SIZE, created, driver_of, image_of
 from tests.lab import loops
 from volplug.errors import DeviceMismatch, VolumeInUse
 from volplug.host import loopdev
+from volplug.models import VolumeState
 
 pytestmark = pytest.mark.loop
 
@@ -93,3 +96,23 @@ async def test_an_image_that_was_replaced_while_attached_is_a_mismatch_and_its_d
     assert loops.attached_below(images) == []
     assert (await driver.attach(volume)).outdated == ""
     await driver.detach(volume)
+
+
+@pytest.mark.parametrize("size_bytes", [SIZE // 2, 2 * SIZE])
+async def test_a_volume_whose_image_was_resized_while_attached_is_known_by_its_inode_and_can_be_detached(
+    images: Path, size_bytes: int
+) -> None:
+    driver, volume = driver_of(images), await created(images)
+    source = await driver.attach(volume)
+    os.truncate(image_of(images), size_bytes)
+    subprocess.run(["losetup", "--set-capacity", source.device], check=True)
+    for each in (driver, driver_of(images)):  # the second one has nothing in memory
+        shown = await each.get("v")
+        assert shown is not None
+        assert (shown.state, shown.holder) == (VolumeState.ERROR, "host1")
+        assert list(await each.list()) == [shown]
+        assert await each.locate(shown) == replace(source, size_bytes=size_bytes)
+    await driver.detach(volume)
+    assert loops.attached_below(images) == []
+    await driver.delete(volume)
+    assert list(images.iterdir()) == []

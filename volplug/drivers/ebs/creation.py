@@ -99,8 +99,8 @@ class VolumeCreator:
                     raise translated(refused) from refused
                 # One search is enough if EC2 reports the volumes of the tokens as deleted: what other hosts
                 # have created since has one of the next tokens.
-                is_deleted = _ALREADY_DELETED in refused.message and has_searched
-                await self._refuse_new(name, 0.0 if is_deleted else self._limits.search_s)
+                is_search_done = _ALREADY_DELETED in refused.message and has_searched
+                await self._refuse_new(name, 0.0 if is_search_done else self._limits.search_s)
                 has_searched = True
             else:
                 self._numbers[str(answer["VolumeId"])] = number

@@ -47,7 +47,7 @@ class Volplug:
     def __init__(self, machine: Machine, name: str, env: Mapping[str, str] | None = None) -> None:
         socket = machine.directory / f"{name}.sock"
         # The one search that follows a minute after each start is no part of being idle: here it comes soon.
-        settings = {"VOLPLUG_SETTLE_S": "1", **(env or {})}
+        settings = {"VOLPLUG_MOUNT_GRACE_S": "1", **(env or {})}
         self.process = VolplugProcess(machine, name=name, socket=socket, env=settings)
         self.images = self.process.state_dir / "backends" / "loop"
 

@@ -209,7 +209,7 @@ async def _build_service(
             slow_answer_s=settings.slow_answer_s,
             answer_s=settings.answer_s,
             linger_s=settings.linger_s,
-            settle_s=settings.settle_s,
+            mount_grace_s=settings.mount_grace_s,
             release_wait_s=settings.release_wait_s,
         ),
         on_step=on_step,

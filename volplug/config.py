@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         linger_s: How long a volume stays attached after its last unmount; unset for the driver's own default.
         slow_answer_s: Time limit for answers to Create and Mount; Docker waits 120 s.
         answer_s: Time limit for all other answers; Docker waits 60 s.
-        settle_s: How old an answered Mount must be before it may be checked by a trial release.
+        mount_grace_s: How old an answered Mount must be before it may be checked by a trial release.
         release_wait_s: How long a Mount waits for another node to detach the volume.
         takeover: When a Mount may take over a volume from a node that does not: proof, fence or never.
         log_level: debug, info, warning or error.
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     linger_s: float | None = Field(default=None, ge=0)
     slow_answer_s: float = Field(default=110, gt=0)
     answer_s: float = Field(default=50, gt=0)
-    settle_s: float = Field(default=60, ge=0)
+    mount_grace_s: float = Field(default=60, ge=0)
     release_wait_s: float = Field(default=20, ge=0)
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
     log_level: str = "info"

@@ -111,7 +111,7 @@ class EbsVolplug:
         name: What its files are called.
         cloud: The served EC2.
         instance: One of its instances.
-        settle_s: When the one search follows that every start has.
+        mount_grace_s: When the one search follows that every start has.
         poll_s: How often EC2 is read at first while something waits for it.
     """
 
@@ -122,12 +122,12 @@ class EbsVolplug:
         cloud: RemoteEc2Cloud,
         instance: Instance,
         *,
-        settle_s: float = 1,
+        mount_grace_s: float = 1,
         poll_s: float = 1,
     ) -> None:
         config = where.directory / f"{name}.toml"
         config.write_text(config_text(cloud, instance, poll_s))
-        env = {"VOLPLUG_CONFIG": str(config), "VOLPLUG_SETTLE_S": str(settle_s)}
+        env = {"VOLPLUG_CONFIG": str(config), "VOLPLUG_MOUNT_GRACE_S": str(mount_grace_s)}
         self.process = VolplugProcess(where, name=name, socket=where.directory / f"{name}.sock", env=env)
 
     def __enter__(self) -> Self:

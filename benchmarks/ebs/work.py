@@ -69,7 +69,7 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
 def _measure_first(results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud) -> None:
     taken, instance = Taken(), add_instance(cloud, 1)
     for number in range(plan.starts):
-        volplug = EbsVolplug(where, f"first-{number}", cloud, instance, settle_s=_MINUTE_S)
+        volplug = EbsVolplug(where, f"first-{number}", cloud, instance, mount_grace_s=_MINUTE_S)
         with volplug, volplug.connect() as client:
             client.call("Capabilities")
             client.send(request("Get", {"Name": "nothing"}))  # that it is an error does not matter

@@ -13,12 +13,12 @@ from aiohttp import web
 from tests.dockerd import Dockerd
 from tests.volumes.world import GatedDriver
 from volplug.connections import Bounds
-from volplug.drivers.memory import MemoryCloud
 from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
 from volplug.server import EnginePeers, PluginServer, PluginSocket
 from volplug.store.sqlite import SqliteStore
 from volplug.testing.host import MemoryHost
+from volplug.testing.memory import MemoryCloud
 from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.node import Deadlines, LocalNode
@@ -39,7 +39,7 @@ class World:
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
     driver: GatedDriver = field(init=False)
     host: MemoryHost = field(default_factory=MemoryHost)
-    deadlines: Deadlines = field(default_factory=lambda: Deadlines(lookup_s=0.5, settle_s=0))
+    deadlines: Deadlines = field(default_factory=lambda: Deadlines(lookup_s=0.5, mount_grace_s=0))
     bounds: Bounds = field(default_factory=Bounds)
     body_s: float = 10.0
     calls: list[str] = field(default_factory=list)

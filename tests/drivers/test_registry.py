@@ -5,12 +5,12 @@ import pytest
 
 from volplug.drivers import loop
 from volplug.drivers.base import BackendConfig
-from volplug.drivers.memory import MemoryDriver
 from volplug.drivers.registry import driver_factory
 from volplug.errors import ConfigurationError
+from volplug.testing.memory import MemoryDriver
 
 MODULE = """
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 def build(config):
     return MemoryDriver(MemoryCloud(), config.node_id, config.name)

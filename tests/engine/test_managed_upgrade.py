@@ -22,7 +22,7 @@ pytestmark = MANAGED
 
 _PREVIOUS = "0.0.9"
 # What the previous version did not know yet.
-_NEW_SETTING = "VOLPLUG_SETTLE_S"
+_NEW_SETTING = "VOLPLUG_MOUNT_GRACE_S"
 
 
 @pytest.fixture(scope="module")

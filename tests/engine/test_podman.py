@@ -41,7 +41,7 @@ def shared_podman(machine: Engine) -> Podman:
 
 @pytest.fixture
 def volplug(machine: Engine) -> Iterator[VolplugProcess]:
-    with VolplugProcess(machine, env={"VOLPLUG_SETTLE_S": "1"}) as volplug:
+    with VolplugProcess(machine, env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as volplug:
         yield volplug
 
 

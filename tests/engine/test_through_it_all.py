@@ -27,7 +27,7 @@ def engine(clean_machine: None, pair: Pair, live_restore: bool) -> Iterator[Engi
 @pytest.fixture
 def volplug(engine: Engine) -> Iterator[VolplugProcess]:
     """Doubts every count soon, so that it is tried against the kernel while the container writes."""
-    with VolplugProcess(engine, env={"VOLPLUG_SETTLE_S": "1"}) as process:
+    with VolplugProcess(engine, env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as process:
         yield process
 
 

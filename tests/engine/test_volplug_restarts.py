@@ -66,7 +66,7 @@ def test_without_volplug_nothing_starts_nothing_is_forgotten_and_what_ended_keep
         for command in (("stop", "stopped"), ("rm", "-f", "removed"), ("rm", "-f", "used-again")):
             together.submit(empty_engine.docker, *command)
     assert "dial unix /run/docker/plugins/volplug.sock: connect: connection refused" in refused.result()
-    shared_volplug.start({"VOLPLUG_SETTLE_S": "1"})  # so soon it doubts what was mounted just before
+    shared_volplug.start({"VOLPLUG_MOUNT_GRACE_S": "1"})  # so soon it doubts what was mounted just before
 
     assert run(empty_engine, "-v", "db:/volume", script="cat /volume/file") == "kept\n"
     assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}

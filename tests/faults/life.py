@@ -70,7 +70,7 @@ class Life:
         self.after_crash(self)
         argv = self.later.pop(0) if self.later else SERVE
         # Not before a crash: what settles in the midst of a slow life writes to the ledger, too.
-        self.volplug = self._new(argv, {"VOLPLUG_SETTLE_S": "1"})
+        self.volplug = self._new(argv, {"VOLPLUG_MOUNT_GRACE_S": "1"})
 
     async def call(self, verb: str, **body: object) -> dict[str, object]:
         """Make one call; if volplug dies under it, start it again and repeat the call, or not."""

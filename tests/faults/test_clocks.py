@@ -47,11 +47,11 @@ async def test_mounts_trials_and_restarts_heed_no_wall_clock(machine: LocalMachi
                 await dockerd.ok("Mount", Name="db", ID="b")
                 await dockerd.ok("Unmount", Name="db", ID="b")
                 await assert_agreement(dockerd, volplug, {"db": 1})
-        for jump_s, settle_s in zip(_JUMPS[:2], ("60", "0"), strict=True):
+        for jump_s, mount_grace_s in zip(_JUMPS[:2], ("60", "0"), strict=True):
             volplug.kill()
             records.write(2)
             ahead.write_text(str(jump_s))
-            volplug.start(env={"VOLPLUG_SETTLE_S": settle_s})
+            volplug.start(env={"VOLPLUG_MOUNT_GRACE_S": mount_grace_s})
         wait_until(lambda: not mounted(volplug), 20, "the last start finds out that nobody uses it")
         async with _client(machine) as dockerd:
             await dockerd.ok("Mount", Name="db", ID="c")

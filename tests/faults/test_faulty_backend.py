@@ -41,7 +41,7 @@ class Stormy:
 
     async def look(self) -> None:
         """Ask as dockerd does between its calls: what exists is never said to be missing."""
-        self.world.clock.now_s += self.world.deadlines.settle_s
+        self.world.clock.now_s += self.world.deadlines.mount_grace_s
         try:
             listed = {view.name for view in await self.world.service.list()}
         except BackendUnavailable:  # rather than an empty list that is not certain

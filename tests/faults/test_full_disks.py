@@ -129,7 +129,7 @@ async def test_a_full_disk_of_the_ledger_keeps_nobody_from_what_he_has(
         await dockerd.ok("Remove", Name="third")
         await assert_agreement(dockerd, volplug, {"db": 1}, is_written=False)
     volplug.kill()
-    volplug.start({"VOLPLUG_SETTLE_S": "1"})  # the Mounts before the kill are in doubt that much later
+    volplug.start({"VOLPLUG_MOUNT_GRACE_S": "1"})  # the Mounts before the kill are in doubt that much later
     async with Dockerd(machine.directory / "p.sock") as dockerd:
         await assert_agreement(dockerd, volplug, recorded(volplug), is_written=False)
         records.write(5)

@@ -78,7 +78,7 @@ async def _mount_both(dockerd: Dockerd) -> list[Records]:
 async def test_without_its_state_file_volplug_finds_out_who_uses_what(
     machine: LocalMachine, spoil: Callable[[Path], None]
 ) -> None:
-    with VolplugProcess(machine, env={"VOLPLUG_SETTLE_S": "0.1"}) as volplug:
+    with VolplugProcess(machine, env={"VOLPLUG_MOUNT_GRACE_S": "0.1"}) as volplug:
         async with _client(machine) as dockerd:
             written = await _mount_both(dockerd)
         path = volplug.state_dir / "mounts" / _USED / "data"

@@ -38,7 +38,7 @@ _MOST_OCCURRENCES = 20
 
 @pytest.fixture(scope="module")
 def settings() -> Mapping[str, str]:
-    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_SETTLE_S": "1"}
+    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_MOUNT_GRACE_S": "1"}
 
 
 class Move:

@@ -17,7 +17,7 @@ pytestmark = [*MULTIHOST, HOSTS]
 
 @pytest.fixture(scope="module")
 def settings() -> Mapping[str, str]:
-    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_RELEASE_WAIT_S": "0", "VOLPLUG_SETTLE_S": "1"}
+    return {"VOLPLUG_LINGER_S": "0", "VOLPLUG_RELEASE_WAIT_S": "0", "VOLPLUG_MOUNT_GRACE_S": "1"}
 
 
 def _refuses(scene: Scene, host: Host, holder: Host) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from volplug.drivers.base import DriverInfo, Scope
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable, VolumeExists, VolumeNotFound
 from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 # Several nodes, several clusters
 

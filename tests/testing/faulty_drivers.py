@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from volplug.drivers.base import DriverInfo, Holder
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import DeviceMismatch, InvalidOption, UnexpectedState, VolumeExists
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 # Creating, listing and looking up
 

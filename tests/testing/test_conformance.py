@@ -13,7 +13,6 @@ import pytest
 from tests.testing import faulty_backends as backends
 from tests.testing import faulty_drivers as faulty
 from volplug.drivers.base import Driver
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable, VolplugError
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -26,6 +25,7 @@ from volplug.testing.conformance import (
     SharedDriverConformance,
 )
 from volplug.testing.driver_fixtures import eventually_within
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 
 class Suite(

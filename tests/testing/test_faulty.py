@@ -2,10 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.test_memory import MemoryFixtures
+from tests.testing.test_memory import MemoryFixtures
 from volplug.drivers.base import Driver
 from volplug.drivers.loop.driver import LoopDriver
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable, Unsupported
 from volplug.models import VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -18,6 +17,7 @@ from volplug.testing.conformance import (
 )
 from volplug.testing.driver_fixtures import NewDriver
 from volplug.testing.faulty import FaultPlan, FaultyDriver
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 SPEC = VolumeSpec("v", GIB)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from volplug.drivers.base import Driver
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import BackendError
 from volplug.models import Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.leftovers import Cleanup
+from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 
 
 class CannotDetach(MemoryDriver):
@@ -90,8 +90,8 @@ class _Noting(dict[str, Volume]):
 
 
 LEAKS = """
-from tests.drivers.test_memory import MemoryFixtures
-from volplug.drivers.memory import MemoryDriver
+from tests.testing.test_memory import MemoryFixtures
+from volplug.testing.memory import MemoryDriver
 from volplug.testing.conformance import DriverConformance
 
 class KeepsOne(MemoryDriver):

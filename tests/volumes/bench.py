@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from tests.volumes.world import IMPATIENT, ROOT, spec_of
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
 from volplug.steps import unannounced
 from volplug.testing.host import Disk, MemoryHost
+from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Convergence
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest, Timeouts

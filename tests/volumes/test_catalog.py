@@ -6,9 +6,9 @@ import pytest
 from tests.volumes.test_ledger import volume_of
 from tests.volumes.world import GatedDriver, LocalDriver, MemoryStore, spec_of
 from volplug.drivers.base import Driver
-from volplug.drivers.memory import MemoryCloud
 from volplug.errors import BackendUnavailable, ConfigurationError, DuplicateVolumes
 from volplug.models import Volume
+from volplug.testing.memory import MemoryCloud
 from volplug.volumes.catalog import BackendLists, Catalog, VolumeListCache
 from volplug.volumes.ledger import Desired, Entry, Ledger
 from volplug.volumes.views import VolumeView, view_volume

@@ -6,7 +6,6 @@ import pytest
 
 from tests.volumes.bench import FINISHED, PLANNED, TARGET, UUID, Bench
 from tests.volumes.world import spec_of
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import (
     BackendUnavailable,
     CommandFailed,
@@ -22,6 +21,7 @@ from volplug.errors import (
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, format_size
 from volplug.testing.host import MemoryHost
+from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.volumes.decision import Goal
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.world import GatedDriver, World
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import VolumeExists
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 
 async def test_creating_costs_one_look_and_one_creation(world: World) -> None:

@@ -26,10 +26,10 @@ async def crash(world: World, *, reboot: bool = False) -> None:
 async def test_a_mounted_and_counted_volume_in_use_stays_as_it_is(world: World) -> None:
     await world.create("v")
     await world.mount("v", container="db")
-    world.clock.now_s += world.deadlines.settle_s
+    world.clock.now_s += world.deadlines.mount_grace_s
     before = world.entry()
     await crash(world)
-    assert ("v", world.deadlines.settle_s) in world.timers.delays
+    assert ("v", world.deadlines.mount_grace_s) in world.timers.delays
     await world.run_timers()
     assert world.is_mounted()
     assert world.entry() == before.with_none_confirmed()
@@ -254,7 +254,7 @@ async def test_what_was_attached_before_the_state_was_lost_is_detached_after_a_w
     await world.create("other")
     del world.store.entries["v"]
     await crash(world)
-    assert ("search of memory", world.deadlines.settle_s) in world.timers.delays
+    assert ("search of memory", world.deadlines.mount_grace_s) in world.timers.delays
     await world.run_timers()
     await world.run_timers()
     assert world.volume().holder is None
@@ -315,7 +315,7 @@ async def test_a_mount_without_memory_that_the_cloud_does_not_show_yet_is_identi
     with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
         await world.service.get("v")
     world.cloud.volumes = present
-    world.clock.now_s += world.deadlines.settle_s
+    world.clock.now_s += world.deadlines.mount_grace_s
     for _ in range(2):
         await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
@@ -352,7 +352,7 @@ async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_
     await world.service.unmount("v", "c1")
     await world.run_timers()
     assert world.is_mounted()
-    world.clock.now_s += world.deadlines.settle_s
+    world.clock.now_s += world.deadlines.mount_grace_s
     await world.run_timers()
     assert not world.is_mounted()
 

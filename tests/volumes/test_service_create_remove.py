@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.world import LocalDriver, World
-from volplug.drivers.memory import MemoryDriver
 from volplug.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -19,6 +18,7 @@ from volplug.errors import (
 )
 from volplug.models import VolumeState
 from volplug.sizes import GIB
+from volplug.testing.memory import MemoryDriver
 from volplug.volumes.ledger import Desired
 from volplug.volumes.node import Deadlines
 from volplug.volumes.options import read_options

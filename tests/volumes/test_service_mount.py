@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.world import Caller, Gate, World
-from volplug.drivers.memory import MemoryDriver
 from volplug.errors import (
     ClientGone,
     FilesystemMismatch,
@@ -13,6 +12,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, FilesystemTag, VolumeState
+from volplug.testing.memory import MemoryDriver
 from volplug.volumes.ledger import Desired
 from volplug.volumes.node import Deadlines
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.volumes.world import GENEROUS, Caller, GatedDriver, World
 from volplug.drivers.base import Holder
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import (
     BackendDenied,
     BackendUnavailable,
@@ -25,6 +24,7 @@ from volplug.models import (
     Volume,
     VolumeState,
 )
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 from volplug.volumes.takeover import TakeoverOutcome
 
 LONG = 3600.0

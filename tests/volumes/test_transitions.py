@@ -6,9 +6,9 @@ import pytest
 
 from tests.volumes.bench import FINISHED, UUID, Bench
 from tests.volumes.world import IMPATIENT, World, spec_of
-from volplug.drivers.memory import MemoryDriver
 from volplug.errors import OperationTimeout
 from volplug.models import Volume, VolumeState
+from volplug.testing.memory import MemoryDriver
 from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired, Entry
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from volplug.drivers.base import Driver, DriverInfo, Scope
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.errors import HostError
 from volplug.models import EngineIdentity, FilesystemTag, MountSource, TakeoverPolicy, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
+from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.volumes.background import Timers
 from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.ledger import Entry, Ledger
@@ -242,7 +242,7 @@ class World:
         """Create and mount a volume; its Mount is as old as a trial release asks for."""
         await self.create(name)
         await self.mount(name, mount_id)
-        self.clock.now_s += self.deadlines.settle_s
+        self.clock.now_s += self.deadlines.mount_grace_s
         return self.volume(name)
 
     # What is true

@@ -8,9 +8,9 @@ from typing import Protocol
 from tests.volumes.world import IMPATIENT, ROOT, MemoryStore
 from tests.walks.laboratory import Laboratory, WatchedDriver, WatchedHost
 from volplug.drivers.base import Driver
-from volplug.drivers.memory import device_of
 from volplug.host.base import Host
 from volplug.models import EngineIdentity
+from volplug.testing.memory import device_of
 from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.ledger import Entry, Store
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from volplug.drivers.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.host.base import MountRequest
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.testing.host import Disk, MemoryHost
+from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 
 UNCLAIMED = "data that no known filesystem claims"
 

@@ -8,9 +8,9 @@ from hypothesis.stateful import rule
 from tests.walks.ground import Ground, MemoryGround
 from tests.walks.laboratory import UNCLAIMED, Laboratory, Lag
 from tests.walks.walk import NAMES, NODES, Walk
-from volplug.drivers.memory import device_of
 from volplug.errors import BackendUnavailable
 from volplug.models import FilesystemPhase
+from volplug.testing.memory import device_of
 
 
 class MemoryWalk(Walk):

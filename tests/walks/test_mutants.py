@@ -9,8 +9,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.walks.laboratory import UNCLAIMED, WatchedHost
 from tests.walks.memory_walk import MemoryWalk
 from tests.walks.walk import walk_settings
-from volplug.drivers.memory import MemoryDriver
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
+from volplug.testing.memory import MemoryDriver
 from volplug.volumes import decision, ledger, observe, takeover
 from volplug.volumes.decision import BackendState, Decision, Goal, HolderVerdict, Observed, Step
 

@@ -11,8 +11,6 @@ from typing import Final
 
 from volplug.errors import DeviceMismatch, HostError
 from volplug.host.devices import device_number
-from volplug.models import MountSource, Volume
-from volplug.sizes import format_size
 
 _SECTOR_BYTES: Final = 512  # the unit of `size` for all devices: Documentation/ABI/stable/sysfs-block
 _VENDOR: Final = "devices/virtual/dmi/id/sys_vendor"
@@ -35,19 +33,6 @@ class SysfsDisk:
     size_bytes: int
     model: str
     sequence: str
-
-    def source_of(self, volume: Volume, serial: str) -> MountSource:
-        """Return the disk as what is mounted for a volume.
-
-        Raises:
-            DeviceMismatch: If its size is not the volume's.
-        """
-        if self.size_bytes != volume.size_bytes:
-            raise DeviceMismatch(
-                f"{self.node} has {format_size(self.size_bytes)}, but {volume.volume_id} has "
-                f"{format_size(volume.size_bytes)}"
-            )
-        return MountSource(self.node, serial, self.size_bytes)
 
 
 class Sysfs:

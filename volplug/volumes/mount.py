@@ -165,7 +165,7 @@ class Mounter:
         entry, deadlines = node.ledger.get(lock.name), node.deadlines
         if entry is not None and entry.is_claimed:
             if entry.unconfirmed or entry.holders_unknown:
-                self._releaser.schedule_trial(lock.name, deadlines.settle_s)
+                self._releaser.schedule_trial(lock.name, deadlines.mount_grace_s)
         elif may_retry:
             self._releaser.schedule(lock.name, deadlines.long_linger_s)
         elif entry is not None and entry.desired is not Desired.NONE:

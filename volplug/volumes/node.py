@@ -26,7 +26,7 @@ class Deadlines:
         lookup_s: To ask backends for Get.
         linger_s: How long a volume stays attached after its last unmount; None for the driver's own default.
         long_linger_s: The same after a Mount whose client left, so that its retry finds it attached.
-        settle_s: How old an answered Mount must be before a trial release may test it: until then its
+        mount_grace_s: How old an answered Mount must be before a trial release may test it: until then its
             container may be about to use the volume.
         release_wait_s: How long a Mount gives another node to detach the volume.
         retry_max_s: Longest pause between two tries to reach a desired state.
@@ -37,7 +37,7 @@ class Deadlines:
     lookup_s: float = 5.0
     linger_s: float | None = None
     long_linger_s: float = 60.0
-    settle_s: float = 60.0
+    mount_grace_s: float = 60.0
     release_wait_s: float = 20.0
     retry_max_s: float = 300.0
 

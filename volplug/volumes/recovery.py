@@ -49,7 +49,7 @@ class Recovery:
         retry_s = min(_FIRST_RETRY_S, node.deadlines.retry_max_s)
         for backend in node.backends:
             # Not at once: the cloud may serve stale reads of changes made just before the restart.
-            self._schedule_search(backend, node.deadlines.settle_s, retry_s)
+            self._schedule_search(backend, node.deadlines.mount_grace_s, retry_s)
         for lock in locks:
             node.tasks.run("recover", lock.name, partial(self._recover, lock, retry_s))
 
@@ -131,7 +131,7 @@ class Recovery:
             _LOG.warning("volume is mounted and its users are unknown", volume=name)
             await node.ledger.put(replace(entry, holders_unknown=True))
             await node.identify(name)
-            self._releaser.schedule_trial(name, node.deadlines.settle_s)
+            self._releaser.schedule_trial(name, node.deadlines.mount_grace_s)
             return
         if entry.is_claimed and (is_mounted or await self._is_held(entry)):
             # An Unmount that was sent while this process did not run is lost: dockerd never repeats it.

@@ -62,7 +62,7 @@ class Releaser:
         self._unconfirmed_mount_s.pop(name, None)
         if may_begin and entry is not None:
             self._unconfirmed_mount_s[name] = entry.mounted_at_s
-        self.schedule_trial(name, self._node.deadlines.settle_s)
+        self.schedule_trial(name, self._node.deadlines.mount_grace_s)
         return self._node.ledger.update(name, Entry.with_none_confirmed)
 
     async def trial_release(self, entry: Entry, timeout_s: float, operation: Operation) -> Entry:
@@ -149,7 +149,7 @@ class Releaser:
         it is recent: its container may be about to begin.
         """
         age_s = self._node.boot_clock() - self._unconfirmed_mount_s.get(entry.name, -math.inf)
-        remaining_s = self._node.deadlines.settle_s - age_s
+        remaining_s = self._node.deadlines.mount_grace_s - age_s
         if remaining_s > 0:
             self.schedule_trial(entry.name, remaining_s)
             return False
@@ -166,13 +166,13 @@ class Releaser:
 
     def _refuse_if_recent(self, entry: Entry) -> None:
         node = self._node
-        age_s = node.boot_clock() - entry.mounted_at_s
+        age_s, grace_s = node.boot_clock() - entry.mounted_at_s, node.deadlines.mount_grace_s
         if node.locks.of(entry.name).mounts_in_progress:
             raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
-        if entry.confirmed and age_s < node.deadlines.settle_s:
+        if entry.confirmed and age_s < grace_s:
             raise VolumeInUse(
                 f"it was mounted for Docker {age_s:.0f} s ago and not unmounted",
-                f"Stop the container that uses it, or try again in {node.deadlines.settle_s - age_s:.0f} s",
+                f"Stop the container that uses it, or try again in {grace_s - age_s:.0f} s",
             )
 
     async def _detach(self, lock: VolumeLock, retry_s: float) -> None:

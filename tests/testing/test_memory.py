@@ -6,7 +6,6 @@ from itertools import count
 import pytest
 
 from volplug.drivers.base import Driver
-from volplug.drivers.memory import MemoryCloud, MemoryDriver
 from volplug.errors import BackendUnavailable, DuplicateVolumes, VolumeInUse
 from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -27,6 +26,7 @@ from volplug.testing.driver_fixtures import (
     NewDriver,
     Outage,
 )
+from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 
 class MemoryFixtures(DriverFixtures):

@@ -95,12 +95,9 @@ class Mounter:
         lock, call = node.locks.of(name), _WaitingMount(client)
         node.timers.cancel(name)
         lock.begin_mount()
-
-        async def mounted(operation: Operation) -> str:
-            return await self._mount(lock, mount_id, call, operation)
-
+        mount = partial(self._mount, lock, mount_id, call)
         try:
-            path = await node.tasks.wait_for("mount", name, mounted, node.deadlines.slow_answer_s)
+            path = await node.tasks.wait_for("mount", name, mount, node.deadlines.slow_answer_s)
         except BaseException as error:
             call.is_over = True
             lock.end_mount()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -82,19 +83,13 @@ class VolumeService:
     async def create(self, request: CreateRequest) -> None:
         """Provision a volume; one that exists and is the same is success."""
         name = check_name_for("create", request.name)
-
-        async def create(operation: Operation) -> None:
-            await self._creator.create(request, operation)
-
+        create = partial(self._creator.create, request)
         await self._node.tasks.wait_for("create", name, create, self._node.deadlines.slow_answer_s)
 
     async def remove(self, name: str) -> None:
         """Delete a volume that is not in use; one that does not exist is success."""
         check_name_for("remove", name)
-
-        async def remove(operation: Operation) -> None:
-            await self._remove(name, operation)
-
+        remove = partial(self._remove, name)
         await self._node.tasks.wait_for("remove", name, remove, self._node.deadlines.answer_s)
 
     async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
@@ -104,10 +99,7 @@ class VolumeService:
     async def unmount(self, name: str, mount_id: str) -> None:
         """Take back one mount; after the last, unmount and release now, and detach after the answer."""
         check_name_for("unmount", name)
-
-        async def unmount(operation: Operation) -> None:
-            await self._unmount(name, mount_id, operation)
-
+        unmount = partial(self._unmount, name, mount_id)
         await self._node.tasks.wait_for("unmount", name, unmount, self._node.deadlines.answer_s)
 
     async def path(self, name: str) -> str:

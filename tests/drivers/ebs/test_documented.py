@@ -64,6 +64,8 @@ def test_the_policy_on_the_page_is_a_policy() -> None:
         for statement in json.loads(text)["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
+    unconditional = [each["Action"] for each in json.loads(text)["Statement"] if "Condition" not in each]
+    assert [action for actions_of in unconditional for action in actions_of if "Describe" not in action] == []
     calls = {"AttachVolume", "CreateTags", "CreateVolume", "DeleteVolume", "DescribeInstances"}
     calls.add("DescribeInstanceStatus")
     assert actions == {f"ec2:{call}" for call in calls | {"DescribeVolumes", "DetachVolume"}}

@@ -122,6 +122,7 @@ def test_allowed_mount_options(text: str, options: tuple[str, ...]) -> None:
         *("nouuid", "noload", "norecovery", "nologreplay", "degraded", "rescue=all", "sb=131072"),
         *("logdev=x", "rtdev=x", "device=x", "journal_path=x", "journal_dev=8", "subvol=x", "subvolid=5"),
         *("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"),
+        *("errors=panic", "fatal_errors=panic"),
         *("device=/dev/sda", "x=/etc", "a b", "a;b", "a\nb", "x=", "=x", "é", "x=$(id)"),
     ],
 )

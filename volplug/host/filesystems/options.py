@@ -19,6 +19,8 @@ _FORBIDDEN_MOUNT: Final = frozenset(
     {"ro", "rw", "remount", "bind", "rbind", "move", "loop", "offset", "sizelimit"}
     | {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}
 ).union(*(filesystem.forbidden_mount_options for filesystem in FILESYSTEMS.values()))
+# `errors=panic` of ext4 and `fatal_errors=panic` of btrfs: a damaged volume would take the whole host down.
+_PANIC: Final = "=panic"
 
 
 def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ def check_mount_options(text: str) -> tuple[str, ...]:
     """
     options = tuple(part.strip() for part in text.split(",") if part.strip())
     for option in options:
-        if _MOUNT_OPTION.fullmatch(option) is None or option.split("=")[0] in _FORBIDDEN_MOUNT:
+        is_forbidden = option.split("=")[0] in _FORBIDDEN_MOUNT or option.endswith(_PANIC)
+        if _MOUNT_OPTION.fullmatch(option) is None or is_forbidden:
             remedy = "Use docker run -v NAME:/path:ro for read-only" if option == "ro" else ""
             raise InvalidOption(f"option 'mount-opts' has {option[:40]!r}, which is not allowed", remedy)
     return options

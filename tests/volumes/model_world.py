@@ -41,7 +41,7 @@ class ModelWorld:
             return [
                 confirmed,
                 confirmed.saw(backend_state=BackendState.HERE),
-                confirmed.saw(phase=FilesystemPhase.FORMATTED),
+                confirmed.saw(format_phase=FilesystemPhase.FORMATTED),
             ]
         return [_EFFECTS[step](self)]
 
@@ -65,7 +65,7 @@ class ModelWorld:
 def _created(world: ModelWorld) -> ModelWorld:
     made = ModelWorld(world.seen, ContentKind.BLANK, is_held=False)
     return made.changed(
-        backend_state=BackendState.AVAILABLE, device=DeviceMatch.NONE, phase=FilesystemPhase.PENDING
+        backend_state=BackendState.AVAILABLE, device=DeviceMatch.NONE, format_phase=FilesystemPhase.PENDING
     )
 
 
@@ -100,11 +100,11 @@ _EFFECTS: Mapping[Step, Callable[[ModelWorld], ModelWorld]] = {
     ),
     Step.CREATE: _created,
     Step.ATTACH: lambda world: world.changed(backend_state=BackendState.HERE, device=DeviceMatch.RIGHT),
-    Step.TAG_FORMATTING: lambda world: world.saw(phase=FilesystemPhase.FORMATTING),
+    Step.TAG_FORMATTING: lambda world: world.saw(format_phase=FilesystemPhase.FORMATTING),
     Step.MAKE_FILESYSTEM: _formatted,
     Step.CHECK_FILESYSTEM: lambda world: replace(world, contents=ContentKind.OURS).changed(),
     Step.MOUNT: _mounted,
-    Step.FINISH_FORMAT: lambda world: world.saw(phase=FilesystemPhase.FORMATTED),
+    Step.FINISH_FORMAT: lambda world: world.saw(format_phase=FilesystemPhase.FORMATTED),
     Step.UNMOUNT: _unmounted,
     Step.DETACH: _detached,
     Step.DELETE: lambda world: world.changed(backend_state=BackendState.ABSENT),

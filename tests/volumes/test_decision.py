@@ -74,7 +74,7 @@ def test_mkfs_runs_only_on_a_verified_free_device_that_our_format_was_begun_on(
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.MAKE_FILESYSTEM):
         assert goal is Goal.MOUNTED
-        assert seen.phase is FilesystemPhase.FORMATTING
+        assert seen.format_phase is FilesystemPhase.FORMATTING
         assert seen.contents in {ContentKind.BLANK, ContentKind.PARTIAL}
         assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
         assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
@@ -85,7 +85,7 @@ def test_a_format_is_begun_only_on_a_blank_free_volume_of_our_own(
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.TAG_FORMATTING):
         assert goal is Goal.MOUNTED
-        assert (seen.phase, seen.contents) == (FilesystemPhase.PENDING, ContentKind.BLANK)
+        assert (seen.format_phase, seen.contents) == (FilesystemPhase.PENDING, ContentKind.BLANK)
         assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
         assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
 
@@ -231,7 +231,7 @@ def test_a_filesystem_is_checked_only_while_nobody_uses_it(
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.CHECK_FILESYSTEM):
         assert goal is Goal.MOUNTED
-        assert seen.phase is not FilesystemPhase.PENDING
+        assert seen.format_phase is not FilesystemPhase.PENDING
         assert seen.contents is ContentKind.DIRTY
         assert (seen.mount, seen.device_use) == (MountState.NONE, DeviceUse.FREE)
 
@@ -246,7 +246,7 @@ def test_only_the_expected_filesystem_is_mounted(decisions: list[tuple[Observed,
         )
         assert seen.contents is ContentKind.OURS or (
             # In use by others on this host, it cannot look clean; it is mounted once more, never checked.
-            seen.phase is not FilesystemPhase.PENDING
+            seen.format_phase is not FilesystemPhase.PENDING
             and (seen.contents, seen.device_use) == (ContentKind.DIRTY, DeviceUse.BUSY)
         )
 
@@ -256,7 +256,7 @@ def test_mounted_is_reached_only_with_a_finished_format_and_a_sound_mount(
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.DONE):
         if goal is Goal.MOUNTED:
-            assert (seen.mount, seen.phase) == (MountState.OK, FilesystemPhase.FORMATTED)
+            assert (seen.mount, seen.format_phase) == (MountState.OK, FilesystemPhase.FORMATTED)
             assert (seen.backend_state, seen.device) == (BackendState.HERE, DeviceMatch.RIGHT)
 
 
@@ -306,7 +306,7 @@ def test_unexpected_contents_are_refused_whatever_the_kernel_says(
 def starts() -> Iterator[ModelWorld]:
     parts = product(BackendState, DeviceMatch, ContentKind, FilesystemPhase, MountState, (False, True))
     for record, device, contents, phase, mount, is_held in parts:
-        seen = Observed(record, device, phase=phase, mount=mount, is_confirmed=False)
+        seen = Observed(record, device, format_phase=phase, mount=mount, is_confirmed=False)
         yield ModelWorld(seen, contents, is_held)
 
 
@@ -356,7 +356,7 @@ def test_a_device_of_another_size_is_not_mounted_and_a_smaller_filesystem_is(
     assert not [
         seen for seen, _, _ in of_step(decisions, Step.MOUNT, Step.READ_CONTENTS) if seen.size in other
     ]
-    attached = Observed(BackendState.HERE, DeviceMatch.RIGHT, phase=FilesystemPhase.FORMATTED)
+    attached = Observed(BackendState.HERE, DeviceMatch.RIGHT, format_phase=FilesystemPhase.FORMATTED)
     small = replace(attached, contents=ContentKind.OURS, size=SizeMatch.FILESYSTEM_SMALLER)
     assert decide(small, Goal.MOUNTED) is Step.MOUNT
     for size in other:

@@ -156,7 +156,7 @@ class Observed:
         backend_state: The volume's state at its backend.
         device: Whether this host has its device.
         contents: What the device holds, None while unread.
-        phase: How far its format has come, by its own metadata.
+        format_phase: How far its format has come, by its own metadata.
         mount: What is mounted at the volume's place.
         device_use: The result of the release test, if it was made since the last change.
         was_remounted: Whether a read-only mount has been replaced once already.
@@ -168,7 +168,7 @@ class Observed:
     backend_state: BackendState = BackendState.ABSENT
     device: DeviceMatch = DeviceMatch.NONE
     contents: ContentKind | None = None
-    phase: FilesystemPhase = FilesystemPhase.PENDING
+    format_phase: FilesystemPhase = FilesystemPhase.PENDING
     mount: MountState = MountState.NONE
     device_use: DeviceUse = DeviceUse.UNTESTED
     was_remounted: bool = False
@@ -268,7 +268,7 @@ def _if_confirmed(seen: Observed, reason: Reason) -> Decision:
 def _mount_device(seen: Observed) -> Decision:
     match seen.mount:
         case MountState.OK:
-            return Step.DONE if seen.phase is FilesystemPhase.FORMATTED else _finish_format(seen)
+            return Step.DONE if seen.format_phase is FilesystemPhase.FORMATTED else _finish_format(seen)
         case MountState.STALE:
             return Step.UNMOUNT
         case MountState.READ_ONLY:
@@ -281,13 +281,13 @@ def _mount_device(seen: Observed) -> Decision:
 
 def _finish_format(seen: Observed) -> Decision:
     """A mount before the format is finished is our own, or the tag was changed by hand."""
-    if seen.phase is FilesystemPhase.FORMATTING:
+    if seen.format_phase is FilesystemPhase.FORMATTING:
         return Step.FINISH_FORMAT
     return _if_confirmed(seen, Reason.MOUNTED_UNFORMATTED)
 
 
 def _use_contents(seen: Observed) -> Decision:
-    match seen.phase:
+    match seen.format_phase:
         case FilesystemPhase.PENDING:
             if seen.contents is not ContentKind.BLANK:
                 return _if_confirmed(seen, Reason.NOT_BLANK)

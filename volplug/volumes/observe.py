@@ -115,7 +115,7 @@ class Observer:
             backend_state=self._believed_state(),
             device=device_match_of(self.source, self._error),
             contents=self._contents.kind if self._contents else None,
-            phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
+            format_phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
             mount=self.mount,
             device_use=self._device_use,
             was_remounted=self._was_remounted,

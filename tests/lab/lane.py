@@ -45,6 +45,7 @@ def without_namespaces() -> Iterator[Path]:
     """Make a lane of this process and the programs that it starts: a directory, but no namespaces."""
     before = os.environ.get(_VARIABLE)
     directory = new_directory()
+    directory.chmod(0o711)  # what closes volumes to other users must not be a directory of the tests
     os.environ[_VARIABLE] = str(directory)
     try:
         yield directory

@@ -1,13 +1,19 @@
 """Records of volumes that were changed by others, on a real process and real loop devices."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.drivers.ebs.clouds import Site, settings_of
+from tests.ec2sim import Ec2Cloud, LoopHypervisor
 from tests.lab import leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
+from tests.served.conftest import LocalMachine
 from tests.served.volumes import image_of, record_of
 
 pytestmark = pytest.mark.loop
@@ -91,3 +97,48 @@ async def test_a_copy_made_a_volume_of_its_own_has_data_of_its_own_beside_the_or
         await dockerd.ok("Unmount", Name=name, ID=name)
     await dockerd.ok("Remove", Name="copy")
     assert image.exists()
+
+
+@pytest.fixture
+def victim(machine: LocalMachine) -> Iterator[Path]:
+    """A mount of the host, two directories above the mount root: `../../victim`."""
+    place = machine.directory / "victim"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    (place / "file").write_text("of the host")
+    yield place
+    if os.path.ismount(place):
+        subprocess.run(["umount", place], check=True)
+
+
+async def test_a_volume_named_out_of_the_mount_root_takes_no_mount_of_the_host_when_it_is_recovered(
+    machine: LocalMachine, victim: Path
+) -> None:
+    with Ec2Cloud(LoopHypervisor(str(machine.directory / "ec2"))) as cloud:
+        instance = cloud.add_instance("i-0000000000000000a")
+        config = machine.directory / "config.toml"
+        table = {"driver": "ebs", **settings_of(cloud, instance)}
+        lines = [f'{key} = "{value}"' for key, value in table.items()]
+        config.write_text("\n".join(['backend = "ebs"', 'cluster = "lab"', "[backends.ebs]", *lines]))
+        env = {"VOLPLUG_CONFIG": str(config), "VOLPLUG_LINGER_S": "600", "VOLPLUG_MOUNT_GRACE_S": "0"}
+        with VolplugProcess(machine, env=env) as volplug:
+            async with Dockerd(machine.directory / "p.sock") as dockerd:
+                await dockerd.ok("Create", Name="db", Opts={"size": "1GiB"})
+                await dockerd.ok("Mount", Name="db", ID="a")
+                await dockerd.ok("Unmount", Name="db", ID="a")
+                volplug.kill()  # while the volume lingers
+                await dockerd.hang_up()
+                (volume,) = cloud.volumes()
+                assert volume.attachment is not None
+                await Site(cloud, instance).caller.call(
+                    "CreateTags",
+                    Resources=[volume.volume_id],
+                    Tags=[{"Key": "volplug:name", "Value": "../../victim"}],
+                )
+                for file in volplug.state_dir.glob("state.sqlite*"):
+                    file.unlink()
+                volplug.start()
+                wait_until(lambda: cloud.volumes()[0].attachment is None, 20, "it is detached")
+                assert (victim / "file").read_text() == "of the host"
+                assert os.path.ismount(victim)
+                assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == [volume.volume_id]

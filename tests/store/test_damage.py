@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once
+from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once, update_volumes
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store.sqlite import Loaded, SqliteStore
+from volplug.volume_json import volume_to_json
 from volplug.volumes.ledger import Desired, Entry
 
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
@@ -126,6 +127,31 @@ async def test_a_damaged_row_is_dropped_and_leaves_the_others(path: Path, change
     connection.close()
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None, dropped=1)
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "value"),
+    [
+        ("record = NULL, name = ?", "../../victim"),
+        ("record = NULL, name = ?", ""),
+        ("name = ?", "orig"),
+        (
+            "record = ?",
+            volume_to_json(Volume("orig", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("orig", 1))),
+        ),
+    ],
+)
+async def test_a_row_that_is_not_of_one_volume_is_dropped_although_its_checksum_is_right(
+    path: Path, assignments: str, value: str
+) -> None:
+    record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    await store.save(replace(ENTRY, record=record), durable=True)
+    await store.close()
+    update_volumes(path, assignments, value)
+    assert await load_once(path) == Loaded((), None, dropped=1)
+    assert await load_once(path) == Loaded((), None)
 
 
 async def test_of_a_page_in_the_place_of_another_nothing_is_believed(path: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar
 
 from volplug.errors import HostError, StateUnusable, UnexpectedState
 from volplug.models import EngineIdentity, Volume
+from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
 from volplug.volumes.ledger import Desired, Entry
 
@@ -77,7 +78,7 @@ class Loaded:
         entries: The volumes.
         engine: The engine process that connected last during this boot.
         set_aside: Path to which a damaged file was moved, or None.
-        dropped: How many rows of a sound file were damaged.
+        dropped: How many rows of a sound file were damaged, or not of one volume.
     """
 
     entries: tuple[Entry, ...]
@@ -230,7 +231,8 @@ def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
     rows = connection.execute("SELECT * FROM volumes").fetchall()
     seen = Counter(row[0] for row in rows if _is_sound(row))
     # Two rows of one name are both dropped: a page was written in the place of another.
-    sound = [row for row in rows if _is_sound(row) and seen[row[0]] == 1]
+    entries = {row: _entry(row, boot_id) for row in rows if _is_sound(row) and seen[row[0]] == 1}
+    sound = [row for row, entry in entries.items() if _is_of_one_volume(entry)]
     names = [row[0] for row in sound]
     if len(sound) < len(rows) or names != sorted(names):
         # SQLite does not find rows whose names are out of order: all are written again.
@@ -244,7 +246,7 @@ def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
         if _is_sound(row) and row[3] == boot_id
     ]
     return Loaded(
-        tuple(_entry(row, boot_id) for row in sound),
+        tuple(entries[row] for row in sound),
         engines[0] if engines else None,
         dropped=len(rows) - len(sound),
     )
@@ -292,6 +294,11 @@ def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
         holders_unknown=bool(unknown),
         mounted_at_s=mounted_at_s,
     )
+
+
+def _is_of_one_volume(entry: Entry) -> bool:
+    """Tell whether an entry has a valid name, and no record of another volume: a checksum is no secret."""
+    return is_name(entry.name) and (entry.record is None or entry.record.name == entry.name)
 
 
 def _record(text: str | None) -> Volume | None:

@@ -151,6 +151,14 @@ def test_a_wrong_value_is_reported_with_its_setting(
     assert problem({name: value} if source == "flag" else {}) == text
 
 
+@pytest.mark.parametrize("name", ["socket", "state_dir", "state_marker", "mount_root"])
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_an_empty_path_is_not_the_current_directory(name: str, source: str, file: Path) -> None:
+    file.write_text(f'{name} = ""\n' if source == "file" else "")
+    flags = {"config": str(file)} | ({name: ""} if source == "flag" else {})
+    assert problem(flags) == f"setting {name}: is an empty path; leave it out for the default."
+
+
 @pytest.mark.parametrize("value", ["zfs", "ext3", "EXT4 "])
 def test_a_default_filesystem_that_there_is_not_is_reported_at_start(value: str) -> None:
     if value.strip().lower() == "ext4":

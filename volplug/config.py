@@ -32,6 +32,7 @@ REXRAY_VARIABLES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "REXRAY_LOGLEVEL": ("log_level", {"warn": "warning"}),
     "REXRAY_PREEMPT": ("takeover", {"true": "proof", "1": "proof", "false": "never", "0": "never"}),
 }
+_PATHS: Final = ("socket", "state_dir", "state_marker", "mount_root")
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -95,7 +96,15 @@ class Settings(BaseSettings):
     backends: dict[str, BackendTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, str]] = Field(default_factory=dict)
 
-    @field_validator("socket", "state_dir", "state_marker", "mount_root")
+    @field_validator(*_PATHS, mode="before")
+    @classmethod
+    def _refuse_empty(cls, path: object) -> object:
+        """Refuse an empty path, which would mean the current directory; an empty variable never gets here."""
+        if path == "":
+            raise ValueError("is an empty path; leave it out for the default")
+        return path
+
+    @field_validator(*_PATHS)
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         """Resolve a relative path now: the serving process has another working directory later."""

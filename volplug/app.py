@@ -26,9 +26,9 @@ from volplug.host.threads import DevicePool
 from volplug.log import configure_logging
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
-from volplug.state_dir import check_state_id, close_mount_root, close_state_dir, lock_state_dir
+from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
 from volplug.steps import OnStep, unannounced
-from volplug.store.sqlite import SqliteStore
+from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.node import Deadlines, LocalNode
 from volplug.volumes.options import Defaults
@@ -136,11 +136,16 @@ async def _serve(
     reaping = asyncio.create_task(_reap_orphans()) if os.getpid() == 1 else None
     engines = EngineProcesses()
     try:
-        close_state_dir(settings.state_dir)
-        close_mount_root(settings.resolved_mount_root, settings.state_dir)
-        check_state_id(settings.state_dir, settings.resolved_state_marker)
+        marker = settings.resolved_state_marker
+        had_marker = check_state_id(settings.state_dir, marker)
         store = SqliteStore(settings.state_dir / "state.sqlite", _BOOT_ID.read_text(encoding="ascii").strip())
-        service = await _build_service(settings, drivers, store, engines, on_step)
+        loaded = await _load(store)
+        names = {entry.name for entry in loaded.entries}
+        close_mount_root(
+            settings.resolved_mount_root, settings.state_dir, marker if had_marker else None, names
+        )
+        ledger = Ledger(store, loaded.entries, loaded.engine, on_step)
+        service = _build_service(settings, drivers, ledger, engines, on_step)
         await service.start()
     except Exception as error:
         return await _refuse(error, plugin_socket, _scope(drivers))
@@ -185,24 +190,28 @@ def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str
     }
 
 
-async def _build_service(
-    settings: Settings,
-    drivers: dict[str, Driver],
-    store: SqliteStore,
-    engines: EngineProcesses,
-    on_step: OnStep,
-) -> VolumeService:
+async def _load(store: SqliteStore) -> Loaded:
     loaded = await store.load()
     if loaded.set_aside is not None:
         _LOG.error("the state file was damaged and is set aside", kept_as=str(loaded.set_aside))
     if loaded.dropped:
         _LOG.error("rows of the state file were damaged and are dropped", rows=loaded.dropped)
+    return loaded
+
+
+def _build_service(
+    settings: Settings,
+    drivers: dict[str, Driver],
+    ledger: Ledger,
+    engines: EngineProcesses,
+    on_step: OnStep,
+) -> VolumeService:
     mount_root = str(settings.resolved_mount_root)
     node = LocalNode(
         backends=drivers,
         default_backend=settings.default_backend,
         hosts={name: Machine(mount_root, DevicePool(name, _DEVICE_CALLS, name), on_step) for name in drivers},
-        ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
+        ledger=ledger,
         mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         deadlines=Deadlines(

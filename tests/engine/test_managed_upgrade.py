@@ -98,7 +98,9 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
 
         plugin.upgrade(_reference(volplug.__version__))
         records.goes_on()
+        plugin.mount_root.chmod(0o755)  # as early versions left it
         plugin.start()
+        assert plugin.mount_root.stat().st_mode & 0o777 == 0o700
         assert _versions(plugin) == [_PREVIOUS, volplug.__version__]
         records.goes_on()
         records.verify()

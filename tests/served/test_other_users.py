@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.lab import leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine, local_machine
@@ -69,20 +70,62 @@ async def test_a_directory_that_volplug_has_marked_is_closed_again(machine: Loca
         assert (volplug.state_dir / "state.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("what", ["state directory", "mount root"])
-async def test_a_directory_that_was_open_before_volplug_came_is_refused_and_left_as_it_is(
-    machine: LocalMachine, what: str
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_state_directory_that_is_open_to_others_is_refused_and_left_as_it_is(
+    machine: LocalMachine, mode: int
+) -> None:
+    place, victim = machine.directory / "given", machine.directory / "victim"
+    victim.write_text("kept")
+    place.mkdir()
+    (place / "lock").symlink_to(victim)  # as a user who may write there makes it
+    place.chmod(mode)
+    with pytest.raises(RuntimeError) as refused:
+        VolplugProcess(machine, env={"VOLPLUG_STATE_DIR": str(place)}).start()
+    reason = f"the state directory {place} is open to other users of this host (mode {mode:04o})"
+    assert f"volplug: {reason}. chmod 0700 {place}." in str(refused.value)
+    assert stat.S_IMODE(place.stat().st_mode) == mode
+    assert victim.read_text() == "kept"
+    assert os.listdir(place) == ["lock"]
+
+
+async def test_a_mount_root_that_was_open_before_volplug_came_is_refused_and_left_as_it_is(
+    machine: LocalMachine,
 ) -> None:
     place = machine.directory / "given"
     place.mkdir()
     place.chmod(0o755)
-    variable = "VOLPLUG_STATE_DIR" if what == "state directory" else "VOLPLUG_MOUNT_ROOT"
-    with VolplugProcess(machine, env={variable: str(place)}):
+    with VolplugProcess(machine, env={"VOLPLUG_MOUNT_ROOT": str(place)}):
         async with Dockerd(machine.directory / "p.sock") as dockerd:
             assert await dockerd.error("Create", Name="db") == (
-                f"the {what} {place} is open to other users of this host (mode 0755). chmod 0700 {place}."
+                f"the mount root {place} is open to other users of this host (mode 0755). chmod 0700 {place}."
             )
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("is_beside_the_marker", [True, False])
+async def test_an_open_mount_root_of_an_earlier_version_is_closed_and_its_volumes_can_be_unmounted(
+    machine: LocalMachine, is_beside_the_marker: bool
+) -> None:
+    """Beside the marker it is that of the managed plugin."""
+    place = machine.directory / "mnt" / "volumes"
+    settings = {"VOLPLUG_MOUNT_ROOT": str(place)}
+    if is_beside_the_marker:
+        settings["VOLPLUG_STATE_MARKER"] = str(place.with_name("state-id"))
+    with VolplugProcess(machine, env=settings) as volplug:
+        async with Dockerd(machine.directory / "p.sock") as dockerd:
+            for name in ("db", "idle"):
+                await dockerd.ok("Create", Name=name, Opts=_SMALL)
+            await dockerd.ok("Mount", Name="db", ID="a")
+            volplug.kill()
+            await dockerd.hang_up()
+            place.chmod(0o755)
+            if is_beside_the_marker:
+                (place / "left").mkdir()  # what lies there need not be in the ledger
+            volplug.start()
+            await dockerd.ok("Unmount", Name="db", ID="a")
+            assert stat.S_IMODE(place.stat().st_mode) == 0o700
+            wait_until(lambda: not loops.attached_below(volplug.state_dir), 20, "it is detached")
+            assert leftovers.mounted_below(machine.directory) == []
 
 
 @pytest.mark.parametrize("what", ["file", "link", "directory"])

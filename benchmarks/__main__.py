@@ -31,8 +31,8 @@ _DOCS = REPOSITORY / "docs" / "benchmarks.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 0 if everything could be measured and nothing is left behind, whether or not targets are met."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Measure volplug beside its peers.")
+    """Run; return 0 if everything could be measured and nothing is left over, whether or not targets are met."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure volplug and its peers.")
     parser.add_argument(
         "--quick", action="store_true", help="only show that everything works; figures mean little"
     )
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_and_write(given: argparse.Namespace, ours: Path) -> int:
-    """Measure what is asked for and write the reports; returns 1 if something is left below ``ours``."""
+    """Measure the chosen parts and write the reports; return 1 if something is left over below ``ours``."""
     before = leftovers.snapshot()
     chapters = [each for each in CHAPTERS if given.part in (None, each.name)]
     results, seen = Results(), {}
@@ -65,14 +65,14 @@ def _measure_and_write(given: argparse.Namespace, ours: Path) -> int:
         page = given.docs.read_text() if given.docs.exists() else ""
         given.docs.write_text(assembled(page, written))
     sys.stdout.write(assembled("", written))
-    # What else has come or gone on this machine belongs to other programs.
+    # Other changes of this machine belong to other programs.
     if left := [line for line in leftovers.settled_difference(before) if str(ours) in line]:
-        show("these are left on the machine:\n  " + "\n  ".join(left))
+        show("these are left over on the machine:\n  " + "\n  ".join(left))
     return 1 if left else 0
 
 
 def _measured(chapter: Chapter, results: Results, *, is_quick: bool) -> Conditions:
-    """Measure one part; returns what it was like."""
+    """Measure one part and return its conditions."""
     seen, begun = conditions(is_quick=is_quick), time.monotonic()
     plan, engine = QUICK if is_quick else FULL, ""
     if chapter is LOOP:
@@ -84,7 +84,7 @@ def _measured(chapter: Chapter, results: Results, *, is_quick: bool) -> Conditio
 
 
 def _measure(results: Results, plan: Plan) -> str:
-    """Loop volumes and everything else in its order; returns the version of Docker Engine."""
+    """Measure loop volumes and everything else in its order; return the version of Docker Engine."""
     reason = Rclone.why_not_here()
     if reason:
         for measure in MEASURES:

@@ -18,12 +18,12 @@ from benchmarks.plan import Plan
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _SPARSE_BYTES = 1 << 30
-_SETTLED_S = 1.5  # volplug keeps no list of a directory that was changed within the last second
+_SETTLED_S = 1.5  # volplug caches no list of a directory that was changed within the last second
 
 
 @contextmanager
 def echo(where: Place) -> Iterator[Path]:
-    """A server that only echoes; gives its socket."""
+    """Run a server that only echoes; yields its socket."""
     socket = where.directory / "echo.sock"
     socket.unlink(missing_ok=True)
     process = where.spawn([sys.executable, "-m", "benchmarks.echo", str(socket)])
@@ -46,7 +46,7 @@ def _accepts(socket: Path) -> bool:
 def measure_small(
     results: Results, plan: Plan, echo_socket: Path, volplug: Volplug, rclone: Rclone | None
 ) -> None:
-    """Capabilities, Get and Path; `mounted` is mounted, `detached` is not."""
+    """Measure Capabilities, Get and Path; `mounted` is mounted, `detached` is not."""
     with ExitStack() as stack:
         clients = {m.VOLPLUG: stack.enter_context(volplug.connect())}
         if rclone is not None:
@@ -72,7 +72,7 @@ def measure_small(
 def measure_list(
     results: Results, plan: Plan, where: Place, measure: Measure, with_rclone: bool, echo_socket: Path
 ) -> None:
-    """List of a number of volumes, of a process that has just these."""
+    """Measure List of a number of volumes, of a process that has exactly these."""
     number, count = plan.lists[measure.key].volumes, plan.lists[measure.key].calls
     with ExitStack() as stack:
         volplug = stack.enter_context(Volplug(where, measure.key))

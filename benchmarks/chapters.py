@@ -16,14 +16,14 @@ _HERE: Final = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """One part.
+    """One part of the run and its section of the page.
 
     Attributes:
-        name: How one asks for it.
+        name: Its value of `--part`.
         measures: What is measured.
-        targets: What has to be reached.
+        targets: Its targets.
         peers: Peers and their titles, in the order of the columns.
-        template: Its text.
+        template: Its text, with placeholders for the tables.
     """
 
     name: str
@@ -58,10 +58,10 @@ CHAPTERS: Final[Sequence[Chapter]] = (LOOP, EBS)
 
 
 def assembled(page: str, written: Mapping[str, str]) -> str:
-    """Put what was written now in the place of what a page has, and leave its other parts alone.
+    """Replace the chapters of a page that were written now, and leave its others as they are.
 
     Args:
-        page: What there is; each chapter begins with the first line of its template.
+        page: The existing page; each chapter begins with the first line of its template.
         written: Chapters by their names.
     """
     parts = {**split(page), **written}

@@ -1,7 +1,7 @@
-"""A client of plugin sockets that costs next to nothing: ready bytes out, bytes in, nothing decoded.
+"""A client of plugin sockets with little overhead: prepared bytes out, bytes in, nothing decoded.
 
 In Python because it is not the bottleneck: against a server that only echoes it is within some microseconds
-of a client in C, and what it takes is measured in every run (the row "client and socket alone").
+of a client in C, and its own time is measured in every run (the row "client and socket alone").
 """
 
 import json
@@ -60,7 +60,7 @@ class PluginClient:
         return self
 
     def send(self, ready: bytes) -> None:
-        """Send a call and wait for nothing."""
+        """Send a call without waiting for the answer."""
         self._socket.sendall(ready)
 
     def receive(self) -> memoryview:

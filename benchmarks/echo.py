@@ -1,6 +1,6 @@
-"""A server that does nothing but answer: what is left of a call is the client and the socket.
+"""A server that does nothing but answer, to measure the client and the socket alone.
 
-Usage: python -m benchmarks.echo SOCKET. The body of a request says how many bytes are wanted.
+Usage: python -m benchmarks.echo SOCKET. The body of a request is the number of bytes wanted.
 """
 
 import contextlib

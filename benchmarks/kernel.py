@@ -1,4 +1,4 @@
-"""The floor: the same work on the same kind of image as shell commands, and as bare system calls."""
+"""The lower bound: the same work on the same kind of image by shell commands, and by bare system calls."""
 
 import ctypes
 import errno
@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Shell:
-    """One shell that is told the commands one would type, so that only they are started each time."""
+    """One shell that runs the commands that one would type, so that only they are started each time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -55,18 +55,18 @@ class Shell:
 
 
 def pair_script(image: Path, target: Path) -> str:
-    """Attach, mount, unmount, detach, as one would type it."""
+    """Return the commands that attach, mount, unmount and detach."""
     return f"{mount_script(image, target)} && umount {target} && losetup --detach $device"
 
 
 def mount_script(image: Path, target: Path) -> str:
-    """Attach and mount, as one would type it."""
+    """Return the commands that attach and mount."""
     losetup = f"device=$(losetup --find --show --direct-io=on {image})"
     return f"{losetup} && mount -t ext4 $device {target}"
 
 
 def attach(image: Path) -> str:
-    """LOOP_CTL_GET_FREE and LOOP_CONFIGURE, and no look at anything."""
+    """Attach by LOOP_CTL_GET_FREE and LOOP_CONFIGURE, without any check."""
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     file = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -77,7 +77,7 @@ def attach(image: Path) -> str:
     finally:
         os.close(file)
         os.close(control)
-    raise CallError("others take every free loop device first")
+    raise CallError("other programs take every free loop device first")
 
 
 def _configure(path: str, file: int) -> bool:
@@ -104,7 +104,7 @@ def detach(device: str) -> None:
 
 
 def mount(device: str, target: Path) -> None:
-    """Mount, without any option."""
+    """Mount without options."""
     arguments = (device.encode(), os.fsencode(target), b"ext4", ctypes.c_ulong(0), b"")
     if _libc.mount(*arguments) != 0:
         raise OSError(ctypes.get_errno(), f"mount {device}: {os.strerror(ctypes.get_errno())}")
@@ -117,7 +117,7 @@ def unmount(target: Path) -> None:
 
 
 def pair(image: Path, target: Path) -> float:
-    """Attach, mount, unmount, detach; returns the milliseconds."""
+    """Attach, mount, unmount and detach; return the milliseconds."""
     begun = time.perf_counter_ns()
     device = attach(image)
     mount(device, target)
@@ -127,7 +127,7 @@ def pair(image: Path, target: Path) -> float:
 
 
 def copies(image: Path, directory: Path, count: int) -> Sequence[tuple[Path, Path]]:
-    """Images with the same content, and a directory to mount each on."""
+    """Make images with the same content, and a directory to mount each on."""
     made = []
     for number in range(count):
         copy, target = directory / f"{number}.img", directory / f"{number}"

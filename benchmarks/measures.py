@@ -66,12 +66,12 @@ MEASURES: Sequence[Measure] = (
 
 @dataclass
 class Results:
-    """All figures, and why others are lacking.
+    """All figures, and the reasons for missing ones.
 
     Attributes:
         figures: By the measure's key and the peer.
-        kinds: Of figures that are sums of counts: the median of each kind.
-        lacking: Why there is no figure, or not to the end.
+        kinds: For figures that are sums of counts: the median of each kind.
+        lacking: Why there is no figure, or an incomplete one.
     """
 
     figures: dict[tuple[str, str], Figure] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Results:
     lacking: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, measure: Measure, peer: str, samples: Iterable[float]) -> None:
-        """Keep the figure of samples; none at all is a lack."""
+        """Keep the figure of samples; without samples it is missing."""
         ordered = sorted(samples)
         if ordered:
             self.figures[measure.key, peer] = figure(ordered)
@@ -116,9 +116,9 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
 def interleaved(
     rounds: int, actions: Mapping[str, Callable[[], Sequence[float]]]
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Let every peer act once per round, each time another one first; returns samples and failures.
+    """Let every peer act once per round, each time another one first; return samples and failures.
 
-    What disturbs the machine for a while disturbs all peers then. A peer that fails is left out from then on.
+    A disturbance of the machine affects all peers then. A peer that fails is left out from then on.
     """
     samples: dict[str, list[float]] = {peer: [] for peer in actions}
     failures: dict[str, str] = {}

@@ -24,12 +24,12 @@ _MOST_HANGS = 3
 
 
 def mount_bytes(name: str) -> bytes:
-    """The bytes of Mount."""
+    """The bytes of a Mount request."""
     return request("Mount", {"Name": name, "ID": _ID})
 
 
 @dataclass
-class Taken:
+class PairTimes:
     """The parts of cold pairs, in milliseconds."""
 
     mount: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Taken:
 
 
 class Mounts:
-    """All measurements of mounts, on the volumes of one volplug, one rclone, and images of the same kind."""
+    """Measures mounts, on the volumes of one volplug, one rclone, and images of the same kind."""
 
     def __init__(
         self, results: Results, plan: Plan, where: Place, volplug: Volplug, rclone: Rclone | None
@@ -101,10 +101,10 @@ class Mounts:
     # Pairs
 
     def _cold(self, shell: Shell, client: PluginClient, images: Sequence[tuple[Path, Path]]) -> None:
-        taken, names, pairs = Taken(), cycle(self._names), range(self._plan.pairs)
+        times, names, pairs = PairTimes(), cycle(self._names), range(self._plan.pairs)
         rotating, again = cycle(images), cycle(images)
         actions: dict[str, Callable[[], Sequence[float]]] = {
-            m.VOLPLUG: lambda: [self._pair(client, next(names), taken) for _ in pairs],
+            m.VOLPLUG: lambda: [self._pair(client, next(names), times) for _ in pairs],
             m.SHELL: lambda: [shell.run(kernel.pair_script(*next(rotating))) for _ in pairs],
             m.BARE: lambda: [kernel.pair(*next(again)) for _ in pairs],
         }
@@ -114,19 +114,19 @@ class Mounts:
                 actions[m.RCLONE] = by_rclone.turn
             measure_interleaved(self._results, m.COLD_GONE, self._plan.rounds, actions)
             if self._rclone is not None:
-                by_rclone.taken.keep(self._results, m.RCLONE)
+                by_rclone.times.keep(self._results, m.RCLONE)
                 if by_rclone.hung:
                     self._results.lack(m.COLD, m.RCLONE, f"{by_rclone.hung} pairs hung and are not counted")
-        taken.keep(self._results, m.VOLPLUG)
+        times.keep(self._results, m.VOLPLUG)
 
-    def _pair(self, client: PluginClient, name: str, taken: Taken) -> float:
+    def _pair(self, client: PluginClient, name: str, times: PairTimes) -> float:
         begun = time.perf_counter_ns()
-        timed_pair(client, name, taken)
+        timed_pair(client, name, times)
         self._volplug.wait_until_detached(name)
         return (time.perf_counter_ns() - begun) / 1e6
 
     def _warm(self, shell: Shell, one: tuple[Path, Path]) -> None:
-        """Pairs while the volume lingers: a volplug that is told to keep it attached."""
+        """Measure pairs while the volume lingers: a volplug that is configured to keep it attached."""
         pairs = range(self._plan.pairs)
         image, target = one
         with Volplug(self._where, "warm", {"VOLPLUG_LINGER_S": "60"}) as warm, warm.connect() as client:
@@ -152,7 +152,7 @@ class Mounts:
         }
         with ExitStack() as stack:
             if self._rclone is not None:
-                # One that hangs from here on must not spoil what is measured later.
+                # If one hangs from here on, it must not affect later measurements.
                 many = stack.enter_context(Rclone(self._where, "rclone-many"))
                 with many.connect() as client:
                     for name in self._names:
@@ -199,14 +199,14 @@ class Mounts:
 
 
 class RclonePairs:
-    """Pairs of an rclone of their own, which is replaced when it hangs."""
+    """Mount and unmount pairs of an rclone of their own, which is replaced when it hangs."""
 
     def __init__(self, where: Place, plan: Plan) -> None:
         self._where = where
         self._pairs = plan.pairs
         self._stack = ExitStack()
         self._names: Iterator[str] = iter(())
-        self.taken = Taken()
+        self.times = PairTimes()
         self.hung = 0
         self._client = self._replaced()
 
@@ -227,12 +227,12 @@ class RclonePairs:
         return client
 
     def turn(self) -> Sequence[float]:
-        """Some pairs; one that hangs is not counted."""
+        """Run some pairs; one that hangs is not counted."""
         done: list[float] = []
         for _ in range(self._pairs):
             time.sleep(_RCLONE_PAUSE_S)
             try:
-                done.append(timed_pair(self._client, next(self._names), self.taken))
+                done.append(timed_pair(self._client, next(self._names), self.times))
             except CallError:
                 self.hung += 1
                 if self.hung == _MOST_HANGS:
@@ -241,16 +241,16 @@ class RclonePairs:
         return done
 
 
-def timed_pair(client: PluginClient, name: str, taken: Taken) -> float:
+def timed_pair(client: PluginClient, name: str, times: PairTimes) -> float:
     """Mount and unmount, and keep the parts."""
     begun = time.perf_counter_ns()
     client.call("Mount", Name=name, ID=_ID)
     mounted = time.perf_counter_ns()
     client.call("Unmount", Name=name, ID=_ID)
     answered = time.perf_counter_ns()
-    taken.mount.append((mounted - begun) / 1e6)
-    taken.unmount.append((answered - mounted) / 1e6)
-    taken.pair.append((answered - begun) / 1e6)
+    times.mount.append((mounted - begun) / 1e6)
+    times.unmount.append((answered - mounted) / 1e6)
+    times.pair.append((answered - begun) / 1e6)
     return (answered - begun) / 1e6
 
 

@@ -25,7 +25,7 @@ _LOOK_EVERY_S = 0.0001
 
 
 class Plugin(Protocol):
-    """A plugin process that runs."""
+    """A running plugin process."""
 
     @property
     def pid(self) -> int:
@@ -46,7 +46,7 @@ class Volplug:
 
     def __init__(self, machine: Machine, name: str, env: Mapping[str, str] | None = None) -> None:
         socket = machine.directory / f"{name}.sock"
-        # The one search that follows a minute after each start is no part of being idle: here it comes soon.
+        # The one search that follows each start after a minute is not part of the idle load: here it comes earlier.
         settings = {"VOLPLUG_MOUNT_GRACE_S": "1", **(env or {})}
         self.process = VolplugProcess(machine, name=name, socket=socket, env=settings)
         self.images = self.process.state_dir / "backends" / "loop"
@@ -78,7 +78,7 @@ class Volplug:
         return self.images / f"{name}.img"
 
     def wait_until_detached(self, name: str) -> None:
-        """Return when the kernel has let go of the image: the loop device carries a lock on it."""
+        """Wait until the kernel has released the image: the loop device carries a lock on it."""
         deadline = time.monotonic() + _DETACH_TIMEOUT_S
         descriptor = os.open(self.image(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -118,7 +118,7 @@ class Rclone:
 
     @staticmethod
     def why_not_here() -> str:
-        """Why it cannot be measured on this machine; empty if it can."""
+        """Return why it cannot be measured on this machine; empty if it can."""
         missing = [each for each in ("rclone", "fusermount") if shutil.which(each) is None]
         return f"{' and '.join(missing)} not installed (scripts/system-packages bench)" if missing else ""
 
@@ -137,7 +137,7 @@ class Rclone:
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it accepts."""
+        """Start it and wait until it accepts connections."""
         self._process = self._machine.spawn(self.argv(), log=self._log)
         try:
             wait_until(self._accepts, _READY_TIMEOUT_S, "rclone accepts connections")
@@ -146,7 +146,7 @@ class Rclone:
             raise
 
     def stop(self) -> None:
-        """End it; one that hangs is killed."""
+        """Stop it; kill it if it hangs."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -164,7 +164,7 @@ class Rclone:
         return self._process.pid
 
     def connect(self) -> PluginClient:
-        """See `Plugin`; calls that hang end soon."""
+        """See `Plugin`; the time-out is short because calls may hang."""
         return PluginClient(self._machine.path(self.socket), _CALL_TIMEOUT_S)
 
     def create(self, client: PluginClient, name: str) -> None:

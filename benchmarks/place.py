@@ -1,4 +1,4 @@
-"""Where the peers run: this machine, with mounts that nobody else sees and a directory that is removed."""
+"""Where the peers run: this machine, with mounts of their own namespace and a directory that is removed."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
 class Place:
-    """A directory of our own on a real disk. Meets the lab's protocol of a machine."""
+    """A temporary directory on a real disk; implements the lab's protocol of a machine."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -29,7 +29,7 @@ class Place:
     def spawn(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a program; Python's find this repository."""
+        """Start a program; Python programs can import from this repository."""
         environment = clean_environment(**{"PYTHONPATH": str(REPOSITORY), **(env or {})})
         with (log or self.directory / "log").open("ab") as output:
             return subprocess.Popen(
@@ -38,9 +38,9 @@ class Place:
 
 
 def make_mounts_private() -> None:
-    """Take this process into a mount namespace of its own.
+    """Move this process to a mount namespace of its own.
 
-    A copy of our mounts in the namespace of a program that starts meanwhile would hold our devices.
+    A copy of our mounts in the namespace of a program that starts meanwhile would keep our devices busy.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
@@ -50,7 +50,7 @@ def make_mounts_private() -> None:
 
 @contextmanager
 def place() -> Iterator[Place]:
-    """A place, cleaned up in any case."""
+    """Make a place that is cleaned up in any case."""
     directory = lane.new_directory()
     try:
         yield Place(directory)

@@ -1,4 +1,4 @@
-"""How often everything is done: the whole run, or a quick one that only shows that all of it works."""
+"""Repetitions: of the full run, or of a quick one that only shows that everything works."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Plan:
         pairs: Mount and Unmount pairs in each turn.
         volumes: Volumes of the first mounts and of the parallel ones.
         parallel_rounds: Turns of the parallel mounts.
-        lives: Whole lives of volumes on EBS.
-        parallel_lives: Lives of as many volumes at once as there are `volumes`.
-        second_s: How long a second of EC2's slow states is.
+        lifecycles: Life cycles of volumes on EBS.
+        parallel_lifecycles: Life cycles of `volumes` volumes at once.
+        second_s: Length of a second in EC2's slow states.
         runs: `docker run --rm` of each peer.
-        idle_s: How long nothing is asked.
+        idle_s: Length of the idle measurement.
     """
 
     starts: int
@@ -40,8 +40,8 @@ class Plan:
     pairs: int
     volumes: int
     parallel_rounds: int
-    lives: int
-    parallel_lives: int
+    lifecycles: int
+    parallel_lifecycles: int
     second_s: float
     runs: int
     idle_s: float
@@ -56,8 +56,8 @@ FULL = Plan(
     pairs=8,
     volumes=50,
     parallel_rounds=5,
-    lives=3,
-    parallel_lives=2,
+    lifecycles=3,
+    parallel_lifecycles=2,
     second_s=1,
     runs=15,
     idle_s=60,
@@ -71,8 +71,8 @@ QUICK = Plan(
     pairs=2,
     volumes=4,
     parallel_rounds=1,
-    lives=1,
-    parallel_lives=1,
+    lifecycles=1,
+    parallel_lifecycles=1,
     second_s=0.1,
     runs=1,
     idle_s=1,

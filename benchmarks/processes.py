@@ -1,4 +1,4 @@
-"""The processes themselves: start, memory, and what they do while nobody asks."""
+"""The processes themselves: start, memory, and activity while idle."""
 
 import signal
 import subprocess
@@ -31,7 +31,7 @@ _CHILD_FAULTS_FIELD = (
 
 
 def measure_starts(results: Results, plan: Plan, where: Place, with_rclone: bool) -> None:
-    """From the start of the program to the answer of Activate, each time with an empty state."""
+    """Measure from the start of the program to the answer of Activate, each time with an empty state."""
     numbers = count()
     actions: dict[str, Callable[[], Sequence[float]]] = {
         m.VOLPLUG: lambda: [_start_volplug(where, next(numbers))]
@@ -93,7 +93,7 @@ def _activates(socket: Path) -> bool:
 
 
 def measure_memory(results: Results, measure: m.Measure, plugins: Mapping[str, Plugin]) -> None:
-    """Resident memory now."""
+    """Measure the resident memory now."""
     for peer, plugin in plugins.items():
         status = Path(f"/proc/{plugin.pid}/status").read_text()
         kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
@@ -102,7 +102,7 @@ def measure_memory(results: Results, measure: m.Measure, plugins: Mapping[str, P
 
 @dataclass(frozen=True)
 class Activity:
-    """What a process has done until now. Counts only grow."""
+    """Counters of a process, which only grow."""
 
     cpu_ns: int
     switches: int
@@ -126,7 +126,7 @@ def _number(path: Path, key: str) -> int:
 
 
 def measure_idle(results: Results, plan: Plan, volplug: Volplug, rclone: Rclone | None) -> None:
-    """Each with one volume mounted and one open connection, side by side, asked nothing."""
+    """Measure the peers idle at the same time, each with one volume mounted and one open connection."""
     plugins: dict[str, Plugin] = {m.VOLPLUG: volplug}
     if rclone is not None:
         plugins[m.RCLONE] = rclone
@@ -155,9 +155,9 @@ def _ledger(volplug: Volplug) -> list[tuple[str, int, int]]:
 
 
 def wait_until_quiet(pid: int) -> None:
-    """What calls have set going behind them, such as a look at the used space, ends first.
+    """Wait until background work of earlier calls, such as a reading of the used space, has ended.
 
-    A process that never is quiet is measured as it is.
+    A process that never becomes quiet is measured as it is.
     """
     before = activity(pid)
     for _ in range(_QUIET_LOOKS):

@@ -16,7 +16,7 @@ from benchmarks.measures import Measure, Results
 from benchmarks.targets import Verdict, breakdown, judge
 from volplug import __version__
 
-_LOOK = "DescribeVolumes"
+_READ = "DescribeVolumes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Conditions:
     took_s: float
 
     def ended(self, engine: str, took_s: float) -> "Conditions":
-        """Complete it at the end."""
+        """Complete the conditions at the end of the run."""
         return replace(self, engine=engine, took_s=round(took_s), load_after=_load())
 
 
 def conditions(*, is_quick: bool) -> Conditions:
-    """Look at the machine before the run."""
+    """Read the state of the machine before the run."""
     return Conditions(
         date=time.strftime("%Y-%m-%d"),
         kernel=platform.release(),
@@ -81,7 +81,7 @@ def _rclone_version() -> str:
 
 
 def as_json(results: Results, seen: Mapping[str, Conditions], chapters: Sequence[Chapter]) -> dict[str, Any]:
-    """Everything, for programs; the conditions are those of each chapter."""
+    """The report for programs, with the conditions of each chapter."""
     return {
         "conditions": {name: asdict(each) for name, each in seen.items()},
         "figures": [
@@ -120,10 +120,10 @@ def _verdict_json(verdict: Verdict, results: Results) -> dict[str, Any]:
 
 
 def limit_text(verdict: Verdict) -> str:
-    """The limit as people say it."""
+    """The limit as text."""
     target = verdict.target
     if target.waited is not None:
-        return f"{target.limit:g} + looks while waiting"
+        return f"{target.limit:g} + polls while waiting"
     if target.of is None:
         return f"{target.limit:g} {target.measure.unit}".rstrip()
     measure, peer = target.of
@@ -210,17 +210,17 @@ def _cell(results: Results, measure: Measure, peer: str) -> str:
         return ""
     kinds = results.kinds.get((measure.key, peer))
     if kinds is not None:
-        return changes_and_looks(kinds)
+        return changes_and_reads(kinds)
     if found.count == 1:
         return _number(found.p50, measure)
     return f"{_digits(found.p50)} / {_digits(found.p99)} {measure.unit}".rstrip()
 
 
-def changes_and_looks(kinds: Mapping[str, float]) -> str:
-    """Counts of calls to EC2: all others + DescribeVolumes, and which others."""
-    changes = {action: count for action, count in kinds.items() if action != _LOOK and count}
+def changes_and_reads(kinds: Mapping[str, float]) -> str:
+    """Counts of calls to EC2: changes + DescribeVolumes, and which changes."""
+    changes = {action: count for action, count in kinds.items() if action != _READ and count}
     which = ", ".join(f"{count:g} {action}" for action, count in changes.items())
-    return f"{sum(changes.values()):g} + {kinds.get(_LOOK, 0):g}" + (f" ({which})" if which else "")
+    return f"{sum(changes.values()):g} + {kinds.get(_READ, 0):g}" + (f" ({which})" if which else "")
 
 
 def _lacking(results: Results, chapter: Chapter) -> list[str]:
@@ -251,6 +251,6 @@ def _digits(value: float) -> str:
 
 
 def show(text: str) -> None:
-    """Progress, for people."""
+    """Print progress."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     sys.stderr.flush()

@@ -21,7 +21,7 @@ _RUN_TIMEOUT_S = 60.0
 
 
 def measure_runs(results: Results, plan: Plan, with_rclone: bool) -> str:
-    """Measure; returns the engine's version."""
+    """Measure, and return the engine's version."""
     with Engine() as engine, ExitStack() as stack:
         engine.import_busybox(_IMAGE)
         stack.enter_context(VolplugProcess(engine))

@@ -1,4 +1,4 @@
-"""What volplug has to reach: a table of limits, most of them ratios to a peer in the same run."""
+"""The targets of volplug: a table of limits, most of them ratios to a peer in the same run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from benchmarks.measures import Measure, Results
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A smaller thing that the measured one contains: what lies between two of them is explained."""
+    """A measured part of a larger measure; the difference of two parts is explained."""
 
     label: str
     measure: Measure
@@ -24,9 +24,9 @@ class Target:
         measure: What is limited.
         limit: In the measure's unit, or a factor if ``of`` is given.
         of: The measure and the peer whose median the factor applies to.
-        waited: How long was waited, in milliseconds, if ``limit`` is of calls beside the looks of waiting.
-        parts: From the smallest up; the last, which is the measured thing itself, is ``rest``.
-        rest: What the measured thing does beyond its largest part.
+        waited: How long was waited, in milliseconds, if polls while waiting come on top of ``limit``.
+        parts: From the smallest up; the last, which is the measure itself, is ``rest``.
+        rest: What the measure includes beyond its largest part.
     """
 
     measure: Measure
@@ -39,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what was measured. ``is_met`` is None if a figure is lacking; ``why`` says which."""
+    """A target and what was measured. ``is_met`` is None if a figure is missing; ``why`` names it."""
 
     target: Target
     value: float | None
@@ -95,14 +95,14 @@ TARGETS: Sequence[Target] = (
         0.6,
         (m.COLD_GONE, m.SHELL),
         (_SYSCALLS,),
-        "HTTP, ledger writes, identification, release test (the detach goes on behind the answer)",
+        "HTTP, ledger writes, identification, release test (the detach follows the answer)",
     ),
     Target(
         m.COLD_GONE,
         0.6,
         (m.COLD_GONE, m.SHELL),
         (_SYSCALLS, Part("HTTP, ledger writes, identification, release test", m.COLD)),
-        "the detach behind the answer, its ledger writes",
+        "the detach after the answer, its ledger writes",
     ),
     Target(
         m.RUN_OVER_LOCAL,
@@ -136,12 +136,12 @@ def judge(target: Target, results: Results) -> Verdict:
         waited_ms = results.p50(target.waited)
         if waited_ms is None:
             return Verdict(target, value, None, None, _reason(results, target.waited, m.VOLPLUG))
-        limit += looks_while_waiting(waited_ms / 1000)
+        limit += polls_while_waiting(waited_ms / 1000)
     return Verdict(target, value, limit, value <= limit)
 
 
-def looks_while_waiting(waited_s: float) -> int:
-    """How often a state may be looked at: at once, each second at first, and each 5 seconds later on."""
+def polls_while_waiting(waited_s: float) -> int:
+    """How often a state may be polled: at once, every second at first, and every 5 seconds later."""
     eager_s = min(waited_s, _EAGER_S)
     return 1 + int(eager_s) + int((waited_s - eager_s) / _LATER_EVERY_S)
 

@@ -13,14 +13,14 @@ from benchmarks import measures as m
 from benchmarks.client import CallError
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
-from benchmarks.ebs.lives import Lives
+from benchmarks.ebs.lifecycles import Lifecycles
 from benchmarks.ebs.measures import Steps
-from benchmarks.ebs.site import EbsVolplug, config_text
-from benchmarks.ebs.taken import Taken, in_turns
+from benchmarks.ebs.testbed import EbsVolplug, config_text
+from benchmarks.ebs.samples import Samples, in_turns
 from benchmarks.ebs.ways import BySdk, Way, tags_for
 from benchmarks.measures import Results
-from benchmarks.report import changes_and_looks
-from benchmarks.targets import Target, judge, looks_while_waiting
+from benchmarks.report import changes_and_reads
+from benchmarks.targets import Target, judge, polls_while_waiting
 from tests.ec2sim import Instance, RemoteEc2Cloud, VolumeFact
 from tests.ec2sim.service import Calls
 from volplug.config import load_settings
@@ -29,22 +29,22 @@ from volplug.drivers.ebs.settings import load_settings as load_ebs_settings
 
 
 def test_what_volplug_adds_is_the_difference_of_neighbouring_runs() -> None:
-    taken, results = Taken(), Results()
+    samples, results = Samples(), Results()
     for ours, bare in ((11.0, 1.0), (32.0, 2.0), (23.0, 3.0)):
-        taken.note(e.CREATE, m.VOLPLUG, ours)
-        taken.note(e.CREATE, m.SDK, bare)
-    taken.keep(results, e.CREATE, e.CREATE_ADDED)
+        samples.note(e.CREATE, m.VOLPLUG, ours)
+        samples.note(e.CREATE, m.SDK, bare)
+    samples.keep(results, e.CREATE, e.CREATE_ADDED)
     assert results.p50(e.CREATE) == 23
     assert results.p50(e.CREATE, m.SDK) == 2
     assert results.p50(e.CREATE_ADDED) == 20
 
 
 def test_ratios_are_taken_run_by_run_of_each_way() -> None:
-    taken, results = Taken(), Results()
+    samples, results = Samples(), Results()
     for peer, one, many in ((m.VOLPLUG, 2.0, 6.0), (m.SDK, 4.0, 4.0)):
-        taken.note(e.ONE, peer, one)
-        taken.note(e.MANY, peer, many)
-    taken.keep_ratios(results, e.MANY_RATIO, e.MANY, e.ONE)
+        samples.note(e.ONE, peer, one)
+        samples.note(e.MANY, peer, many)
+    samples.keep_ratios(results, e.MANY_RATIO, e.MANY, e.ONE)
     assert (results.p50(e.MANY_RATIO), results.p50(e.MANY_RATIO, m.SDK)) == (3, 1)
 
 
@@ -56,7 +56,7 @@ def test_each_way_goes_round_its_own_volumes_and_comes_first_in_its_turn() -> No
 
 
 def test_a_way_that_fails_ends_the_benchmark() -> None:
-    def fail(*_: Any) -> None:  # noqa: ANN401  # whatever it is given
+    def fail(*_: Any) -> None:  # noqa: ANN401  # any arguments
         raise CallError("gone")
 
     with pytest.raises(CallError, match="gone"):
@@ -75,7 +75,7 @@ def test_the_configuration_file_names_the_instance_and_nothing_that_the_driver_r
         "i-1",
         "eu-central-1a",
         access_key="AK",
-        secret_key='S"K',  # noqa: S106  # of nobody
+        secret_key='S"K',  # noqa: S106  # not a real key
         session_token="T",  # noqa: S106  # likewise
         sys_root="/s",
         dev_root="/d",
@@ -102,15 +102,15 @@ def test_the_configuration_file_names_the_instance_and_nothing_that_the_driver_r
         ({"AttachVolume": 1.0, "CreateTags": 2.0, "DeleteTags": 0.0}, "3 + 0 (1 AttachVolume, 2 CreateTags)"),
     ],
 )
-def test_changes_are_told_from_looks(kinds: dict[str, float], text: str) -> None:
-    assert changes_and_looks(kinds) == text
+def test_changes_are_distinguished_from_reads(kinds: dict[str, float], text: str) -> None:
+    assert changes_and_reads(kinds) == text
 
 
 def test_counts_have_a_median_of_each_action_and_of_their_sum() -> None:
-    taken, results = Taken(), Results()
+    samples, results = Samples(), Results()
     for looks in (1, 4, 2):
-        taken.count(e.SLOW.mount.calls, m.VOLPLUG, Counter(AttachVolume=1, DescribeVolumes=looks))
-    taken.keep_counts(results, e.SLOW.mount.calls)
+        samples.count(e.SLOW.mount.calls, m.VOLPLUG, Counter(AttachVolume=1, DescribeVolumes=looks))
+    samples.keep_counts(results, e.SLOW.mount.calls)
     assert results.p50(e.SLOW.mount.calls) == 3
     assert results.kinds == {
         (e.SLOW.mount.calls.key, m.VOLPLUG): {"AttachVolume": 1, "DescribeVolumes": 2},
@@ -120,11 +120,11 @@ def test_counts_have_a_median_of_each_action_and_of_their_sum() -> None:
 @pytest.mark.parametrize(
     ("waited_s", "looks"), [(0, 1), (0.9, 1), (1, 2), (4.9, 5), (5, 6), (9.9, 6), (10, 7), (60, 17)]
 )
-def test_looks_while_waiting_are_one_each_second_at_first(waited_s: float, looks: int) -> None:
-    assert looks_while_waiting(waited_s) == looks
+def test_polls_while_waiting_are_one_each_second_at_first(waited_s: float, looks: int) -> None:
+    assert polls_while_waiting(waited_s) == looks
 
 
-def test_looks_while_waiting_come_on_top_of_a_limit_of_calls() -> None:
+def test_polls_while_waiting_come_on_top_of_a_limit_of_calls() -> None:
     target = Target(e.SLOW.mount.calls, 2, waited=e.SLOW.mount.took)
     results = Results()
     results.add(target.measure, m.VOLPLUG, [5])
@@ -135,7 +135,7 @@ def test_looks_while_waiting_come_on_top_of_a_limit_of_calls() -> None:
 
 
 class _Group:
-    """Detaches behind the answer of unmount, as volplug does."""
+    """Detaches after the answer of unmount, as volplug does."""
 
     def __init__(self) -> None:
         self.made: Counter[str] = Counter()
@@ -180,12 +180,12 @@ class _Cloud:
         return next(each for each in self.volumes() if each.volume_id == volume_id)
 
 
-def test_each_step_of_a_life_has_its_own_calls_and_those_behind_its_answer() -> None:
+def test_each_step_of_a_life_cycle_has_its_own_calls_and_those_after_its_answer() -> None:
     steps, results, group = Steps("slow"), Results(), _Group()
-    lives = Lives(cast(RemoteEc2Cloud, _Cloud()), steps)
-    lives.live(m.VOLPLUG, group)
-    lives.live_at_once(m.VOLPLUG, group, 3)
-    lives.keep(results)
+    lifecycles = Lifecycles(cast(RemoteEc2Cloud, _Cloud()), steps)
+    lifecycles.run_one(m.VOLPLUG, group)
+    lifecycles.run_many(m.VOLPLUG, group, 3)
+    lifecycles.keep(results)
     expected = {
         steps.create: "1 + 1 (1 CreateVolume)",
         steps.first: "4 + 1 (1 AttachVolume, 2 CreateTags, 1 CreateVolume)",
@@ -200,17 +200,17 @@ def test_each_step_of_a_life_has_its_own_calls_and_those_behind_its_answer() -> 
     }
     assert set(expected) == set(steps.all)
     for step, text in expected.items():
-        assert changes_and_looks(results.kinds[step.calls.key, m.VOLPLUG]) == text
+        assert changes_and_reads(results.kinds[step.calls.key, m.VOLPLUG]) == text
         assert results.p50(step.took) is not None
     assert results.lacking == {}
 
 
-def test_what_failed_and_was_done_again_is_reported_beside_its_figure() -> None:
+def test_failed_and_repeated_operations_are_reported_with_their_figure() -> None:
     steps, results, group = Steps("quick"), Results(), _Group()
-    lives = Lives(cast(RemoteEc2Cloud, _Cloud()), steps)
+    lifecycles = Lifecycles(cast(RemoteEc2Cloud, _Cloud()), steps)
     group.failed = ["it is in use"]
-    lives.live_at_once(m.VOLPLUG, group, 3)
-    lives.keep(results)
+    lifecycles.run_many(m.VOLPLUG, group, 3)
+    lifecycles.keep(results)
     why = "1 failed and were done again, the first with it is in use"
     assert results.lacking == {(steps.creates.took.key, m.VOLPLUG): why}
     assert results.p50(steps.creates.took) is not None
@@ -236,7 +236,7 @@ def test_a_call_that_fails_is_made_once_more(answers: list[dict[str, str]], erro
 
 
 class _Bare:
-    """Shows volumes as creating for some looks after they were made."""
+    """Shows volumes as creating for some reads after they were made."""
 
     def __init__(self, looks: int) -> None:
         self.looks_left = looks
@@ -254,7 +254,7 @@ class _Bare:
         return {name: {"State": "creating" if self.looks_left else "available"} for name in names}
 
 
-def test_the_bare_calls_look_at_all_volumes_together_until_all_are_through() -> None:
+def test_the_bare_calls_poll_all_volumes_together_until_all_are_done() -> None:
     bare = _Bare(looks=3)
     cloud = SimpleNamespace(calls=Calls())
     GroupBySdk(cast(BySdk, bare), cast(RemoteEc2Cloud, cloud), "i-1", poll_every_s=0).create(["v"])

@@ -1,1 +1,1 @@
-"""What volplug adds to Amazon EBS, measured on a served EC2 with quick states and with slow ones."""
+"""What volplug adds to Amazon EBS, measured on a simulated EC2 with quick states and with slow ones."""

@@ -9,7 +9,7 @@ from benchmarks import measures as m
 from benchmarks.client import CallError, PluginClient, request
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.counting import Counting
-from benchmarks.ebs.taken import milliseconds
+from benchmarks.ebs.samples import milliseconds
 from benchmarks.ebs.ways import BySdk, tags_for
 from benchmarks.measures import Measure, Results, measure_interleaved
 from benchmarks.plan import Plan
@@ -24,9 +24,9 @@ class Cluster:
     Args:
         results: Where the figures go.
         plan: How often, and how many volumes.
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         client: A connection to volplug.
-        bare: The same without volplug.
+        bare: The bare calls.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Cluster:
         self._number = len(facts) + len(self._others)
 
     def measure(self, mounted: str, detached: str) -> None:
-        """Measure with one volume that is mounted and one that is not."""
+        """Measure with one mounted and one detached volume."""
         self._counting.count(e.CALLS_GET, partial(self._client.call, "Get", Name=detached))
         self._counting.count(e.CALLS_LIST, self._check_list)
         if self._bare.count() != self._number:
@@ -53,7 +53,7 @@ class Cluster:
         gets, lists = range(self._listing.calls), range(_LISTS_PER_TURN)
         self._measure(e.GET_MOUNTED, {m.VOLPLUG: self._timed("Get", len(gets), Name=mounted)})
         self._measure(e.GET_AGAIN, {m.VOLPLUG: self._timed("Get", len(gets), Name=detached)})
-        others = cycle(self._others)  # volplug keeps an answer for some seconds, so each time another one
+        others = cycle(self._others)  # volplug caches an answer for some seconds, so each time another one
         by_sdk: dict[Measure, Callable[[], Sequence[float]]] = {
             e.GET: lambda: [milliseconds(partial(self._bare.get, detached)) for _ in gets],
             e.LIST: lambda: [milliseconds(self._bare.count) for _ in lists],

@@ -1,4 +1,4 @@
-"""Calls that volplug makes to EC2: for each operation, and while nobody asks."""
+"""Calls that volplug makes to EC2: for each operation, and while idle."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks import measures as m
 from benchmarks.ebs import measures as e
-from benchmarks.ebs.site import EbsVolplug
+from benchmarks.ebs.testbed import EbsVolplug
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
 from benchmarks.processes import activity, wait_until_quiet
@@ -16,7 +16,7 @@ _MINUTE_S: Final = 60.0
 
 
 class Counting:
-    """Counts calls; nobody but volplug makes any meanwhile."""
+    """Counts calls; only volplug makes any meanwhile."""
 
     def __init__(self, results: Results, cloud: RemoteEc2Cloud) -> None:
         self._results = results
@@ -30,7 +30,7 @@ class Counting:
 
 
 def measure_idle(results: Results, plan: Plan, cloud: RemoteEc2Cloud, volplug: EbsVolplug) -> None:
-    """With a volume mounted and a connection open, asked nothing."""
+    """Measure the calls while idle, with a volume mounted and a connection open."""
     wait_until_quiet(volplug.pid)
     cloud.calls.reset()
     before = activity(volplug.pid)

@@ -8,21 +8,21 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from benchmarks.client import CallError
-from benchmarks.ebs.site import VOLUME_SIZE, EbsVolplug
+from benchmarks.ebs.testbed import VOLUME_SIZE, EbsVolplug
 from benchmarks.ebs.ways import MOUNT_ID, BySdk
 from tests.ec2sim import RemoteEc2Cloud
 from tests.lab.waiting import wait_until
 
-_POLL_FIRST_S: Final = 0.05  # so that a state of whole seconds ends just before a look, not at its moment
+_POLL_FIRST_S: Final = 0.05  # so that a state of whole seconds ends just before a poll, not at the same time
 _POLLS: Final = 60
-_QUIET_S: Final = 1.2  # longer than between two looks while something is waited for
+_QUIET_S: Final = 1.2  # longer than between two polls of a wait
 _QUIET_TIMEOUT_S: Final = 30.0
 
 Description = Mapping[str, Any]
 
 
 class Group(Protocol):
-    """How some volumes are made and used at once; each call returns when the last of them is through."""
+    """Operations on some volumes at once; each call returns when the last of them is done."""
 
     def create(self, names: Sequence[str]) -> None:
         """Make volumes."""
@@ -37,7 +37,7 @@ class Group(Protocol):
         ...
 
     def detach(self, names: Sequence[str]) -> None:
-        """After an unmount, detach them if that does not go on by itself, until EC2 says available."""
+        """After an unmount, detach them unless that follows automatically; return when EC2 shows them available."""
         ...
 
     def remove(self, names: Sequence[str]) -> None:
@@ -45,15 +45,15 @@ class Group(Protocol):
         ...
 
     def calls(self) -> Counter[str]:
-        """Return how often each action was called until now."""
+        """Return how often each action was called so far."""
         ...
 
     def settle(self) -> None:
-        """Return once no calls are made behind the answers any more."""
+        """Return once no calls are made in the background any more."""
         ...
 
     def failures(self) -> list[str]:
-        """Return the errors that were answered since this was asked last; what failed was done again."""
+        """Return the errors since the last call of this method; the failed operations were repeated."""
         ...
 
 
@@ -62,7 +62,7 @@ class GroupByVolplug:
 
     Args:
         volplug: Runs on the instance.
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         instance_id: Whose calls are counted.
     """
 
@@ -76,7 +76,7 @@ class GroupByVolplug:
         self._at_once("Create", names, Opts={"size": VOLUME_SIZE})
 
     def mount(self, names: Sequence[str], *, is_blank: bool = False) -> None:
-        """See `Group`; volplug sees by itself what is blank."""
+        """See `Group`; volplug detects blank volumes."""
         self._at_once("Mount", names, ID=MOUNT_ID)
 
     def unmount(self, names: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class GroupByVolplug:
         self._at_once("Unmount", names, ID=MOUNT_ID)
 
     def detach(self, names: Sequence[str]) -> None:
-        """See `Group`; volplug detaches by itself."""
+        """See `Group`; volplug detaches automatically."""
 
     def remove(self, names: Sequence[str]) -> None:
         """See `Group`."""
@@ -106,7 +106,7 @@ class GroupByVolplug:
         return failures
 
     def _at_once(self, verb: str, names: Sequence[str], **body: object) -> None:
-        """Make calls, and once more those that fail: the rest of a life can be measured in spite of it."""
+        """Make calls, and repeat those that fail once, so that the rest of a life cycle can be measured."""
         failed = self._volplug.at_once(verb, names, **body)
         self._failures += failed.values()
         if failed and (again := self._volplug.at_once(verb, list(failed), **body)):
@@ -114,13 +114,13 @@ class GroupByVolplug:
 
 
 class GroupBySdk:
-    """Bare calls: a thread for each volume, and one DescribeVolumes each second until all are through.
+    """Bare calls: a thread for each volume, and one DescribeVolumes every second until all are done.
 
     Args:
         bare: The bare calls.
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         instance_id: Whose calls are counted.
-        poll_every_s: From one look to the next.
+        poll_every_s: From one poll to the next.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class GroupBySdk:
         _each(self._bare.delete, [str(found[name]["VolumeId"]) for name in names])
 
     def settle(self) -> None:
-        """See `Group`: nothing goes on behind an answer."""
+        """See `Group`: there is no background work."""
 
     def failures(self) -> list[str]:
-        """See `Group`: what fails ends the benchmark."""
+        """See `Group`: a failure ends the benchmark."""
         return []
 
     def _until(self, names: Sequence[str], is_through: Callable[[Description], bool]) -> None:
@@ -171,16 +171,16 @@ class GroupBySdk:
             if len(found) == len(names) and all(map(is_through, found.values())):
                 return
             time.sleep(self._poll_every_s)
-        raise CallError(f"EC2 was looked at {_POLLS} times in vain for {names}")
+        raise CallError(f"EC2 was polled {_POLLS} times in vain for {names}")
 
 
 def is_available(description: Description) -> bool:
-    """Tell whether a volume can be attached."""
+    """Return whether a volume can be attached."""
     return bool(description["State"] == "available")
 
 
 def is_attached(description: Description) -> bool:
-    """Tell whether a volume is attached to the end."""
+    """Return whether the attachment of a volume is complete."""
     return [each["State"] for each in description["Attachments"]] == ["attached"]
 
 

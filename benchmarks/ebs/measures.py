@@ -1,4 +1,4 @@
-"""What is measured of volumes on EBS, and what volplug has to reach there."""
+"""Measures and targets of volumes on EBS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,12 +46,12 @@ DETACHING_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step in the lives of volumes: how long it takes, and its calls to EC2.
+    """One step in the life cycle of a volume: how long it takes, and its calls to EC2.
 
     Attributes:
-        took: Until it is answered, or until EC2 says so.
-        calls: All calls of the step, those behind its answer included.
-        most_calls: How many there may be beside the looks while waiting.
+        took: Until it is answered, or until EC2 shows it.
+        calls: All calls of the step, those after its answer included.
+        most_calls: How many there may be in addition to the polls while waiting.
     """
 
     took: Measure
@@ -60,7 +60,7 @@ class Step:
 
 
 class Steps:
-    """The steps of lives while EC2's states are slow or quick.
+    """The steps of a life cycle while EC2's states are slow or quick.
 
     Args:
         pace: "slow" or "quick".
@@ -110,15 +110,13 @@ MEASURES: Sequence[Measure] = (
 )  # fmt: skip
 
 TARGETS: Sequence[Target] = (
-    Target(
-        CREATE_ADDED, 50, rest="HTTP, ledger, the driver's threads, a pause to let look-ups come together"
-    ),
+    Target(CREATE_ADDED, 50, rest="HTTP, ledger, the driver's threads, a pause that batches look-ups"),
     Target(
         MOUNT_ADDED,
         50,
-        rest="HTTP, ledger writes, the pause for look-ups, the look at the disk, identification",
+        rest="HTTP, ledger writes, the pause for look-ups, reading the disk, identification",
     ),
-    Target(LATE_ADDED, 50, rest="the same, and hearing of the device"),
+    Target(LATE_ADDED, 50, rest="the same, and the event of the device"),
     *(Target(each.calls, each.most_calls, waited=each.took) for steps in (SLOW, QUICK) for each in steps.all),
     Target(SLOW.remove_now.took, 1000 * (DETACHING_S + 1)),
     Target(RSS_SOME, 110, parts=(Part("after the start", RSS_START, m.VOLPLUG),), rest="the SDK, and calls"),

@@ -1,4 +1,4 @@
-"""The lives of volumes, by volplug and by the bare calls in turns."""
+"""Operations on volumes, by volplug and by the bare calls in turns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks import measures as m
 from benchmarks.ebs import measures as e
-from benchmarks.ebs.taken import Taken, in_turns, milliseconds
+from benchmarks.ebs.samples import Samples, in_turns, milliseconds
 from benchmarks.ebs.ways import Way
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
@@ -23,54 +23,54 @@ Names = Mapping[str, Sequence[str]]
 
 
 def measure_lives(results: Results, plan: Plan, ways: Ways) -> None:
-    """Create and Remove, of names that were never used."""
-    taken, rounds = Taken(), plan.rounds * plan.pairs
+    """Measure Create and Remove, with new names."""
+    samples, rounds = Samples(), plan.rounds * plan.pairs
     names = {peer: [f"{peer}-{number}" for number in range(rounds)] for peer in ways}
 
-    def live(peer: str, way: Way, name: str) -> None:
-        taken.time(e.CREATE, peer, lambda: way.create(name))
-        taken.time(e.REMOVE, peer, lambda: way.remove(name))
+    def use(peer: str, way: Way, name: str) -> None:
+        samples.time(e.CREATE, peer, lambda: way.create(name))
+        samples.time(e.REMOVE, peer, lambda: way.remove(name))
 
-    in_turns(rounds, ways, names, live)
-    taken.keep(results, e.CREATE, e.CREATE_ADDED)
-    taken.keep(results, e.REMOVE, e.REMOVE_ADDED)
+    in_turns(rounds, ways, names, use)
+    samples.keep(results, e.CREATE, e.CREATE_ADDED)
+    samples.keep(results, e.REMOVE, e.REMOVE_ADDED)
 
 
 def measure_mounts(results: Results, plan: Plan, ways: Ways, names: Names) -> None:
-    """Mount and Unmount of formatted volumes, until the device has gone."""
-    taken = Taken()
+    """Measure Mount and Unmount of formatted volumes, until the device has gone."""
+    samples = Samples()
 
     def use(peer: str, way: Way, name: str) -> None:
-        taken.time(e.MOUNT, peer, lambda: way.mount(name))
-        answered = taken.time(e.UNMOUNT, peer, lambda: way.unmount(name))
-        taken.note(e.GONE, peer, answered + milliseconds(lambda: way.let_go(name)))
+        samples.time(e.MOUNT, peer, lambda: way.mount(name))
+        answered = samples.time(e.UNMOUNT, peer, lambda: way.unmount(name))
+        samples.note(e.GONE, peer, answered + milliseconds(lambda: way.wait_detached(name)))
 
     in_turns(plan.rounds * plan.pairs, ways, names, use)
-    taken.keep(results, e.MOUNT, e.MOUNT_ADDED)
-    taken.keep(results, e.UNMOUNT)
-    taken.keep(results, e.GONE, e.GONE_ADDED)
+    samples.keep(results, e.MOUNT, e.MOUNT_ADDED)
+    samples.keep(results, e.UNMOUNT)
+    samples.keep(results, e.GONE, e.GONE_ADDED)
 
 
 def measure_late(results: Results, plan: Plan, cloud: RemoteEc2Cloud, ways: Ways, names: Names) -> None:
-    """Mounts whose device lets itself be awaited, as a real one does."""
-    taken = Taken()
+    """Measure Mounts whose device appears late, as a real one does."""
+    samples = Samples()
 
     def use(peer: str, way: Way, name: str) -> None:
-        taken.time(e.LATE, peer, lambda: way.mount(name))
+        samples.time(e.LATE, peer, lambda: way.mount(name))
         way.unmount(name)
-        way.let_go(name)
+        way.wait_detached(name)
 
     cloud.set_plan(device="after", device_lag_s=_DEVICE_LAG_S)
     try:
         in_turns(plan.rounds, ways, names, use)
     finally:
         cloud.end_faults()
-    taken.keep(results, e.LATE, e.LATE_ADDED)
+    samples.keep(results, e.LATE, e.LATE_ADDED)
 
 
 @dataclass(frozen=True, slots=True)
 class AtOnce:
-    """One mount and many at once, and how slow EC2 is meanwhile."""
+    """Measures of one mount and of many at once, and how slow EC2 is meanwhile."""
 
     one: Measure
     many: Measure
@@ -92,7 +92,7 @@ _AT_ONCE: Final = (
 
 
 def measure_many(results: Results, plan: Plan, cloud: RemoteEc2Cloud, ways: Ways, names: Names) -> None:
-    """One mount, then many at once, with calls and devices that take as long as they do over a network."""
+    """Measure one mount, then many at once, with calls and devices that take as long as over a network."""
     for each in _AT_ONCE:
         cloud.set_plan(**each.slowness)
         try:
@@ -104,30 +104,30 @@ def measure_many(results: Results, plan: Plan, cloud: RemoteEc2Cloud, ways: Ways
 def _measure_at_once(
     results: Results, plan: Plan, cloud: RemoteEc2Cloud, ways: Ways, names: Names, each: AtOnce
 ) -> None:
-    taken = Taken()
+    samples = Samples()
 
     def use(peer: str, way: Way, name: str) -> None:
         cloud.calls.reset()
-        taken.time(each.one, peer, lambda: way.mount(name))
+        samples.time(each.one, peer, lambda: way.mount(name))
         _end(way, [name])
         if each.calls is not None:
             _await_detach(cloud)
         cloud.calls.reset()
-        taken.time(each.many, peer, lambda: way.mount_all(names[peer]))
+        samples.time(each.many, peer, lambda: way.mount_all(names[peer]))
         if each.calls is not None:
-            taken.count(each.calls, peer, cloud.calls.counts())
+            samples.count(each.calls, peer, cloud.calls.counts())
         _end(way, names[peer])
 
     in_turns(plan.parallel_rounds, ways, names, use)
-    taken.keep(results, each.one)
-    taken.keep(results, each.many)
+    samples.keep(results, each.one)
+    samples.keep(results, each.many)
     if each.calls is not None:
-        taken.keep_counts(results, each.calls)
-    taken.keep_ratios(results, each.ratio, each.many, each.one)
+        samples.keep_counts(results, each.calls)
+    samples.keep_ratios(results, each.ratio, each.many, each.one)
 
 
 def _await_detach(cloud: RemoteEc2Cloud) -> None:
-    """Wait until DetachVolume is counted, which it is when it is answered: a device goes before that."""
+    """Wait until DetachVolume is counted, which it is when it is answered: the device disappears before."""
     wait_until(
         lambda: cloud.calls.counts()["DetachVolume"] > 0, _DETACH_TIMEOUT_S, "DetachVolume is answered"
     )
@@ -137,7 +137,7 @@ def _end(way: Way, names: Sequence[str]) -> None:
     for name in names:
         way.unmount(name)
     for name in names:
-        way.let_go(name)
+        way.wait_detached(name)
 
 
 def prepare(volplug: Way, names: Sequence[str]) -> None:
@@ -146,9 +146,9 @@ def prepare(volplug: Way, names: Sequence[str]) -> None:
         volplug.create(name)
         volplug.mount(name)
         volplug.unmount(name)
-        volplug.let_go(name)
+        volplug.wait_detached(name)
 
 
 def names_for(plan: Plan) -> Names:
-    """The volumes that are prepared for each way."""
+    """The names of the volumes that are prepared for each way."""
     return {peer: [f"{peer}-p{number:02}" for number in range(plan.volumes)] for peer in (m.VOLPLUG, m.SDK)}

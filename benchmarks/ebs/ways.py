@@ -1,4 +1,4 @@
-"""The two ways to do the same: volplug over its socket, and the calls that nobody can spare."""
+"""The two ways to do the same: volplug over its socket, and the minimum of bare calls."""
 
 import subprocess
 import time
@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from benchmarks import kernel
 from benchmarks.client import CallError, PluginClient
-from benchmarks.ebs.site import CLUSTER, LOOK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
+from benchmarks.ebs.testbed import CLUSTER, CHECK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
 from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.programs import find_program
 
@@ -23,12 +23,12 @@ _PAGE: Final = 500
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _CONNECTIONS: Final = 64
 _LOOK_TOGETHER_S: Final = 0.02
-# Both ways, where EC2's states take no time: in production it is a second, which would hide all else.
+# The poll interval of both ways, where EC2's states take no time: the second of production would hide all else.
 POLL_S: Final = 0.01
 
 
 class Way(Protocol):
-    """How volumes are made and used."""
+    """One way to make and use volumes."""
 
     def create(self, name: str) -> None:
         """Make a volume."""
@@ -42,8 +42,8 @@ class Way(Protocol):
         """Unmount it."""
         ...
 
-    def let_go(self, name: str) -> None:
-        """Return once it is detached, after it was unmounted."""
+    def wait_detached(self, name: str) -> None:
+        """Return once it is detached, after it was unmounted; detach it unless that follows automatically."""
         ...
 
     def remove(self, name: str) -> None:
@@ -75,8 +75,8 @@ class ByVolplug:
         """See `Way`."""
         self._client.call("Unmount", Name=name, ID=MOUNT_ID)
 
-    def let_go(self, name: str) -> None:
-        """See `Way`; volplug detaches by itself. No other volume is attached."""
+    def wait_detached(self, name: str) -> None:
+        """See `Way`; volplug detaches automatically. No other volume is attached."""
         spin_until(lambda: is_bare(self._instance), f"{name} has gone")
 
     def remove(self, name: str) -> None:
@@ -84,7 +84,7 @@ class ByVolplug:
         self._client.call("Remove", Name=name)
 
     def mount_all(self, names: Sequence[str]) -> None:
-        """See `Way`; a connection for each."""
+        """See `Way`: a connection for each."""
         if failed := self._volplug.at_once("Mount", names, ID=MOUNT_ID):
             raise CallError(f"{len(failed)} of {len(names)} failed: {failed}")
 
@@ -93,7 +93,7 @@ class BySdk:
     """Bare calls of the SDK and of the kernel, on an instance of its own.
 
     Args:
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         instance: One of its instances.
         targets: Where to mount.
         tags: The tags of a volume that volplug has created; new ones get the same.
@@ -144,13 +144,13 @@ class BySdk:
         """See `Way`."""
         kernel.unmount(self._targets / name)
 
-    def let_go(self, name: str) -> None:
-        """See `Way`: DetachVolume, the device; which volume it is, is known."""
+    def wait_detached(self, name: str) -> None:
+        """See `Way`: DetachVolume, the device; the volume's id is known."""
         volume_id = self.detach(name)
         spin_until(lambda: not disk_of(self._instance, volume_id), f"{name} has gone")
 
     def detach(self, name: str) -> str:
-        """DetachVolume of what this has attached; returns the volume's id."""
+        """Call DetachVolume for a volume attached here; return its id."""
         volume_id = self._attached.pop(name)
         self._client.detach_volume(VolumeId=volume_id, InstanceId=self._instance.instance_id)
         return volume_id
@@ -168,7 +168,7 @@ class BySdk:
         found = self._ids(names)
         volumes = [found[name] for name in names]
         with ThreadPoolExecutor(len(names)) as threads:
-            # All of them looking as often as one does would take the time from what they wait for.
+            # If all of them checked as often as one, they would slow down what they wait for.
             list(threads.map(self._attach_and_mount, names, volumes, self.devices, repeat(_LOOK_TOGETHER_S)))
 
     def get(self, name: str) -> None:
@@ -180,10 +180,10 @@ class BySdk:
         return len(self._described())
 
     def _attach_and_mount(
-        self, name: str, volume_id: str, device: str, look_every_s: float = LOOK_EVERY_S
+        self, name: str, volume_id: str, device: str, check_every_s: float = CHECK_EVERY_S
     ) -> None:
         self.attach(name, volume_id, device)
-        self.mount_attached(name, look_every_s)
+        self.mount_attached(name, check_every_s)
 
     def attach(self, name: str, volume_id: str, device: str) -> None:
         """AttachVolume."""
@@ -191,13 +191,13 @@ class BySdk:
         self._attached[name] = volume_id
 
     def mount_attached(
-        self, name: str, look_every_s: float = LOOK_EVERY_S, *, is_blank: bool = False
+        self, name: str, check_every_s: float = CHECK_EVERY_S, *, is_blank: bool = False
     ) -> None:
         """Wait for the device, format it if it is blank, mount it."""
         volume_id = self._attached[name]
         target = self._targets / name
         target.mkdir(parents=True, exist_ok=True)
-        spin_until(lambda: disk_of(self._instance, volume_id), f"{name} is there", look_every_s)
+        spin_until(lambda: disk_of(self._instance, volume_id), f"{name} is there", check_every_s)
         device = disk_of(self._instance, volume_id)
         if is_blank:
             subprocess.run([find_program("mkfs.ext4"), "-q", "-E", "nodiscard", device], check=True)
@@ -232,5 +232,5 @@ def _name_of(description: Mapping[str, Any]) -> str:
 
 
 def tags_for(tags: Mapping[str, str], name: str) -> dict[str, str]:
-    """The tags of a volume as volplug writes them, for one of another name."""
+    """Return the tags of a volume for one of another name, as volplug writes them."""
     return {**tags, "Name": name, "volplug:name": name}

@@ -11,9 +11,9 @@ from benchmarks.ebs import turns
 from benchmarks.ebs.cluster import Cluster
 from benchmarks.ebs.counting import measure_idle
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
-from benchmarks.ebs.lives import measure_states
-from benchmarks.ebs.site import EbsVolplug, add_instance, served
-from benchmarks.ebs.taken import Taken
+from benchmarks.ebs.lifecycles import measure_states
+from benchmarks.ebs.testbed import EbsVolplug, add_instance, served
+from benchmarks.ebs.samples import Samples
 from benchmarks.ebs.ways import POLL_S, BySdk, ByVolplug
 from benchmarks.measures import Results
 from benchmarks.place import Place
@@ -63,26 +63,26 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
         show(f"{plan.idle_s:g} s idle")
         measure_idle(results, plan, cloud, volplug)
         ours.unmount(names[m.VOLPLUG][0])
-        ours.let_go(names[m.VOLPLUG][0])
+        ours.wait_detached(names[m.VOLPLUG][0])
 
 
 def _measure_first(results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud) -> None:
-    taken, instance = Taken(), add_instance(cloud, 1)
+    samples, instance = Samples(), add_instance(cloud, 1)
     for number in range(plan.starts):
         volplug = EbsVolplug(where, f"first-{number}", cloud, instance, mount_grace_s=_MINUTE_S)
         with volplug, volplug.connect() as client:
             client.call("Capabilities")
             client.send(request("Get", {"Name": "nothing"}))  # that it is an error does not matter
-            taken.time(e.FIRST, m.VOLPLUG, client.receive)
-    taken.keep(results, e.FIRST)
+            samples.time(e.FIRST, m.VOLPLUG, client.receive)
+    samples.keep(results, e.FIRST)
 
 
 def _measure_states(
     results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud, bare: GroupBySdk
 ) -> None:
-    """Measure lives with a volplug of their own: they leave the memory of the other one as it is."""
+    """Measure lifecycles with a volplug of their own: they leave the memory of the other one as it is."""
     instance = add_instance(cloud, 4)
-    with EbsVolplug(where, "volplug-lives", cloud, instance, poll_s=plan.second_s) as volplug:
+    with EbsVolplug(where, "volplug-lifecycles", cloud, instance, poll_s=plan.second_s) as volplug:
         ours = GroupByVolplug(volplug, cloud, instance.instance_id)
         _await_search(cloud, instance)
         ours.create(["warm"])  # the SDK is set up, and the first look-ups are over

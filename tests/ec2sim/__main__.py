@@ -1,4 +1,4 @@
-"""A served EC2 as a process of its own.
+"""A simulated EC2 as a process of its own.
 
     python -m tests.ec2sim --directory /tmp/cloud
 

@@ -1,4 +1,4 @@
-"""boto3 in front of a served EC2, without retries of its own unless a test wants them."""
+"""boto3 in front of a simulated EC2, without retries of its own unless a test wants them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A served EC2 in this process: volumes, instances and the metadata service."""
+"""A simulated EC2 in this process: volumes, instances and the metadata service."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack

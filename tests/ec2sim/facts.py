@@ -1,4 +1,4 @@
-"""What the served EC2 knows: frozen values, replaced when something changes."""
+"""What the simulated EC2 knows: frozen values, replaced when something changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

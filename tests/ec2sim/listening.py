@@ -79,7 +79,7 @@ class Listener:
             answer = await self._loop.run_in_executor(self._pool, self._answerer, asked)
         except Exception:  # a defect of the cloud must not look like a slow network
             _LOG.exception("%s %s failed", request.method, request.path)
-            answer = HttpAnswer(500, b"the served EC2 has a defect, see its log")
+            answer = HttpAnswer(500, b"the simulated EC2 has a defect, see its log")
         if answer is None:
             if request.transport is not None:
                 request.transport.close()

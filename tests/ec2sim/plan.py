@@ -1,4 +1,4 @@
-"""The faults of the served EC2, and its slowness."""
+"""The faults of the simulated EC2, and its slowness."""
 
 import random
 import threading

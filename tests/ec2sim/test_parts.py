@@ -1,4 +1,4 @@
-"""The parts of the served EC2 that defects and clients in a hurry meet."""
+"""The parts of the simulated EC2 that defects and clients in a hurry meet."""
 
 import socket
 import struct
@@ -40,7 +40,7 @@ def test_a_defect_is_an_answer_and_not_a_slow_network(caplog: pytest.LogCaptureF
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{listener.url}/here", timeout=30)  # noqa: S310 - the listener's own
         with caught.value as error:
-            assert (error.code, error.read()) == (500, b"the served EC2 has a defect, see its log")
+            assert (error.code, error.read()) == (500, b"the simulated EC2 has a defect, see its log")
     finally:
         listener.close()
     assert "GET /here failed" in caplog.text

@@ -1,6 +1,6 @@
 """`python -m tests.lab up --hosts 2`: hosts to play with, each with a Docker Engine and a volplug.
 
-They are instances of one served EC2, and its volumes follow containers from host to host. What may happen to
+They are instances of one simulated EC2, and its volumes follow containers from host to host. What may happen to
 hosts happens to these when it is typed: `kill a`, `freeze b`, and so on.
 """
 

@@ -18,7 +18,7 @@ class EbsCloud:
 
     Attributes:
         volume_options: for small volumes.
-        ec2: the served EC2, for its plan of faults and its counts of calls.
+        ec2: the simulated EC2, for its plan of faults and its counts of calls.
     """
 
     volume_options: Mapping[str, str] = MappingProxyType({"size": "1GiB"})

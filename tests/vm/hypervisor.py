@@ -1,4 +1,4 @@
-"""What makes the volumes of a served EC2 appear in guests, as NVMe disks with the serials that EBS gives."""
+"""What makes the volumes of a simulated EC2 appear in guests, as NVMe disks with the serials that EBS gives."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The EBS driver in virtual machines, into which volumes of a served EC2 are plugged as NVMe disks."""
+"""The EBS driver in virtual machines, into which volumes of a simulated EC2 are plugged as NVMe disks."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

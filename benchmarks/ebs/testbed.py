@@ -1,4 +1,4 @@
-"""A served EC2 as a process of its own, its instances, and volplug on one of them."""
+"""A simulated EC2 as a process of its own, its instances, and volplug on one of them."""
 
 import json
 import os
@@ -23,26 +23,26 @@ _MOST_VOLUMES: Final = 128
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 30.0
 _DISK_TIMEOUT_S: Final = 10.0
-LOOK_EVERY_S: Final = 0.0001
+CHECK_EVERY_S: Final = 0.0001
 _AT_ONCE_TIMEOUT_S: Final = 120.0  # as long as Docker waits for a Mount
 _ROOT_DISK: Final = "nvme0n1"
 
 
 @contextmanager
 def served(where: Place) -> Iterator[RemoteEc2Cloud]:
-    """A served EC2 whose volumes are loop devices."""
+    """Run a simulated EC2 whose volumes are loop devices."""
     log = where.directory / "ec2.log"
     argv = [sys.executable, "-m", "tests.ec2sim", "--directory", str(where.directory / "ec2")]
     process = where.spawn(argv, log=log)
 
     def endpoint() -> str:
         if process.poll() is not None:
-            raise CallError(f"the served EC2 ended while starting:\n{tail(log)}")
+            raise CallError(f"the simulated EC2 ended while starting:\n{tail(log)}")
         ready = [line for line in log.read_text().splitlines(keepends=True) if line.startswith("{")]
         return str(json.loads(ready[0])["endpoint"]) if ready and ready[0].endswith("\n") else ""
 
     try:
-        wait_until(lambda: bool(endpoint()), _START_TIMEOUT_S, "the served EC2 is ready")
+        wait_until(lambda: bool(endpoint()), _START_TIMEOUT_S, "the simulated EC2 is ready")
         yield RemoteEc2Cloud(endpoint())
     finally:
         process.terminate()
@@ -50,17 +50,17 @@ def served(where: Place) -> Iterator[RemoteEc2Cloud]:
 
 
 def add_instance(cloud: RemoteEc2Cloud, number: int) -> Instance:
-    """One more instance, which takes many volumes."""
+    """Add an instance that takes many volumes."""
     return cloud.add_instance(f"i-{number:017x}", attachment_limit=_MOST_VOLUMES)
 
 
 def disk_of(instance: Instance, volume_id: str) -> str:
-    """The device node of a volume as the instance sees it; empty if it does not."""
+    """Return the device node of a volume on the instance; empty if there is none."""
     serial = volume_id.replace("-", "")
     for name in _disks(instance):
         try:
             shown = Path(instance.sys_root, "block", name, "device", "serial").read_text()
-        except FileNotFoundError:  # it goes just now
+        except FileNotFoundError:  # it disappears just now
             continue
         if shown.strip() == serial:
             return f"{instance.dev_root}/{name}"
@@ -68,7 +68,7 @@ def disk_of(instance: Instance, volume_id: str) -> str:
 
 
 def is_bare(instance: Instance) -> bool:
-    """Whether the instance has no disk but its root."""
+    """Return whether the instance has no disk but its root."""
     return _disks(instance) == [_ROOT_DISK]
 
 
@@ -76,13 +76,13 @@ def _disks(instance: Instance) -> list[str]:
     return [name for name in os.listdir(f"{instance.sys_root}/block") if name.startswith("nvme")]
 
 
-def spin_until(condition: Callable[[], object], what: str, look_every_s: float = LOOK_EVERY_S) -> None:
-    """Look so often that looking adds nothing to what is measured."""
+def spin_until(condition: Callable[[], object], what: str, check_every_s: float = CHECK_EVERY_S) -> None:
+    """Check so often that the interval adds nothing to the measured time."""
     deadline = time.monotonic() + _DISK_TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
             raise CallError(f"waited {_DISK_TIMEOUT_S:g} s in vain until {what}")
-        time.sleep(look_every_s)
+        time.sleep(check_every_s)
 
 
 def config_text(cloud: RemoteEc2Cloud, instance: Instance, poll_s: float = 1.0) -> str:
@@ -108,11 +108,11 @@ class EbsVolplug:
 
     Args:
         where: Where it runs.
-        name: What its files are called.
-        cloud: The served EC2.
+        name: The name of its files.
+        cloud: The simulated EC2.
         instance: One of its instances.
-        mount_grace_s: When the one search follows that every start has.
-        poll_s: How often EC2 is read at first while something waits for it.
+        mount_grace_s: Also the delay of the one search that follows every start.
+        poll_s: The first interval of polls.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class EbsVolplug:
         return PluginClient(self.process.socket, timeout_s)
 
     def at_once(self, verb: str, names: Sequence[str], **body: object) -> dict[str, str]:
-        """Make one call for each name, all at once; returns with the last answer the errors by name."""
+        """Make one call for each name, all at once; return the errors by name with the last answer."""
         with ExitStack() as stack:
             clients = [stack.enter_context(self.connect(_AT_ONCE_TIMEOUT_S)) for _ in names]
             for name, client in zip(names, clients, strict=True):

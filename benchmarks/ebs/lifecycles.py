@@ -1,4 +1,4 @@
-"""Whole lives of volumes while EC2's states are slow or quick: how long each step takes, and its calls."""
+"""Life cycles of volumes while EC2's states are slow or quick: how long each step takes, and its calls."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,34 +10,34 @@ from typing import Final
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import Group
 from benchmarks.ebs.measures import Step, Steps
-from benchmarks.ebs.site import spin_until
-from benchmarks.ebs.taken import Taken, milliseconds
+from benchmarks.ebs.testbed import spin_until
+from benchmarks.ebs.samples import Samples, milliseconds
 from benchmarks.measures import Results
 from benchmarks.plan import Plan
 from tests.ec2sim import RemoteEc2Cloud, Slow
 
-_ASK_EVERY_S: Final = 0.02
+_READ_EVERY_S: Final = 0.02
 
 Groups = Mapping[str, Group]
 
 
-class Lives:
+class Lifecycles:
     """Takes volumes from Create to Remove.
 
     Args:
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         steps: What is measured.
     """
 
     def __init__(self, cloud: RemoteEc2Cloud, steps: Steps) -> None:
         self._cloud = cloud
         self._steps = steps
-        self._taken = Taken()
+        self._samples = Samples()
         self._failed: defaultdict[tuple[Step, str], list[str]] = defaultdict(list)
         self._numbers = count()
 
-    def live(self, peer: str, group: Group) -> None:
-        """Take one volume through everything, beside another that is only created and removed."""
+    def run_one(self, peer: str, group: Group) -> None:
+        """Take one volume through every step, and another one through Create and Remove only."""
         steps, (one, idle) = self._steps, ([name] for name in self._new_names(peer, 2))
         self._do(steps.create, peer, group, partial(group.create, idle))
         first = partial(group.mount, one, is_blank=True)
@@ -48,7 +48,7 @@ class Lives:
         self._after_unmount(steps.remove_now, peer, group, one, group.remove)
         self._do(steps.remove, peer, group, partial(group.remove, idle))
 
-    def live_at_once(self, peer: str, group: Group, number: int) -> None:
+    def run_many(self, peer: str, group: Group, number: int) -> None:
         """Take many volumes from Create to Remove."""
         steps, names = self._steps, self._new_names(peer, number)
         self._do(steps.creates, peer, group, partial(group.create, names))
@@ -58,30 +58,30 @@ class Lives:
 
     def keep(self, results: Results) -> None:
         """Add everything to the results."""
-        self._taken.keep(results, self._steps.unmount)
+        self._samples.keep(results, self._steps.unmount)
         for step in self._steps.all:
-            self._taken.keep(results, step.took)
-            self._taken.keep_counts(results, step.calls)
+            self._samples.keep(results, step.took)
+            self._samples.keep_counts(results, step.calls)
         for (step, peer), failed in self._failed.items():
-            why = f"{len(failed)} failed and were done again, the first with {failed[0]}"
+            why = f"{len(failed)} failed and were repeated, the first with {failed[0]}"
             results.lack(step.took, peer, why)
 
     def _do(self, step: Step, peer: str, group: Group, *acts: Callable[[], object]) -> None:
         before = group.calls()
-        self._taken.time(step.took, peer, lambda: [act() for act in acts])
+        self._samples.time(step.took, peer, lambda: [act() for act in acts])
         self._count(step, peer, group, before)
 
     def _leave(self, peer: str, group: Group, names: Sequence[str]) -> None:
-        """Unmount and wait until EC2 says available; it is asked beside its API, which counts as no call."""
+        """Unmount and wait until the volume is available; read from the simulation, not counted as a call."""
         (volume_id,) = (each.volume_id for each in self._cloud.volumes() if each.tags.get("Name") in names)
         before = group.calls()
-        answered_ms = self._taken.time(self._steps.unmount, peer, partial(group.unmount, names))
+        answered_ms = self._samples.time(self._steps.unmount, peer, partial(group.unmount, names))
 
         def see_it_go() -> None:
             group.detach(names)
-            spin_until(lambda: self._is_available(volume_id), f"{volume_id} is available", _ASK_EVERY_S)
+            spin_until(lambda: self._is_available(volume_id), f"{volume_id} is available", _READ_EVERY_S)
 
-        self._taken.note(self._steps.gone.took, peer, answered_ms + milliseconds(see_it_go))
+        self._samples.note(self._steps.gone.took, peer, answered_ms + milliseconds(see_it_go))
         group.settle()
         self._count(self._steps.gone, peer, group, before)
 
@@ -97,15 +97,15 @@ class Lives:
         names: Sequence[str],
         act: Callable[[Sequence[str]], object],
     ) -> None:
-        """Act as soon as the last Unmount is answered; its detach, wherever it goes on, counts as well."""
+        """Act as soon as the last Unmount is answered; its detach counts as well, in the foreground or not."""
         before = group.calls()
         group.unmount(names)
         acts = (group.detach, act)
-        self._taken.time(step.took, peer, lambda: [each(names) for each in acts])
+        self._samples.time(step.took, peer, lambda: [each(names) for each in acts])
         self._count(step, peer, group, before)
 
     def _count(self, step: Step, peer: str, group: Group, before: Counter[str]) -> None:
-        self._taken.count(step.calls, peer, group.calls() - before)
+        self._samples.count(step.calls, peer, group.calls() - before)
         if failed := group.failures():
             self._failed[step, peer] += failed
 
@@ -114,14 +114,14 @@ class Lives:
 
 
 def measure_states(results: Results, plan: Plan, cloud: RemoteEc2Cloud, groups: Groups) -> None:
-    """Measure lives with slow states, then with quick ones."""
+    """Measure life cycles with slow states, then with quick ones."""
     cloud.set_plan(
         creating=Slow(e.CREATING_S * plan.second_s),
         attaching=Slow(e.ATTACHING_S * plan.second_s),
         detaching=Slow(e.DETACHING_S * plan.second_s),
     )
     try:
-        # Side by side, for both ways wait nearly all of the time.
+        # At the same time, because both ways wait nearly all of the time.
         _measure(results, plan, cloud, groups, e.SLOW, side_by_side=len(groups))
     finally:
         cloud.end_faults()
@@ -131,14 +131,14 @@ def measure_states(results: Results, plan: Plan, cloud: RemoteEc2Cloud, groups: 
 def _measure(
     results: Results, plan: Plan, cloud: RemoteEc2Cloud, groups: Groups, steps: Steps, *, side_by_side: int
 ) -> None:
-    lives = Lives(cloud, steps)
+    lifecycles = Lifecycles(cloud, steps)
     with ThreadPoolExecutor(side_by_side) as threads:
-        for _ in range(plan.lives):
+        for _ in range(plan.lifecycles):
             cloud.calls.reset()
-            for each in [threads.submit(lives.live, peer, group) for peer, group in groups.items()]:
+            for each in [threads.submit(lifecycles.run_one, peer, group) for peer, group in groups.items()]:
                 each.result()
-    for _ in range(plan.parallel_lives):
+    for _ in range(plan.parallel_lifecycles):
         for peer, group in groups.items():
             cloud.calls.reset()
-            lives.live_at_once(peer, group, plan.volumes)
-    lives.keep(results)
+            lifecycles.run_many(peer, group, plan.volumes)
+    lifecycles.keep(results)

@@ -13,21 +13,21 @@ from benchmarks.measures import Measure, Results, interleaved
 
 
 def milliseconds(action: Callable[[], object]) -> float:
-    """Do something and return how long it took."""
+    """Run an action and return how long it took."""
     begun = time.perf_counter_ns()
     action()
     return (time.perf_counter_ns() - begun) / 1e6
 
 
-class Taken:
-    """What was measured, by measure and peer."""
+class Samples:
+    """The samples of a run, by measure and peer."""
 
     def __init__(self) -> None:
         self._samples: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._counts: defaultdict[tuple[str, str], list[Counter[str]]] = defaultdict(list)
 
     def time(self, measure: Measure, peer: str, action: Callable[[], object]) -> float:
-        """Do something, keep how many milliseconds it took, and return them."""
+        """Run an action, keep how many milliseconds it took, and return them."""
         taken = milliseconds(action)
         self.note(measure, peer, taken)
         return taken
@@ -41,7 +41,7 @@ class Taken:
         self._counts[measure.key, peer].append(made)
 
     def keep(self, results: Results, measure: Measure, added: Measure | None = None) -> None:
-        """Add a measure to the results, and if wanted what volplug adds to the bare calls, run by run."""
+        """Add a measure to the results, and optionally what volplug adds to the bare calls, run by run."""
         for peer in (m.VOLPLUG, m.SDK):
             if samples := self._samples[measure.key, peer]:
                 results.add(measure, peer, samples)
@@ -63,7 +63,7 @@ class Taken:
 
 
 def differences(ours: Sequence[float], bare: Sequence[float]) -> list[float]:
-    """What the first takes longer, run by run."""
+    """The difference of the first to the second, run by run."""
     return [one - other for one, other in zip(ours, bare, strict=True)]
 
 

@@ -31,7 +31,7 @@ _DOCS = REPOSITORY / "docs" / "benchmarks.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; return 0 if everything could be measured and nothing is left over, whether or not targets are met."""
+    """Run; return 0 if everything could be measured and nothing is left over, also with missed targets."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure volplug and its peers.")
     parser.add_argument(
         "--quick", action="store_true", help="only show that everything works; figures mean little"

@@ -46,7 +46,7 @@ class Volplug:
 
     def __init__(self, machine: Machine, name: str, env: Mapping[str, str] | None = None) -> None:
         socket = machine.directory / f"{name}.sock"
-        # The one search that follows each start after a minute is not part of the idle load: here it comes earlier.
+        # A minute after each start comes one search; here it comes earlier, before the idle measurement.
         settings = {"VOLPLUG_MOUNT_GRACE_S": "1", **(env or {})}
         self.process = VolplugProcess(machine, name=name, socket=socket, env=settings)
         self.images = self.process.state_dir / "backends" / "loop"

@@ -7,7 +7,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from volplug.log import configure_logging
 
-# Of two that surround a test, the later one is the outer one: nothing is made while the machine is held.
+# Of two hooks around a test, the later one is the outer one: nothing is prepared while the machine is locked.
 pytest_plugins = [
     "tests.follow.measures",
     "tests.lab.parts",

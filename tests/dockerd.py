@@ -53,7 +53,7 @@ class Dockerd:
         await self.hang_up()
 
     async def hang_up(self) -> None:
-        """Close the connection, whatever is running on it."""
+        """Close the connection, also during a call."""
         if self._streams is not None:
             _, writer = self._streams
             self._streams = None
@@ -62,7 +62,7 @@ class Dockerd:
                 await writer.wait_closed()
 
     async def send(self, path: str, body: bytes, *, host: str = ENGINE_20_10, method: str = "POST") -> None:
-        """Send one request and wait for nothing."""
+        """Send one request without waiting for the answer."""
         if self._streams is None:
             self._streams = await asyncio.open_unix_connection(str(self._socket))
         _, writer = self._streams

@@ -1,4 +1,4 @@
-"""The benchmark works from end to end, and judges what it measured."""
+"""The benchmark works from end to end, and judges its figures."""
 
 import json
 import re
@@ -45,7 +45,7 @@ class TestQuickRun:
         assert [each.key for each in measures if each.key not in figures] == []
         assert all(each["count"] > 0 and each["p50"] <= each["p99"] for each in figures.values())
 
-    def test_every_target_is_judged_unless_its_peer_is_not_here(
+    def test_every_target_is_judged_unless_its_peer_is_not_installed(
         self, report: tuple[dict[str, Any], str]
     ) -> None:
         verdicts = report[0]["targets"]
@@ -75,7 +75,7 @@ def test_the_page_in_the_repository_judges_every_target() -> None:
         assert re.search(row, page, re.MULTILINE), target.measure.title
 
 
-def test_a_target_is_met_up_to_its_limit_and_missed_beyond() -> None:
+def test_a_target_is_met_up_to_its_limit_and_missed_above_it() -> None:
     target = next(each for each in TARGETS if each.measure is m.LIST_1000)
     for value, is_met in ((0.3, True), (0.301, False)):
         results = Results()
@@ -86,16 +86,16 @@ def test_a_target_is_met_up_to_its_limit_and_missed_beyond() -> None:
         assert verdict.limit == pytest.approx(0.3)
 
 
-def test_a_ratio_to_what_was_not_measured_is_not_judged_and_says_why() -> None:
+def test_a_ratio_to_a_missing_figure_is_not_judged_and_has_a_reason() -> None:
     target = next(each for each in TARGETS if each.measure is m.LIST_1000)
     results = Results()
     results.add(m.LIST_1000, m.VOLPLUG, [0.1])
-    results.lack(m.LIST_1000, m.RCLONE, "it is away")
+    results.lack(m.LIST_1000, m.RCLONE, "it is not installed")
     verdict = judge(target, results)
-    assert (verdict.is_met, verdict.why) == (None, "rclone not measured: it is away")
+    assert (verdict.is_met, verdict.why) == (None, "rclone not measured: it is not installed")
 
 
-def test_the_parts_of_what_was_measured_add_up_to_it() -> None:
+def test_the_parts_of_a_measure_add_up_to_it() -> None:
     target = next(each for each in TARGETS if each.measure is m.GET_DETACHED)
     results = Results()
     for measure, peer, value in (
@@ -160,7 +160,7 @@ def test_the_client_reads_whole_answers_in_chunks_and_with_a_length(tmp_path: Pa
         thread.join()
 
 
-def test_a_chapter_that_was_measured_alone_leaves_the_others_of_the_page_alone() -> None:
+def test_a_chapter_that_was_measured_alone_leaves_the_others_of_the_page_unchanged() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     before = split(page)
     assert list(before) == [each.name for each in CHAPTERS]

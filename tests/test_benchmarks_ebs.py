@@ -15,8 +15,8 @@ from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lifecycles import Lifecycles
 from benchmarks.ebs.measures import Steps
-from benchmarks.ebs.testbed import EbsVolplug, config_text
 from benchmarks.ebs.samples import Samples, in_turns
+from benchmarks.ebs.testbed import EbsVolplug, config_text
 from benchmarks.ebs.ways import BySdk, Way, tags_for
 from benchmarks.measures import Results
 from benchmarks.report import changes_and_reads
@@ -211,7 +211,7 @@ def test_failed_and_repeated_operations_are_reported_with_their_figure() -> None
     group.failed = ["it is in use"]
     lifecycles.run_many(m.VOLPLUG, group, 3)
     lifecycles.keep(results)
-    why = "1 failed and were done again, the first with it is in use"
+    why = "1 failed and were repeated, the first with it is in use"
     assert results.lacking == {(steps.creates.took.key, m.VOLPLUG): why}
     assert results.p50(steps.creates.took) is not None
 

@@ -8,7 +8,7 @@ from volplug.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def without_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"VOLPLUG_{name.upper()}", raising=False)
     for name in ("VOLPLUG_CONFIG", "REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT"):
@@ -73,7 +73,7 @@ def test_mounts_move_with_the_state_directory_unless_they_have_a_place_of_their_
 # Where settings come from
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(
+def test_flags_take_precedence_over_the_environment_and_that_over_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text('node_id = "file"\ncluster = "file"\ndefault_fs = "xfs"\nlinger_s = 1\n')
@@ -160,7 +160,7 @@ def test_an_empty_path_is_not_the_current_directory(name: str, source: str, file
 
 
 @pytest.mark.parametrize("value", ["zfs", "ext3", "EXT4 "])
-def test_a_default_filesystem_that_there_is_not_is_reported_at_start(value: str) -> None:
+def test_an_unknown_default_filesystem_is_reported_at_start(value: str) -> None:
     if value.strip().lower() == "ext4":
         assert load_settings({"default_fs": value}).default_fs.strip().lower() == "ext4"
     else:
@@ -177,7 +177,7 @@ def test_a_table_in_the_environment_that_is_no_json_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("colour = 'red'\n", "setting colour: Extra inputs are not permitted."),
         ("[backends.x]\n", "setting backends.x.driver: Field required."),
@@ -197,9 +197,9 @@ def test_a_table_in_the_environment_that_is_no_json_is_reported(
         ),
     ],
 )
-def test_a_wrong_file_is_reported_with_the_setting(file: Path, text: str, said: str) -> None:
+def test_a_wrong_file_is_reported_with_the_setting(file: Path, text: str, output: str) -> None:
     file.write_text(text)
-    assert problem({"config": str(file)}) == said
+    assert problem({"config": str(file)}) == output
 
 
 @pytest.mark.parametrize("content", [b"size = \n", b"\xff\xfe", b"[[["])
@@ -215,7 +215,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["flag", "environment"])
-def test_a_file_that_was_named_has_to_exist(file: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_file_has_to_exist(file: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOLPLUG_CONFIG", str(file) if source == "environment" else "/elsewhere.toml")
     flags = {"config": str(file)} if source == "flag" else {}
     assert problem(flags) == f"the configuration file {file} does not exist."
@@ -224,7 +224,7 @@ def test_a_file_that_was_named_has_to_exist(file: Path, source: str, monkeypatch
 # Coming from REX-Ray
 
 
-def test_variables_of_rexray_stand_in_for_ours_and_win_over_the_file(
+def test_variables_of_rexray_are_read_if_ours_are_unset_and_take_precedence_over_the_file(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     file.write_text('default_fs = "ext4"\ntakeover = "fence"\n')
@@ -235,7 +235,7 @@ def test_variables_of_rexray_stand_in_for_ours_and_win_over_the_file(
     assert config.rexray_variables() == ("REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT")
 
 
-def test_our_own_variables_win_over_those_of_rexray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_variables_take_precedence_over_those_of_rexray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REXRAY_FSTYPE", "xfs")
     monkeypatch.setenv("VOLPLUG_DEFAULT_FS", "btrfs")
     monkeypatch.setenv("REXRAY_PREEMPT", "false")
@@ -244,6 +244,8 @@ def test_our_own_variables_win_over_those_of_rexray(monkeypatch: pytest.MonkeyPa
     assert (settings.default_fs, settings.log_level, settings.takeover) == ("btrfs", "info", "never")
 
 
-def test_a_word_of_rexray_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_variable_of_rexray_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("REXRAY_PREEMPT", "perhaps")
     assert "setting takeover" in problem()

@@ -33,7 +33,7 @@ def read(volume: Volume) -> Volume:
 
 
 def with_spec(**changes: object) -> Volume:
-    return replace(SOUND, spec=replace(SPEC, **changes))  # type: ignore[arg-type]  # of whatever kind
+    return replace(SOUND, spec=replace(SPEC, **changes))  # type: ignore[arg-type]  # of any kind
 
 
 @given(volumes())
@@ -79,7 +79,7 @@ def test_what_volplug_accepts_from_users_is_left_as_it_is(volume: Volume) -> Non
         ),
     ],
 )
-def test_what_users_may_not_say_is_an_error_that_names_where_it_was_read(volume: Volume, detail: str) -> None:
+def test_what_is_refused_from_users_is_an_error_that_names_the_field(volume: Volume, detail: str) -> None:
     found = read(volume)
     assert found.detail.startswith(detail)
     assert (found.name, found.volume_id, found.state) == ("db", volume.volume_id, VolumeState.ERROR)
@@ -87,14 +87,14 @@ def test_what_users_may_not_say_is_an_error_that_names_where_it_was_read(volume:
 
 
 @pytest.mark.parametrize("name", ["../../victim", "", ".", "a/b", "a" * 129, ".hidden", "ü", "a\n"])
-def test_a_volume_whose_name_is_none_goes_by_its_id(name: str) -> None:
+def test_a_volume_with_an_invalid_name_is_named_by_its_id(name: str) -> None:
     found = read(replace(SOUND, name=name, spec=replace(SPEC, name=name)))
     assert (found.name, found.spec.name, found.state) == ("vol-1", "vol-1", VolumeState.ERROR)
     assert found.detail.startswith("its name cannot be used: ")
 
 
 def test_mkfs_options_count_only_while_the_volume_is_unformatted() -> None:
-    """There is no further mkfs, so options that a later version refuses do not keep data from its users."""
+    """There is no further mkfs, so options that a later version refuses do not make data inaccessible."""
     volume = replace(with_spec(mkfs_options=("-d", "/etc")), filesystem=FORMATTED)
     assert read(volume) == volume
 
@@ -129,7 +129,7 @@ _ANYTHING = st.builds(
 
 
 @given(_ANYTHING)
-def test_nothing_that_is_read_leads_anywhere_but_its_own_place(described: Volume) -> None:
+def test_nothing_that_is_read_leads_out_of_its_own_directory(described: Volume) -> None:
     volume = read(described)
     assert is_name(volume.name) or volume.name == volume.volume_id
     assert volume.subpath == "" or is_name(volume.subpath)
@@ -144,7 +144,7 @@ def test_nothing_that_is_read_leads_anywhere_but_its_own_place(described: Volume
 
 @pytest.mark.parametrize("device", DeviceMatch)
 @pytest.mark.parametrize("contents", [None, *ContentKind])
-def test_a_volume_in_error_is_never_mounted_and_never_in_the_way_of_unmounting(
+def test_a_volume_in_error_is_never_mounted_and_can_be_unmounted(
     device: DeviceMatch, contents: ContentKind | None
 ) -> None:
     seen = Observed(BackendState.ERROR, device, contents, FilesystemPhase.FORMATTED)

@@ -1,4 +1,4 @@
-"""The documents name what exists."""
+"""The documents agree with the code, the tests and the settings."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Who is at the other end: a real process at the other end of a real socket."""
+"""Identification of the engine at the other end: a real process at the other end of a real socket."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import pytest
 from volplug.engine_peer import EngineProcesses
 from volplug.models import EngineIdentity
 
-# In a pid namespace of its own, as a managed plugin is, says of each connection whose it is, and whether the
+# In a pid namespace of its own, as a managed plugin is, prints the engine of each connection, and whether the
 # process of the first one is alive.
 SERVE = """
 import socket, sys
@@ -67,19 +67,19 @@ def start_time(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def test_an_engine_is_known_by_its_process_and_its_start(listening: socket.socket) -> None:
+def test_an_engine_is_identified_by_its_process_and_its_start_time(listening: socket.socket) -> None:
     with peer_called("dockerd", listening) as (connection, process):
         assert EngineProcesses().identify(connection) == EngineIdentity(process.pid, start_time(process.pid))
         assert EngineProcesses().identify(connection) == EngineProcesses().identify(connection)
 
 
 @pytest.mark.parametrize("name", ["curl", "dockerd-x", "docker", "a) S dockerd", "(dockerd)"])
-def test_other_clients_are_no_engine(listening: socket.socket, name: str) -> None:
+def test_other_clients_are_not_an_engine(listening: socket.socket, name: str) -> None:
     with peer_called(name, listening) as (connection, _):
         assert EngineProcesses().identify(connection) is None
 
 
-def test_an_engine_that_has_ended_is_not_known(listening: socket.socket) -> None:
+def test_an_engine_that_has_exited_is_not_identified(listening: socket.socket) -> None:
     with peer_called("dockerd", listening) as (connection, process):
         process.kill()
         process.wait()
@@ -94,7 +94,7 @@ def test_a_socket_without_a_peer_is_no_engine() -> None:
 
 @pytest.fixture
 def serving_elsewhere(tmp_path: Path) -> Iterator[tuple[str, IO[str]]]:
-    """A socket served from another pid namespace, and what the server says."""
+    """A socket served from another pid namespace, and the server's output."""
     argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", SERVE, str(tmp_path / "s")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -103,9 +103,9 @@ def serving_elsewhere(tmp_path: Path) -> Iterator[tuple[str, IO[str]]]:
         process.kill()
 
 
-def told_about(name: str, path: str, said: IO[str]) -> tuple[str, str, subprocess.Popen[bytes]]:
+def identified_by(name: str, path: str, output: IO[str]) -> tuple[str, str, subprocess.Popen[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", CONNECT, path, name], stdin=subprocess.PIPE)
-    pid, started, is_first_alive = said.readline().split()
+    pid, started, is_first_alive = output.readline().split()
     assert pid == "0"
     return started, is_first_alive, process
 
@@ -114,14 +114,14 @@ def told_about(name: str, path: str, said: IO[str]) -> tuple[str, str, subproces
 def test_an_engine_in_another_pid_namespace_is_distinguished_from_its_successor(
     serving_elsewhere: tuple[str, IO[str]],
 ) -> None:
-    started, is_first_alive, first = told_about("dockerd", *serving_elsewhere)
+    started, is_first_alive, first = identified_by("dockerd", *serving_elsewhere)
     assert is_first_alive == "True"
-    other, is_first_alive, second = told_about("dockerd", *serving_elsewhere)
+    other, is_first_alive, second = identified_by("dockerd", *serving_elsewhere)
     assert other != started
     assert is_first_alive == "True", "two engines may share a plugin"
     for process in (first, second):
         process.communicate()
-    successor, is_first_alive, third = told_about("dockerd", *serving_elsewhere)
+    successor, is_first_alive, third = identified_by("dockerd", *serving_elsewhere)
     third.communicate()
     assert successor not in (started, other)
     assert is_first_alive == "False"

@@ -42,13 +42,13 @@ def test_every_code_is_unique_and_in_kebab_case() -> None:
     assert [code for code in codes if not re.fullmatch(r"[a-z]+(-[a-z]+)*", code)] == []
 
 
-def test_the_document_lists_exactly_the_codes_there_are_and_which_may_go_away() -> None:
+def test_the_document_lists_exactly_the_existing_codes_and_which_are_retryable() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (yes|no) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted((kind.code, "yes" if kind.retryable else "no") for kind in tree())
 
 
 @pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.code)
-def test_every_error_says_what_it_is_in_its_docstring(kind: type[VolplugError]) -> None:
+def test_every_error_has_a_docstring_and_a_code_of_its_own(kind: type[VolplugError]) -> None:
     assert (kind.__doc__ or "").strip()
     assert "code" in vars(kind), f"{kind.__name__} shares the code of its base"
 
@@ -62,7 +62,7 @@ def test_any_text_is_one_short_line_of_ascii(context: ErrorContext, cause: str, 
 
 
 @given(HOSTILE, HOSTILE)
-def test_a_program_that_says_much_says_it_on_one_line(program: str, output: str) -> None:
+def test_long_output_of_a_program_is_cut_to_one_line(program: str, output: str) -> None:
     text = str(CommandFailed((program,), 1, output).in_context(ORDINARY))
     assert len(text) <= 300
     assert text.isascii()
@@ -79,7 +79,7 @@ def test_the_cause_begins_within_80_characters_and_the_remedy_is_kept(length: in
 
 
 @given(st.integers(0, 2_000))
-def test_a_long_remedy_never_takes_the_causes_place(length: int) -> None:
+def test_a_long_remedy_never_replaces_the_cause(length: int) -> None:
     cause = "node host2 holds it"
     text = str(VolplugError(cause, "y" * length).in_context(ORDINARY))
     assert text.startswith(HEAD + cause)
@@ -125,7 +125,7 @@ def test_the_context_nearest_to_the_cause_stays() -> None:
     assert str(error) == "inner: it broke."
 
 
-def test_what_programs_need_is_in_attributes() -> None:
+def test_data_for_programs_is_in_attributes() -> None:
     command = CommandFailed(("mkfs.ext4", "/dev/loop3"), 1, "no space\n")
     assert (command.argv, command.exit_code, command.output) == (("mkfs.ext4", "/dev/loop3"), 1, "no space\n")
     assert command.cause == "mkfs.ext4 ended with exit code 1: no space"

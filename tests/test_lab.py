@@ -1,4 +1,4 @@
-"""The lab itself: engines are real and private, and nothing of them stays."""
+"""The lab itself: engines are real and private, and nothing of them is left over."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from tests.lab.waiting import WaitTimeoutError, wait_until
 pytestmark = ENGINE
 
 
-def test_nothing_stays_of_an_engine_with_a_running_container_and_an_attached_image() -> None:
+def test_nothing_is_left_of_an_engine_with_a_running_container_and_an_attached_image() -> None:
     before = snapshot()
     with Engine() as engine:
         engine.import_busybox()
@@ -32,7 +32,7 @@ def test_nothing_stays_of_an_engine_with_a_running_container_and_an_attached_ima
     assert settled_difference(before) == []
 
 
-def test_a_loop_device_is_told_by_whose_image_it_has_not_by_a_path_of_another_namespace() -> None:
+def test_a_loop_device_is_identified_by_its_image_not_by_a_path_of_another_namespace() -> None:
     before = snapshot()
     with Engine() as engine:
         image = engine.directory / "host" / "image"
@@ -45,7 +45,7 @@ def test_a_loop_device_is_told_by_whose_image_it_has_not_by_a_path_of_another_na
     assert settled_difference(before) == []
 
 
-def test_nothing_stays_of_an_engine_that_does_not_start() -> None:
+def test_nothing_is_left_of_an_engine_that_does_not_start() -> None:
     before = snapshot()
     with (
         pytest.raises(RuntimeError, match=r"dockerd ended while starting:\n.*no-such-option"),
@@ -55,7 +55,7 @@ def test_nothing_stays_of_an_engine_that_does_not_start() -> None:
     assert settled_difference(before) == []
 
 
-def test_nothing_stays_when_a_step_fails() -> None:
+def test_nothing_is_left_when_a_step_fails() -> None:
     before = snapshot()
     with pytest.raises(CommandError, match="No such container: nobody"), Engine() as engine:
         engine.docker("start", "nobody")
@@ -85,14 +85,14 @@ def test_with_live_restore_containers_survive_their_engine() -> None:
         assert state == f"true {started}"
 
 
-def test_engines_side_by_side_do_not_see_each_other() -> None:
+def test_two_engines_do_not_see_each_other() -> None:
     with Engine() as one, Engine() as other:
         one.docker("volume", "create", "here")
         assert one.docker("volume", "ls", "-q").stdout == "here\n"
         assert other.docker("volume", "ls", "-q").stdout == ""
 
 
-def test_an_engine_does_not_hold_what_others_have_mounted(tmp_path: Path) -> None:
+def test_an_engine_does_not_hold_mounts_of_others(tmp_path: Path) -> None:
     image, target = tmp_path / "image", tmp_path / "target"
     target.mkdir()
     for command in (
@@ -104,14 +104,14 @@ def test_an_engine_does_not_hold_what_others_have_mounted(tmp_path: Path) -> Non
     try:
         with Engine():
             subprocess.run(["umount", str(target)], check=True)
-            # mount has asked for its end as soon as nobody uses it.
+            # mount has set autoclear: the device ends with its last use.
             wait_until(lambda: not loops.attached_below(tmp_path), 5, "the loop device is gone")
     finally:
         subprocess.run(["umount", str(target)], check=False, capture_output=True)
 
 
 @pytest.mark.prepare(by=partial(system, "trixie"))
-def test_another_system_is_one_as_a_whole_and_stays_as_it_was() -> None:
+def test_another_system_is_complete_and_not_changed() -> None:
     before = snapshot()
     other = system("trixie")
     with Engine(system=other) as engine:
@@ -125,14 +125,14 @@ def test_another_system_is_one_as_a_whole_and_stays_as_it_was() -> None:
     assert settled_difference(before) == []
 
 
-def test_an_image_brings_its_files() -> None:
+def test_an_image_contains_its_files() -> None:
     with Engine() as engine:
         image = engine.import_image("cached:local", {"/data/nginx/cache/index": b"page\n"}, "ENV COLOUR=red")
         shown = engine.docker("run", "--rm", image, "sh", "-c", "cat /data/nginx/cache/index; echo $COLOUR")
         assert shown.stdout == "page\nred\n"
 
 
-def test_a_plugin_process_that_ends_while_starting_says_why() -> None:
+def test_a_plugin_process_that_ends_while_starting_is_reported_with_its_output() -> None:
     program = [sys.executable, "-c", "print('no such backend'); raise SystemExit(3)"]
     with Engine() as engine:
         plugin = VolplugProcess(engine, argv=program)
@@ -170,12 +170,12 @@ def test_difference_names_a_mount_a_process_a_namespace_and_a_loop_device(tmp_pa
     assert settled_difference(before) == []
 
 
-def test_waiting_has_an_end_and_says_for_what() -> None:
+def test_a_wait_ends_with_an_error_that_names_the_condition() -> None:
     with pytest.raises(WaitTimeoutError, match="waited 0 s in vain until pigs fly"):
         wait_until(lambda: False, 0, "pigs fly")
 
 
-def test_difference_tells_of_a_loop_device_that_was_taken_from_its_owner(tmp_path: Path) -> None:
+def test_difference_names_a_loop_device_that_was_taken_from_its_owner(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
     subprocess.run(["losetup", "--find", str(image)], check=True)

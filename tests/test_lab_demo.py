@@ -23,7 +23,7 @@ def kill_and_fail(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("last", [write, survive_kill, remove], ids=lambda step: step.__name__)
-def test_a_failing_step_ends_the_demo_and_leaves_nothing(
+def test_a_failing_step_ends_the_demo_and_leaves_nothing_over(
     last: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = snapshot()
@@ -37,7 +37,7 @@ def test_a_failing_step_ends_the_demo_and_leaves_nothing(
     assert settled_difference(before) == []
 
 
-def test_without_an_engine_on_the_machine_the_host_demo_says_so(
+def test_without_an_engine_on_the_machine_the_host_demo_fails_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ENGINE", "host")

@@ -1,4 +1,4 @@
-"""Several hosts on this machine: each is one of its own, and what may happen to a host can happen to them."""
+"""Several hosts on this machine: they are separate, and can fail in all ways that hosts fail."""
 
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _VOLUME = ("--volume-driver=volplug", "--volume=db:/data")
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    """Two hosts that are on; whatever a test does to one it undoes, or boots it again."""
+    """Two hosts that are on; a test undoes its changes of a host, or boots it again."""
     before = snapshot()
     with Hosts("a", "b") as hosts:
         hosts.power_on()
@@ -61,7 +61,7 @@ def test_hosts_have_names_boots_disks_and_engines_of_their_own(a: Host, b: Host)
         host.docker("volume", "rm", "db")
 
 
-def test_a_host_is_cut_from_its_peers_from_the_cloud_or_from_both(a: Host, b: Host) -> None:
+def test_a_host_is_disconnected_from_its_peers_from_the_cloud_or_from_both(a: Host, b: Host) -> None:
     def reached() -> tuple[bool, bool]:
         return _reaches(a, b.address()), _reaches(a, Network.cloud)
 
@@ -77,7 +77,7 @@ def test_a_host_is_cut_from_its_peers_from_the_cloud_or_from_both(a: Host, b: Ho
     assert reached() == (True, True)
 
 
-def test_a_host_that_boots_again_has_its_disk_without_what_was_not_on_it(a: Host) -> None:
+def test_a_host_that_boots_again_has_its_disk_without_unsynced_writes(a: Host) -> None:
     script = "echo 1 >/data/written && sync && echo 1 >/data/unwritten && sleep 1000"
     a.docker("run", "--detach", "--name=job", *_VOLUME, "busybox:local", "sh", "-c", script)
     wait_until(
@@ -92,7 +92,7 @@ def test_a_host_that_boots_again_has_its_disk_without_what_was_not_on_it(a: Host
     a.docker("volume", "rm", "db")
 
 
-def test_a_frozen_host_stands_still_with_its_containers_until_it_is_thawed(a: Host) -> None:
+def test_a_frozen_host_stops_with_its_containers_until_it_is_thawed(a: Host) -> None:
     count = "while :; do echo 1 >>/count/ticks; usleep 10000; done"
     directory = a.directory / "count"
     directory.mkdir()
@@ -107,13 +107,13 @@ def test_a_frozen_host_stands_still_with_its_containers_until_it_is_thawed(a: Ho
         a.docker("ps", timeout_s=1)
     assert ticks.stat().st_size == counted
     a.thaw()
-    wait_until(lambda: ticks.stat().st_size > counted, _TIMEOUT_S, "it goes on counting")
+    wait_until(lambda: ticks.stat().st_size > counted, _TIMEOUT_S, "it continues counting")
     a.docker("rm", "--force", "job")
 
 
 def test_volplug_dies_at_a_step_and_is_started_again(a: Host) -> None:
     a.docker("run", "--detach", "--name=job", *_VOLUME, "busybox:local", "sleep", "1000")
-    a.restart_volplug(kill_at=(WorldStep.DETACH, 1))  # which comes when Docker waits for nothing any more
+    a.restart_volplug(kill_at=(WorldStep.DETACH, 1))  # which comes when Docker does not wait any more
     a.docker("rm", "--force", "job")
     wait_until(lambda: not a.volplug.running, _TIMEOUT_S, "it is dead")
     a.restart_volplug()
@@ -121,7 +121,7 @@ def test_volplug_dies_at_a_step_and_is_started_again(a: Host) -> None:
     a.docker("volume", "rm", "db")
 
 
-def test_a_swarm_of_hosts_puts_a_service_with_a_volume_where_it_is_told_to(a: Host, b: Host) -> None:
+def test_a_swarm_of_hosts_places_a_service_with_a_volume_as_constrained(a: Host, b: Host) -> None:
     join_swarm(a, b)
     options = ("--detach", "--no-resolve-image", "--constraint=node.hostname==b")
     mount = "--mount=type=volume,source=db,target=/data,volume-driver=volplug"
@@ -136,7 +136,7 @@ def test_a_swarm_of_hosts_puts_a_service_with_a_volume_where_it_is_told_to(a: Ho
     b.docker("volume", "rm", "db")
 
 
-def test_nothing_stays_of_hosts_that_are_off_frozen_and_cut_when_a_test_fails() -> None:
+def test_nothing_is_left_of_hosts_that_are_off_frozen_and_disconnected_when_a_test_fails() -> None:
     before = snapshot()
     hosts = Hosts("off", "frozen")
     with pytest.raises(ZeroDivisionError):

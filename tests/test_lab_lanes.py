@@ -1,4 +1,4 @@
-"""Test runs and their lanes do not disturb each other, and nothing stays of them."""
+"""Test runs and their lanes do not disturb each other, and nothing is left over of them."""
 
 import os
 import signal
@@ -54,12 +54,12 @@ def _start(suite: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def _run(suite: Path, **modules: str) -> str:
-    """Run modules in two lanes, and return what the run said; it has to succeed."""
+    """Run modules in two lanes, and return the output; the run has to succeed."""
     _write(suite, modules)
     with _start(suite, "-n2") as run:
-        said, _ = run.communicate(timeout=_TIMEOUT_S)
-    assert run.returncode == 0, said
-    return said
+        shown, _ = run.communicate(timeout=_TIMEOUT_S)
+    assert run.returncode == 0, shown
+    return shown
 
 
 def _write(suite: Path, modules: dict[str, str]) -> None:
@@ -72,7 +72,7 @@ def test_lanes_see_nothing_of_each_other(suite: Path) -> None:
     one_lane = """
         def test_it(tmp_path):
             before = snapshot()
-            meet("{me}-looked", "{other}-looked")
+            meet("{me}-observed", "{other}-observed")
             image = tmp_path / "image"
             image.write_bytes(bytes(1 << 20))
             subprocess.run(["losetup", "--find", str(image)], check=True)
@@ -106,7 +106,7 @@ def test_lanes_see_nothing_of_each_other(suite: Path) -> None:
         assert len(made | {os.readlink(f"/proc/self/ns/{namespace}")}) == 3, namespace
 
 
-def test_units_are_modules_unless_marks_say_otherwise(suite: Path) -> None:
+def test_units_are_modules_unless_marks_change_that(suite: Path) -> None:
     module = """
         def note(name):
             with (SHARED / name).open("a") as file:
@@ -127,7 +127,7 @@ def test_units_are_modules_unless_marks_say_otherwise(suite: Path) -> None:
         assert len(set((suite / name).read_text().split())) == lanes, name
 
 
-def test_a_test_that_has_to_be_alone_waits_for_the_others_and_they_for_it(suite: Path) -> None:
+def test_a_test_marked_alone_waits_for_the_others_and_they_for_it(suite: Path) -> None:
     busy = """
         @pytest.mark.parametrize("number", range(20))
         def test_busy(number):
@@ -152,7 +152,7 @@ def test_a_test_that_has_to_be_alone_waits_for_the_others_and_they_for_it(suite:
     )
 
 
-def test_what_takes_long_is_made_once_and_outside_of_the_time_limit(suite: Path) -> None:
+def test_slow_preparations_are_made_once_and_outside_of_the_time_limit(suite: Path) -> None:
     module = """
         from tests.lab.kept import kept
 
@@ -167,10 +167,10 @@ def test_what_takes_long_is_made_once_and_outside_of_the_time_limit(suite: Path)
     assert len(list((suite / "cache").glob("thing-it-*/"))) == 1
 
 
-def test_the_report_tells_the_time_of_each_part_and_names_tests_as_they_are_called(suite: Path) -> None:
-    said = _run(suite, a="def test_short(): pass\n", b="def test_longer(): time.sleep(0.1)\n")
-    assert "unit and contract" in said
-    assert said.index("test_b.py::test_longer\n") < said.index("test_a.py::test_short\n")
+def test_the_report_has_the_time_of_each_part_and_the_ids_of_tests(suite: Path) -> None:
+    shown = _run(suite, a="def test_short(): pass\n", b="def test_longer(): time.sleep(0.1)\n")
+    assert "unit and contract" in shown
+    assert shown.index("test_b.py::test_longer\n") < shown.index("test_a.py::test_short\n")
 
 
 _ENDLESS = """
@@ -183,7 +183,7 @@ _ENDLESS = """
 """
 
 
-def test_nothing_stays_of_a_run_that_is_interrupted(suite: Path) -> None:
+def test_nothing_is_left_of_a_run_that_is_interrupted(suite: Path) -> None:
     before = snapshot()
     _write(suite, {"it": _ENDLESS})
     with _start(suite, "-n1") as run:
@@ -194,7 +194,7 @@ def test_nothing_stays_of_a_run_that_is_interrupted(suite: Path) -> None:
     assert settled_difference(before) == []
 
 
-def test_no_process_stays_of_a_run_that_is_killed(suite: Path) -> None:
+def test_no_process_is_left_of_a_run_that_is_killed(suite: Path) -> None:
     before = snapshot()
     _write(suite, {"it": _ENDLESS})
     with _start(suite, "-n1") as run:

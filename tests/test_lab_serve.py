@@ -1,4 +1,4 @@
-"""`python -m tests.lab.serve` up to where it serves; the kills themselves are those of tests/faults."""
+"""`python -m tests.lab.serve` until it serves; tests/faults has the kills themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_nth_step_of_its_kind_kills(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_steps_are_written_down_and_what_keeps_it_from_serving_is_said(
+def test_steps_are_recorded_and_a_failure_to_serve_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
 ) -> None:
     step = next(iter(WorldStep))
@@ -46,7 +46,7 @@ def test_steps_are_written_down_and_what_keeps_it_from_serving_is_said(
     assert (ended, capsys.readouterr().err) == ((1, "volplug: no state. Make one.\n") if fails else (0, ""))
 
 
-def test_what_is_to_die_once_serves_plainly_from_its_second_start_on(
+def test_with_once_it_serves_without_a_kill_from_its_second_start_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []

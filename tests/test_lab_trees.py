@@ -1,4 +1,4 @@
-"""Debian trees for tests are made once, whole or not at all, and again when they are old."""
+"""Debian trees for tests are made once, completely or not at all, and again when they are old."""
 
 import os
 import time
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 _DEBOOTSTRAP = """\
 #!/bin/sh
-# Stands for debootstrap: --variant=minbase [--include=...] SUITE TARGET MIRROR
+# Replaces debootstrap: --variant=minbase [--include=...] SUITE TARGET MIRROR
 echo "$@" >>"$(dirname "$0")/calls"
 while [ "${1#--}" != "$1" ]; do shift; done
 mkdir -p "$2"
@@ -25,7 +25,7 @@ echo "$1" >"$2/suite"
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What debootstrap was told, a line for each time; the cache is an empty one."""
+    """The arguments of debootstrap, a line for each call; the cache is empty."""
     program = tmp_path / "bin" / "debootstrap"
     program.parent.mkdir()
     program.write_text(_DEBOOTSTRAP)
@@ -41,7 +41,7 @@ def _kept() -> list[str]:
     return sorted(path.name for path in cache().iterdir() if path.is_dir())
 
 
-def test_a_tree_is_made_once_for_all_who_want_the_same(calls: Path) -> None:
+def test_a_tree_is_made_once_for_equal_requests(calls: Path) -> None:
     wanted = [("bookworm", ["a", "b"]), ("bookworm", ["b", "a", "b"])] * 3
     with ThreadPoolExecutor() as together:
         made = set(together.map(lambda each: trees.tree(*each), wanted))
@@ -51,13 +51,13 @@ def test_a_tree_is_made_once_for_all_who_want_the_same(calls: Path) -> None:
     assert "--include=a bookworm" in calls.read_text()
 
 
-def test_a_tree_that_cannot_be_made_says_why_and_leaves_nothing(calls: Path) -> None:
+def test_a_tree_that_cannot_be_made_is_an_error_and_leaves_nothing(calls: Path) -> None:
     with pytest.raises(RuntimeError, match="debootstrap of broken failed:\nE: no such suite"):
         trees.tree("broken")
     assert _kept() == []
 
 
-def test_old_and_unfinished_trees_are_made_anew(calls: Path) -> None:
+def test_old_and_unfinished_trees_are_replaced(calls: Path) -> None:
     key = trees.tree("bookworm").name.rpartition("-")[0]
     for path in cache().glob(f"{key}-*/"):
         path.rename(path.with_name(f"{key}-{int(time.time()) - 15 * 24 * 3600}"))
@@ -65,5 +65,5 @@ def test_old_and_unfinished_trees_are_made_anew(calls: Path) -> None:
     fresh = trees.tree("bookworm")
     assert (fresh / "suite").is_file()
     assert len(calls.read_text().splitlines()) == 2
-    # The one that this process used first stays until nobody has it any more.
+    # The one that this process used first is kept while it is in use.
     assert [name.startswith(f"{key}-") for name in _kept()] == [True, True]

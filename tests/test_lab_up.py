@@ -1,4 +1,4 @@
-"""`python -m tests.lab up` is there for people."""
+"""`python -m tests.lab up` as an operator uses it."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ _TIMEOUT_S = 60.0
 _VOLUME = ("--volume-driver=volplug", "--volume=db:/data")
 
 
-def test_hosts_to_play_with_are_explained_obey_and_are_taken_away_again() -> None:
+def test_hosts_for_experiments_are_explained_follow_commands_and_are_removed_at_the_end() -> None:
     before = snapshot()
     command = [sys.executable, "-m", "tests.lab", "up", "--hosts=2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -9,7 +9,7 @@ from pathlib import Path
 FOR_PEOPLE = ("rich.", "typer.", "click.")
 
 
-def test_serving_loads_nothing_that_only_people_need(tmp_path: Path) -> None:
+def test_serving_loads_nothing_that_only_interactive_use_needs(tmp_path: Path) -> None:
     assert importlib.util.find_spec("rich") is not None  # installed here, so it could be loaded
     (tmp_path / "file").touch()
     argv = ["-X", "importtime", "-m", "volplug", "serve", "--state-dir", str(tmp_path / "file" / "state")]

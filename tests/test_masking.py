@@ -1,4 +1,4 @@
-"""Secrets stand neither in the log nor in the text of an error."""
+"""Secrets appear neither in the log nor in the text of an error."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LONGER = f"{SECRET}-and-more"
 
 @pytest.fixture(autouse=True)
 def _known() -> None:
-    """Secrets stay known, also to later tests, so no other text has these."""
+    """Secrets are kept for the whole process, also for later tests, so no other text contains these."""
     keep_secret(SECRET)
     keep_secret(LONGER)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "shown"),
     [
         ("nothing to hide", "nothing to hide"),
         (f"key {SECRET} is wrong", "key *** is wrong"),
@@ -44,25 +44,25 @@ def _known() -> None:
         ("12:30 me@host", "12:30 me@host"),
     ],
 )
-def test_what_is_masked_and_what_is_not(text: str, said: str) -> None:
-    assert masked(text) == said
+def test_what_is_masked_and_what_is_not(text: str, shown: str) -> None:
+    assert masked(text) == shown
 
 
-def test_what_is_a_part_of_ordinary_words_is_not_masked() -> None:
+def test_a_secret_that_is_part_of_an_ordinary_word_is_not_masked() -> None:
     for short in ("", "a", "12345"):
         keep_secret(short)
     assert masked("a volume of 12345 bytes") == "a volume of 12345 bytes"
 
 
-def test_of_secrets_that_are_replaced_the_latest_are_known() -> None:
+def test_of_rotating_secrets_the_latest_are_kept() -> None:
     keep_secret("token-first", is_temporary=True)
     for number in range(100):
         keep_secret(f"token-{number:05}", is_temporary=True)
     assert masked("token-00099 token-00050 token-first") == "*** *** token-first"
-    assert masked(SECRET) == "***", "what lasts is never forgotten"
+    assert masked(SECRET) == "***", "a permanent secret is never dropped"
 
 
-def test_an_error_never_has_them_however_it_is_shown_or_cut() -> None:
+def test_an_error_never_contains_secrets_however_it_is_shown_or_cut() -> None:
     error = VolplugError("x" * 290 + LONGER, f"Replace {SECRET}")
     assert error.cause == "x" * 290 + "***"
     for shown in (str(error), repr(error), str(error.in_context(ErrorContext("mount", "db")))):
@@ -70,7 +70,7 @@ def test_an_error_never_has_them_however_it_is_shown_or_cut() -> None:
     assert str(CommandFailed(("mkfs",), 1, f"no {SECRET}")) == "mkfs ended with exit code 1: no ***."
 
 
-def test_an_event_never_has_them_and_what_has_none_stays_what_it_is() -> None:
+def test_an_event_never_contains_secrets_and_other_values_are_unchanged() -> None:
     path = Path("/x")
     event = {"event": f"a {SECRET}", "error": KeyError(SECRET), "list": [SECRET], "path": path, "count": 1}
     assert mask_event(None, "info", event) == {
@@ -92,8 +92,8 @@ def test_the_secrets_of_a_backend_are_known_once_its_settings_are_read(tmp_path:
         {"access_key": "AKIA2", "secret_key": "secret-of-table", "session_token": "token-of-table"},
     ):
         load_settings(BackendConfig("ebs", "host1", "", tmp_path, table), variables)
-    said = masked("secret-in-a-file token-with-an-end secret-of-table token-of-table AKIA1 AKIA2")
-    assert said == "*** *** *** *** AKIA1 AKIA2"
+    shown = masked("secret-in-a-file token-with-an-end secret-of-table token-of-table AKIA1 AKIA2")
+    assert shown == "*** *** *** *** AKIA1 AKIA2"
 
 
 _LOGS = f"""
@@ -112,16 +112,16 @@ except ValueError as error:
 """
 
 
-def test_the_log_has_them_neither_in_events_nor_in_tracebacks_nor_in_what_libraries_log() -> None:
-    said = subprocess.run([sys.executable, "-c", _LOGS], capture_output=True, text=True, check=True).stdout
-    assert "quoted message=***" in said
-    assert said.count("ValueError: http://me:***@host/") == 2
-    assert 'level=warning event="retrying ***"' in said
-    assert "hunter2" not in said.replace("raise ValueError(", "")
+def test_the_log_contains_secrets_neither_in_events_nor_in_tracebacks_nor_in_records_of_libraries() -> None:
+    shown = subprocess.run([sys.executable, "-c", _LOGS], capture_output=True, text=True, check=True).stdout
+    assert "quoted message=***" in shown
+    assert shown.count("ValueError: http://me:***@host/") == 2
+    assert 'level=warning event="retrying ***"' in shown
+    assert "hunter2" not in shown.replace("raise ValueError(", "")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "shown"),
     [
         ([f"--secret-access-key={SECRET}"], "unrecognized arguments: --secret-access-key"),
         (["--secret-access-key", SECRET], "unrecognized arguments: --secret-access-key VALUE"),
@@ -131,24 +131,24 @@ def test_the_log_has_them_neither_in_events_nor_in_tracebacks_nor_in_what_librar
         ([f"--s={SECRET}"], "unrecognized arguments: --s"),
     ],
 )
-def test_the_value_of_an_unknown_flag_is_not_repeated(arguments: list[str], said: str) -> None:
+def test_the_value_of_an_unknown_flag_is_not_repeated(arguments: list[str], shown: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         serving_settings(arguments)
-    assert refused.value.cause == said
+    assert refused.value.cause == shown
 
 
 @pytest.mark.parametrize(
-    ("flag", "code", "said"),
+    ("flag", "code", "shown"),
     [
         ([f"--secret-access-key={SECRET}"], 1, "unrecognized arguments: --secret-access-key"),
         (["--secret-access-key", SECRET], 2, "argument COMMAND: invalid choice (choose from"),
     ],
 )
 def test_the_value_of_an_unknown_flag_before_the_command_is_not_repeated(
-    flag: list[str], code: int, said: str
+    flag: list[str], code: int, shown: str
 ) -> None:
     argv = [sys.executable, "-m", "volplug", *flag, "serve"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert ended.returncode == code
-    assert said in ended.stderr
+    assert shown in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr

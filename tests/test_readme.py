@@ -1,4 +1,4 @@
-"""Every command in the README is run as it stands there: those of Docker in tests/engine/test_readme.py."""
+"""Every command in the README is run as written: those of Docker in tests/engine/test_readme.py."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def test_every_command_is_known_to_a_test() -> None:
 
 
 def test_the_package_installs_with_everything_it_needs_to_serve(tmp_path: Path) -> None:
-    """As in docs/install.md, but beside the dependencies that are installed already."""
+    """As in docs/install.md, but with the dependencies that are installed already."""
     argv = [
         *lane.with_network_outside(),  # pip fetches what builds the package
         sys.executable,

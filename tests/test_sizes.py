@@ -69,7 +69,7 @@ def test_sizes_as_users_write_them(text: str, size_bytes: int) -> None:
         ),
     ],
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidSize) as refused:
         parse_size(text)
     assert refused.value.cause == f"size {text!r} cannot be read"
@@ -77,13 +77,13 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "0B", "0.0T", "0.000001K", "0.9B"])
-def test_nothing_is_no_size(text: str) -> None:
+def test_a_size_of_zero_is_refused(text: str) -> None:
     with pytest.raises(InvalidSize) as refused:
         parse_size(text)
     assert str(refused.value) == f"size {text!r} is not above zero. {ADVICE}"
 
 
-def test_a_number_without_end_is_refused_in_one_line() -> None:
+def test_a_very_long_number_is_refused_in_one_line() -> None:
     with pytest.raises(InvalidSize) as refused:
         parse_size("9" * 10_000)
     assert len(str(refused.value)) <= 300
@@ -97,7 +97,7 @@ def test_a_written_size_reads_back(size_bytes: int) -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_a_size_above_zero_or_an_error_of_ours(text: str) -> None:
+def test_any_text_is_a_size_above_zero_or_an_invalid_size(text: str) -> None:
     try:
         assert parse_size(text) > 0
     except InvalidSize as refused:

@@ -1,4 +1,4 @@
-"""The example driver: its guide shows its code, and its installed package does what the guide says."""
+"""The example driver: its guide shows its code, and its installed package works as the guide describes."""
 
 import os
 import re
@@ -23,14 +23,14 @@ EXAMPLE = ROOT / "examples" / "toy-driver"
 CODE = [EXAMPLE / "volplug_toy.py", EXAMPLE / "pyproject.toml", EXAMPLE / "tests" / "test_toy.py"]
 GUIDE = (ROOT / "docs" / "writing-a-driver.md").read_text()
 _FENCED = re.findall(r"^```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-# One listing is not of the package: what users write into the configuration file.
+# One listing is not from the package: the configuration file.
 SETTINGS = [text for text in _FENCED if text.startswith("# /etc/volplug/config.toml\n")]
 LISTINGS = [text for text in _FENCED if text not in SETTINGS]
 
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example as an author has it; building it leaves files in its directory."""
+    """A copy of the example, because building it leaves files in its directory."""
     return Path(shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("author") / "toy-driver"))
 
 
@@ -52,7 +52,7 @@ def machine() -> Iterator[LocalMachine]:
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=lambda text: " ".join(text.split()[:3]))
-def test_what_the_guide_shows_is_the_code_of_the_example(listing: str) -> None:
+def test_the_listings_of_the_guide_are_the_code_of_the_example(listing: str) -> None:
     assert any(listing in path.read_text() for path in CODE)
 
 

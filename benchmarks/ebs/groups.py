@@ -37,7 +37,7 @@ class Group(Protocol):
         ...
 
     def detach(self, names: Sequence[str]) -> None:
-        """After an unmount, detach them unless that follows automatically; return when EC2 shows them available."""
+        """After an unmount, detach them unless that is automatic; return when they are available."""
         ...
 
     def remove(self, names: Sequence[str]) -> None:

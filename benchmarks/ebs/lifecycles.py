@@ -10,8 +10,8 @@ from typing import Final
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import Group
 from benchmarks.ebs.measures import Step, Steps
-from benchmarks.ebs.testbed import spin_until
 from benchmarks.ebs.samples import Samples, milliseconds
+from benchmarks.ebs.testbed import spin_until
 from benchmarks.measures import Results
 from benchmarks.plan import Plan
 from tests.ec2sim import RemoteEc2Cloud, Slow
@@ -97,7 +97,7 @@ class Lifecycles:
         names: Sequence[str],
         act: Callable[[Sequence[str]], object],
     ) -> None:
-        """Act as soon as the last Unmount is answered; its detach counts as well, in the foreground or not."""
+        """Act as soon as the last Unmount is answered; its detach counts as well, also in the background."""
         before = group.calls()
         group.unmount(names)
         acts = (group.detach, act)

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from benchmarks import kernel
 from benchmarks.client import CallError, PluginClient
-from benchmarks.ebs.testbed import CLUSTER, CHECK_EVERY_S, EbsVolplug, disk_of, is_bare, spin_until
+from benchmarks.ebs.testbed import CHECK_EVERY_S, CLUSTER, EbsVolplug, disk_of, is_bare, spin_until
 from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.programs import find_program
 
@@ -22,8 +22,8 @@ MOUNT_ID: Final = "0" * 64
 _PAGE: Final = 500
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _CONNECTIONS: Final = 64
-_LOOK_TOGETHER_S: Final = 0.02
-# The poll interval of both ways, where EC2's states take no time: the second of production would hide all else.
+_BATCH_S: Final = 0.02
+# The poll interval of both ways if EC2's states take no time: that of production, 1 s, would hide all else.
 POLL_S: Final = 0.01
 
 
@@ -169,7 +169,7 @@ class BySdk:
         volumes = [found[name] for name in names]
         with ThreadPoolExecutor(len(names)) as threads:
             # If all of them checked as often as one, they would slow down what they wait for.
-            list(threads.map(self._attach_and_mount, names, volumes, self.devices, repeat(_LOOK_TOGETHER_S)))
+            list(threads.map(self._attach_and_mount, names, volumes, self.devices, repeat(_BATCH_S)))
 
     def get(self, name: str) -> None:
         """DescribeVolumes of one volume."""

@@ -12,8 +12,8 @@ from benchmarks.ebs.cluster import Cluster
 from benchmarks.ebs.counting import measure_idle
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lifecycles import measure_states
-from benchmarks.ebs.testbed import EbsVolplug, add_instance, served
 from benchmarks.ebs.samples import Samples
+from benchmarks.ebs.testbed import EbsVolplug, add_instance, served
 from benchmarks.ebs.ways import POLL_S, BySdk, ByVolplug
 from benchmarks.measures import Results
 from benchmarks.place import Place

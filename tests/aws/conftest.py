@@ -1,4 +1,4 @@
-"""Not part of the test run: `make test-aws` runs it, on an EC2 instance, in an account that pays for it."""
+"""Not part of the test run: `make test-aws` runs it, on an EC2 instance, at the cost of its account."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""What only AWS can show: the suite that every driver passes, on the instance that this is.
+"""The conformance suite on AWS itself, on this instance.
 
-It makes volumes of 4 GiB in clusters of its own and deletes them. Credentials, region and the rest come as
-they do for volplug itself. VOLPLUG_TEST_AWS_SETTINGS holds further settings of the backend, as JSON.
+It makes volumes of 4 GiB in clusters of its own and deletes them. Credentials, region and the rest are read
+as volplug reads them. VOLPLUG_TEST_AWS_SETTINGS holds further settings of the backend, as JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_KEY = "alias/volplug-test-no-such-key"
 
 
 class _Instance:
-    """This instance, with its connections to EC2: they know nothing of volumes."""
+    """This instance and its connections to EC2, without state of volumes."""
 
     def __init__(self) -> None:
         self._settings = load_settings(BackendConfig("ebs", "", "", Path(), _SETTINGS))
@@ -85,7 +85,7 @@ class AwsFixtures(DriverFixtures):
 
     @pytest.fixture
     def interrupt_create(self, new_driver: NewDriver) -> Interrupt:
-        """The process ends while EC2 is creating the volume, which takes it a second or more."""
+        """The process ends while EC2 is creating the volume, which takes a second or more."""
 
         async def interrupt(spec: VolumeSpec) -> None:
             await new_driver().create(spec)
@@ -94,7 +94,7 @@ class AwsFixtures(DriverFixtures):
 
     @pytest.fixture
     def duplicate(self, instance: _Instance, driver: Driver, make_spec: MakeSpec) -> Duplicate:
-        """Somebody gives another volume the same name."""
+        """Another volume gets the same name."""
 
         async def duplicate(volume: Volume) -> Volume:
             other = await driver.create(make_spec())
@@ -106,10 +106,10 @@ class AwsFixtures(DriverFixtures):
 
 
 class TestOnThisInstance(DriverConformance, ClusterConformance, DuplicateConformance, AwsFixtures):
-    """Every capability that one instance can show."""
+    """Every capability that needs one instance only."""
 
-    # Those that take two instances, or an outage, are not.
-    test_capabilities_are_declared = None  # type: ignore[assignment]  # how pytest is told to leave it out
+    # Not those that need two instances, or an outage.
+    test_capabilities_are_declared = None  # type: ignore[assignment]  # so pytest leaves it out
 
     async def test_a_key_that_does_not_exist_is_named(self, driver: Driver, make_spec: MakeSpec) -> None:
         spec = replace(make_spec(), driver_options=(("kms-key-id", _NO_KEY),))

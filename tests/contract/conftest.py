@@ -33,7 +33,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @dataclass
 class World:
-    """What is behind the socket."""
+    """The objects behind the socket."""
 
     socket: Path
     cloud: MemoryCloud = field(default_factory=MemoryCloud)

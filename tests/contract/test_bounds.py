@@ -1,4 +1,4 @@
-"""What one client can use up, and that it takes nothing from others."""
+"""The resources of one client are bounded, so that it takes none from others."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,20 @@ _CREATE = "POST /VolumeDriver.Create HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
-def impatient(world: World) -> World:
-    """Before the socket is served: deadlines that a test can wait for."""
+def strict_world(world: World) -> World:
+    """Shorten the deadlines so that a test can wait for them; used before the socket is served."""
     world.bounds = replace(world.bounds, head_s=0.2)
     world.body_s = 0.05
     return world
 
 
 async def connect(world: World, sent: bytes = b"") -> Streams:
-    """Connect and send, all of it before the server sees anything, as another process does."""
+    """Connect and send everything before the server reads, as another process does."""
     return await asyncio.open_unix_connection(sock=begun_connection(world, sent))
 
 
-async def heard(world: World) -> Streams:
-    """Connect and get an answer."""
+async def connect_and_call(world: World) -> Streams:
+    """Connect, and assert that a call is answered."""
     reader, writer = await connect(world, _LIST)
     assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
     return reader, writer
@@ -49,10 +49,10 @@ def begun_connection(world: World, sent: bytes) -> socket.socket:
 
 @pytest.mark.parametrize("before", [[], [_LIST], [_LIST[:9], _LIST[9:]]])
 @pytest.mark.parametrize("begun", [b"P", b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_head_that_does_not_come_to_its_end_closes_its_connection(
-    impatient: World, dockerd: Dockerd, before: list[bytes], begun: bytes
+async def test_an_incomplete_head_closes_its_connection(
+    strict_world: World, dockerd: Dockerd, before: list[bytes], begun: bytes
 ) -> None:
-    reader, writer = await connect(impatient, before[0] if before else begun)
+    reader, writer = await connect(strict_world, before[0] if before else begun)
     for sent in before[1:]:
         await dockerd.ok("List")  # by then the first part has been read
         writer.write(sent)
@@ -65,14 +65,14 @@ async def test_a_head_that_does_not_come_to_its_end_closes_its_connection(
 
 
 async def test_a_head_that_came_in_two_parts_leaves_its_connection_open(
-    impatient: World, dockerd: Dockerd
+    strict_world: World, dockerd: Dockerd
 ) -> None:
-    reader, writer = await connect(impatient, _LIST[:10])
+    reader, writer = await connect(strict_world, _LIST[:10])
     for _ in range(10):  # until the first part is read
         await asyncio.sleep(0)
     writer.write(_LIST[10:])
     await reader.readuntil(b"]}")
-    unfinished, other = await connect(impatient, b"P")
+    unfinished, other = await connect(strict_world, b"P")
     assert await unfinished.read() == b""  # by then the first head's time is over, too
     writer.write(_LIST)
     assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
@@ -80,20 +80,20 @@ async def test_a_head_that_came_in_two_parts_leaves_its_connection_open(
         each.close()
 
 
-async def test_a_connection_on_which_nothing_is_asked_stays_open(impatient: World, dockerd: Dockerd) -> None:
-    reader, writer = await connect(impatient)
-    unfinished, other = await connect(impatient, b"P")
-    assert await unfinished.read() == b""  # by then the quiet one is older than a head may be
+async def test_an_idle_connection_stays_open(strict_world: World, dockerd: Dockerd) -> None:
+    reader, writer = await connect(strict_world)
+    unfinished, other = await connect(strict_world, b"P")
+    assert await unfinished.read() == b""  # by then the idle one is older than a head may be
     writer.write(_LIST)
     assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 200 OK")
     for each in (writer, other):
         each.close()
 
 
-async def test_a_body_that_does_not_come_to_its_end_is_answered_and_creates_nothing(
-    impatient: World, dockerd: Dockerd
+async def test_an_incomplete_body_is_answered_and_creates_nothing(
+    strict_world: World, dockerd: Dockerd
 ) -> None:
-    reader, writer = await connect(impatient, f"{_CREATE}Content-Length: 100\r\n\r\n{{".encode())
+    reader, writer = await connect(strict_world, f"{_CREATE}Content-Length: 100\r\n\r\n{{".encode())
     answered = await reader.readuntil(b"}")
     assert answered.endswith(b'{"Err":"the request did not arrive within 0 s."}')
     writer.close()
@@ -108,13 +108,13 @@ class TestManyConnections:
         world.bounds = replace(world.bounds, connections=3)
         return world
 
-    async def test_the_one_that_was_quiet_the_longest_makes_room(
+    async def test_the_longest_idle_connection_is_closed_for_a_new_one(
         self, world: World, dockerd: Dockerd
     ) -> None:
         await dockerd.ok("List")
-        oldest, younger = await heard(world), await heard(world)
+        oldest, younger = await connect_and_call(world), await connect_and_call(world)
         await dockerd.ok("List")
-        newest = await heard(world)
+        newest = await connect_and_call(world)
         assert await oldest[0].read() == b""
         for reader, writer in (younger, newest):
             writer.write(_LIST)
@@ -122,7 +122,7 @@ class TestManyConnections:
         for _, writer in (oldest, younger, newest):
             writer.close()
 
-    async def test_of_a_burst_as_many_stay_as_there_may_be(self, world: World, dockerd: Dockerd) -> None:
+    async def test_of_a_burst_only_the_allowed_connections_stay(self, world: World, dockerd: Dockerd) -> None:
         begun = [begun_connection(world, b"") for _ in range(10)]
         burst = [await asyncio.open_unix_connection(sock=each) for each in begun]
         await dockerd.ok("List")
@@ -131,7 +131,7 @@ class TestManyConnections:
         for _, writer in burst:
             writer.close()
 
-    async def test_one_whose_client_reads_no_answers_makes_room_whatever_it_asks(
+    async def test_a_connection_whose_client_reads_no_answers_is_closed_for_a_new_one(
         self, world: World, dockerd: Dockerd
     ) -> None:
         for number in range(100):
@@ -146,7 +146,9 @@ class TestManyConnections:
         for _, writer in others:
             writer.close()
 
-    async def test_one_with_a_call_under_way_never_does(self, world: World, dockerd: Dockerd) -> None:
+    async def test_a_connection_with_a_call_in_progress_is_never_closed(
+        self, world: World, dockerd: Dockerd
+    ) -> None:
         await dockerd.ok("Create", Name="db")
         attaching = world.driver.hold("attach")
         body = b'{"Name": "db", "ID": "a"}'
@@ -162,9 +164,7 @@ class TestManyConnections:
             writer.close()
 
 
-async def test_answers_that_are_not_read_hold_back_the_calls_behind_them(
-    world: World, dockerd: Dockerd
-) -> None:
+async def test_unread_answers_hold_back_the_calls_after_them(world: World, dockerd: Dockerd) -> None:
     for number in range(100):
         await dockerd.ok("Create", Name=f"volume-{number}")
     asked = 400
@@ -186,7 +186,7 @@ async def test_answers_that_are_not_read_hold_back_the_calls_behind_them(
     "head",
     ["CONNECT * HTTP/1.1", "POST /VolumeDriver.List HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket"],
 )
-async def test_who_wants_to_speak_another_protocol_gets_an_answer_and_the_end(
+async def test_a_request_for_another_protocol_is_answered_and_its_connection_closed(
     world: World, dockerd: Dockerd, head: str
 ) -> None:
     reader, writer = await connect(world, f"{head}\r\nHost: x\r\nContent-Length: 200000\r\n\r\n".encode())
@@ -211,8 +211,8 @@ _GZIP = zlib.compress(b'{"Name": "x"}')
         ("Content-Length: 100", b'{"Name"', None),
     ],
 )
-async def test_a_body_that_is_broken_on_the_way_is_refused_or_dropped_in_one_line(
-    impatient: World,
+async def test_a_damaged_body_is_refused_or_dropped_in_one_line(
+    strict_world: World,
     dockerd: Dockerd,
     caplog: pytest.LogCaptureFixture,
     head: str,
@@ -220,7 +220,7 @@ async def test_a_body_that_is_broken_on_the_way_is_refused_or_dropped_in_one_lin
     status: int | None,
     at_once: bool,
 ) -> None:
-    reader, writer = await connect(impatient, f"{_CREATE}{head}\r\n\r\n".encode() + body * at_once)
+    reader, writer = await connect(strict_world, f"{_CREATE}{head}\r\n\r\n".encode() + body * at_once)
     if not at_once:
         await dockerd.ok("List")  # by then the body is waited for
         writer.write(body)

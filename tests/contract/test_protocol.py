@@ -40,7 +40,7 @@ async def test_a_retry_whose_body_was_lost_gets_no_answer(dockerd: Dockerd, verb
     assert (await dockerd.ok("List")) == {"Volumes": []}
 
 
-async def test_the_life_of_a_volume_has_exactly_these_answers(dockerd: Dockerd) -> None:
+async def test_the_life_cycle_of_a_volume_has_exactly_these_answers(dockerd: Dockerd) -> None:
     assert (await dockerd.call("Create", Name="db", Opts=None)).body == b"{}"
     created = (await dockerd.ok("Get", Name="db"))["Volume"]
     assert datetime.fromisoformat(created.pop("CreatedAt")).tzinfo is not None
@@ -67,12 +67,12 @@ async def test_the_life_of_a_volume_has_exactly_these_answers(dockerd: Dockerd) 
     assert (await dockerd.call("List")).body == b'{"Volumes":[]}'
 
 
-async def test_get_of_an_unknown_volume_is_answered_because_nobody_has_it(dockerd: Dockerd) -> None:
+async def test_get_of_an_unknown_volume_is_answered_because_no_backend_has_it(dockerd: Dockerd) -> None:
     assert await dockerd.error("Get", Name="nope") == 'get "nope": no such volume.'
 
 
 @pytest.mark.parametrize("name", ["", "../../etc", "a b", "x" * 300])
-async def test_get_of_a_name_that_cannot_exist_says_that_it_does_not(dockerd: Dockerd, name: str) -> None:
+async def test_get_of_an_invalid_name_is_answered_with_no_such_volume(dockerd: Dockerd, name: str) -> None:
     assert (await dockerd.error("Get", Name=name)).endswith("no such volume.")
 
 
@@ -97,7 +97,7 @@ async def test_get_that_cannot_be_read_gets_no_answer(dockerd: Dockerd, body: by
         (b" " * 10 + b"[0]" * (4 * 1024**2), "the request is larger than 128 KiB."),
     ],
 )
-async def test_create_that_cannot_be_read_says_so_and_creates_nothing(
+async def test_create_that_cannot_be_read_is_an_error_and_creates_nothing(
     dockerd: Dockerd, world: World, body: bytes, error: str
 ) -> None:
     reply = await dockerd.raw("/VolumeDriver.Create", body)
@@ -122,7 +122,7 @@ async def test_unknown_calls_are_404_in_json(dockerd: Dockerd, path: str) -> Non
         ("1.0", "Connection: keep-alive\r\n", True),
     ],
 )
-async def test_the_connection_stays_open_as_the_client_wants_it(
+async def test_the_connection_stays_open_as_the_client_requests(
     dockerd: Dockerd, world: World, version: str, header: str, stays_open: bool
 ) -> None:
     await dockerd.ok("List")
@@ -138,14 +138,14 @@ async def test_the_connection_stays_open_as_the_client_wants_it(
     await writer.wait_closed()
 
 
-def test_a_text_that_is_not_unicode_is_answered_all_the_same() -> None:
+def test_a_text_that_is_not_unicode_is_answered() -> None:
     answer = {"Err": f"the image {os.fsdecode(b'/srv/' + bytes([255]))} is missing"}
     head, _, body = ready_bytes(answer).partition(b"\r\n\r\n")
     assert json.loads(body) == answer
     assert f"Content-Length: {len(body)}".encode() in head
 
 
-async def test_list_tells_what_docker_reads_of_it_and_no_more(dockerd: Dockerd) -> None:
+async def test_list_returns_what_docker_reads_of_it_and_no_more(dockerd: Dockerd) -> None:
     for name in ("db", "cache"):
         await dockerd.ok("Create", Name=name)
     await dockerd.ok("Mount", Name="db", ID="a")
@@ -169,7 +169,7 @@ async def test_a_request_without_host_is_refused_and_the_next_served(dockerd: Do
     assert await dockerd.ok("List") == {"Volumes": []}
 
 
-async def test_a_bare_connect_and_close_disturbs_nobody(dockerd: Dockerd, world: World) -> None:
+async def test_a_bare_connect_and_close_disturbs_no_other_client(dockerd: Dockerd, world: World) -> None:
     for _ in range(20):
         await dockerd.send("/VolumeDriver.List", b"")
         await dockerd.hang_up()

@@ -1,4 +1,4 @@
-"""What SIGTERM leaves running."""
+"""SIGTERM, and work that continues after it."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ from volplug.volumes.service import VolumeService
 pytestmark = pytest.mark.contract
 
 
-async def test_work_that_goes_on_after_the_end_finds_the_state_file_open(
+async def test_work_that_continues_after_the_stop_finds_the_state_file_open(
     world: World, service: VolumeService, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "_WORK_ENDS_S", 0.01)

@@ -1,4 +1,4 @@
-"""A simulated EC2 for tests: the API with its slowness and its faults, and devices that appear when attached."""
+"""A simulated EC2 for tests: the API with its delays and faults, and devices that appear when attached."""
 
 from tests.ec2sim.cloud import Ec2Cloud
 from tests.ec2sim.facts import Instance, NewVolume, VolumeFact

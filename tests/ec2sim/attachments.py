@@ -175,5 +175,5 @@ def _plug_of(volume_id: str) -> str:
 
 
 def _plain(device: str) -> str:
-    """Return what two names for one device have in common: /dev/sdf and xvdf are the same."""
+    """Return the canonical form of a device name: /dev/sdf and xvdf are the same."""
     return re.sub("^(?:/dev/)?(?:sd|xvd)", "xvd", device)

@@ -12,7 +12,7 @@ from tests.ec2sim.facts import REGION, ZONE, Instance
 
 
 class Caller:
-    """Calls EC2 in few words."""
+    """Short forms of calls to EC2."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401 - boto3 makes its classes as it runs
         self.client = client

@@ -22,7 +22,7 @@ class Ec2Cloud(ExitStack[None]):
 
     Attributes:
         region: Its region; calls signed for another are refused.
-        plan: Its faults and its slowness.
+        plan: Its faults and delays.
         calls: The calls so far.
         hypervisor: Makes devices appear.
         endpoint: The URL of the API.
@@ -44,7 +44,7 @@ class Ec2Cloud(ExitStack[None]):
         if isinstance(hypervisor, ShowsInstances):
             self.callback(hypervisor.close)
         self.callback(self._scheduler.close)
-        self.callback(listener.close)  # the last comes first
+        self.callback(listener.close)  # the last callback runs first
         self.endpoint = listener.url
         self.instances = self._instances.all
         self.add_instance = self._instances.add
@@ -68,7 +68,7 @@ class Ec2Cloud(ExitStack[None]):
         self._instances.end_stale_reads()
 
     def start_over(self) -> None:
-        """Delete all but the running instances; clients keep their connections, which a new cloud costs."""
+        """Delete all but the running instances; unlike with a new cloud, clients keep their connections."""
         self.end_faults()
         for instance in self.instances():
             self.set_instance_state(instance.instance_id, "terminated")  # which detaches its volumes

@@ -33,7 +33,7 @@ def ec2(cloud: Ec2Cloud) -> Iterator[Caller]:
 
 @pytest.fixture
 def loop_cloud(tmp_path: Path) -> Iterator[Ec2Cloud]:
-    """A cloud whose volumes are loop devices; none may stay."""
+    """A cloud whose volumes are loop devices; none may be left over."""
     if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
         pytest.skip("needs root and loop devices")
     try:

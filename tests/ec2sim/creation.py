@@ -2,7 +2,7 @@
 
 A ClientToken, https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html: the same token with
 the same parameters is answered with the same volume; other parameters, Region and Availability Zone aside,
-are an error. So a token is taken to count within one zone: the same one in another makes another volume.
+are an error. So a token is assumed to be valid within one zone: the same one in another makes another volume.
 After its volume was deleted, or was never made although the call was answered, a token is refused:
 https://github.com/kubernetes-sigs/aws-ebs-csi-driver/pull/2075
 
@@ -47,7 +47,7 @@ class Creation:
         self._one_at_a_time = threading.Lock()  # two calls with one token make one volume
 
     def create(self, request: Request) -> bytes:
-        """Make a volume, or answer with the one that the token stands for."""
+        """Make a volume, or answer with the volume of the token."""
         token = request.get("ClientToken")
         use = request.get("AvailabilityZone"), token
         if len(token) > _LONGEST_TOKEN:
@@ -78,7 +78,7 @@ class Creation:
         return [fact.volume_id for fact in facts]
 
     def forget_tokens(self) -> None:
-        """Let tokens that were used count as new, as they do after a time."""
+        """Let used tokens count as new, as EC2 does after some time."""
         with self._one_at_a_time:
             self._tokens.clear()
 

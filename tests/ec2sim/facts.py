@@ -1,4 +1,4 @@
-"""What the simulated EC2 knows: frozen values, replaced when something changes."""
+"""The state of the simulated EC2: frozen values, replaced when something changes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

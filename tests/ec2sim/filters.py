@@ -2,7 +2,7 @@
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeVolumes.html,
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html: values of one filter are joined by OR,
-filters by AND; upper and lower case differ; `*` and `?` are wildcards, a backslash takes their meaning away.
+filters by AND; upper and lower case differ; `*` and `?` are wildcards, a backslash escapes them.
 """
 
 import base64
@@ -29,7 +29,7 @@ _VALUES: Final[Mapping[str, _Values]] = {
 
 
 def volume_filter(filters: Mapping[str, Sequence[str]]) -> Callable[[VolumeFact], bool]:
-    """Return what tells whether a volume matches all filters.
+    """Return a predicate: whether a volume matches all filters.
 
     Raises:
         Refused: If one is unknown, or there are too many values.

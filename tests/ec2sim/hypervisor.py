@@ -1,6 +1,6 @@
 """Makes attached volumes appear on instances, in files that are an instance's /sys and /dev.
 
-They show what a guest has on EC2:
+They show what a guest sees on EC2:
 
 - Nitro, https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html: the serial number is the
   volume's id without the dash, the model "Amazon Elastic Block Store"; devices are numbered as they are
@@ -89,7 +89,7 @@ class MemoryHypervisor:
         pass
 
     def plugged(self) -> dict[str, Plugged]:
-        """Return where volumes are."""
+        """Return the plugged volumes."""
         return dict(self._plugged)
 
 
@@ -134,13 +134,15 @@ class Views:
             self._make(instance_id, name, volume_id, size_bytes, number)
 
     def hide(self, instance_id: str, volume_id: str) -> None:
-        """Show a volume no more; one that is not shown is success."""
+        """Hide a volume; one that is not shown is success."""
         with self._lock:
             name = self._names[instance_id].pop(volume_id, "")
             if not name:
                 return
             sys_root, dev_root = self._places(instance_id)
-            os.rename(f"{sys_root}/block/{name}", f"{sys_root}/block/.gone")  # at once, as a device goes
+            os.rename(
+                f"{sys_root}/block/{name}", f"{sys_root}/block/.gone"
+            )  # at once, as a device disappears
             os.unlink(f"{dev_root}/{name}")
             shutil.rmtree(f"{sys_root}/block/.gone")
 
@@ -162,7 +164,7 @@ class Views:
         if self._kinds[instance_id] == "nitro":
             _write(f"{new}/device/serial", volume_id.replace("-", ""))
             _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
-        os.rename(new, f"{block}/{name}")  # all of it or nothing is seen
+        os.rename(new, f"{block}/{name}")  # readers see all of it or nothing
 
 
 def _xen_name(device: str) -> str:

@@ -109,7 +109,7 @@ class Instances:
             self.on_end(instance_id)
 
     def remove(self, instance_id: str) -> None:
-        """Forget an instance, as EC2 does some time after its end."""
+        """Remove an instance, as EC2 does some time after its end."""
         with self._lock:
             del self._instances[instance_id]
 

@@ -56,7 +56,7 @@ class Listener:
         self.url = f"http://{address}:{self._runner.addresses[0][1]}"
 
     def close(self) -> None:
-        """Stop listening, and end all connections after the answers that are under way."""
+        """Stop listening, and end all connections after the answers in progress."""
         self._run(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -26,7 +26,7 @@ class LoopHypervisor:
     """Makes an attached volume a loop device that its instance sees as EC2 shows it; see `Hypervisor`.
 
     A volume's image is DIRECTORY/volumes/ID.img, so its data survives moves between instances; an instance's
-    /sys and /dev are DIRECTORY/instances/ID/{sys,dev}. The directory has to lie where device nodes work.
+    /sys and /dev are DIRECTORY/instances/ID/{sys,dev}. The directory has to allow device nodes.
     """
 
     def __init__(self, directory: str) -> None:
@@ -49,7 +49,7 @@ class LoopHypervisor:
         self._show(instance_id, volume_id, plugged)
 
     def unplug(self, instance_id: str, volume_id: str) -> bool:
-        """Hide the volume and detach its loop device, unless the kernel says that it is in use."""
+        """Hide the volume and detach its loop device, unless the kernel reports it in use."""
         with self._lock:
             plugged = self._plugged[volume_id]
         if is_held_now(plugged.loop.path):
@@ -57,7 +57,7 @@ class LoopHypervisor:
         self._views.hide(instance_id, volume_id)
         try:
             loopdev.detach(plugged.loop.path, expected=plugged.loop)
-        except VolumeInUse:  # taken just now
+        except VolumeInUse:  # opened just now
             self._show(instance_id, volume_id, plugged)
             return False
         with self._lock:

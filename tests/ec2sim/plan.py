@@ -1,4 +1,4 @@
-"""The faults of the simulated EC2, and its slowness."""
+"""The faults and delays of the simulated EC2."""
 
 import random
 import threading
@@ -15,8 +15,8 @@ class Slow:
     """How long a state lasts before the next.
 
     Attributes:
-        seconds: At least so long.
-        looks: At least until so many DescribeVolumes have read it.
+        seconds: At least that long.
+        looks: At least until that many DescribeVolumes have read it.
     """
 
     seconds: float = 0.0
@@ -34,7 +34,7 @@ _WITHOUT_EFFECT: Final[Mapping[Fault, Fault]] = {
 
 @dataclass
 class FaultPlan:
-    """Faults and slowness; every field may be changed at any time.
+    """Faults and delays; every field may be changed at any time.
 
     Attributes:
         latency_s: How long every call takes at least.
@@ -53,12 +53,12 @@ class FaultPlan:
         detaching: How long until it is gone from its instance.
         deleting: How long until a deleted volume is gone.
         stopping: How long until an instance has stopped or started.
-        stops_by_hand: Whether a stopping instance waits for the test to say that it has stopped.
-        device: When the device appears: "before" the API says attached (at once), "with" it, or "after" it.
+        stops_by_hand: Whether a stopping instance waits until the test sets it to stopped.
+        device: When the device appears: "before" the API shows attached (at once), "with" it, or "after" it.
         device_lag_s: How much later, for "after".
         impaired_instances: Running instances whose status checks fail.
-        stuck_volumes: Volumes that stay attaching for ever, without a device.
-        stuck_devices: Device names that do the same.
+        stuck_volumes: Volumes that stay attaching forever, without a device.
+        stuck_devices: Device names with the same effect.
         busy_volumes: Volumes that count as used by their guest, so that they stay busy when detached.
         creation_ends: What new volumes become: available, error or gone.
         bad_kms_keys: Keys that cannot be used: volumes with them end as error.
@@ -99,10 +99,10 @@ class FaultPlan:
         if unknown:
             raise ValueError(f"a fault plan has no {', '.join(sorted(unknown))}")
         for name, value in changes.items():
-            setattr(self, name, tuple(value) if isinstance(value, list) else value)  # a list comes by JSON
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)  # a list comes from JSON
 
     def end(self) -> None:
-        """Plan no more faults and no slowness."""
+        """Reset the plan to no faults and no delays."""
         self.set(**vars(FaultPlan()))
 
 

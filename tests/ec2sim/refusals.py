@@ -1,7 +1,7 @@
-"""The errors of EC2, in its words.
+"""The errors of EC2, with its texts.
 
 Codes: https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html. Texts are not documented; they
-are as quoted at the address below github.com that each names. "Own words": none found.
+are as quoted on github.com, at the path that each names. "Own words": no source found.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ class Refusal:
 
     Attributes:
         code: Such as InsufficientVolumeCapacity.
-        message: In EC2's words, with placeholders for the arguments of the call.
+        message: EC2's text, with placeholders for the arguments of the call.
         status: The HTTP status.
     """
 
@@ -73,7 +73,7 @@ NO_IOPS: Final = Refusal(
     "InvalidParameterCombination", "The parameter iops must be specified for {} volumes."
 )
 
-# What is not there
+# Unknown ids
 
 # kubernetes-sigs/aws-ebs-csi-driver/issues/918
 NO_VOLUME: Final = Refusal("InvalidVolume.NotFound", "The volume '{}' does not exist.")

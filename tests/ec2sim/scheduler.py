@@ -1,4 +1,4 @@
-"""State changes that take a while: until a time, until a number of reads, or both."""
+"""Delayed state changes: by time, by a number of reads, or both."""
 
 import logging
 import threading
@@ -17,8 +17,8 @@ class _Pending:
 
     Attributes:
         action: Makes the change. Blocks; is called once.
-        reads: How many more reads it waits for.
-        timer: What it waits for until its time has come; then None.
+        reads: Reads that it still waits for.
+        timer: Its timer; None after it has fired.
         is_awaited: Whether `settle` waits for it.
     """
 
@@ -86,7 +86,7 @@ class Scheduler:
         self.run_due(key)
 
     def cancel(self, key: str) -> None:
-        """Do not make the pending change; one that has begun is made."""
+        """Cancel the pending change; one that has begun is completed."""
         with self._changed:
             pending = self._pending.pop(key, None)
             if pending is not None and pending.timer is not None:

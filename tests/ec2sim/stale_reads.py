@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class StaleReads(Generic[_T]):
-    """The former states that reads still show, by id; None: that it did not exist. Not thread-safe."""
+    """The former states that reads still show, by id; None: it did not exist. Not thread-safe."""
 
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
@@ -36,11 +36,11 @@ class StaleReads(Generic[_T]):
         return dict(self._states)
 
     def count_read(self, thing_id: str) -> None:
-        """Count a stale read; after the last one the truth is shown."""
+        """Count a stale read; after the last one the current state is shown."""
         self._reads_left[thing_id] -= 1
         if not self._reads_left[thing_id]:
             del self._states[thing_id]
 
     def clear(self) -> None:
-        """Show the truth until the next change."""
+        """Show the current state until the next change."""
         self._states.clear()

@@ -26,7 +26,7 @@ class VolumeTable:
     """The volumes of a cloud.
 
     Attributes:
-        lock: Held while something is decided by what volumes are; never while the hypervisor is at work.
+        lock: Held while decisions depend on the state of volumes; never during calls of the hypervisor.
     """
 
     def __init__(self, plan: FaultPlan) -> None:

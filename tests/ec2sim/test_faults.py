@@ -1,4 +1,4 @@
-"""Faults by plan: what the caller gets, and whether there was an effect."""
+"""Planned faults: the result for the caller, and whether there was an effect."""
 
 import contextlib
 import time
@@ -28,7 +28,7 @@ CASES: dict[str, tuple[Fault, tuple[str, str, int] | None, bool]] = {
 
 
 def _outcome(act: Callable[[], object]) -> tuple[str, str, int] | None:
-    """Do something that fails, and return the error; None if there was no answer at all."""
+    """Run an action that fails, and return the error; None if there was no answer at all."""
     try:
         act()
     except ClientError as error:

@@ -66,7 +66,7 @@ def test_wildcards(cloud: Ec2Cloud, pattern: str, text: str, is_match: bool) -> 
     assert volume_filter({"tag:name": [pattern]})(volume) is is_match
 
 
-def test_what_is_no_filter_is_refused(ec2: Caller) -> None:
+def test_an_unknown_filter_is_refused(ec2: Caller) -> None:
     with pytest.raises(ClientError) as caught:
         ec2.found(colour="red")
     assert error_of(caught.value) == ("InvalidParameterValue", "The filter 'colour' is invalid", 400)
@@ -110,7 +110,7 @@ def test_a_page_is_whole_when_the_one_before_has_lost_volumes(cloud: Ec2Cloud, e
         ({"MaxResults": 5, "NextToken": "x"}, "InvalidPaginationToken"),
     ],
 )
-def test_pages_that_cannot_be_are_refused(ec2: Caller, arguments: dict[str, object], code: str) -> None:
+def test_invalid_pages_are_refused(ec2: Caller, arguments: dict[str, object], code: str) -> None:
     with pytest.raises(ClientError) as caught:
         ec2.client.describe_volumes(**arguments)
     assert error_of(caught.value)[0] == code

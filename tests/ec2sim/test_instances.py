@@ -37,7 +37,7 @@ def test_all_instances_are_described(ec2: Caller) -> None:
     assert {each["Instances"][0]["InstanceId"] for each in found} == {INSTANCE, OTHER}
 
 
-def test_an_instance_that_is_forgotten_is_not_found(cloud: Ec2Cloud, ec2: Caller) -> None:
+def test_an_instance_that_was_removed_is_not_found(cloud: Ec2Cloud, ec2: Caller) -> None:
     cloud.remove_instance(INSTANCE)
     with pytest.raises(ClientError) as caught:
         _state(ec2)
@@ -59,7 +59,7 @@ def test_stopping_takes_a_while_and_keeps_volumes(cloud: Ec2Cloud, ec2: Caller) 
     assert _state(ec2) == "running"
 
 
-def test_each_start_gives_another_launch_time_and_each_stop_says_why(cloud: Ec2Cloud, ec2: Caller) -> None:
+def test_each_start_gives_another_launch_time_and_each_stop_a_reason(cloud: Ec2Cloud, ec2: Caller) -> None:
     def shown() -> tuple[Any, str]:
         [found] = ec2.client.describe_instances(InstanceIds=[INSTANCE])["Reservations"][0]["Instances"]
         return found["LaunchTime"], found["StateTransitionReason"]
@@ -77,7 +77,7 @@ def test_each_start_gives_another_launch_time_and_each_stop_says_why(cloud: Ec2C
     assert (started > launched, reason) == (True, "")
 
 
-def test_a_test_can_say_when_an_instance_has_stopped(cloud: Ec2Cloud, ec2: Caller) -> None:
+def test_a_test_can_set_when_an_instance_has_stopped(cloud: Ec2Cloud, ec2: Caller) -> None:
     cloud.plan.stops_by_hand = True
     ec2.client.stop_instances(InstanceIds=[INSTANCE])
     cloud.settle()
@@ -137,13 +137,13 @@ def test_metadata_needs_a_token(cloud: Ec2Cloud) -> None:
 
 
 @pytest.mark.parametrize("name", [f"as/{INSTANCE}0", f"as/{INSTANCE}", "as"])
-def test_metadata_that_is_not_there_is_not_found(cloud: Ec2Cloud, name: str) -> None:
+def test_unknown_metadata_is_not_found(cloud: Ec2Cloud, name: str) -> None:
     endpoint = f"{cloud.endpoint}/{name}"
     _, token = _asked(f"{cloud.imds_endpoint_of(INSTANCE)}/latest/api/token", "PUT", TTL)
     assert _asked(f"{endpoint}/latest/user-data", headers={"X-aws-ec2-metadata-token": token})[0] == 404
 
 
-def test_an_instance_is_in_a_state_that_there_is(cloud: Ec2Cloud) -> None:
+def test_an_unknown_state_of_an_instance_is_refused(cloud: Ec2Cloud) -> None:
     with pytest.raises(ValueError, match="an instance is never 'asleep', only pending, "):
         cloud.set_instance_state(INSTANCE, "asleep")
 

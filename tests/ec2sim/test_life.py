@@ -1,4 +1,4 @@
-"""A volume's life when nothing is slow and nothing goes wrong."""
+"""A volume's life cycle without delays and faults."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -27,7 +27,7 @@ def test_a_volume_is_created_attached_detached_and_deleted(ec2: Caller, hypervis
     assert ec2.found() == []
 
 
-def test_what_was_asked_for_is_described(ec2: Caller) -> None:
+def test_requested_properties_are_described(ec2: Caller) -> None:
     wanted = {"Size": 10, "VolumeType": "io2", "Encrypted": True, "KmsKeyId": "k", "AvailabilityZone": ZONE}
     described = ec2.described(ec2.made(Iops=500, **wanted))
     assert {name: described[name] for name in wanted} == wanted
@@ -39,7 +39,7 @@ def test_tags_are_added_and_replaced(ec2: Caller) -> None:
     assert ec2.described(volume_id)["Tags"] == [{"Key": "a", "Value": "2"}, {"Key": "b", "Value": "3"}]
 
 
-def test_clouds_side_by_side_share_nothing(ec2: Caller, cloud: Ec2Cloud) -> None:
+def test_two_clouds_share_nothing(ec2: Caller, cloud: Ec2Cloud) -> None:
     with Ec2Cloud(MemoryHypervisor()) as second, caller(second.endpoint) as other:
         volume_id = ec2.made()
         assert other.found() == []

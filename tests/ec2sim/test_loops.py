@@ -104,7 +104,7 @@ def test_numbers_are_given_as_devices_come(loop_cloud: Ec2Cloud) -> None:
         assert _read(f"{nitro.sys_root}/block/nvme1n1/device/serial") == first.replace("-", "")
 
 
-def test_the_end_of_a_cloud_takes_its_devices_and_files_away(loop_cloud: Ec2Cloud, tmp_path: Path) -> None:
+def test_the_end_of_a_cloud_removes_its_devices_and_files(loop_cloud: Ec2Cloud, tmp_path: Path) -> None:
     with caller(loop_cloud.endpoint) as ec2:
         ec2.attach(ec2.made(), INSTANCE)
     assert loops.attached_below(tmp_path) != []
@@ -157,7 +157,7 @@ def test_an_unplugging_that_a_reader_held_up_can_be_repeated(
     assert hypervisor.unplug(INSTANCE, "vol-1")
 
 
-def test_a_device_that_is_used_at_the_end_of_its_cloud_is_said_and_goes_with_its_user(
+def test_a_device_in_use_at_the_end_of_its_cloud_is_reported_and_ends_with_its_user(
     plugged: tuple[LoopHypervisor, str], tmp_path: Path
 ) -> None:
     hypervisor, node = plugged

@@ -1,4 +1,4 @@
-"""The parts of the simulated EC2 that defects and clients in a hurry meet."""
+"""Defects of the simulated EC2, and clients that disconnect."""
 
 import socket
 import struct
@@ -15,7 +15,7 @@ from tests.ec2sim.scheduler import Scheduler
 from tests.lab.waiting import wait_until
 
 
-def test_a_change_that_fails_keeps_no_other_from_being_made(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_that_fails_does_not_prevent_others(caplog: pytest.LogCaptureFixture) -> None:
     scheduler, made = Scheduler(), threading.Event()
 
     def fail() -> None:
@@ -51,7 +51,9 @@ def test_a_client_that_hangs_up_harms_no_other() -> None:
     try:
         server = urlsplit(listener.url)
         with socket.create_connection((server.hostname, server.port)) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no end
+            client.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # a reset instead of a regular end
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         with urllib.request.urlopen(listener.url, timeout=30) as answer:  # noqa: S310 - the listener's own
             assert answer.status == 200

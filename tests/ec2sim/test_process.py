@@ -1,4 +1,4 @@
-"""A cloud as a process of its own, and the handle of it."""
+"""A cloud as a process of its own, and its handle."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def handle(request: pytest.FixtureRequest) -> Iterator[CloudHandle]:
 
 
 @pytest.mark.loop
-def test_a_process_says_where_it_serves_and_ends_when_it_is_told_to(
+def test_a_process_prints_its_endpoint_and_ends_by_a_signal(
     process: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""What EC2 refuses, in its own words."""
+"""The refusals of EC2, with its error texts."""
 
 import urllib.error
 import urllib.request
@@ -18,7 +18,7 @@ NOWHERE = "vol-00000000000000000"
 
 
 class World:
-    """One case's cloud, with what its cases need."""
+    """The cloud of one case, with volumes in different states."""
 
     def __init__(self, cloud: Ec2Cloud, ec2: Caller) -> None:
         self.cloud, self.ec2 = cloud, ec2
@@ -28,12 +28,12 @@ class World:
         self.free = ec2.made()
 
     def creating(self) -> str:
-        """Return a volume that is creating for good."""
+        """Return a volume that stays creating."""
         self.cloud.plan.creating = Slow(looks=10**6)
         return self.ec2.made()
 
     def deleting(self) -> str:
-        """Return a volume that is deleting for good."""
+        """Return a volume that stays deleting."""
         self.cloud.plan.deleting = Slow(looks=10**6)
         self.ec2.delete(self.free)
         return self.free
@@ -208,7 +208,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_refused_in_the_words_of_ec2_and_changes_nothing(
+def test_it_is_refused_with_the_error_of_ec2_and_changes_nothing(
     cloud: Ec2Cloud, ec2: Caller, case: str
 ) -> None:
     act, code, text = CASES[case]
@@ -276,7 +276,7 @@ def _call(cloud: Ec2Cloud, **form: str) -> tuple[int, str]:
         ),
     ],
 )
-def test_a_call_that_no_sdk_makes_is_refused_all_the_same(
+def test_a_call_that_no_sdk_makes_is_refused(
     cloud: Ec2Cloud, form: dict[str, str], status: int, said: str
 ) -> None:
     answered, text = _call(cloud, **form)
@@ -284,7 +284,7 @@ def test_a_call_that_no_sdk_makes_is_refused_all_the_same(
     assert said in text
 
 
-def test_tags_for_what_is_not_created_are_left_alone(ec2: Caller) -> None:
+def test_tags_for_other_resource_types_are_ignored(ec2: Caller) -> None:
     tags = [{"Key": "a", "Value": "b"}]
     wanted = [{"ResourceType": kind, "Tags": tags} for kind in ("snapshot", "volume")]
     assert ec2.described(ec2.made(TagSpecifications=wanted))["Tags"] == tags

@@ -1,4 +1,4 @@
-"""States that take a while, by reads or by time, and those that never end."""
+"""States that last some reads or some time, and states that never end."""
 
 import contextlib
 import random
@@ -39,7 +39,7 @@ def test_every_state_lasts_as_planned(cloud: Ec2Cloud, ec2: Caller, hypervisor: 
 
 
 @pytest.mark.parametrize("state", ["creating", "attaching", "detaching", "deleting"])
-def test_a_state_may_last_for_good(cloud: Ec2Cloud, ec2: Caller, state: str) -> None:
+def test_a_state_may_last_forever(cloud: Ec2Cloud, ec2: Caller, state: str) -> None:
     cloud.plan.set(**{state: Slow(seconds=3600)})
     volume_id = ec2.made()
     if state in ("attaching", "detaching"):
@@ -62,7 +62,7 @@ def test_reads_of_other_volumes_are_not_counted(cloud: Ec2Cloud, ec2: Caller) ->
     assert [ec2.states(volume_id) for _ in range(4)] == [ATTACHING] * 3 + [ATTACHED]
 
 
-def test_time_passes_without_reads(cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor) -> None:
+def test_states_end_by_time_without_reads(cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor) -> None:
     cloud.plan.attaching = Slow(seconds=0.2)
     volume_id = ec2.made()
     ec2.attach(volume_id, INSTANCE)
@@ -112,7 +112,7 @@ def test_the_device_may_come_after_the_api_says_attached(
 
 
 @pytest.mark.parametrize("device", ["before", "with", "after"])
-def test_a_detach_calls_an_attach_off(
+def test_a_detach_cancels_an_attach(
     cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor, device: str
 ) -> None:
     cloud.plan.set(device=device, attaching=Slow(seconds=3600), device_lag_s=3600.0)
@@ -128,7 +128,7 @@ def test_a_detach_calls_an_attach_off(
 
 
 @pytest.mark.parametrize("by", ["volume", "device"])
-def test_an_attach_that_is_stuck_gets_no_device_until_it_is_called_off(
+def test_a_stuck_attach_gets_no_device_until_it_is_cancelled(
     cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor, by: str
 ) -> None:
     volume_id = ec2.made()
@@ -161,7 +161,7 @@ def test_a_volume_in_use_is_busy_until_it_is_not(cloud: Ec2Cloud, ec2: Caller) -
     _wait(ec2, volume_id, FREE)
 
 
-def test_force_takes_a_busy_volume_away(cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor) -> None:
+def test_force_detaches_a_busy_volume(cloud: Ec2Cloud, ec2: Caller, hypervisor: MemoryHypervisor) -> None:
     volume_id = ec2.made()
     ec2.attach(volume_id, INSTANCE)
     cloud.plan.busy_volumes = frozenset({volume_id})

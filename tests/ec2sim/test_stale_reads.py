@@ -77,7 +77,7 @@ def test_starts_and_stops_of_instances_are_stale(cloud: Ec2Cloud, stale: Caller)
     assert state() == "running"
 
 
-def test_filters_go_by_what_is_shown(cloud: Ec2Cloud, stale: Caller) -> None:
+def test_filters_apply_to_the_shown_state(cloud: Ec2Cloud, stale: Caller) -> None:
     volume_id = _settled(cloud, stale)
     stale.attach(volume_id, INSTANCE)
     attached = [{"Name": "attachment.instance-id", "Values": [INSTANCE]}]

@@ -1,4 +1,4 @@
-"""ClientTokens: one volume for one token, whatever happens to the answer."""
+"""ClientTokens: one volume for one token, also after a lost answer."""
 
 from concurrent.futures import ThreadPoolExecutor
 

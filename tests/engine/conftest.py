@@ -19,8 +19,8 @@ from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.managed import Volplug
 
 _HERE = Path(__file__).parent
-# Which of the modules that share the engine of their pair do so in one lane, so that no lane takes long. All
-# others do with each other.
+# Modules that share the engine of their pair in a lane of their own, so that no lane takes long. All others
+# share one lane.
 _LANES = {
     "compose": ("test_compose", "test_todolist"),
     "lifecycle": ("test_managed", "test_volplug_restarts"),
@@ -51,7 +51,7 @@ def _engine_of(item: pytest.Item) -> tuple[str, str, bool]:
 
 @pytest.fixture(scope="package")
 def pair(request: pytest.FixtureRequest) -> Pair:
-    """The pair that a test runs on; its module says with a mark of pairs.py which ones."""
+    """The pair that a test runs on; its module names them with a mark of pairs.py."""
     pair: Pair = request.param
     return pair
 
@@ -64,7 +64,7 @@ def engine_version(pair: Pair) -> EngineVersion:
 
 @pytest.fixture(scope="package")
 def clean_after_shared_engine(pair: Pair) -> Iterator[None]:
-    """Fails the last test of a shared engine if that engine leaves anything behind."""
+    """Fails the last test of a shared engine if that engine leaves anything over."""
     before = snapshot()
     yield
     assert settled_difference(before) == []
@@ -80,7 +80,7 @@ def shared_engine(clean_after_shared_engine: None, pair: Pair) -> Iterator[Engin
 
 @pytest.fixture(scope="package")
 def shared_volplug(shared_engine: Engine, pair: Pair) -> Volplug:
-    """Volplug in or beside that engine; it ends with it."""
+    """Volplug for that engine, as a plugin or a service; it ends with the engine."""
     return started(pair.form(shared_engine))
 
 
@@ -93,7 +93,7 @@ def empty_engine(shared_engine: Engine, shared_volplug: Volplug) -> Iterator[Eng
 
 @pytest.fixture(scope="module")
 def clean_after_module(pair: Pair) -> Iterator[None]:
-    """Fails the last test of a module if that leaves anything behind."""
+    """Fails the last test of a module if the module leaves anything over."""
     before = snapshot()
     yield
     assert settled_difference(before) == []
@@ -101,7 +101,7 @@ def clean_after_module(pair: Pair) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def live_restore(request: pytest.FixtureRequest) -> bool:
-    """Whether containers survive the end of the module's own engine; not unless a test says so."""
+    """Whether containers survive the end of the module's own engine; by default not."""
     return bool(getattr(request, "param", False))
 
 
@@ -115,7 +115,7 @@ def own_engine(clean_after_module: None, pair: Pair, live_restore: bool) -> Iter
 
 @pytest.fixture(scope="module")
 def own_volplug(own_engine: Engine, pair: Pair) -> Volplug:
-    """Volplug in or beside that engine; it ends with it."""
+    """Volplug for that engine, as a plugin or a service; it ends with the engine."""
     return started(pair.form(own_engine))
 
 
@@ -128,7 +128,7 @@ def own_empty_engine(own_engine: Engine, own_volplug: Volplug) -> Iterator[Engin
 
 @pytest.fixture
 def clean_machine() -> Iterator[None]:
-    """Fails the test if it leaves anything behind, also when it failed."""
+    """Fails the test if it leaves anything over, also when it failed."""
     before = snapshot()
     yield
     assert settled_difference(before) == []
@@ -145,7 +145,7 @@ def engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
 
 @pytest.fixture
 def volplug(engine: Engine, pair: Pair) -> Iterator[Volplug]:
-    """Volplug, without any configuration, in or beside the fresh engine."""
+    """Volplug without any configuration for the fresh engine, as a plugin or a service."""
     with pair.form(engine) as volplug:
         yield volplug
         show_volplug(volplug)

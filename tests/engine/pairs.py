@@ -1,8 +1,8 @@
 """The pairs of a Docker Engine and a form of volplug that engine tests run on.
 
-By default the oldest engine has volplug beside it, and the newest one has it as a managed plugin: both
-engines and both forms, but not each form on each engine, which is slow. A module, or a test, says with one
-of the marks below which pairs it is about.
+By default the oldest engine has volplug as a service of the host, and the newest one as a managed plugin:
+both engines and both forms, but not each form on each engine, which is slow. A module, or a test, chooses its
+pairs with one of the marks below.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ class Pair:
 
     Attributes:
         version: The Docker Engine.
-        form: Beside it, or in it.
+        form: As a service, or as a managed plugin.
     """
 
     version: EngineVersion
@@ -55,12 +55,12 @@ def _param(pair: Pair, *values: object, id: str, is_slow: bool) -> object:  # no
 
 
 ON_EACH = _on(OLDEST, NEWEST, slow=(_IN_OLDEST, _BESIDE_NEWEST))
-# What depends neither on the engine nor on the form, on one of the two.
+# For tests that depend neither on the engine nor on the form: one of the two.
 ON_OLDEST = _on(OLDEST, slow=(NEWEST, _IN_OLDEST, _BESIDE_NEWEST))
 ON_NEWEST = _on(NEWEST, slow=(OLDEST, _IN_OLDEST, _BESIDE_NEWEST))
-# What only the newest engine can do.
+# For features of the newest engine.
 SINCE_26 = _on(NEWEST, slow=(_BESIDE_NEWEST,))
-# What is about one form only.
+# For tests of one form only.
 BESIDE = _on(OLDEST, slow=(_BESIDE_NEWEST,))
 MANAGED = _on(NEWEST, slow=(_IN_OLDEST,))
 
@@ -79,7 +79,7 @@ def on_each(
         cases: The values by the name of the case.
         default: The cases of each pair which are not slow.
         indirect: Those of the names that are fixtures of a module.
-        can_run: Whether a case makes sense on a pair.
+        can_run: Whether a case can run on a pair.
     """
     params = [
         _param(pair, *values, id=f"{pair}-{case}", is_slow=case not in default.get(pair, ()))

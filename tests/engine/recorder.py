@@ -1,7 +1,7 @@
-"""What Docker asks of a plugin, seen from between the two.
+"""A proxy between Docker and a plugin that records calls.
 
-The recorder listens where Docker looks for the plugin and passes every byte on to the socket behind
-it, unchanged and in both directions, on as many connections as Docker opens. A call is noted before
+The recorder listens where Docker expects the plugin and passes every byte on to the plugin's socket,
+unchanged and in both directions, on as many connections as Docker opens. A call is noted before
 its last byte is passed on, so it is there when the docker command that caused it has ended.
 """
 
@@ -31,7 +31,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The volume it is about; empty where it is about none."""
+        """The name of its volume; empty if it has none."""
         return str(self.body.get("Name", ""))
 
 
@@ -47,13 +47,13 @@ class Calls:
         return [each for each in self._recorded[self._start :] if _matches(each, verb, name)]
 
     def changing(self, name: str) -> dict[str, int]:
-        """How often each verb came for a volume, without Get, which Docker sends before every other."""
+        """The calls of each verb for a volume, without Get, which Docker sends before every other."""
         verbs = (each.verb for each in self._recorded[self._start :] if each.name == name)
         return dict(Counter(verb for verb in verbs if verb != "Get"))
 
 
 class Recorder:
-    """Stands between Docker and a plugin while it is entered.
+    """Proxy between Docker and a plugin while it is entered.
 
     Attributes:
         calls: every call since the beginning.
@@ -63,7 +63,7 @@ class Recorder:
         """Describe a recorder.
 
         Args:
-            listen: the socket that Docker finds; removed at the end.
+            listen: its socket for Docker; removed at the end.
             behind: the socket of the plugin.
         """
         self._listen = listen
@@ -90,7 +90,7 @@ class Recorder:
         self._listen.unlink(missing_ok=True)
 
     def since_now(self) -> Calls:
-        """The calls that are still to come."""
+        """The calls from now on."""
         return Calls(self._recorded)
 
     async def _start(self) -> None:
@@ -115,11 +115,11 @@ class Recorder:
             await _close(writer)
 
     async def _serve(self, asks: asyncio.StreamReader, to_docker: asyncio.StreamWriter) -> None:
-        """Pass on until either side hangs up; the other side is hung up on then."""
+        """Pass on until either side closes; then close the other side."""
         try:
             answers, to_plugin = await asyncio.open_unix_connection(self._behind)
         except OSError:
-            return  # nobody is behind: Docker sees a connection that closes
+            return  # no plugin listens: Docker sees a connection that closes
         ways = {
             asyncio.ensure_future(self._pass_on_asks(asks, to_plugin)),
             asyncio.ensure_future(_pass_on(answers, to_docker)),
@@ -156,7 +156,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _requests_in(data: bytes) -> Iterator[tuple[Call, int]]:
-    """Give the complete requests at the beginning of the data, each with its length in bytes."""
+    """Yield the complete requests at the beginning of the data, each with its length in bytes."""
     while (end_of_head := data.find(b"\r\n\r\n")) >= 0:
         head, begin = data[:end_of_head], end_of_head + 4
         length = _CONTENT_LENGTH.search(head)

@@ -1,4 +1,4 @@
-"""An engine that tests share: each has to leave it empty, and what it said shows when one fails."""
+"""An engine that tests share: each has to leave it empty; its logs are shown when one fails."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.lab.waiting import WaitTimeoutError, wait_until
 
 
 def started(volplug: Volplug) -> Volplug:
-    """Install and start volplug, which ends with its engine: leaving a shared one in order takes long."""
+    """Install and start volplug, which ends with its engine: stopping a shared one takes long."""
     if isinstance(volplug, ManagedVolplug):
         volplug.install()
     return volplug.start()
@@ -26,7 +26,7 @@ def left_empty(engine: Engine, volplug: Volplug) -> Iterator[None]:
     yield
     show_dockerd(engine)
     show_volplug(volplug)
-    if not volplug.running:  # without it, Docker waits in vain for 15 s again and again
+    if not volplug.running:  # without it, Docker waits in vain for 15 s each time
         volplug.start()
     left = _everything_left(engine, volplug)
     if left:
@@ -35,13 +35,13 @@ def left_empty(engine: Engine, volplug: Volplug) -> Iterator[None]:
 
 
 def show_dockerd(engine: Engine) -> None:
-    """Show what dockerd warned of, if the test fails."""
-    _show("dockerd warned last", tail(engine.log, without="level=info"))
+    """Show the warnings of dockerd, if the test fails."""
+    _show("last warnings of dockerd", tail(engine.log, without="level=info"))
 
 
 def show_volplug(volplug: Volplug) -> None:
-    """Show what volplug said, if the test fails."""
-    _show("volplug said last", volplug.log_tail())
+    """Show the log of volplug, if the test fails."""
+    _show("last output of volplug", volplug.log_tail())
 
 
 def _show(what: str, text: str) -> None:
@@ -50,7 +50,7 @@ def _show(what: str, text: str) -> None:
 
 
 def _everything_left(engine: Engine, volplug: Volplug) -> list[str]:
-    """What tests left in an engine: containers and volumes, and mounts and devices that stay."""
+    """Leftovers of tests in an engine: containers and volumes, and mounts and devices that stay."""
     containers = engine.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
     left = [f"container {name}" for name in containers] + [f"volume {name}" for name in volumes(engine)]
     held: list[str] = []

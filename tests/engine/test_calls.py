@@ -1,4 +1,4 @@
-"""What reaches the plugin, and what the user sees, in the scenarios that every volume plugin has to pass."""
+"""Calls that reach the plugin, and results for the user, in the basic scenarios of a volume plugin."""
 
 import json
 import platform
@@ -34,7 +34,7 @@ from tests.served.volumes import image_of, record_of
 
 pytestmark = [*ENGINE, BESIDE]
 
-# Not in the image: where the image has a directory, Docker mounts once more to copy its content.
+# Not in the image: if the image has the directory, Docker mounts once more to copy its content.
 _PLACE = "/volume"
 _WHOLE_LIFE = {"Create": 1, "Mount": 1, "Unmount": 1, "Remove": 1}
 
@@ -47,7 +47,7 @@ def recorded_volplug(own_engine: Engine) -> VolplugProcess:
 
 @pytest.fixture(scope="module")
 def recorder(own_engine: Engine, recorded_volplug: VolplugProcess) -> Iterator[Recorder]:
-    """Stands where Docker finds the plugin."""
+    """The recorder in place of the plugin."""
     found = own_engine.path("/run/docker/plugins/volplug.sock")
     with Recorder(found, own_engine.path(recorded_volplug.socket)) as recorder:
         yield recorder
@@ -99,7 +99,7 @@ def test_volumes_from_shares_a_volume(empty_engine: Engine, recorder: Recorder) 
     assert calls.of("Remove", created.name)
 
 
-def test_a_volume_made_before_is_found_without_naming_the_driver(
+def test_an_existing_volume_is_found_without_naming_the_driver(
     empty_engine: Engine, recorder: Recorder
 ) -> None:
     create(empty_engine, "external")
@@ -123,7 +123,7 @@ def test_volume_ls_asks_once_and_shows_exactly_what_is_there(
 
 
 def test_an_unknown_name_is_asked_for_once(empty_engine: Engine, recorder: Recorder) -> None:
-    run(empty_engine, "--volume-driver=volplug", "-v", _PLACE)  # Docker has met the plugin
+    run(empty_engine, "--volume-driver=volplug", "-v", _PLACE)  # so that Docker knows the plugin
     assert is_no_such_volume(empty_engine, "inspect", "nobody")
     assert len(recorder.calls.of("Get", "nobody")) == 1
 
@@ -133,7 +133,7 @@ async def test_the_status_reaches_the_user_as_it_is(
 ) -> None:
     create(empty_engine, "known")
     start(empty_engine, "user", "-v", f"known:{_PLACE}")
-    # The first look at a mounted volume has its space measured; the next one shows it.
+    # The first inspect of a mounted volume starts the measurement of its space; a later one shows it.
     wait_until(
         lambda: "used" in inspect(empty_engine, "volume", "known")["Status"], 10, "the used space is known"
     )
@@ -160,7 +160,7 @@ def test_every_start_of_a_container_has_one_id_of_its_own(empty_engine: Engine, 
     empty_engine.docker("volume", "rm", "counted")
 
 
-def test_an_engine_asks_once_who_the_plugin_is_and_never_for_a_path(
+def test_an_engine_activates_the_plugin_once_and_never_asks_for_a_path(
     empty_engine: Engine, recorder: Recorder
 ) -> None:
     for name in ("scope-one", "scope-two"):
@@ -219,7 +219,7 @@ def test_after_an_out_of_band_deletion_the_name_is_free_for_any_driver(
 
 
 _STARTING = "error while mounting volume '': "
-# Only the working directory has Docker mount volumes before the start, which not every engine says.
+# A working directory makes Docker mount volumes before the start, which not every engine reports.
 _CREATING = {DOCKER_20: "", DOCKER_26: f"failed to populate volume: {_STARTING}"}
 
 
@@ -254,7 +254,7 @@ def test_a_mount_that_fails_is_not_unmounted(
     empty_engine.docker("volume", "rm", "broken")
 
 
-def test_docker_cp_repeats_the_id_of_a_running_container_and_harms_nothing(
+def test_docker_cp_repeats_the_id_of_a_running_container_without_harm(
     empty_engine: Engine, recorder: Recorder, recorded_volplug: VolplugProcess
 ) -> None:
     create(empty_engine, "copied")

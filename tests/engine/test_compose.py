@@ -1,4 +1,4 @@
-"""The files of docs/compose.md do what it says, with Compose v2 and with docker-compose 1.29."""
+"""The files of docs/compose.md work as described, with Compose v2 and with docker-compose 1.29."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,17 +44,17 @@ def project(empty_engine: Engine, tmp_path: Path) -> Project:
 
 
 def _file_2_4(volplug: Volplug) -> str:
-    """The same for docker-compose, which wants the driver's name as Docker shows it."""
+    """The same for docker-compose, which needs the driver's name as Docker shows it."""
     return f'version: "2.4"\n{_FILE}'.replace("driver: volplug", f"driver: {volplug.driver}")
 
 
-def _starts(said: str) -> int:
+def _starts(output: str) -> int:
     """How many starts a diary shows: a line with a date for each."""
-    return said.count(" UTC 20")
+    return output.count(" UTC 20")
 
 
 @ON_NEWEST
-def test_a_volume_outlives_its_project_until_it_is_told_to_go(
+def test_a_volume_outlives_its_project_until_it_is_removed(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     files = project({"compose.yaml": _FILE})
@@ -78,7 +78,7 @@ def test_a_changed_option_changes_no_volume(empty_engine: Engine, project: Proje
 
 
 @ON_NEWEST
-def test_a_misspelt_option_makes_nothing(empty_engine: Engine, project: Project) -> None:
+def test_a_misspelt_option_creates_nothing(empty_engine: Engine, project: Project) -> None:
     misspelt = project({"compose.yaml": _FILE.replace("size:", "sise:")})
     error = COMPOSE_2.refusal(empty_engine, misspelt, "up")
     assert "create \"notes_diary\": unknown option 'sise'. Did you mean 'size'? Valid options are " in error
@@ -95,9 +95,9 @@ def test_a_directory_of_a_volume(
     run(empty_engine, "-v", "diary:/all", script=script)
     mount = "{type: volume, source: diary, target: /data, volume: {subpath: old}}"
     files = project({"compose.yaml": FILES["external.yaml"].replace("diary:/data:ro", mount)})
-    COMPOSE_2(empty_engine, files, "up")  # which may miss what so short a container says
-    said = COMPOSE_2(empty_engine, files, "logs").splitlines()
-    (line,) = [line for line in said if line.endswith((" old", " all"))]
+    COMPOSE_2(empty_engine, files, "up")  # which may miss the output of such a short container
+    output = COMPOSE_2(empty_engine, files, "logs").splitlines()
+    (line,) = [line for line in output if line.endswith((" old", " all"))]
     assert line.endswith(" old" if engine_version == DOCKER_26 else " all")
     COMPOSE_2(empty_engine, files, "down")
     empty_engine.docker("volume", "rm", "diary")
@@ -123,7 +123,7 @@ def test_an_external_volume_belongs_to_no_project(
 
 
 @ON_NEWEST
-def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: Project) -> None:
+def test_compose_v2_refuses_a_driver_in_a_service(empty_engine: Engine, project: Project) -> None:
     line = "    image: busybox\n"
     files = project({"compose.yaml": _FILE.replace(line, f"{line}    volume_driver: volplug\n")})
     error = COMPOSE_2.refusal(empty_engine, files, "up")
@@ -131,7 +131,7 @@ def test_compose_v2_takes_no_driver_in_a_service(empty_engine: Engine, project: 
 
 
 @ON_OLDEST
-def test_docker_compose_takes_the_same_file(
+def test_docker_compose_accepts_the_same_file(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     files = project({"docker-compose.yml": _file_2_4(shared_volplug)})
@@ -168,7 +168,7 @@ def test_docker_compose_compares_volumes(
     empty_engine: Engine, shared_volplug: Volplug, project: Project, what: str
 ) -> None:
     text, driver = _file_2_4(shared_volplug), shared_volplug.driver
-    other = "volplug" if ":" in driver else "volplug:latest"  # one plugin for Docker, if that knows it
+    other = "volplug" if ":" in driver else "volplug:latest"  # the same plugin for Docker
     old, new, shown = {
         "option": ("size: 2GiB", "size: 3GiB", '"size" driver_opt (2GiB)'),
         "driver": (f"driver: {driver}", f"driver: {other}", f"driver ({driver})"),
@@ -182,7 +182,7 @@ def test_docker_compose_compares_volumes(
 
 
 @ON_OLDEST
-def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
+def test_docker_compose_accepts_a_driver_in_a_service_of_a_file_without_version(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     files = project({"docker-compose.yml": FILES["docker-compose.yml"]})
@@ -195,7 +195,7 @@ def test_docker_compose_takes_a_driver_in_a_service_of_a_file_without_version(
 
 
 @ON_OLDEST
-def test_docker_compose_takes_no_driver_in_a_service_of_other_files(
+def test_docker_compose_refuses_a_driver_in_a_service_of_other_files(
     empty_engine: Engine, shared_volplug: Volplug, project: Project
 ) -> None:
     line = "    image: busybox\n"

@@ -38,10 +38,10 @@ def _ends(*names: str, oldest: Collection[str], newest: Collection[str] = ()) ->
 
 
 def _is_reliable(pair: Pair, name: str) -> bool:
-    """Whether Docker takes every such end well.
+    """Whether Docker handles every such end correctly.
 
     Without live-restore, a dockerd that starts after a SIGKILL ends the managed plugins of its predecessor
-    and starts them again. When one has ended, it unmounts what is mounted for it, and sometimes comes to that
+    and starts them again. When one has ended, it unmounts what is mounted for it, and sometimes does that
     only after the new start: containers then do not see their volumes before the plugin is enabled again.
     """
     return name != "kill-plain" or pair.form is not ManagedVolplug
@@ -64,7 +64,7 @@ def test_a_container_that_always_restarts_comes_back_with_its_data(
     wait_until(records.is_running, 30, f"{records.name} runs again")
     is_same_life = inspect(engine, "container", records.name)["State"]["StartedAt"] == started
     assert is_same_life == live_restore
-    records.goes_on()
+    records.await_progress()
     records.verify()
     records.stop()
     use_until_released(engine, volplug, "db")
@@ -88,7 +88,7 @@ def test_a_volume_is_known_and_usable_after_a_restart(own_empty_engine: Engine, 
 def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
     own_empty_engine: Engine, own_volplug: Volplug, end: str
 ) -> None:
-    """The engine that starts again ends what its predecessor left, and sends no Unmount for it."""
+    """The engine ends the leftover containers of its predecessor, and sends no Unmount for them."""
     engine, volplug = own_empty_engine, own_volplug
     for name in ("again", "removed"):
         create(engine, name)
@@ -117,9 +117,9 @@ def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
     target = engine.directory / "copied"
     engine.docker("cp", f"{records.name}:/data/records", str(target))
     assert target.read_text().startswith("1\n2\n3\n")
-    records.goes_on()
+    records.await_progress()
     records.verify()
-    records.goes_on()
+    records.await_progress()
     records.stop()
     use_until_released(engine, volplug, "db")
     records.verify()

@@ -1,4 +1,4 @@
-"""The managed plugin is killed, disabled, set anew and removed under running containers."""
+"""The managed plugin is killed, disabled, reconfigured and removed under running containers."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def plugin(empty_engine: Engine, shared_volplug: ManagedVolplug) -> ManagedVolpl
 def _restarted_with(
     plugin: ManagedVolplug, settings: Mapping[str, str], former: Mapping[str, str]
 ) -> Iterator[None]:
-    """Enable the plugin anew with other settings for the block, and with the former ones after it."""
+    """Enable the plugin again with other settings for the block, and with the former ones after it."""
     plugin.stop()
     plugin.start(settings)
     try:
@@ -50,7 +50,7 @@ def _restarted_with(
         plugin.start(former)
 
 
-def test_after_disable_a_container_holds_what_only_the_next_mount_shows(
+def test_after_disable_a_container_holds_a_device_that_only_the_next_mount_shows(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
     """Docker unmounts what the plugin had mounted; the container's own mount stays."""
@@ -58,15 +58,15 @@ def test_after_disable_a_container_holds_what_only_the_next_mount_shows(
     records = checker.start(empty_engine, "db")
     device = loops.attached_below(plugin.state_dir)
     plugin.stop()
-    records.goes_on()
+    records.await_progress()
     plugin.start()
     assert mounted(empty_engine, plugin) == []
     start(empty_engine, "second", "-v", "db:/data")
     assert len(mounted(empty_engine, plugin)) == 1
     assert [each.name for each in loops.attached_below(plugin.state_dir)] == [each.name for each in device]
-    records.goes_on()
+    records.await_progress()
     empty_engine.docker("rm", "-f", "second")
-    records.goes_on()
+    records.await_progress()
     records.stop()
     wait_until_released(empty_engine, plugin)
     records.verify()
@@ -94,7 +94,7 @@ def test_the_first_process_reaps_orphans(empty_engine: Engine, plugin: ManagedVo
     wait_until(lambda: not _children(first), 30, "the orphan is reaped")
 
 
-def test_settings_hold_from_the_next_start_on(empty_engine: Engine, plugin: ManagedVolplug) -> None:
+def test_settings_take_effect_at_the_next_start(empty_engine: Engine, plugin: ManagedVolplug) -> None:
     create(empty_engine, "old", "--opt=size=64MiB")
     records = checker.start(empty_engine, "old")
     (plugin.state_dir / "config.toml").write_text('[profiles.tiny]\nsize = "24MiB"\n')
@@ -105,19 +105,19 @@ def test_settings_hold_from_the_next_start_on(empty_engine: Engine, plugin: Mana
         shown = {name: inspect(empty_engine, "volume", name)["Status"] for name in volumes(empty_engine)}
         sizes = {name: status["size"] for name, status in shown.items()}
         assert sizes == {"old": "64MiB", "new": "32MiB", "tiny": "24MiB"}
-        records.goes_on()
+        records.await_progress()
         records.stop()
         empty_engine.docker("volume", "rm", "old", "new", "tiny")
 
 
-async def test_a_setting_that_cannot_be_is_told_by_every_answer(
+async def test_an_invalid_setting_is_reported_by_every_answer(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
     create(empty_engine, "db", "--label=team=web")
     run(empty_engine, "-v", "db:/data", script="echo kept >/data/file")
     reason = "setting default_fs: is one of btrfs, ext4, xfs."
     with _restarted_with(plugin, {"VOLPLUG_DEFAULT_FS": "ntfs"}, {"VOLPLUG_DEFAULT_FS": ""}):
-        # Not with the docker command, which asks with Get before and waits in vain for 15 s.
+        # Not with the docker command, which sends Get before and waits in vain for 15 s.
         async with Dockerd(empty_engine.path(plugin.socket)) as client:
             assert await client.error("Create", Name="new") == reason
         assert rf"event=\"serving nothing\" error=\"{reason}\"" in plugin.log_text
@@ -147,10 +147,10 @@ def test_volumes_outlive_the_plugin(empty_engine: Engine, plugin: ManagedVolplug
     records = checker.start(empty_engine, "db")
     plugin.remove()
     left = _devices()
-    records.goes_on()
+    records.await_progress()
     plugin.install().start()
     assert left == devices
-    records.goes_on()
+    records.await_progress()
     assert volumes(empty_engine) == ["db"]
     records.verify()
     records.stop()
@@ -159,14 +159,14 @@ def test_volumes_outlive_the_plugin(empty_engine: Engine, plugin: ManagedVolplug
     empty_engine.docker("volume", "rm", "db")
 
 
-# Docker waits for 10 s when it disables a plugin whose process ended before, so what ends one comes last.
+# Docker waits for 10 s when it disables a plugin whose process ended before, so tests that end one come last.
 
 
 def _kill(plugin: ManagedVolplug) -> None:
     plugin.kill()
 
 
-def _kill_again_and_again(plugin: ManagedVolplug) -> None:
+def _kill_repeatedly(plugin: ManagedVolplug) -> None:
     for _ in range(4):
         plugin.kill()
         plugin.start()
@@ -177,22 +177,22 @@ def _kill_again_and_again(plugin: ManagedVolplug) -> None:
     [
         pytest.param(ManagedVolplug.stop, id="disable", marks=pytest.mark.slow),
         pytest.param(_kill, id="kill"),
-        pytest.param(_kill_again_and_again, id="crash-loop", marks=pytest.mark.slow),
+        pytest.param(_kill_repeatedly, id="crash-loop", marks=pytest.mark.slow),
     ],
 )
-def test_a_container_goes_on_without_the_plugin_and_with_it_again(
+def test_a_container_continues_without_the_plugin_and_with_it_again(
     empty_engine: Engine, plugin: ManagedVolplug, end: Callable[[ManagedVolplug], None]
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
     made = inspect(empty_engine, "volume", "db")["Status"]["id"]
     records = checker.start(empty_engine, "db")
     end(plugin)
-    records.goes_on()
+    records.await_progress()
     plugin.start()
-    records.goes_on()
+    records.await_progress()
     records.verify()
     assert "volume is in use" in refusal(empty_engine, "volume", "rm", "db")
-    records.goes_on()
+    records.await_progress()
     records.stop()
     wait_until_released(empty_engine, plugin)
     records.verify()
@@ -200,7 +200,7 @@ def test_a_container_goes_on_without_the_plugin_and_with_it_again(
     empty_engine.docker("volume", "rm", "db")
 
 
-def test_told_to_end_the_first_process_does_so_in_time_and_unmounts_nothing(
+def test_on_sigterm_the_first_process_ends_in_time_and_unmounts_nothing(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
@@ -212,7 +212,7 @@ def test_told_to_end_the_first_process_does_so_in_time_and_unmounts_nothing(
     assert _mount_lines(empty_engine, plugin) == before
     plugin.start()
     assert plugin.pid != pid
-    records.goes_on()
+    records.await_progress()
     records.stop()
     wait_until_released(empty_engine, plugin)
     empty_engine.docker("volume", "rm", "db")
@@ -228,7 +228,7 @@ def _mount_lines(engine: Engine, plugin: ManagedVolplug) -> list[str]:
 
 
 def _devices() -> list[str]:
-    """What this machine has in /dev, but for loop devices, which come and go."""
+    """The content of this machine's /dev, without loop devices, which change."""
     return sorted(entry.name for entry in Path("/dev").iterdir() if not entry.name.startswith("loop"))
 
 

@@ -1,4 +1,4 @@
-"""What `make plugin` makes is what config.json and Dockerfile say, and small."""
+"""The result of `make plugin` is as config.json and Dockerfile describe it, and small."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def _without_empty(shown: Any) -> Any:  # noqa: ANN401 - any JSON
     return [_without_empty(value) for value in shown] if isinstance(shown, list) else shown
 
 
-def test_docker_knows_the_plugin_as_config_json_describes_it(built: BuiltPlugin) -> None:
+def test_docker_shows_the_plugin_as_config_json_describes_it(built: BuiltPlugin) -> None:
     shown = _without_empty(built.plugin["Config"])
     for made_by_docker in ("dockerversion", "rootfs"):
         shown.pop(made_by_docker)
@@ -51,7 +51,7 @@ def test_tests_enable_the_shipped_config_without_exactly_one_capability_and_with
     assert (added["source"], added["destination"], added["options"]) == ("/here", "/there", ["rbind", "ro"])
 
 
-def test_the_image_is_small_and_has_what_runs_but_not_what_built_it(built: BuiltPlugin) -> None:
+def test_the_image_is_small_and_has_no_build_tools(built: BuiltPlugin) -> None:
     assert built.image["Size"] <= _MAX_IMAGE_BYTES
     rootfs = built.directory / "rootfs"
     programs = [f"usr/sbin/{name}" for name in ("mkfs.ext4", "mkfs.xfs", "e2fsck", "xfs_repair", "blkid")]
@@ -75,7 +75,7 @@ def test_dependencies_are_the_pinned_ones(built: BuiltPlugin) -> None:
     assert others <= names
 
 
-def test_what_kills_volplug_for_tests_is_not_in_it(built: BuiltPlugin) -> None:
+def test_the_program_that_kills_volplug_for_tests_is_not_in_it(built: BuiltPlugin) -> None:
     (packages,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages")
     assert not (packages / "tests").exists()
     shipped = {path.relative_to(packages): path.read_text() for path in packages.glob("volplug/**/*.py")}
@@ -84,7 +84,7 @@ def test_what_kills_volplug_for_tests_is_not_in_it(built: BuiltPlugin) -> None:
     assert "kill-at" in Path(serve.__file__).read_text()
 
 
-def test_the_sdk_describes_what_the_ebs_driver_calls_and_little_else(built: BuiltPlugin) -> None:
+def test_the_sdk_describes_the_calls_of_the_ebs_driver_and_little_else(built: BuiltPlugin) -> None:
     (data,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages/botocore/data")
     services = {path.name for path in data.iterdir() if path.is_dir()}
     assert services == {"ec2", "signin", "sso", "sso-admin", "sso-oidc", "sts"}
@@ -94,10 +94,10 @@ def test_the_sdk_describes_what_the_ebs_driver_calls_and_little_else(built: Buil
         "print(session.client('ec2').meta.method_to_api_mapping['attach_volume'])"
     )
     rootfs = str(built.directory / "rootfs")
-    said = subprocess.run(
+    output = subprocess.run(
         ["chroot", rootfs, "/opt/volplug/bin/python", "-c", program],
         check=True,
         capture_output=True,
         text=True,
     )
-    assert said.stdout == "AttachVolume\n"
+    assert output.stdout == "AttachVolume\n"

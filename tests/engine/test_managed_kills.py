@@ -1,7 +1,7 @@
-"""The managed plugin dies in between a change and its answer: the engine starts it again, nothing is lost.
+"""The managed plugin dies between a change and its answer: the engine starts it again, nothing is lost.
 
 The test makes the calls that Docker would make: Docker itself repeats one that was cut off, in vain for 15 s,
-and leaves the next to its user.
+and leaves further attempts to its user.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from volplug.steps import WorldStep
 pytestmark = [MANAGED, pytest.mark.faults]
 
 _DEFAULT = {WorldStep.CREATE, WorldStep.MOUNT, WorldStep.UNMOUNT, WorldStep.DETACH}
-# These take a second host, and a volume that was not unmounted.
+# These need a second host, and a volume that was not unmounted.
 _OTHERS = {WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CHECK_FILESYSTEM}
 
 
@@ -31,7 +31,9 @@ _OTHERS = {WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CHECK_FILESYSTEM}
         if step not in _OTHERS
     ],
 )
-async def test_killed_at_a_step_it_is_started_again_and_goes_on(own_engine: Engine, step: WorldStep) -> None:
+async def test_killed_at_a_step_it_is_started_again_and_continues(
+    own_engine: Engine, step: WorldStep
+) -> None:
     # It ends with its engine, which takes long to disable a plugin that has died once.
     plugin = ManagedVolplug(own_engine, name=f"dies-at-{step}", dies_at=step).install().start()
     await _call(own_engine, plugin, "Create", Opts={"size": "16MiB"})
@@ -49,7 +51,7 @@ async def test_killed_at_a_step_it_is_started_again_and_goes_on(own_engine: Engi
 
 
 async def _call(engine: Engine, plugin: ManagedVolplug, verb: str, **body: object) -> None:
-    """Make a call that has to succeed; once more if the plugin dies under it."""
+    """Make a call that has to succeed; repeat it if the plugin dies during it."""
     request = json.dumps({"Name": "db", **body}).encode()
     reply = None
     for _ in range(2):

@@ -21,7 +21,7 @@ from tests.lab.registry import Registry
 pytestmark = MANAGED
 
 _PREVIOUS = "0.0.9"
-# What the previous version did not know yet.
+# The setting that the previous version does not have.
 _NEW_SETTING = "VOLPLUG_MOUNT_GRACE_S"
 
 
@@ -48,7 +48,7 @@ def _reference(version: str) -> str:
 
 
 def _current(engine: Engine) -> Path:
-    """What the versions differ in: their config, and volplug itself, which they have in /code."""
+    """The differences of the versions: their config, and volplug itself, which they have in /code."""
     built, target = built_plugin().directory, engine.directory / volplug.__version__
     (package,) = built.glob("rootfs/opt/volplug/lib/python3*/site-packages/volplug")
     (target / "rootfs" / "code").mkdir(parents=True)
@@ -62,7 +62,7 @@ def _current(engine: Engine) -> Path:
 
 
 def _previous(engine: Engine) -> Path:
-    """The current version, but for its number and one setting less."""
+    """The current version with another number and one setting less."""
     target = engine.directory / _PREVIOUS
     subprocess.run(["cp", "-a", str(engine.directory / volplug.__version__), str(target)], check=True)
     module = target / "rootfs/code/volplug/__init__.py"
@@ -81,7 +81,7 @@ def _versions(plugin: ManagedVolplug) -> list[str]:
 
 
 def _state_source(plugin: ManagedVolplug) -> str:
-    # What counts; the settings go on showing the old source.
+    # This is the effective one; the settings still show the old source.
     mounts: list[dict[str, Any]] = plugin.inspect()["Config"]["Mounts"]
     return next(str(mount["Source"]) for mount in mounts if mount["Name"] == "state")
 
@@ -97,12 +97,12 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         attached = [device.name for device in loops.attached_below(plugin.state_dir)]
 
         plugin.upgrade(_reference(volplug.__version__))
-        records.goes_on()
+        records.await_progress()
         plugin.mount_root.chmod(0o755)  # as early versions left it
         plugin.start()
         assert plugin.mount_root.stat().st_mode & 0o777 == 0o700
         assert _versions(plugin) == [_PREVIOUS, volplug.__version__]
-        records.goes_on()
+        records.await_progress()
         records.verify()
         assert [device.name for device in loops.attached_below(plugin.state_dir)] == attached
         assert "volume is in use" in refusal(engine, "volume", "rm", "db")
@@ -117,7 +117,7 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         engine.docker("volume", "rm", "db", "idle", "new")
 
 
-def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_engine: Engine) -> None:
+def test_an_upgrade_keeps_variables_and_reverts_the_state_directory(registry_engine: Engine) -> None:
     engine = registry_engine
     plugin = ManagedVolplug(engine, host_dir=engine.directory / "disk", reference=_reference(_PREVIOUS))
     plugin.install().set("VOLPLUG_DEFAULT_SIZE=32MiB")
@@ -133,7 +133,7 @@ def test_an_upgrade_keeps_variables_and_reverts_where_the_state_lies(registry_en
         assert _state_source(plugin) == "/var/lib"
         plugin.set(f"state.source={plugin.host_dir}")
         plugin.start()
-        records.goes_on()
+        records.await_progress()
         records.verify()
         records.stop()
         wait_until_released(engine, plugin)

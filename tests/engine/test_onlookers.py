@@ -1,4 +1,4 @@
-"""Containers that see the whole machine, as monitoring agents do, and those that use what they see."""
+"""Containers that see the whole machine, as monitoring agents do, and those that use its mounts."""
 
 import platform
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _mount_root(engine: Engine, propagation: str) -> None:
 
 
 @pytest.mark.parametrize("root", [_PRIVATE, _SHARED])
-def test_a_container_that_only_looks_on_keeps_no_volume(
+def test_a_container_that_only_sees_the_mounts_keeps_no_volume(
     own_empty_engine: Engine, own_volplug: VolplugProcess, root: str
 ) -> None:
     _mount_root(own_empty_engine, root)
@@ -64,7 +64,7 @@ def _binder(path: str) -> tuple[str, str]:
         pytest.param(_SHARED, _binder, id="own-bind", marks=pytest.mark.slow),
     ],
 )
-def test_a_container_that_uses_what_it_sees_keeps_the_volume_until_it_has_gone(
+def test_a_container_that_uses_a_mount_that_it_sees_keeps_the_volume_until_it_ends(
     own_empty_engine: Engine,
     own_volplug: VolplugProcess,
     root: str,

@@ -28,7 +28,7 @@ def _pin(engine: Engine, bind: str) -> None:
         pytest.param("rshared", "/:/rootfs:rslave", False, id="rslave-under-the-mount"),
     ],
 )
-def test_a_pin_keeps_nothing_through_create_unmount_remove_and_restarts(
+def test_a_bind_of_the_root_keeps_nothing_through_create_unmount_remove_and_restarts(
     own_empty_engine: Engine, own_volplug: VolplugProcess, root: str, bind: str, is_there_before: bool
 ) -> None:
     engine, volplug = own_empty_engine, own_volplug

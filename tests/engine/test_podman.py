@@ -73,7 +73,7 @@ def test_what_one_container_writes_the_next_one_reads(podman: Podman, machine: E
     assert not list(machine.directory.glob("volplug/backends/loop/db.*"))
 
 
-def test_what_is_refused_fails(podman: Podman, volplug: VolplugProcess) -> None:
+def test_a_refusal_is_an_error(podman: Podman, volplug: VolplugProcess) -> None:
     misspelt = podman("volume", "create", "--driver=volplug", "--opt=szie=64MiB", "bad", check=False)
     assert misspelt.returncode == 125
     assert "create \"bad\": unknown option 'szie'. Did you mean 'size'?" in misspelt.stderr
@@ -95,7 +95,7 @@ def test_what_is_refused_fails(podman: Podman, volplug: VolplugProcess) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_a_container_goes_on_through_a_restart_of_volplug(
+def test_a_container_continues_through_a_restart_of_volplug(
     podman: Podman, volplug: VolplugProcess, machine: Engine, end: str
 ) -> None:
     _create(podman, "db")
@@ -103,10 +103,10 @@ def test_a_container_goes_on_through_a_restart_of_volplug(
     records = podman.mounted_at("db") / "records"
     getattr(volplug, end)()
     before = _count(records)
-    wait_until(lambda: _count(records) > before, 20, "it writes on without volplug")
+    wait_until(lambda: _count(records) > before, 20, "it continues to write without volplug")
     volplug.start()
     before = _count(records)
-    wait_until(lambda: _count(records) > before, 20, "it writes on")
+    wait_until(lambda: _count(records) > before, 20, "it continues to write")
     podman("rm", "--force", "--time=0", "job")
     wait_until(lambda: not _held(machine), 20, "the volume is detached")
     assert int(podman.run("db", "wc -l </data/records").stdout) >= before
@@ -131,13 +131,13 @@ def test_what_was_written_survives_a_power_cut(
 def test_a_volume_mounted_for_no_container_is_released_after_a_restart_of_volplug(
     machine: Engine, podman: Podman, volplug: VolplugProcess
 ) -> None:
-    """Podman goes on counting it, and has to be told."""
+    """Podman continues to count it, and needs an unmount command."""
     _create(podman, "db")
     podman("volume", "mount", "db")
     (podman.mounted_at("db") / "file").write_text("kept")
     assert _held(machine)
     volplug.restart()
-    wait_until(lambda: not _held(machine), 20, "volplug has found out that nothing uses it")
+    wait_until(lambda: not _held(machine), 20, "volplug has detected that it is not in use")
     assert "no such file or directory" in podman.run("db", "true", check=False).stderr
     podman("volume", "unmount", "db")
     assert podman.run("db", "cat /data/file").stdout == "kept"

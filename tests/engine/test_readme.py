@@ -1,4 +1,4 @@
-"""The README's commands for Docker do what it says."""
+"""The README's commands for Docker work as described."""
 
 import pytest
 
@@ -10,12 +10,12 @@ from tests.test_readme import DOCKER
 pytestmark = MANAGED
 
 
-# In its whole form Docker packs and unpacks all of its files.
+# Complete: Docker packs and unpacks all of its files.
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "whole"])
-def test_the_docker_commands_of_the_readme_work_as_they_stand(engine: Engine, is_whole: bool) -> None:
+def test_the_docker_commands_of_the_readme_work_as_written(engine: Engine, is_whole: bool) -> None:
     engine.import_busybox("busybox")
     plugin = ManagedVolplug(engine, is_whole=is_whole).install()
-    said = {command: engine.run(["sh", "-c", command], check=True).stdout for command in DOCKER}
+    outputs = {command: engine.run(["sh", "-c", command], check=True).stdout for command in DOCKER}
     assert plugin.running
-    assert said["docker run --rm -v todolist:/data busybox cat /data/greeting"] == "hello\n"
-    assert '"Driver": "volplug:latest"' in said["docker volume inspect todolist"]
+    assert outputs["docker run --rm -v todolist:/data busybox cat /data/greeting"] == "hello\n"
+    assert '"Driver": "volplug:latest"' in outputs["docker volume inspect todolist"]

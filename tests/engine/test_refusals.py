@@ -1,4 +1,4 @@
-"""What users read when they ask for what cannot be: our exact text, behind what Docker puts before it.
+"""Errors of invalid requests as users see them: the prefix of Docker, then our exact text.
 
 The texts of all other wrong options and names are tested at the socket (tests/served/test_bad_input.py).
 """
@@ -33,7 +33,7 @@ def _mount_option(*options: str) -> str:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_an_option_that_cannot_be(empty_engine: Engine, options: list[str], error: str) -> None:
+def test_an_invalid_option(empty_engine: Engine, options: list[str], error: str) -> None:
     shown = f'create db: VolumeDriver.Create: create "db": {error}'
     given = [f"--opt={each}" for each in options]
     assert refusal(empty_engine, "volume", "create", "--driver=volplug", *given, "db") == shown
@@ -63,7 +63,7 @@ def test_help_lists_the_options_of_the_backend(empty_engine: Engine) -> None:
 
 
 def _api(engine: Engine, path: str) -> dict[str, Any]:
-    """What the engine answers; `docker volume ls` keeps its warnings to itself."""
+    """The answer of the engine's API, because `docker volume ls` does not show its warnings."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.connect(str(engine.path("/run/docker.sock")))
         client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
@@ -73,7 +73,7 @@ def _api(engine: Engine, path: str) -> dict[str, Any]:
     return content
 
 
-def test_a_list_that_cannot_be_made_is_a_warning_beside_what_docker_remembers(
+def test_a_list_that_fails_is_a_warning_in_addition_to_the_volumes_that_docker_remembers(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
     create(empty_engine, "db")

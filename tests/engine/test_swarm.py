@@ -22,7 +22,7 @@ pytestmark = [*ENGINE, BESIDE, pytest.mark.prepare(by=COMPOSE_2.tree)]
 _ADDRESS = "10.9.9.1"
 _TASK_TIMEOUT_S = 60.0
 _MOUNT = "type=volume,source=db,target=/data,volume-driver=volplug"
-# Notes its start, and ends at once when it is told to.
+# Records its start, and ends at once on SIGTERM.
 _NOTE = 'trap "exit 0" TERM; echo $VERSION >>/data/starts && sync; while :; do usleep 50000; done'
 
 
@@ -78,14 +78,14 @@ def test_an_updated_service_finds_its_data(swarm: Engine, own_volplug: VolplugPr
     swarm.docker("volume", "rm", "db")
 
 
-def test_a_service_that_cannot_have_its_volume_says_why(swarm: Engine) -> None:
+def test_a_service_without_its_volume_shows_the_error(swarm: Engine) -> None:
     _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=sise=64MiB")
     error = "create db: VolumeDriver.Create: create \"db\": unknown option 'sise'. Did you mean 'size'? "
 
-    def is_told() -> bool:
+    def is_reported() -> bool:
         return any(error in line for line in _tasks(swarm, "writer", "Error"))
 
-    wait_until(is_told, _TASK_TIMEOUT_S, "service ps shows the error")
+    wait_until(is_reported, _TASK_TIMEOUT_S, "service ps shows the error")
     assert "Rejected" in _tasks(swarm, "writer", "CurrentState")[-1]
     swarm.docker("service", "rm", "writer")
     _wait_until_tasks_are_gone(swarm)
@@ -105,7 +105,7 @@ def test_the_stack_of_the_documentation_runs_its_tasks_one_after_the_other(
     wait_until(lambda: _lines(diary) == 1, _TASK_TIMEOUT_S, "the first task runs")
     swarm.docker("service", "update", "--detach", "--force", "notes_diary")
     wait_until(lambda: _lines(diary) == 2, _TASK_TIMEOUT_S, "the second task runs")
-    # Once more where it fails: Docker may still count the network as used by a task that it has just removed.
+    # Repeated if it fails: Docker may still count the network as used by a task that it has just removed.
     is_removed = partial(swarm.docker, "stack", "rm", "notes", check=False)
     wait_until(lambda: is_removed().returncode == 0, _TASK_TIMEOUT_S, "the stack is removed")
     _wait_until_tasks_are_gone(swarm)

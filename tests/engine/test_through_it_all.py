@@ -1,4 +1,4 @@
-"""A container writes through everything that is done to its machine; no acknowledged record is lost."""
+"""A container writes during all faults of its machine; no acknowledged record is lost."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def engine(clean_machine: None, pair: Pair, live_restore: bool) -> Iterator[Engi
 
 @pytest.fixture
 def volplug(engine: Engine) -> Iterator[VolplugProcess]:
-    """Doubts every count soon, so that it is tried against the kernel while the container writes."""
+    """With a short grace period, so that trial releases run while the container writes."""
     with VolplugProcess(engine, env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as process:
         yield process
 
@@ -59,8 +59,8 @@ def _the_machine_is_bound_into_a_container(engine: Engine, volplug: VolplugProce
     start(engine, "onlooker", "--restart=always", "-v", "/:/rootfs")
 
 
-def _volplug_crashes_again_and_again(engine: Engine, volplug: VolplugProcess) -> None:
-    """While another container comes and goes; whether it starts is not the question."""
+def _volplug_crashes_repeatedly(engine: Engine, volplug: VolplugProcess) -> None:
+    """While another container starts and ends; it does not matter whether it succeeds."""
     with ThreadPoolExecutor(1) as beside:
         for _ in range(3):
             short = beside.submit(
@@ -76,13 +76,13 @@ _STORY: list[Callable[[Engine, VolplugProcess], None]] = [
     _the_machine_is_bound_into_a_container,
     _the_state_is_deleted,
     _the_engine_is_killed,
-    _volplug_crashes_again_and_again,
+    _volplug_crashes_repeatedly,
     _both_are_killed,
 ]
 
 
 @pytest.mark.timeout(300)
-# A container that lives through all of it says most: with live-restore the engine's end is none of its own.
+# A container that survives all of it shows most: with live-restore it does not end with the engine.
 @pytest.mark.parametrize(
     "live_restore",
     [
@@ -99,14 +99,14 @@ def test_every_acknowledged_record_is_there(
     for happens in _STORY:
         happens(engine, volplug)
         wait_until(records.is_running, 60, f"the container runs after {happens.__name__}")
-        records.goes_on()
+        records.await_progress()
         assert inspect(engine, "volume", "db")["Status"]["state"] == "in-use"
     records.verify()
     _ends_well(engine, volplug, records)
 
 
 def _ends_well(engine: Engine, volplug: VolplugProcess, records: Checker) -> None:
-    """Once the container is gone the volume is let go of, whatever may look on, and can be removed."""
+    """Once the container is gone the volume is detached and can be removed, whatever else sees its mount."""
     records.stop()
     use_until_released(engine, volplug, "db")
     records.verify()

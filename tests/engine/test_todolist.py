@@ -1,4 +1,4 @@
-"""examples/todolist does what its README says: the database's data outlive its containers."""
+"""examples/todolist works as its README describes: the database's data outlives its containers."""
 
 import json
 
@@ -26,23 +26,23 @@ _COMMANDS = [line.strip() for line in _README if line.startswith("    ")]
 _URL = "http://localhost:8080"
 
 
-def test_the_commands_of_its_readme_work_as_they_stand(empty_engine: Engine, shared_volplug: Volplug) -> None:
+def test_the_commands_of_its_readme_work_as_written(empty_engine: Engine, shared_volplug: Volplug) -> None:
     images = import_images(empty_engine)
 
     def shell(command: str) -> str:
         return checked(COMPOSE_2.shell(empty_engine, TODOLIST, command, images)).stdout
 
-    said = {}
+    outputs = {}
     for command in _COMMANDS[:-1]:
-        said[command] = shell(command)
+        outputs[command] = shell(command)
         if command == "docker compose down":
             assert volumes(empty_engine) == ["todolist_todolist"]
             wait_until_released(empty_engine, shared_volplug)
-    described = json.loads(said["docker volume inspect todolist_todolist"])[0]
+    described = json.loads(outputs["docker volume inspect todolist_todolist"])[0]
     assert (described["Driver"], described["Status"]["size"]) == (shared_volplug.driver, "2GiB")
     todos = [{"id": 1, "text": "Buy milk & bread", "done": False}]
     todos += [{"id": 2, "text": "Water the plants", "done": False}]
-    assert json.loads(said[f"curl {_URL}/todos"]) == todos
+    assert json.loads(outputs[f"curl {_URL}/todos"]) == todos
 
     shell(f"curl --request POST {_URL}/todos/1/finish")
     assert json.loads(shell(f"curl {_URL}/todos")) == [{**todos[0], "done": True}, todos[1]]

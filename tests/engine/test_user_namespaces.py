@@ -18,7 +18,7 @@ _RANGE = dict.fromkeys(("/etc/subuid", "/etc/subgid"), f"nobody:{_FIRST_ID}:6553
 
 @pytest.fixture
 def remapping_engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
-    """An engine whose containers have user namespaces, so that their root is nobody special outside."""
+    """An engine whose containers have user namespaces, so that their root is an ordinary user outside."""
     remap = ["--userns-remap=nobody:nogroup"]
     with Engine(system=pair.version.system(), extra_args=remap, files=_RANGE) as engine:
         engine.import_busybox()

@@ -1,4 +1,4 @@
-"""The engines are those that they stand for, and what only some of them can do."""
+"""The engines have the expected versions; features of some versions only."""
 
 import pytest
 
@@ -14,8 +14,8 @@ pytestmark = ENGINE
 
 @ON_EACH
 def test_the_engine_is_of_its_version(shared_engine: Engine, engine_version: EngineVersion) -> None:
-    said = shared_engine.docker("version", "--format={{.Server.Version}}").stdout
-    assert said.startswith(f"{engine_version.number}.")
+    output = shared_engine.docker("version", "--format={{.Server.Version}}").stdout
+    assert output.startswith(f"{engine_version.number}.")
 
 
 @SINCE_26
@@ -40,7 +40,7 @@ def test_containers_have_directories_of_one_volume(empty_engine: Engine, shared_
     ("path", "cause"),
     [("nowhere", "no such file or directory"), ("out", "path concatenation escapes the base directory")],
 )
-def test_a_directory_that_is_not_in_the_volume_is_refused_and_keeps_nothing(
+def test_a_directory_outside_of_the_volume_is_refused_and_keeps_nothing(
     empty_engine: Engine, shared_volplug: Volplug, path: str, cause: str
 ) -> None:
     create(empty_engine, "shelf")

@@ -16,19 +16,19 @@ pytestmark = [*ENGINE, BESIDE]
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_a_container_goes_on_without_volplug_and_with_it_again(
+def test_a_container_continues_without_volplug_and_with_it_again(
     empty_engine: Engine, shared_volplug: VolplugProcess, end: str
 ) -> None:
     create(empty_engine, "db", "--opt=size=64MiB")
     records = checker.start(empty_engine, "db")
     getattr(shared_volplug, end)()
-    records.goes_on()
+    records.await_progress()
     shared_volplug.start()
-    records.goes_on()
+    records.await_progress()
     records.verify()
-    # volplug may find out now whether the writer, which it met in its former life, is still there.
+    # The grace period is over: volplug may run a trial release of the writer's mount of before its restart.
     wait_until(lambda: len(mounted(empty_engine, shared_volplug)) == 1, 20, "the volume is mounted")
-    records.goes_on()
+    records.await_progress()
     records.stop()
     wait_until_released(empty_engine, shared_volplug)
     records.verify()
@@ -51,10 +51,10 @@ def test_a_container_that_is_started_while_volplug_restarts_waits_for_it(
     empty_engine.docker("volume", "rm", "db")
 
 
-def test_without_volplug_nothing_starts_nothing_is_forgotten_and_what_ended_keeps_no_volume(
+def test_without_volplug_no_container_starts_nothing_is_forgotten_and_ended_containers_keep_no_volume(
     empty_engine: Engine, shared_volplug: VolplugProcess
 ) -> None:
-    """Docker asks in vain for 15 s; then it sends no Unmount for what ended, and never tries again."""
+    """Docker retries for 15 s; then it sends no Unmount for ended containers, and never retries it."""
     create(empty_engine, "db", "--label=team=web")
     run(empty_engine, "-v", "db:/volume", script="echo kept >/volume/file")
     for name in ("stopped", "removed", "used-again"):
@@ -66,7 +66,7 @@ def test_without_volplug_nothing_starts_nothing_is_forgotten_and_what_ended_keep
         for command in (("stop", "stopped"), ("rm", "-f", "removed"), ("rm", "-f", "used-again")):
             together.submit(empty_engine.docker, *command)
     assert "dial unix /run/docker/plugins/volplug.sock: connect: connection refused" in refused.result()
-    shared_volplug.start({"VOLPLUG_MOUNT_GRACE_S": "1"})  # so soon it doubts what was mounted just before
+    shared_volplug.start({"VOLPLUG_MOUNT_GRACE_S": "1"})  # so that counts of just before are soon tried
 
     assert run(empty_engine, "-v", "db:/volume", script="cat /volume/file") == "kept\n"
     assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}

@@ -1,4 +1,4 @@
-"""What people do with volumes, on a real engine."""
+"""Common uses of volumes, on a real engine."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_one_container_has_a_volume_at_two_places(empty_engine: Engine) -> None:
 
 
 @ON_NEWEST
-def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
+def test_a_full_volume_fills_only_itself(empty_engine: Engine) -> None:
     create(empty_engine, "full")
     fill = "dd if=/dev/zero of=/volume/file bs=1M count=32 2>&1; rm /volume/file; echo small >/volume/file"
     shown = run(empty_engine, "-v", "full:/volume", script=f"{fill} && sync && cat /volume/file")
@@ -89,10 +89,10 @@ def test_a_full_volume_fills_nothing_but_itself(empty_engine: Engine) -> None:
 
 
 @ON_EACH
-async def test_an_engine_finds_the_volumes_that_it_did_not_make(
+async def test_an_engine_finds_volumes_that_it_did_not_create(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:
-    """As an engine does whose own data were lost, or that is new on this machine."""
+    """As an engine whose own data was lost, or a new one on this machine."""
     async with Dockerd(empty_engine.path(shared_volplug.socket)) as client:
         await client.ok("Create", Name="found", Opts={"size": "16MiB"})
     assert volumes(empty_engine) == ["found"]
@@ -103,7 +103,7 @@ async def test_an_engine_finds_the_volumes_that_it_did_not_make(
 
 
 @ON_EACH
-def test_a_volume_without_a_name_leaves_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
+def test_an_unnamed_volume_leaves_nothing(empty_engine: Engine, shared_volplug: Volplug) -> None:
     run(empty_engine, "--volume-driver=volplug", "-v", "/data", script="echo scratch >/data/file")
     assert volumes(empty_engine) == []
     assert [path.name for path in (shared_volplug.state_dir / "backends" / "loop").iterdir()] == [
@@ -124,7 +124,7 @@ def test_a_read_only_mount_reads_and_does_not_write(empty_engine: Engine) -> Non
 
 @pytest.fixture(scope="module")
 def site_image(shared_engine: Engine) -> str:
-    """An image with a /site that belongs to somebody, and content of somebody else in it."""
+    """An image with a /site of one user, with content of another one."""
     script = (
         "mkdir -p /site/sub && echo page >/site/index && echo deep >/site/sub/file && ln -s index /site/link"
         " && chown -R 33:34 /site && chown 35:36 /site/sub/file && chmod 2750 /site && chmod 0640 /site/index"
@@ -188,7 +188,7 @@ def test_docker_cp_into_and_out_of_a_container(
 
 
 @ON_NEWEST
-def test_the_cache_of_nginx_is_made_when_it_is_first_used(empty_engine: Engine) -> None:
+def test_the_cache_of_nginx_is_created_when_it_is_first_used(empty_engine: Engine) -> None:
     cached = empty_engine.import_image("nginx:local", {f"{_CACHE}/warm": b"from the image\n"})
     mount = ("--volume-driver=volplug", "-v", f"myCache:{_CACHE}")
     run(empty_engine, *mount, image=cached, script=f"echo page >{_CACHE}/index")

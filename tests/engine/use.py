@@ -1,4 +1,4 @@
-"""How engine tests use Docker, and what they look at."""
+"""Docker commands and checks of engine tests."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ def create(engine: Engine, name: str, *options: str) -> None:
 
 
 def run(engine: Engine, *options: str, script: str = "true", image: str = IMAGE) -> str:
-    """Run a script in a container to its end, remove the container, and return what it said."""
+    """Run a script in a container, remove the container after its end, and return the output."""
     return engine.docker("run", "--rm", *options, image, "sh", "-c", script).stdout
 
 
@@ -45,10 +45,10 @@ def refusal(engine: Engine, *command: str) -> str:
 
 
 def is_no_such_volume(engine: Engine, command: str, name: str) -> bool:
-    """Tell whether a docker volume command says that there is none; older clients have their own words."""
+    """Return whether a docker volume command reports that there is none; older clients have another text."""
     result = engine.docker("volume", command, name, check=False)
-    said = (f"get {name}: no such volume\n", f"No such volume: {name}\n")
-    return result.returncode != 0 and result.stderr.endswith(said)
+    output = (f"get {name}: no such volume\n", f"No such volume: {name}\n")
+    return result.returncode != 0 and result.stderr.endswith(output)
 
 
 def inspect(engine: Engine, kind: str, name: str) -> dict[str, Any]:
@@ -66,14 +66,14 @@ def volumes(engine: Engine) -> list[str]:
 def mounted(engine: Engine, volplug: Volplug) -> list[str]:
     """What volplug has mounted."""
     places = leftovers.mounted_below(volplug.mount_root, engine.path("/proc/1/mountinfo"))
-    # A managed plugin's show twice: below a mount of the engine's own there is another of the same directory.
+    # Those of a managed plugin are listed twice: once more below a mount of the engine's own.
     return list(dict.fromkeys(places))
 
 
 def use_until_released(engine: Engine, volplug: Volplug, name: str) -> None:
-    """Wait until volplug has released a volume whose counts were in doubt.
+    """Wait until volplug has released a volume with unconfirmed counts.
 
-    A trial that found the last user still ending is repeated after minutes, or after the next Unmount.
+    A trial release before the last user has ended is retried after minutes, or after the next Unmount.
     """
 
     def is_released() -> bool:

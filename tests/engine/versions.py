@@ -16,13 +16,13 @@ class EngineVersion:
     suite: str
 
     def system(self) -> System | None:
-        """Where it runs: None for this machine itself, if its engine is of this version."""
+        """The system that it runs in: None for this machine itself, if its engine has this version."""
         return None if _own_version().startswith(f"{self.number}.") else system(self.suite)
 
 
 def _own_version() -> str:
-    said = subprocess.run([find_program("dockerd"), "--version"], check=True, capture_output=True, text=True)
-    found = re.match(r"Docker version (\S+?),?\s", said.stdout)
+    shown = subprocess.run([find_program("dockerd"), "--version"], check=True, capture_output=True, text=True)
+    found = re.match(r"Docker version (\S+?),?\s", shown.stdout)
     return found[1] if found else ""
 
 

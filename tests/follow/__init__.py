@@ -1,1 +1,1 @@
-"""Volumes follow containers from host to host, through whatever happens to the hosts."""
+"""Volumes follow containers from host to host, through all kinds of faults of the hosts."""

@@ -1,4 +1,4 @@
-"""What the suite asks of a cloud; one line in `BACKENDS` and every test runs on it."""
+"""The interface of a cloud for this suite; a line in `BACKENDS` runs every test on it."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
@@ -9,7 +9,7 @@ from tests.lab.host import Host, Hosts
 
 
 class FollowBackend(Protocol):
-    """A cloud that hosts share, with all that it knows for sure."""
+    """A cloud that hosts share, with its true state."""
 
     @property
     def volume_options(self) -> Mapping[str, str]:
@@ -29,23 +29,23 @@ class FollowBackend(Protocol):
         ...
 
     def node_id(self, host: Host) -> str:
-        """What the cloud calls a host."""
+        """The id of a host at the cloud."""
         ...
 
-    def how_to_stop(self, host: Host) -> str:
-        """What an operator is told to do to a host that may be dead."""
+    def stop_command(self, host: Host) -> str:
+        """The command with which an operator stops a host that may be dead."""
         ...
 
     def stop(self, host: Host) -> None:
-        """Declare a host that has lost its power stopped."""
+        """Set a host that has lost its power to stopped."""
         ...
 
-    def doubt(self, host: Host) -> None:
-        """Say of a host that has lost its power neither that it runs nor that it is stopped."""
+    def make_state_unknown(self, host: Host) -> None:
+        """Set a host that has lost its power to a state that is neither running nor stopped."""
         ...
 
     def start(self, host: Host) -> None:
-        """Declare a host that was stopped running, before it boots."""
+        """Set a stopped host to running, before it boots."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Two hosts for all tests here that run in one lane, on each cloud; a test finds them as they were at first.
+"""Two hosts for all tests here that run in one lane, on each cloud; each test gets them in their first state.
 
 The hosts stay for all modules; each module gives their volplugs its settings.
 """
@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from tests.follow.backend import BACKENDS
-from tests.follow.scene import Scene, Site
+from tests.follow.scene import Scene, SharedHosts
 from tests.follow.watch import Watch
 from tests.lab.fork_server import ForkServer
 from tests.lab.host import Hosts
@@ -24,36 +24,36 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="package")
-def site(backend: str) -> Iterator[Site]:
-    """The hosts and their cloud; it fails if anything of them stays."""
+def shared_hosts(backend: str) -> Iterator[SharedHosts]:
+    """The hosts and their cloud; fails if anything of them is left over."""
     before = snapshot()
     with (
         ForkServer(with_ec2=True) as forks,
-        Hosts("a", "b", beside=forks.beside) as hosts,
+        Hosts("a", "b", machine_of=forks.machine_of) as hosts,
         BACKENDS[backend](hosts) as cloud,
     ):
         try:
             own = {host.name: cloud.settings(host) for host in hosts}
             hosts.power_on(own)
-            yield Site(hosts, cloud, own, count(1))
+            yield SharedHosts(hosts, cloud, own, count(1))
         finally:
-            hosts.close()  # before the cloud takes its devices away
+            hosts.close()  # before the cloud removes its devices
     assert settled_difference(before) == []
 
 
 @pytest.fixture(scope="module")
 def settings() -> Mapping[str, str]:
-    """What a module sets otherwise than volplug does by default, on both hosts."""
+    """The settings of a module that differ from the defaults, on both hosts."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def shared_scene(site: Site, settings: Mapping[str, str]) -> Iterator[Scene]:
+def shared_scene(shared_hosts: SharedHosts, settings: Mapping[str, str]) -> Iterator[Scene]:
     """The hosts with a module's settings, and the watch."""
-    for host in site.hosts:
-        host.restart_volplug(settings={**site.settings[host.name], **settings})
-    with Watch(site.hosts, site.cloud) as watch:
-        yield Scene(site, watch)
+    for host in shared_hosts.hosts:
+        host.restart_volplug(settings={**shared_hosts.settings[host.name], **settings})
+    with Watch(shared_hosts.hosts, shared_hosts.cloud) as watch:
+        yield Scene(shared_hosts, watch)
 
 
 @pytest.fixture

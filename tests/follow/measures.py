@@ -1,6 +1,6 @@
-"""How long moves took: told at the end of the report, never judged.
+"""Durations of moves: shown at the end of the report, never judged.
 
-A plugin of pytest: what a test has measured goes with its report, from whichever lane the test runs in.
+A plugin of pytest: the measures of a test are part of its report, from any lane.
 """
 
 from typing import cast
@@ -12,24 +12,24 @@ _seconds = pytest.StashKey[dict[str, float]]()
 
 
 class Measures:
-    """What a test has measured."""
+    """The measures of a test."""
 
     def __init__(self, node: pytest.Item) -> None:
         self._node = node
 
     def downtime(self, of: str, seconds: float) -> None:
-        """Note how long a service was without its volume."""
+        """Record how long a service was without its volume."""
         self._node.user_properties.append((_PROPERTY, (of, seconds)))
 
 
 @pytest.fixture
 def measures(request: pytest.FixtureRequest) -> Measures:
-    """Where a test notes how long a move took."""
+    """The measures that a test records."""
     return Measures(request.node)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to gather what tests measure."""
+    """Start collecting the measures of tests."""
     seconds: dict[str, float] = {}
     config.stash[_seconds] = seconds
     config.pluginmanager.register(_Gatherer(seconds))

@@ -1,4 +1,4 @@
-"""Hosts on one cloud, and what tests do with them."""
+"""Hosts on one cloud, and operations of tests on them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ _DRIVER = ("--volume-driver=volplug",)
 
 
 @dataclass(frozen=True)
-class Site:
-    """What all tests of a lane share.
+class SharedHosts:
+    """The hosts and the cloud that all tests of a lane share.
 
     Attributes:
         hosts: Two, `a` and `b`.
-        cloud: What their volumes are of.
-        settings: Those of each host's volplug that the cloud asks for.
+        cloud: The cloud of their volumes.
+        settings: Settings of each host's volplug that the cloud needs.
         numbers: For the names of volumes, each used once.
     """
 
@@ -39,25 +39,25 @@ class Site:
 
 
 class Scene:
-    """What a module's tests share.
+    """The state that a module's tests share.
 
     Attributes:
         hosts: Two, `a` and `b`.
-        cloud: What their volumes are of.
-        watch: Looks at the promises all the time.
+        cloud: The cloud of their volumes.
+        watch: Checks the promises all the time.
         changed: The hosts whose volplug has other settings now.
-        stopped: The hosts that the cloud does not say are running.
-        volume: The name of the test's volume; another one for each test, for an engine or a volplug that has
-            seen a volume may take it for existing some seconds longer.
+        stopped: The hosts that the cloud does not show as running.
+        volume: The name of the test's volume; another one for each test, because an engine or a volplug that
+            has seen a volume may cache it for some seconds.
     """
 
-    def __init__(self, site: Site, watch: Watch) -> None:
-        self.hosts = site.hosts
-        self.cloud = site.cloud
+    def __init__(self, shared_hosts: SharedHosts, watch: Watch) -> None:
+        self.hosts = shared_hosts.hosts
+        self.cloud = shared_hosts.cloud
         self.watch = watch
         self.changed: set[str] = set()
         self.stopped: set[str] = set()
-        self._numbers = site.numbers
+        self._numbers = shared_hosts.numbers
         self.volume = self._new_name()
 
     @property
@@ -74,7 +74,7 @@ class Scene:
 
     @property
     def numbers(self) -> Path:
-        """Where checkers acknowledge records, whichever host they run on."""
+        """The file in which checkers acknowledge records, on every host."""
         return self.hosts.directory / "checkers" / "numbers"
 
     def create(self, host: Host) -> None:
@@ -88,17 +88,17 @@ class Scene:
         return f"--mount=type=volume,source={self.volume},target=/data,volume-driver=volplug{options}"
 
     def write(self, host: Host, *options: str) -> Checker:
-        """Start a checker on a host, which goes on where the volume says that it stopped."""
+        """Start a checker on a host, which continues after the last record in the volume."""
         return checker.start(host.engine, self.volume, *_DRIVER, *options, numbers=self.numbers)
 
     def refusal(self, host: Host) -> str:
-        """The error that a user sees who starts a container with the volume in vain."""
+        """The error of a failing start of a container with the volume."""
         done = host.engine.docker("run", "--rm", self.mount(), IMAGE, "true", check=False)
         assert done.returncode != 0, done
         return done.stderr
 
     def verify(self, host: Host) -> None:
-        """All that was ever acknowledged is in the volume, read on a host."""
+        """Check on a host that all acknowledged records are in the volume."""
         Checker(host.engine, self.volume, IMAGE, self.numbers, _DRIVER).verify()
 
     def count(self) -> int:
@@ -106,7 +106,7 @@ class Scene:
         return len(acknowledgements(self.numbers))
 
     def downtime_s(self, before: int) -> float:
-        """How long no record was acknowledged after the first so many."""
+        """How long no record was acknowledged after the given number of records."""
         times = [when for _, when in acknowledgements(self.numbers)]
         return times[before] - times[before - 1]
 
@@ -119,19 +119,19 @@ class Scene:
         host.volplug.start(env=settings)
 
     def stop(self, host: Host) -> None:
-        """What an operator does to a host that may be dead: its instance is stopped, which the cloud says."""
+        """Stop the instance of a host that may be dead, as an operator would; the cloud shows that."""
         host.kill()
         self.cloud.stop(host)
         self.stopped.add(host.name)
 
     def lose(self, host: Host) -> None:
-        """Its power is cut, and the cloud does not know how it is."""
+        """Cut the power of a host, and set it to an unknown state at the cloud."""
         host.kill()
-        self.cloud.doubt(host)
+        self.cloud.make_state_unknown(host)
         self.stopped.add(host.name)
 
     def start(self, host: Host) -> None:
-        """Let it boot again, with its cables in, and be said to run."""
+        """Boot a host again, connected and shown as running."""
         host.heal()
         if host.name in self.stopped:
             self.cloud.start(host)
@@ -147,7 +147,7 @@ class Scene:
     # Between two tests
 
     def make_ready(self) -> None:
-        """Let both hosts run as they did at first, with no container and no volume."""
+        """Restore the initial state of both hosts, without containers and volumes."""
         for host in self.hosts:
             host.thaw()
             host.heal()
@@ -167,7 +167,7 @@ class Scene:
         self.volume = self._new_name()
 
     def left(self) -> list[str]:
-        """What the last test left that it should have removed."""
+        """Leftovers of the last test."""
         found = [f"volume {name}" for name in self.cloud.volumes()]
         for host in self.hosts:
             found += [f"{volume} mounted on {host.name}" for volume in mounted(host)]

@@ -27,7 +27,9 @@ def _run_on_both(scene: Scene, *command: str) -> dict[str, subprocess.CompletedP
         return dict(zip("ab", threads.map(run, "ab"), strict=True))
 
 
-def test_of_two_hosts_that_create_and_mount_it_one_has_it_and_the_other_is_told_who(scene: Scene) -> None:
+def test_of_two_hosts_that_create_and_mount_it_one_has_it_and_the_error_of_the_other_names_it(
+    scene: Scene,
+) -> None:
     for host in scene.hosts:
         scene.restart_volplug(host, VOLPLUG_RELEASE_WAIT_S="1")
     done = _run_on_both(scene, "--detach", "--stop-timeout=0", IMAGE, "sleep", "1000")

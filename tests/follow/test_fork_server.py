@@ -1,4 +1,4 @@
-"""A volplug that was forked is a process of its host, as one that was started is."""
+"""A forked volplug is a process of its host like any other."""
 
 import os
 import signal

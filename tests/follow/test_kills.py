@@ -1,4 +1,4 @@
-"""volplug is killed at every step of a move, on the one host or the other: the move ends all the same."""
+"""volplug is killed at every step of a move, on either host: the move is completed."""
 
 import json
 import os
@@ -42,14 +42,14 @@ def settings() -> Mapping[str, str]:
 
 
 class Move:
-    """A container's volume goes from a to b, as their engines ask for it; a dead volplug is started again.
+    """A move of a container's volume from a to b by their engines; a dead volplug is started again.
 
     Args:
-        scene: Where.
-        settings: Of every volplug that it starts.
+        scene: The hosts.
+        settings: Settings of every volplug that it starts.
 
     Attributes:
-        deaths: How often volplug died.
+        deaths: How often volplug has died.
     """
 
     def __init__(self, scene: Scene, settings: Mapping[str, str] | None = None) -> None:
@@ -71,7 +71,7 @@ class Move:
         self.revive(self._scene.a)
 
     async def arrive_on_b(self) -> None:
-        """Mount it on b, and check what was written."""
+        """Mount it on b, and check the records."""
         scene = self._scene
         await self._use(scene.b, "container-on-b")
         scene.watch.check(scene.volume)
@@ -82,18 +82,18 @@ class Move:
         scene = self._scene
         await self._call(scene.b, "Unmount", ID="container-on-b")
         self.revive(scene.b)
-        wait_until(self._is_free, TIMEOUT_S, "no host has it any more")
+        wait_until(self._is_free, TIMEOUT_S, "no host has it attached")
         self._let_them_finish()
         scene.watch.check(scene.volume)
 
     def restart(self, host: Host, argv: tuple[str, ...]) -> bool:
-        """Start its volplug anew so that it will die; tell whether it has not done so at once."""
+        """Restart its volplug so that it will die; return whether it has survived the start."""
         self._observed.add(host)
         host.volplug.kill()
         self._scene.changed.add(host.name)
         try:
             host.volplug.start(self._settings, argv)
-        except RuntimeError:  # it takes such steps for volumes that it has seen before
+        except RuntimeError:  # the start includes such steps, for volumes that it has seen before
             return False
         return True
 
@@ -105,7 +105,7 @@ class Move:
         self._observed.discard(host)
         host.volplug.kill()
         host.volplug.start(self._settings)
-        if self._settings is None:  # it runs as it did at first
+        if self._settings is None:  # it runs with its initial settings
             self._scene.changed.discard(host.name)
 
     async def _use(self, host: Host, mount_id: str) -> None:
@@ -128,7 +128,7 @@ class Move:
         self._written.append(line)
 
     async def _call(self, host: Host, verb: str, **body: object) -> Mapping[str, object] | None:
-        """Call a host's volplug; None if it died under the call, and it runs again then."""
+        """Call a host's volplug; None if it died during the call and was started again."""
         text = json.dumps({"Name": self._scene.volume, **body}).encode()
         async with Dockerd(host.engine.path(host.volplug.socket)) as dockerd:
             reply = await dockerd.raw(f"/VolumeDriver.{verb}", text)
@@ -140,13 +140,13 @@ class Move:
         return reply.json
 
     def _is_free(self) -> bool:
-        for host in self._scene.hosts:  # it may die behind its answer
+        for host in self._scene.hosts:  # it may die after its answer
             if host.is_on:
                 self.revive(host)
         return not self._scene.cloud.holders(self._scene.volume)
 
     def _let_them_finish(self) -> None:
-        """End what is still observed in order: the last steps come when the cloud has the volume back."""
+        """Stop the observed volplugs cleanly: the last steps come when the cloud has the volume back."""
         for host in self._observed:
             if host.is_on and host.volplug.stop() == -signal.SIGKILL:
                 self.deaths += 1
@@ -156,7 +156,7 @@ async def _move(scene: Scene, host: Host, step: WorldStep, occurrence: int) -> t
     """Kill a host's volplug at such a step of its part of a move.
 
     Returns:
-        At which occurrence, and how often it died; b until it has the volume, for then it lets go as a does.
+        At which occurrence, and how often it died; b until it has the volume: then it detaches as a does.
     """
     move = Move(scene)
     await move.begin()
@@ -184,12 +184,12 @@ async def _move_killed_at_each(scene: Scene, host: Host, step: WorldStep) -> Non
 
 
 @pytest.mark.parametrize("step", _LETTING_GO)
-async def test_the_host_that_lets_go_is_killed(scene: Scene, step: WorldStep) -> None:
+async def test_the_host_that_detaches_is_killed(scene: Scene, step: WorldStep) -> None:
     await _move_killed_at_each(scene, scene.a, step)
 
 
 @pytest.mark.parametrize("step", _GETTING_IT)
-async def test_the_host_that_gets_it_is_killed(scene: Scene, step: WorldStep) -> None:
+async def test_the_host_that_attaches_is_killed(scene: Scene, step: WorldStep) -> None:
     await _move_killed_at_each(scene, scene.b, step)
 
 
@@ -205,7 +205,7 @@ async def test_the_host_that_takes_it_over_is_killed(scene: Scene, step: WorldSt
 
 
 async def test_a_move_and_a_takeover_take_these_steps_and_no_others(scene: Scene) -> None:
-    """So that no step is forgotten above."""
+    """So that no step is missing above."""
     seen: dict[str, Counter[str]] = {}
     for is_lost in (False, True):
         move = Move(scene, _FENCE if is_lost else None)

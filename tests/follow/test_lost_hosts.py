@@ -21,10 +21,10 @@ def settings() -> Mapping[str, str]:
 
 
 def _refuses(scene: Scene, host: Host, holder: Host) -> None:
-    """The volume is refused on a host, with who has it and what can be done about that."""
-    said = scene.refusal(host)
-    assert f"node {scene.cloud.node_id(holder)} holds it" in said
-    assert scene.cloud.how_to_stop(holder) in said
+    """Assert that a host refuses the volume, with its holder and the remedy."""
+    error = scene.refusal(host)
+    assert f"node {scene.cloud.node_id(holder)} holds it" in error
+    assert scene.cloud.stop_command(holder) in error
     scene.watch.check(scene.volume)
 
 
@@ -44,30 +44,30 @@ def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so
     scene.start(scene.a)
     assert mounted(scene.a) == {}
     _refuses(scene, scene.a, holder=scene.b)
-    records.goes_on()
+    records.await_progress()
     records.stop()
     scene.verify(scene.a)
     scene.watch.check(scene.volume)
 
 
-def test_a_frozen_host_goes_on_as_if_nothing_had_been(scene: Scene) -> None:
+def test_a_frozen_host_continues_after_the_thaw(scene: Scene) -> None:
     scene.create(scene.a)
     records = scene.write(scene.a)
     scene.a.freeze()
     _refuses(scene, scene.b, holder=scene.a)
     scene.a.thaw()
-    records.goes_on()
+    records.await_progress()
     records.stop()
     scene.wait_until_free()
     scene.write(scene.b).stop()
     scene.verify(scene.b)
 
 
-def test_a_host_without_its_cloud_writes_on_and_lets_go_when_the_cloud_is_back(scene: Scene) -> None:
+def test_a_host_without_its_cloud_continues_and_detaches_when_the_cloud_is_back(scene: Scene) -> None:
     scene.create(scene.a)
     records = scene.write(scene.a)
     scene.a.partition([Wire.CLOUD])
-    records.goes_on()
+    records.await_progress()
     records.stop()
     _refuses(scene, scene.b, holder=scene.a)
     scene.a.heal()
@@ -76,7 +76,7 @@ def test_a_host_without_its_cloud_writes_on_and_lets_go_when_the_cloud_is_back(s
     scene.verify(scene.b)
 
 
-def test_a_host_that_boots_again_lets_go_of_what_nobody_uses_there(scene: Scene) -> None:
+def test_a_host_that_boots_again_detaches_unused_volumes(scene: Scene) -> None:
     scene.create(scene.a)
     scene.write(scene.a)
     scene.a.reboot()
@@ -90,9 +90,9 @@ def test_a_host_that_boots_again_keeps_what_its_containers_use(scene: Scene) -> 
     records = scene.write(scene.a, "--restart=always")
     scene.a.reboot()
     wait_until(records.is_running, TIMEOUT_S, "the container runs again")
-    records.goes_on()
+    records.await_progress()
     _refuses(scene, scene.b, holder=scene.a)
-    records.goes_on()
+    records.await_progress()
     records.stop()
     scene.wait_until_free()
     scene.verify(scene.b)
@@ -108,7 +108,7 @@ def test_with_takeover_never_even_a_stopped_host_keeps_its_volumes(scene: Scene)
     scene.watch.check(scene.volume)
 
 
-def test_a_host_of_which_nothing_is_known_is_stopped_first_where_that_is_allowed(scene: Scene) -> None:
+def test_a_host_in_an_unknown_state_is_stopped_first_where_that_is_allowed(scene: Scene) -> None:
     scene.create(scene.a)
     scene.write(scene.a)
     scene.lose(scene.a)
@@ -125,6 +125,6 @@ def test_a_host_that_is_known_to_run_is_never_stopped(scene: Scene) -> None:
     scene.restart_volplug(scene.b, VOLPLUG_TAKEOVER="fence")
     _refuses(scene, scene.b, holder=scene.a)
     scene.a.heal()
-    records.goes_on()
+    records.await_progress()
     records.stop()
     scene.verify(scene.a)

@@ -1,4 +1,4 @@
-"""A volume goes where its container goes: by hand, with Compose, and as Swarm moves a service."""
+"""A volume follows its container to another host: by hand, with Compose, and with a Swarm service."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def _wait_for_records(scene: Scene, more_than: int) -> None:
 def test_docker_run_on_another_host_and_back_again_finds_every_record(
     scene: Scene, measures: Measures
 ) -> None:
-    scene.restart_volplug(scene.a, VOLPLUG_LINGER_S="")  # as long as it is by default, here only
+    scene.restart_volplug(scene.a, VOLPLUG_LINGER_S="")  # the default, only in this test
     scene.create(scene.a)
     scene.write(scene.a).stop()
     count = scene.count()
@@ -67,7 +67,7 @@ volumes:
 
 
 @pytest.mark.prepare(by=COMPOSE_2.tree)
-def test_a_compose_project_goes_on_on_another_host(scene: Scene, measures: Measures) -> None:
+def test_a_compose_project_continues_on_another_host(scene: Scene, measures: Measures) -> None:
     project = scene.hosts.directory / "notes"
     project.mkdir()
     scene.numbers.parent.mkdir(exist_ok=True)
@@ -147,17 +147,17 @@ def test_swarm_moves_a_service_with_its_volume(scene: Scene, swarm: Host, measur
     scene.verify(scene.b)
 
 
-def test_a_start_first_update_is_refused_with_a_hint_and_the_old_task_goes_on(
+def test_a_start_first_update_is_refused_with_a_hint_and_the_old_task_continues(
     scene: Scene, swarm: Host
 ) -> None:
     scene.restart_volplug(scene.b, VOLPLUG_RELEASE_WAIT_S="1")
     _create_service(scene, "--update-order=start-first")
     task = scene.a.docker("ps", "--quiet")
     _move_service(scene)
-    said = "--format={{.Node}} {{.Error}}"
+    columns = "--format={{.Node}} {{.Error}}"
 
     def is_refused() -> bool:
-        tasks = swarm.docker("service", "ps", "--no-trunc", said, "writer").splitlines()
+        tasks = swarm.docker("service", "ps", "--no-trunc", columns, "writer").splitlines()
         return any(line.startswith("b ") and "stop-first" in line for line in tasks)
 
     wait_until(is_refused, TIMEOUT_S, "service ps shows the hint")

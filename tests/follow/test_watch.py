@@ -1,4 +1,4 @@
-"""The watch sees what it is there for."""
+"""The watch detects broken promises."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from tests.follow.backend import FollowBackend
-from tests.follow.scene import HOSTS, Site
+from tests.follow.scene import HOSTS, SharedHosts
 from tests.follow.watch import Watch
 from tests.lab.host import Host, Hosts
 from tests.lab.requirements import MULTIHOST
@@ -20,7 +20,7 @@ _TIMEOUT_S = 60.0
 
 
 class _Cloud:
-    """Knows what a test says that it knows."""
+    """Returns what a test sets."""
 
     def __init__(self) -> None:
         self.names: list[str] = ["db"]
@@ -34,12 +34,12 @@ class _Cloud:
 
 
 @pytest.fixture
-def hosts(site: Site) -> Iterator[Hosts]:
+def hosts(shared_hosts: SharedHosts) -> Iterator[Hosts]:
     """The hosts, with an image of a filesystem that both can mount."""
-    image = _image(site.hosts)
+    image = _image(shared_hosts.hosts)
     for command in (f"truncate --size=32M {image}", f"mkfs.ext4 -q {image}"):
-        site.hosts["a"].engine.run(command.split(), check=True)
-    yield site.hosts
+        shared_hosts.hosts["a"].engine.run(command.split(), check=True)
+    yield shared_hosts.hosts
     image.unlink()
 
 
@@ -57,7 +57,7 @@ def _mounted(hosts: Hosts, host: Host, place: Path) -> Iterator[None]:
     host.engine.run(["rmdir", str(place)], check=True)
 
 
-def test_it_sees_whatever_breaks_a_promise(hosts: Hosts) -> None:
+def test_it_detects_every_broken_promise(hosts: Hosts) -> None:
     a, b = hosts
     cloud = _Cloud()
     with (
@@ -76,7 +76,7 @@ def test_it_sees_whatever_breaks_a_promise(hosts: Hosts) -> None:
             watch.check("db")
         cloud.holder = {"a"}
 
-        with _mounted(hosts, b, b.directory / "container"):  # as one that has it still
+        with _mounted(hosts, b, b.directory / "container"):  # as if it still had it
             with pytest.raises(AssertionError, match="mounted on several hosts"):
                 watch.check("db")
             with _mounted(hosts, b, b.volplug.mount_root / "db"):

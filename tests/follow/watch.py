@@ -17,18 +17,18 @@ _EVERY_S = 0.01
 
 
 class Watch:
-    """Looks at what is mounted on the hosts, again and again, and at everything when it is asked to.
+    """Checks the mounts of the hosts continuously, and everything on request.
 
     Attributes:
-        broken: What was seen that must never be.
+        broken: The broken promises.
     """
 
     def __init__(self, hosts: Hosts, cloud: FollowBackend) -> None:
-        """Describe it; it looks as long as it is entered."""
+        """Describe the watch; it runs as long as it is entered."""
         self._hosts = hosts
         self._cloud = cloud
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look_again_and_again)
+        self._thread = threading.Thread(target=self._check_repeatedly)
         self.broken: list[str] = []
 
     def __enter__(self) -> Self:
@@ -42,9 +42,9 @@ class Watch:
         self._thread.join()
 
     def check(self, *volumes: str) -> None:
-        """No promise was broken until now, and exactly these volumes exist, each once.
+        """Check that no promise was broken so far, and that exactly these volumes exist, each once.
 
-        Whoever has one mounted has it attached, and what containers have mounted counts as well.
+        A host that has one mounted has it attached; mounts of containers count as well.
         """
         assert self._cloud.volumes() == sorted(volumes), "volumes are lost or doubled"
         for host in self._hosts:
@@ -57,16 +57,16 @@ class Watch:
         assert not self.broken, self.broken
 
     def _disks_in_use(self) -> Iterable[str]:
-        """The images that are mounted, once for each host that has them, by whatever device."""
+        """The images that are mounted, once for each host that has them, by any device."""
         images = {device.name: device.image for device in loops.attached_below(self._hosts.directory)}
         for host in self._hosts:
             yield from {images[device] for device in _devices(host) if device in images}
 
-    def _look_again_and_again(self) -> None:
+    def _check_repeatedly(self) -> None:
         while not self._ended.wait(_EVERY_S):
             seen = [(host, mounted(host)) for host in self._hosts]
             for volume, count in Counter(name for _, names in seen for name in names).items():
-                # Looked at one after the other: it may have moved from one to the other in between.
+                # The hosts are read one after the other: it may have moved in between.
                 still = [
                     host.name for host, names in seen if names.get(volume, "") == mounted(host).get(volume)
                 ]
@@ -75,12 +75,12 @@ class Watch:
 
 
 def mounted(host: Host) -> dict[str, str]:
-    """The volumes that a host's volplug has mounted, with what tells this mount from an earlier one."""
+    """The volumes that a host's volplug has mounted, with an id that differs for each mount."""
     if not host.is_on:
         return {}
     root = f"{host.volplug.mount_root}/"
     found = {}
-    with contextlib.suppress(OSError, AssertionError):  # it loses its power right now
+    with contextlib.suppress(OSError, AssertionError):  # it is just losing its power
         for line in Path(f"/proc/{host.engine.first_pid}/mountinfo").read_text().splitlines():
             number, _, device, _, place = line.split()[:5]
             if place.startswith(root):

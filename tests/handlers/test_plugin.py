@@ -32,11 +32,11 @@ PLAIN = {
 }
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     assert status_of(VIEW) == PLAIN
 
 
-def test_everything_that_is_known_is_shown() -> None:
+def test_all_known_values_are_shown() -> None:
     view = replace(
         VIEW,
         state=VolumeState.IN_USE,

@@ -1,7 +1,7 @@
-"""`python -m tests.lab up --hosts 2`: hosts to play with, each with a Docker Engine and a volplug.
+"""`python -m tests.lab up --hosts 2`: hosts for experiments, each with a Docker Engine and a volplug.
 
-They are instances of one simulated EC2, and its volumes follow containers from host to host. What may happen to
-hosts happens to these when it is typed: `kill a`, `freeze b`, and so on.
+They are instances of one simulated EC2, whose volumes follow containers from host to host. Typed commands
+make them fail: `kill a`, `freeze b`, and so on.
 """
 
 import argparse
@@ -33,22 +33,20 @@ def _boot(host: Host, cloud: EbsCloud) -> None:
 
 
 _EVENTS: dict[str, tuple[str, Callable[[Host, EbsCloud], None]]] = {
-    "kill": ("its power is cut; EC2 goes on saying that it runs", lambda host, cloud: host.kill()),
-    "stop": ("its instance is stopped, and EC2 says so", _stop),
-    "boot": ("a host without power gets it back", _boot),
-    "freeze": ("every process stands still", lambda host, cloud: host.freeze()),
-    "thaw": ("they go on", lambda host, cloud: host.thaw()),
-    "cut": ("it is cut from EC2 and from its peers", lambda host, cloud: host.partition()),
-    "heal": ("it is not any more", lambda host, cloud: host.heal()),
+    "kill": ("its power is cut; EC2 still shows it as running", lambda host, cloud: host.kill()),
+    "stop": ("its instance is stopped, and EC2 shows that", _stop),
+    "boot": ("its power is back", _boot),
+    "freeze": ("all its processes stop", lambda host, cloud: host.freeze()),
+    "thaw": ("they continue", lambda host, cloud: host.thaw()),
+    "cut": ("it is disconnected from EC2 and from its peers", lambda host, cloud: host.partition()),
+    "heal": ("it is connected again", lambda host, cloud: host.heal()),
 }
 
 
 def main(argv: list[str]) -> int:
-    """Bring the hosts up and keep them until Ctrl-C; returns the exit code."""
+    """Start the hosts and keep them until Ctrl-C; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab")
-    up = parser.add_subparsers(required=True).add_parser(
-        "up", help="bring hosts up and keep them until Ctrl-C"
-    )
+    up = parser.add_subparsers(required=True).add_parser("up", help="start hosts and keep them until Ctrl-C")
     up.add_argument("--hosts", type=int, choices=range(1, _MOST_HOSTS + 1), default=2, help="how many")
     arguments = parser.parse_args(argv)
     show = Printer(sys.stdout)
@@ -62,27 +60,27 @@ def main(argv: list[str]) -> int:
             try:
                 hosts.power_on({host.name: cloud.settings(host) for host in hosts})
                 _explain(show, hosts)
-                _obey(show, hosts, cloud)
+                _execute(show, hosts, cloud)
             finally:
-                hosts.close()  # before the cloud takes its devices away
+                hosts.close()  # before the cloud removes its devices
     except KeyboardInterrupt:
-        show.text("\nThe hosts and all they made are removed.")
+        show.text("\nThe hosts and everything on them are removed.")
     return 0
 
 
 def _explain(show: Printer, hosts: Hosts) -> None:
-    show.headline("These hosts run now; each command runs what follows it on its host:")
+    show.headline("These hosts are running; each command runs its arguments on its host:")
     for host in hosts:
         entry = _write_entry(hosts.directory, host)
         show.text(f"  {entry}  # {host.address()}; volplug's log: {host.volplug.log}")
     show.text(f"\nFor instance, on one host after the other:\n  {hosts.directory}/on-a {_EXAMPLE}")
-    show.text("\nType what is to happen to a host, such as `kill a`:")
+    show.text("\nType an event and a host, such as `kill a`:")
     for event, (meaning, _) in _EVENTS.items():
         show.text(f"  {event:6}  {meaning}")
-    show.text("Ctrl-C ends it all.")
+    show.text("Ctrl-C ends and removes everything.")
 
 
-def _obey(show: Printer, hosts: Hosts, cloud: EbsCloud) -> None:
+def _execute(show: Printer, hosts: Hosts, cloud: EbsCloud) -> None:
     names = {host.name for host in hosts}
     for line in sys.stdin:
         event, _, name = line.strip().partition(" ")
@@ -92,7 +90,7 @@ def _obey(show: Printer, hosts: Hosts, cloud: EbsCloud) -> None:
         try:
             _EVENTS[event][1](hosts[name], cloud)
         except (AssertionError, CommandError, RuntimeError) as error:
-            show.text(f"that does not work now: {error}")
+            show.text(f"not possible now: {error}")
         else:
             _write_entry(hosts.directory, hosts[name])
             show.text(f"{event} {name}: done")
@@ -100,7 +98,7 @@ def _obey(show: Printer, hosts: Hosts, cloud: EbsCloud) -> None:
 
 
 def _write_entry(directory: Path, host: Host) -> Path:
-    """Write the command that runs a program on a host; it is another one after each boot."""
+    """Write the command that runs a program on a host; it changes with each boot."""
     entry = directory / f"on-{host.name}"
     if host.is_on:
         first = f"/proc/{host.engine.first_pid}"

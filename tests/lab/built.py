@@ -1,7 +1,7 @@
 """The managed plugin, built by `make plugin` as users build it, and kept between runs.
 
-There is no registry to pull the Dockerfile's base image from. A debootstrap tree without what the slim images
-of Debian leave out stands in for it, under the same name.
+There is no registry to pull the Dockerfile's base image from. A debootstrap tree without the files that the
+slim images of Debian leave out replaces it, under the same name.
 """
 
 import functools
@@ -50,7 +50,7 @@ _CERTIFICATES = "etc/pip-certificates.pem"
 
 @dataclass(frozen=True)
 class BuiltPlugin:
-    """What `make plugin` made.
+    """The result of `make plugin`.
 
     Attributes:
         directory: has ``config.json`` and ``rootfs``, for `docker plugin create`; not to be changed.
@@ -65,7 +65,7 @@ class BuiltPlugin:
 
 @functools.cache
 def built_plugin() -> BuiltPlugin:
-    """The plugin of the code as this process finds it first, built once for each; that takes a minute."""
+    """Build the plugin of the code as this process first finds it, once per version; that takes a minute."""
     base = tree(_base_name().partition(":")[2].removesuffix("-slim"))
     key = hashlib.sha256(base.name.encode())
     for path in _source_files():
@@ -91,7 +91,7 @@ def _base_name() -> str:
 
 
 def _build(base: Path, target: Path) -> None:
-    # A copy, so that neither the directory of the code changes nor a change of it gets in halfway.
+    # A copy, so that the build neither changes the directory of the code nor sees a change of it halfway.
     source = target / "source"
     for path in _source_files():
         copy = source / path.relative_to(_ROOT)
@@ -125,7 +125,7 @@ def _add_settings_of_pip(target: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
     ).stdout
-    # Of two lines for one setting, the environment's comes first and counts.
+    # Of two lines for one setting, the environment's comes first and takes effect.
     settings: dict[str, str] = {}
     for key, value in re.findall(r"^(?::env:|global|install)\.([\w-]+)='(.*)'$", shown, re.MULTILINE):
         settings.setdefault(key, value)

@@ -1,4 +1,4 @@
-"""The lab's control groups: the one thing of a container that no namespace takes away with it."""
+"""The lab's control groups: the one resource of a container that does not end with its namespaces."""
 
 import os
 from collections.abc import Collection
@@ -70,4 +70,4 @@ def _remove_if_empty(group: Path) -> None:
     try:
         group.rmdir()
     except OSError:
-        return  # gone already, a process is still ending in it, or another lab's group is in it
+        return  # removed already, a process is still ending in it, or another lab's group is in it

@@ -1,13 +1,13 @@
-"""A container that writes numbered records through whatever happens, to see whether one is ever lost.
+"""A container that writes numbered records during all kinds of faults, to detect whether one is ever lost.
 
     checker = checker.start(engine, "db")
     ...  # kill, restart, fill, delete
-    checker.goes_on()
+    checker.await_progress()
     checker.stop()
     checker.verify()
 
-A record counts once it is on the disk (fsync); the container acknowledges it then in a file outside of the
-volume, where neither the engine nor the plugin has anything to do with it.
+A record counts once it is on the disk (fsync); the container then acknowledges it in a file outside of the
+volume, which depends on neither the engine nor the plugin.
 """
 
 import json
@@ -20,8 +20,8 @@ from tests.lab.waiting import wait_until
 _PROGRESS_TIMEOUT_S = 30.0
 _RECORDS = 5
 
-# Goes on where the volume says that it stopped, so that a volume that is not the one from before shows. Each
-# acknowledgement is the number and the seconds since boot.
+# Continues after the last record in the volume, so that a wrong volume is detected. Each acknowledgement is
+# the number and the seconds since boot.
 WRITE = (
     "n=$(wc -l </data/records 2>/dev/null || echo 0);"
     " while :; do n=$((n+1)); echo $n >>/data/records && sync /data/records || exit 1;"
@@ -33,7 +33,7 @@ class Checker:
     """The container; `start` makes one.
 
     Attributes:
-        name: What Docker calls it.
+        name: Its name in Docker.
         numbers: The file in which it acknowledges.
     """
 
@@ -53,22 +53,22 @@ class Checker:
         self.name = f"checker-of-{volume}"
 
     def acknowledged(self) -> list[int]:
-        """The records that are said to be on the disk, in the order in which that was said."""
+        """The acknowledged records, in the order of their acknowledgements."""
         return [number for number, _ in acknowledgements(self.numbers)]
 
     def is_running(self) -> bool:
         """Whether Docker shows the container as running."""
         return bool(self._state()["Running"])
 
-    def goes_on(self) -> None:
-        """Wait until it has written some more; an error if it ends instead."""
+    def await_progress(self) -> None:
+        """Wait until it has written more records; an error if it ends instead."""
         first = len(self.acknowledged())
 
         def wrote() -> bool:
             assert self.is_running(), (self._state(), self._engine.docker("logs", "--tail=5", self.name))
             return len(self.acknowledged()) >= first + _RECORDS
 
-        wait_until(wrote, _PROGRESS_TIMEOUT_S, f"{self.name} goes on after {first} records")
+        wait_until(wrote, _PROGRESS_TIMEOUT_S, f"{self.name} continues after {first} records")
 
     def stop(self) -> None:
         """Stop and remove the container."""
@@ -81,7 +81,7 @@ class Checker:
         Args:
             records: The volume's file `records`, where it can be reached; otherwise a new container reads it.
         """
-        acknowledged = self.acknowledged()  # before the records are read: it may go on writing
+        acknowledged = self.acknowledged()  # before the records are read, because it may continue writing
         check_records(acknowledged, [int(line) for line in self._read(records).split()])
 
     def _read(self, records: Path | None) -> str:
@@ -98,15 +98,15 @@ class Checker:
 
 
 def check_records(acknowledged: Sequence[int], found: Sequence[int]) -> None:
-    """Check what was found in a volume; AssertionError if anything that was acknowledged is missing."""
+    """Check the records of a volume; AssertionError if an acknowledged one is missing."""
     assert list(found) == list(range(1, len(found) + 1)), "there is a gap"
     assert acknowledged, "nothing was ever acknowledged"
-    assert list(acknowledged) == sorted(set(acknowledged)), "it began anew at some time"
+    assert list(acknowledged) == sorted(set(acknowledged)), "it started again from the beginning"
     assert acknowledged[-1] <= len(found), "acknowledged records are missing"
 
 
 def acknowledgements(numbers: Path) -> list[tuple[int, float]]:
-    """The records that a file acknowledges, and when in seconds since boot; half a line is none."""
+    """The records that a file acknowledges, and when in seconds since boot; an incomplete line is ignored."""
     text = numbers.read_text() if numbers.exists() else ""
     lines = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
     return [(int(number), float(when)) for number, when in lines]
@@ -125,9 +125,9 @@ def start(
         engine: where it runs.
         volume: what it writes to.
         options: of `docker run`.
-        image: what it is made of.
-        numbers: where it acknowledges; checkers on several hosts that write to one volume one after the other
-            share a file named `numbers`. By default the file is the engine's, and begun anew.
+        image: its image.
+        numbers: the file of its acknowledgements; checkers on several hosts that write to one volume in turn
+            share a file named `numbers`. By default the file is the engine's, and new.
     """
     checker = Checker(engine, volume, image, numbers)
     checker.numbers.parent.mkdir(exist_ok=True)
@@ -136,5 +136,5 @@ def start(
     mounts = ("-v", f"{volume}:/data", "-v", f"{checker.numbers.parent}:/acknowledged")
     command = ("run", "--detach", "--stop-timeout=0", f"--name={checker.name}", *mounts, *options, image)
     engine.docker(*command, "sh", "-c", WRITE)
-    checker.goes_on()
+    checker.await_progress()
     return checker

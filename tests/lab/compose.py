@@ -1,4 +1,4 @@
-"""Docker Compose of both generations, each from a Debian that has it, for any engine."""
+"""Docker Compose 1 and 2, each from a Debian release that has it, for any engine."""
 
 import shlex
 import subprocess
@@ -15,7 +15,7 @@ _TIMEOUT_S = 300.0
 
 
 def bookworm() -> Path:
-    """The tree with Compose 1 and with what the images of the todo list are made of (todolist.py)."""
+    """The tree with Compose 1 and the packages of the todo list's images (todolist.py)."""
     return trees.tree("bookworm", ["docker-compose", "mariadb-server", "python3-pymysql"])
 
 
@@ -25,7 +25,7 @@ def _trixie() -> Path:
 
 @dataclass(frozen=True)
 class Compose:
-    """A version of Compose: what its command is called, and the tree that it is in."""
+    """A version of Compose: its command, and the tree that it is in."""
 
     command: str
     tree: Callable[[], Path]
@@ -34,7 +34,7 @@ class Compose:
         self, engine: Engine, project: Path, script: str, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell script in a project's directory, in this Compose's system and the engine's network."""
-        # Not in the engine's mount namespace: a copy of that would hold the volumes mounted in it.
+        # Not in the engine's mount namespace: a copy of that would keep the volumes mounted in it busy.
         enter = ["nsenter", f"--net={engine.path('/proc/1/ns/net')}"]
         enter += ["unshare", "--mount", "--propagation=private", "sh", str(_CLIENT)]
         host = f"unix://{engine.path('/run/docker.sock')}"
@@ -49,12 +49,12 @@ class Compose:
         )
 
     def __call__(self, engine: Engine, project: Path, *args: str) -> str:
-        """Run Compose, which has to succeed, and return what it said."""
+        """Run Compose, which has to succeed, and return its output."""
         done = checked(self.shell(engine, project, shlex.join([*self.command.split(), *args])))
         return done.stdout + done.stderr
 
     def refusal(self, engine: Engine, project: Path, *args: str) -> str:
-        """Run Compose, which has to fail, and return what it said."""
+        """Run Compose, which has to fail, and return its output."""
         done = self.shell(engine, project, shlex.join([*self.command.split(), *args]))
         assert done.returncode != 0, done
         return done.stdout + done.stderr

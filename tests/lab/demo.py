@@ -1,7 +1,7 @@
-"""`make demo`: what volplug is for, on a real Docker Engine, checked step by step.
+"""`make demo`: the main job of volplug on a real Docker Engine, checked step by step.
 
-Every step prints a headline, the commands as one would type them, what they say, and what was
-checked. A failed check ends the demo with exit code 1; nothing is left behind in either case.
+Every step prints a headline, the commands as one would type them, their output, and what was
+checked. A failed check ends the demo with exit code 1; nothing is left over in either case.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.lab.programs import CommandError, tail
 
 
 def main(steps: Sequence[Step] = STEPS, argv: Sequence[str] = SERVE) -> int:
-    """Play the demo; returns the exit code."""
+    """Play the demo; return the exit code."""
     show = Printer(sys.stdout)
     if os.geteuid() != 0:
         show.failure("the demo needs root: it starts a Docker Engine and mounts volumes.")
@@ -66,9 +66,9 @@ def _play_on(engine: Engine | HostEngine, show: Printer, steps: Sequence[Step], 
 
 def _tidy(engine: Engine | HostEngine, volplug: VolplugProcess, show: Printer) -> None:
     if isinstance(engine, Engine):
-        return  # what is in it ends with it
+        return  # everything in it ends with it
     try:
-        # Removing volumes needs a volplug; a step may have failed while there was none.
+        # Removing volumes needs a running volplug; a step may have failed while there was none.
         if not volplug.running:
             volplug.start()
         engine.tidy()
@@ -81,10 +81,10 @@ def _tidy(engine: Engine | HostEngine, volplug: VolplugProcess, show: Printer) -
 
 
 def _show_leftovers(show: Printer, before: leftovers.Snapshot) -> int:
-    show.headline("What is left behind")
+    show.headline("What is left over")
     left = leftovers.settled_difference(before)
     if left:
-        show.failure("these are left on the machine:\n  " + "\n  ".join(left))
+        show.failure("these are left over on the machine:\n  " + "\n  ".join(left))
         return 1
     show.check(
         "nothing: mounts, loop devices, namespaces, processes, plugin sockets, control groups as before"

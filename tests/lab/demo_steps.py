@@ -28,7 +28,7 @@ _WRITE_RECORDS = (
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what it shows, and how."""
+    """One step of the demo: its headline and its function."""
 
     title: str
     play: "Callable[[Stage], None]"
@@ -40,25 +40,25 @@ class StepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the demo plays, and how it shows itself."""
+    """The engine and the volplug of the demo, and its output."""
 
     engine: Engine | HostEngine
     volplug: VolplugProcess
     show: Printer
 
     def docker(self, *args: str) -> str:
-        """Show a docker command, run it and show its answer; CommandError if it fails."""
+        """Show a docker command, run it and show its output; CommandError if it fails."""
         answer = self.hidden_answer(*args)
         self.show.answer(answer)
         return answer
 
     def hidden_answer(self, *args: str) -> str:
-        """Show a docker command and run it, without its answer."""
+        """Show a docker command and run it, without its output."""
         self.show.command(["docker", *args])
         return self.hidden(*args)
 
     def hidden(self, *args: str) -> str:
-        """Run a docker command and show nothing."""
+        """Run a docker command without showing it."""
         return self.engine.docker(*args).stdout
 
     def check(self, holds: bool, what: str) -> None:
@@ -76,7 +76,7 @@ def start(stage: Stage) -> None:
     taken = {VOLUME, CACHE} & set(stage.hidden("volume", "ls", "--quiet").split())
     if taken:
         raise StepError(
-            f"this engine has volumes named {', '.join(sorted(taken))} already; they stay untouched"
+            f"this engine has volumes named {', '.join(sorted(taken))} already; they are not touched"
         )
     _start_volplug(stage)
     stage.show.check(f"listens on {stage.volplug.socket}")
@@ -91,8 +91,8 @@ def write(stage: Stage) -> None:
     script = f"echo {_NOTE} >/data/todo && df -m /data"
     answer = _run(stage, "--volume-driver=volplug", "-v", f"{VOLUME}:/data", script=script)
     size_mib = int(answer.split()[-5])
-    # A file system keeps some of the device for itself.
-    stage.check(800 < size_mib <= 1024, f"the volume has room for {size_mib} MiB: 1 GiB less the file system")
+    # A filesystem uses some of the device itself.
+    stage.check(800 < size_mib <= 1024, f"the volume has room for {size_mib} MiB: 1 GiB less the filesystem")
 
 
 def read(stage: Stage) -> None:
@@ -143,27 +143,27 @@ def remove(stage: Stage) -> None:
     listed = stage.docker("volume", "ls", "--quiet", "--filter", "driver=volplug").split()
     stage.check(not {VOLUME, CACHE} & set(listed), "Docker has forgotten them")
     try:
-        wait_until(lambda: not _held(stage), 10, "volplug let go of the volumes")
+        wait_until(lambda: not _held(stage), 10, "volplug has released the volumes")
     except WaitTimeoutError:
-        raise StepError(f"volplug still holds {', '.join(_held(stage))}") from None
-    stage.check(True, "nothing of them is mounted or attached")
+        raise StepError(f"volplug has not released {', '.join(_held(stage))}") from None
+    stage.check(True, "neither is mounted or attached")
 
 
 def stop(stage: Stage) -> None:
     stage.show.command(["kill", str(stage.volplug.pid)])
     code = stage.volplug.stop()
     stage.check(code == 0, "it ends with exit code 0")
-    stage.check(not stage.engine.path(stage.volplug.socket).exists(), "and takes its socket with it")
+    stage.check(not stage.engine.path(stage.volplug.socket).exists(), "and removes its socket")
 
 
 STEPS = (
-    Step("A Docker Engine, and volplug beside it without any configuration", start),
+    Step("A Docker Engine, and volplug as a service without any configuration", start),
     Step("Create a volume of 1 GiB", create),
     Step("A container writes to it", write),
     Step("A second container reads it back", read),
-    Step("What Docker knows about it", inspect),
+    Step("What Docker shows of it", inspect),
     Step("volplug is killed under a container that writes, and started again", survive_kill),
-    Step("Stop the writer, and look for lost records", no_record_lost),
+    Step("Stop the writer, and check for lost records", no_record_lost),
     Step("A cache for nginx: named in docker run alone, made when first used", nginx_cache),
     Step("Remove both volumes", remove),
     Step("Stop volplug", stop),
@@ -180,13 +180,13 @@ def _start_volplug(stage: Stage) -> None:
 
 
 def _last_record(stage: Stage) -> int:
-    """The last record that the writer says is on the disk."""
-    said = stage.hidden("logs", "--tail", "1", WRITER).strip()
-    return int(said) if said else 0
+    """The last record that the writer reports as written."""
+    output = stage.hidden("logs", "--tail", "1", WRITER).strip()
+    return int(output) if output else 0
 
 
 def _await_records(stage: Stage, count: int, when: str = "") -> None:
-    """Wait until the writer wrote ``count`` more records, and show it; an error if it does not."""
+    """Wait until the writer has written ``count`` more records, and show that; an error if it does not."""
     first = _last_record(stage)
 
     def wrote() -> bool:
@@ -196,11 +196,11 @@ def _await_records(stage: Stage, count: int, when: str = "") -> None:
         return _last_record(stage) >= first + count
 
     try:
-        wait_until(wrote, _PROGRESS_TIMEOUT_S, "the writer goes on")
+        wait_until(wrote, _PROGRESS_TIMEOUT_S, "the writer continues")
     except WaitTimeoutError as error:
-        raise StepError(f"the writer stands still after record {first}: {error}") from None
+        raise StepError(f"the writer hangs after record {first}: {error}") from None
     stage.show.check(
-        f"the writer goes on{f' {when}' if when else ''}: record {first}, then {_last_record(stage)}"
+        f"the writer continues{f' {when}' if when else ''}: record {first}, then {_last_record(stage)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""EC2 for several hosts: each is an instance, and its volumes are loop devices that only it is shown."""
+"""EC2 for several hosts: each is an instance, and its volumes are loop devices that only it sees."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
@@ -25,7 +25,7 @@ class EbsCloud:
     ec2: Ec2Cloud
 
     def __init__(self, hosts: Hosts) -> None:
-        """Describe it; nothing runs before ``with``."""
+        """Describe the cloud; nothing runs before ``with``."""
         self._hosts = hosts
         self._inside = hosts.network.threads()
 
@@ -82,18 +82,18 @@ class EbsCloud:
         """The id of its instance."""
         return f"i-{host.number:017x}"
 
-    def how_to_stop(self, host: Host) -> str:
+    def stop_command(self, host: Host) -> str:
         """The command that stops its instance."""
         return f"aws ec2 stop-instances --instance-ids {self.node_id(host)}"
 
     def stop(self, host: Host) -> None:
-        """Let its instance be stopped."""
+        """Set its instance to stopped."""
         self.ec2.set_instance_state(self.node_id(host), "stopped")
 
-    def doubt(self, host: Host) -> None:
-        """Let its instance be in a state that proves nothing."""
+    def make_state_unknown(self, host: Host) -> None:
+        """Set its instance to a state that proves nothing."""
         self.ec2.set_instance_state(self.node_id(host), "pending")
 
     def start(self, host: Host) -> None:
-        """Let its instance run."""
+        """Set its instance to running."""
         self.ec2.set_instance_state(self.node_id(host), "running")

@@ -4,7 +4,7 @@
         engine.import_busybox()
         engine.docker("run", "--rm", "busybox:local", "echo", "hello")
 
-Several engines run side by side. Leaving the block ends everything that ran in it and removes
+Several engines can run at the same time. Leaving the block ends everything that ran in it and removes
 everything it made, whether or not the block, or the start itself, failed.
 """
 
@@ -41,7 +41,7 @@ class Engine:
             keep the state of their plugins in it.
         reclaimed: loop devices that ``close`` found attached to images below ``directory``
             (the backing files); empty if the plugin under test cleaned up after itself.
-        files: what files of this machine hold inside, from the next ``power_on`` on.
+        files: content of files of this machine inside, from the next ``power_on`` on.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Engine:
                 machine's.
             own_network: without it, programs inside, such as the steps of an image's build, see this
                 machine's network.
-            files: what files of this machine hold inside (path to text).
-            hostname: what the machine is called inside; by default as outside.
+            files: content of files of this machine inside (path to text).
+            hostname: the name of the machine inside; by default as outside.
         """
         self._extra_args = [*extra_args, *(["--live-restore"] if live_restore else [])]
         self._system = system
@@ -77,7 +77,7 @@ class Engine:
         self._directory: Path | None = None
         self.reclaimed: list[str] = []
 
-    # Life
+    # Start and end
 
     def __enter__(self) -> Self:
         try:
@@ -91,7 +91,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and self._directory is not None:
-            sys.stderr.write(f"--- dockerd warned last:\n{tail(self.log, without='level=info')}\n")
+            sys.stderr.write(f"--- last warnings of dockerd:\n{tail(self.log, without='level=info')}\n")
         self.close()
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class Engine:
         wait_until(self._answers, _READY_TIMEOUT_S, "dockerd answers")
 
     def power_on(self) -> None:
-        """Make the machine, if there is none, without dockerd; ``start`` does so by itself."""
+        """Make the machine, if there is none, without dockerd; ``start`` includes this."""
         if self._namespaces is not None:
             return
         if self._directory is None:
@@ -133,7 +133,7 @@ class Engine:
             self._dockerd = None
 
     def kill(self) -> None:
-        """SIGKILL dockerd; containers go on running. ``start`` starts it again."""
+        """SIGKILL dockerd; containers continue to run. ``start`` starts it again."""
         if self._dockerd is None:
             return
         containerd = self._containerd()
@@ -152,7 +152,7 @@ class Engine:
         self.start()
 
     def close(self) -> None:
-        """End and remove everything; nothing inside gets a chance to clean up. May be called twice."""
+        """End and remove everything; nothing inside can clean up. May be called twice."""
         try:
             if self._namespaces is not None:
                 self._namespaces.close()
@@ -167,7 +167,7 @@ class Engine:
 
     def _make_directory(self) -> None:
         self._directory = lane.new_directory()
-        # dockerd with --userns-remap lets others through to its data.
+        # dockerd with --userns-remap gives other users access to its data.
         self.directory.chmod(0o711)
         (self.directory / "daemon.json").write_text("{}")
         (self.directory / "cli").mkdir()
@@ -189,7 +189,7 @@ class Engine:
         own += ["--pidfile", _PIDFILE, "-H", f"unix://{_SOCKET}"]
         own += ["--config-file", str(self.directory / "daemon.json")]
         own += ["--storage-driver", self._storage_driver]
-        # Not through systemd, which knows nothing of our namespaces.
+        # Not through systemd, which does not know our namespaces.
         own += ["--exec-opt", "native.cgroupdriver=cgroupfs"]
         own += ["--cgroup-parent", f"/{cgroups.PARENT}/{self.directory.name}"]
         return [self._program("dockerd"), *own, *_NO_NETWORK, *self._extra_args]
@@ -227,12 +227,12 @@ class Engine:
 
     @property
     def log(self) -> Path:
-        """The file that holds what dockerd said."""
+        """The log file of dockerd."""
         return self.directory / "dockerd.log"
 
     @property
     def log_text(self) -> str:
-        """What dockerd said until now."""
+        """The log of dockerd so far."""
         return self.log.read_text(errors="replace")
 
     @property
@@ -248,7 +248,7 @@ class Engine:
         return self._dockerd.pid
 
     def path(self, inside: str | os.PathLike[str]) -> Path:
-        """How a path inside, such as a socket below /run or a mount, is reached from here."""
+        """The path from outside of a path inside, such as a socket below /run or a mount."""
         assert self._namespaces is not None, "the engine was not started"
         return self._namespaces.path(inside)
 
@@ -272,7 +272,7 @@ class Engine:
     def run(
         self, argv: Sequence[str], *, check: bool = False, timeout_s: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside to its end."""
+        """Run a program inside and wait for its end."""
         assert self._namespaces is not None, "the engine was not started"
         result = self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
         return checked(result) if check else result
@@ -284,7 +284,7 @@ class Engine:
 
         Args:
             argv: the program and its arguments; it starts in ``/``.
-            env: variables on top of our own, of which DOCKER_* and VOLPLUG_* are left out.
+            env: variables in addition to our own, without our DOCKER_* and VOLPLUG_*.
             log: a file that gets its output; without one, ``<directory>/spawned.log``.
         """
         assert self._namespaces is not None, "the engine was not started"
@@ -294,7 +294,7 @@ class Engine:
             )
 
     def import_busybox(self, name: str = "busybox:local") -> str:
-        """Make an image of busybox with an empty /data; returns its name."""
+        """Make an image of busybox with an empty /data; return its name."""
         return self.import_image(name, {})
 
     def import_image(self, name: str, files: Mapping[str, bytes], *changes: str) -> str:

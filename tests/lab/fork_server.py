@@ -2,10 +2,10 @@
 
     with ForkServer() as server:
         process = server.start([sys.executable, "-m", "volplug", "serve"], env, log)
-        machine = server.beside(host.engine)  # forks into the namespaces of that machine
+        machine = server.machine_of(host.engine)  # forks into the namespaces of that machine
 
-Where the loading of modules is not what a test is about. What is forked is a process as any other, with an
-environment, a log and an end of its own; only its command line in /proc is the fork server's.
+For tests that do not test the loading of modules. The forked process is like any other, with an environment,
+a log and an exit code of its own; only its command line in /proc is the fork server's.
 """
 
 import json
@@ -31,11 +31,11 @@ class ForkServer:
     """The process that forks. Any thread may use it.
 
     Args:
-        with_ec2: Whether it has loaded what calls EC2, too, which takes as long as all else.
+        with_ec2: Whether it has loaded the SDK, too, which takes as long as everything else.
     """
 
     def __init__(self, *, with_ec2: bool = False) -> None:
-        """Describe it; nothing runs before ``with``."""
+        """Describe the server; nothing runs before ``with``."""
         self._options = ["--with-ec2"] if with_ec2 else []
 
     def __enter__(self) -> Self:
@@ -43,7 +43,7 @@ class ForkServer:
         self._connection, theirs = socket.socketpair()
         self._lines = self._connection.makefile("rw")
         with theirs:
-            # -P: what lies beside it must not take the place of modules of these names.
+            # -P: files in its directory must not shadow modules.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_MAIN), *self._options],
                 stdin=theirs.fileno(),
@@ -61,14 +61,14 @@ class ForkServer:
 
     @staticmethod
     def can_start(argv: Sequence[str]) -> bool:
-        """Tell whether a command runs a module of volplug, or the one that serves until it dies."""
+        """Return whether a command runs a module of volplug, or tests.lab.serve."""
         is_module = list(argv[:2]) == [sys.executable, "-m"]
         return is_module and (argv[2] == serve.MODULE or argv[2].partition(".")[0] == "volplug")
 
     def start(
         self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, first_pid: int | None = None
     ) -> subprocess.Popen[bytes]:
-        """Fork a process that does what a command does.
+        """Fork a process that runs a command.
 
         Args:
             argv: The command, one for which ``can_start`` is true.
@@ -77,15 +77,15 @@ class ForkServer:
             first_pid: A process whose namespaces it runs in; None for those of the fork server.
         """
         forked = self.ask("start", first_pid=first_pid, argv=list(argv), env=dict(env), log=str(log))
-        # It is not our child, but can do what is done with volplug's process.
+        # It is not our child, but has the methods that are used of volplug's process.
         return cast(subprocess.Popen[bytes], _Forked(self, forked["pid"], argv))
 
-    def beside(self, engine: Engine) -> "ForkingMachine":
-        """The machine of an engine, for programs that are forked there."""
+    def machine_of(self, engine: Engine) -> "ForkingMachine":
+        """Return the machine of an engine, which forks programs there."""
         return ForkingMachine(self, engine)
 
     def ask(self, action: str, **arguments: object) -> dict[str, Any]:
-        """Ask the process to do something, and return its answer."""
+        """Send a request to the process, and return its answer."""
         with self._lock:
             self._lines.write(json.dumps({"do": action, **arguments}) + "\n")
             self._lines.flush()
@@ -108,11 +108,11 @@ class ForkingMachine:
 
     @property
     def directory(self) -> Path:
-        """Where state and logs may be kept."""
+        """A directory for state and logs."""
         return self._engine.directory
 
     def path(self, inside: Path) -> Path:
-        """How a path there is reached from here."""
+        """The path from here of a path there."""
         return self._engine.path(inside)
 
     def spawn(

@@ -1,4 +1,4 @@
-"""The process of a fork server: has volplug's modules loaded, and forks programs from there.
+"""The process of a fork server: has loaded volplug's modules, and forks programs.
 
 Run by fork_server.py as a program of its own, without the tests. A request is a line of JSON on standard
 input, which is a socket, and so is the answer. It ends when the socket is closed.
@@ -28,9 +28,9 @@ _exit_codes: dict[int, int] = {}
 def main() -> None:
     """Answer requests until the connection is closed."""
     if "--with-ec2" in sys.argv:
-        _load_what_calls_ec2()
+        _load_sdk()
     gc.collect()
-    gc.freeze()  # the children leave these objects alone, so that their memory stays shared
+    gc.freeze()  # the children do not write to these objects, so that their memory stays shared
     signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(fileno=0) as connection, connection.makefile("rw") as lines:
         for line in lines:
@@ -45,8 +45,8 @@ def _answer(do: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - e
         return {"error": str(error)}
 
 
-def _load_what_calls_ec2() -> None:
-    """Load what the first call of EC2 loads; no thread is started by it."""
+def _load_sdk() -> None:
+    """Load the modules that the first call of EC2 loads; this starts no thread."""
     import boto3.session
     import botocore.config
 
@@ -59,7 +59,7 @@ def _load_what_calls_ec2() -> None:
 def _start(first_pid: int | None, argv: Sequence[str], env: Mapping[str, str], log: str) -> Mapping[str, Any]:
     """Run a module, as `python -m` does, in the namespaces of a host if one is named."""
     _enter(first_pid or os.getpid(), "pid")  # which is where children are born; this process stays
-    # Until an earlier program of this number is forgotten, or the new one's end would be, too.
+    # Until an earlier program of this pid has been reaped, or the end of the new one would be lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     try:
         pid = os.fork()
@@ -72,7 +72,7 @@ def _start(first_pid: int | None, argv: Sequence[str], env: Mapping[str, str], l
 
 
 def _poll(pid: int) -> Mapping[str, Any]:
-    """Tell how a program has ended, as `subprocess.Popen.returncode` does; null if it has not."""
+    """Return the exit code of a program as `subprocess.Popen.returncode` does; null if it runs."""
     return {"code": _exit_codes.get(pid)}
 
 
@@ -142,7 +142,7 @@ def _enter(first_pid: int, kind: str) -> None:
 
 
 def _reap(*_: object) -> None:
-    """Take notice of programs that have ended; their namespaces go with the last of them."""
+    """Reap programs that have ended; their namespaces end with the last of them."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

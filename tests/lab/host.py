@@ -5,9 +5,9 @@
         hosts["a"].docker("run", "--rm", "busybox:local", "echo", "hello")
         hosts["b"].kill()
 
-What happens to hosts can happen to these: the power is cut, they stand still, they are cut from the cloud or
-from each other, they start anew. Leaving the block ends all of them and removes everything they made, also
-when it failed. Disks of a cloud are this machine's: the same paths and loop devices inside of every host.
+They can fail as hosts do: the power is cut, they are frozen, disconnected from the cloud or from each other,
+rebooted. Leaving the block ends all of them and removes everything they made, also when it failed. Disks of a
+cloud are this machine's: the same paths and loop devices inside of every host.
 """
 
 import shutil
@@ -35,23 +35,25 @@ _LAST_LINES = 20
 
 
 class Host:
-    """One of them; `Hosts` makes it.
+    """One of several hosts; made by `Hosts`.
 
     Attributes:
-        name: its hostname, and what volplug calls it unless its driver knows better.
+        name: its hostname, and its node id unless its driver has another.
         number: the last part of its addresses.
         engine: its Docker Engine.
         is_on: whether it has power.
     """
 
-    def __init__(self, name: str, number: int, network: Network, beside: Callable[[Engine], Machine]) -> None:
+    def __init__(
+        self, name: str, number: int, network: Network, machine_of: Callable[[Engine], Machine]
+    ) -> None:
         """Describe a host; nothing runs before ``power_on``."""
         self.name = name
         self.number = number
         self.engine = Engine(hostname=name)
         self.is_on = False
         self._network = network
-        self._beside = beside
+        self._machine_of = machine_of
         self._is_frozen = False
         self._volplug: VolplugProcess | None = None
 
@@ -63,7 +65,7 @@ class Host:
 
     @property
     def directory(self) -> Path:
-        """Its disk, which stays when it loses its power; the same path inside and outside."""
+        """Its disk, which survives a power cut; the same path inside and outside."""
         return self.engine.directory
 
     def address(self, wire: Wire = Wire.PEERS) -> str:
@@ -71,21 +73,21 @@ class Host:
         return wire.address(self.number)
 
     def docker(self, *args: str, check: bool = True, timeout_s: float = 120.0) -> str:
-        """Run docker on it, which has to succeed unless ``check`` is false, and return what it said."""
+        """Run docker on it, which has to succeed unless ``check`` is false, and return the output."""
         done = self.engine.docker(*args, check=check, timeout_s=timeout_s)
         return done.stdout if check else done.stdout + done.stderr
 
     def logs(self) -> list[Path]:
-        """What dockerd and volplug said."""
+        """The log files of dockerd and volplug."""
         return [self.engine.log, self.volplug.log] if self._volplug is not None else []
 
-    # What happens to it
+    # Events
 
     def power_on(self, settings: Mapping[str, str] | None = None) -> None:
         """Boot it: the same disk, another boot id. Returns once Docker and volplug answer.
 
         Args:
-            settings: of its volplug, as environment; those of the boot before if left out.
+            settings: of its volplug, as environment; by default those of the previous boot.
         """
         assert not self.is_on, f"host {self.name} is on"
         self.engine.files[_BOOT_ID] = f"{uuid.uuid4()}\n"
@@ -100,12 +102,12 @@ class Host:
             self.engine.import_busybox(_IMAGE)
 
     def kill(self) -> None:
-        """Cut its power: processes and mounts are gone at once, and what was not on a disk is lost."""
+        """Cut its power: processes and mounts are gone at once, and unsynced writes are lost."""
         if not self.is_on:
             return
-        self.freeze()  # nobody may see the disks go before everything goes
+        self.freeze()  # no process may see the disks disappear before everything ends
         power.lose_unwritten(self.engine.first_pid, self.directory)
-        self._network.unplug(self.name)  # first, for the kernel does it a moment after the end
+        self._network.unplug(self.name)  # first, because the kernel does it a moment after the end
         self.engine.power_off()
         self.is_on = self._is_frozen = False
 
@@ -115,18 +117,18 @@ class Host:
         self.power_on()
 
     def freeze(self) -> None:
-        """Let every process of it stand still; no docker command returns until ``thaw``."""
+        """Stop all its processes; no docker command returns until ``thaw``."""
         self._is_frozen = True
         power.freeze(self.engine.first_pid)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue its processes."""
         if self._is_frozen:
             power.thaw(self.engine.first_pid)
         self._is_frozen = False
 
     def partition(self, wires: Collection[Wire] = BOTH) -> None:
-        """Cut it from its peers and from the cloud, or from one of them."""
+        """Disconnect it from its peers and from the cloud, or from one of them."""
         self._network.cut(self.name, wires)
 
     def heal(self, wires: Collection[Wire] = BOTH) -> None:
@@ -140,7 +142,7 @@ class Host:
         kill_at: tuple[WorldStep, int] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """End its volplug in order or by SIGKILL, if it runs, and start it again.
+        """Stop its volplug by SIGTERM or SIGKILL, if it runs, and start it again.
 
         Args:
             kill: whether it is killed.
@@ -156,35 +158,35 @@ class Host:
         self.volplug.start(argv=None if kill_at is None else dying_at(*kill_at))
 
     def _with_settings(self, settings: Mapping[str, str]) -> VolplugProcess:
-        return VolplugProcess(self._beside(self.engine), env={"VOLPLUG_NODE_ID": self.name, **settings})
+        return VolplugProcess(self._machine_of(self.engine), env={"VOLPLUG_NODE_ID": self.name, **settings})
 
     def close(self) -> None:
-        """End and remove it, whatever state it is in. May be called twice."""
+        """End and remove it in any state. May be called twice."""
         self.is_on = False
         self._volplug = None
         self.engine.close()
 
 
 class Hosts:
-    """The hosts and their network; the cloud that they use is up to whoever makes them.
+    """The hosts and their network; the caller chooses the cloud that they use.
 
     Attributes:
         directory: for the cloud and its disks, removed at the end.
-        network: what they are connected by.
+        network: their network.
     """
 
     directory: Path
     network: Network
 
-    def __init__(self, *names: str, beside: Callable[[Engine], Machine] = lambda engine: engine) -> None:
+    def __init__(self, *names: str, machine_of: Callable[[Engine], Machine] = lambda engine: engine) -> None:
         """Describe hosts; nothing runs before ``with``, and no host before ``power_on``.
 
         Args:
             names: of the hosts.
-            beside: what starts volplug beside an engine; by default the engine's own machine.
+            machine_of: returns the machine on which an engine's volplug runs; by default the engine itself.
         """
         self._names = names
-        self._beside = beside
+        self._machine_of = machine_of
         self._hosts: dict[str, Host] = {}
         self._stack = ExitStack()
 
@@ -195,7 +197,7 @@ class Hosts:
             self.network = Network(self.directory)
             stack.callback(self.network.close)
             for number, name in enumerate(self._names, start=_FIRST_NUMBER):
-                self._hosts[name] = Host(name, number, self.network, self._beside)
+                self._hosts[name] = Host(name, number, self.network, self._machine_of)
                 stack.callback(self._hosts[name].close)
             self._stack = stack.pop_all()
         return self
@@ -225,16 +227,16 @@ class Hosts:
             list(threads.map(lambda host: host.power_on((settings or {}).get(host.name)), self))
 
     def close(self) -> None:
-        """End the hosts, but not their network and what is in it."""
+        """End the hosts, but not their network and the cloud in it."""
         for host in self:
             host.close()
 
     def show(self) -> None:
-        """Write what the engines and volplugs said last to standard error; pytest keeps it for failures."""
+        """Write the last log lines of engines and volplugs to standard error; pytest shows it on failure."""
         for host in self:
             for log in host.logs():
-                said = tail(log, _LAST_LINES, without="level=info")
-                sys.stderr.write(f"--- {host.name}, {log.name}:\n{said}\n")
+                last = tail(log, _LAST_LINES, without="level=info")
+                sys.stderr.write(f"--- {host.name}, {log.name}:\n{last}\n")
 
     def _remove_directory(self) -> None:
         loops.detach_below(self.directory)
@@ -242,7 +244,7 @@ class Hosts:
 
 
 def join_swarm(manager: Host, *workers: Host) -> None:
-    """Make one Swarm of them; each offers the plugin to the scheduler."""
+    """Join them to one Swarm; each offers the plugin to the scheduler."""
     for host in (manager, *workers):
         host.docker("volume", "ls")  # a node offers a socket plugin once its engine has used it
     manager.docker("swarm", "init", *_swarm_addresses(manager))

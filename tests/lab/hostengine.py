@@ -1,4 +1,4 @@
-"""This machine's own, running Docker Engine, treated as a guest treats a house."""
+"""This machine's own, running Docker Engine, used without changing what it has."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ class NotUsableError(RuntimeError):
 
 
 class HostEngine:
-    """The engine that runs on this machine; what was there before stays untouched.
+    """The engine that runs on this machine; its existing objects are not touched.
 
     ``tidy`` removes the volumes of volplug that were made since the start, with the containers that
     use them; it needs a running volplug. Leaving the block removes everything else.
@@ -53,12 +53,12 @@ class HostEngine:
 
     @property
     def directory(self) -> Path:
-        """A directory of our own, removed at the end."""
+        """A temporary directory, removed at the end."""
         assert self._directory is not None, "not entered"
         return self._directory
 
     def path(self, inside: str | os.PathLike[str]) -> Path:
-        """The path itself: nothing is between us and the machine."""
+        """The path itself: inside and outside are the same."""
         return Path(inside)
 
     def docker(
@@ -114,7 +114,7 @@ class HostEngine:
         if not SOCKET.is_socket():
             raise NotUsableError(
                 f"no Docker Engine runs on this machine ({SOCKET} is not there). "
-                "Start it, or run `make demo` without ENGINE=host: that brings an engine of its own."
+                "Start it, or run `make demo` without ENGINE=host: that starts an engine of its own."
             )
         answer = self.docker("version", "--format", "{{.Server.Version}}", check=False)
         if answer.returncode != 0:

@@ -1,7 +1,7 @@
 """Directories that are expensive to make, kept between runs.
 
-They lie below VOLPLUG_TEST_CACHE (by default ~/.cache/volplug-tests), which may be deleted at any time
-when no test runs. Whoever gets one must not change it: others use it, too.
+They are below VOLPLUG_TEST_CACHE (by default ~/.cache/volplug-tests), which may be deleted at any time
+when no test runs. Callers must not change them: other tests use them, too.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _in_use: dict[Path, int] = {}
 
 
 def cache() -> Path:
-    """The directory that has them."""
+    """The directory of all of them."""
     named = os.environ.get("VOLPLUG_TEST_CACHE")
     directory = Path(named) if named else Path.home() / ".cache" / "volplug-tests"
     directory.mkdir(parents=True, exist_ok=True)
@@ -26,14 +26,14 @@ def cache() -> Path:
 
 
 def kept(kind: str, key: str, make: Callable[[Path], None], max_age_s: float) -> Path:
-    """The directory that ``make`` fills, made only if there is none of this kind and key that is young.
+    """Return a directory that ``make`` fills, made only if there is no recent one of this kind and key.
 
     Args:
         kind: a word; when one of a kind is made, those of that kind that are too old are removed.
-        key: what the content depends on, as a word.
-        make: called with an empty directory; if it fails, nothing is kept. Processes that want the same
-            at the same time call it once.
-        max_age_s: after this time it is made anew.
+        key: a word for what the content depends on.
+        make: called with an empty directory; if it fails, nothing is kept. Concurrent processes with
+            the same key call it once.
+        max_age_s: after this time it is made again.
     """
     with _alone(cache() / f"{kind}-{key}.lock"):
         for abandoned in cache().glob(f"unfinished-{kind}-{key}-*/"):
@@ -86,6 +86,6 @@ def _remove_unless_used(made: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(made)
     except BlockingIOError:
-        return  # somebody uses it; a later run removes it
+        return  # it is in use; a later run removes it
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""The lane that this process runs in: a part of the machine that no other test run and no other lane sees.
+"""The lane that this process runs in: a part of the machine that other lanes and test runs do not see.
 
 Several lanes run tests at the same time (parallel.py). Each has mount, process, network, UTS and cgroup
-namespaces of its own (lane.sh) and a directory that holds everything which its tests make. What namespaces
-do not separate belongs to the lane whose directory it lies in: a loop device to that of its image.
+namespaces of its own (lane.sh) and a directory for everything that its tests make. What namespaces do not
+separate belongs to the lane whose directory it is in: a loop device to that of its image.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 _VARIABLE = "VOLPLUG_LANE"
 # Set by lane.sh: a path of the network namespace outside.
 _NETWORK_VARIABLE = "VOLPLUG_LANE_NETWORK"
-# Not /tmp: that is often a tmpfs, and images of volumes should lie on a real disk.
+# Not /tmp: that is often a tmpfs, and images of volumes should be on a real disk.
 _BASE = Path("/var/tmp")  # noqa: S108 - only directories of our own are made in it
 
 
@@ -35,7 +35,7 @@ def new_directory() -> Path:
 
 
 def with_network_outside() -> list[str]:
-    """The beginning of a command that needs a package mirror, which a lane's own network does not lead to."""
+    """The beginning of a command that needs a package mirror, which a lane's own network does not reach."""
     network = os.environ.get(_NETWORK_VARIABLE)
     return ["nsenter", f"--net={network}"] if network else []
 

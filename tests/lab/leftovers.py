@@ -1,4 +1,4 @@
-"""What tests may leave behind in their lane, and whether they did.
+"""Detects what tests left over in their lane.
 
     before = snapshot()
     ...
@@ -25,7 +25,7 @@ _OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu")
 
 @dataclass(frozen=True)
 class Process:
-    """A running process: its parent, and its command line for people."""
+    """A running process: its parent and its command line."""
 
     parent: int
     command: str
@@ -45,7 +45,7 @@ class Snapshot:
 
 
 def snapshot() -> Snapshot:
-    """Look at the lane now."""
+    """Take a snapshot of the lane."""
     processes = _processes()
     return Snapshot(
         mounts=_mounts(),
@@ -64,11 +64,11 @@ def snapshot() -> Snapshot:
 
 
 def difference(before: Snapshot, after: Snapshot) -> list[str]:
-    """What is there now and was not before, or the other way round, one readable line each."""
+    """What was added and what was removed, one readable line each."""
     lines = [f"mount left: {mount}" for mount in (after.mounts - before.mounts)]
     lines += [f"mount gone: {mount}" for mount in (before.mounts - after.mounts)]
     lines += [f"loop device left: {item}" for item in after.loop_devices - before.loop_devices]
-    # Whoever ends properly removes the image too; one that is still there was detached under its owner.
+    # A proper cleanup removes the image too; if it still exists, the device was taken from its owner.
     lines += [
         f"loop device gone: {item}"
         for item in before.loop_devices - after.loop_devices
@@ -87,7 +87,7 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
-    """The difference once nothing of it goes away by itself any more: processes take a moment to end."""
+    """The difference once it does not shrink any more: processes take a moment to end."""
     found: list[str] = []
 
     def nothing_left() -> bool:
@@ -95,7 +95,7 @@ def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
         return not found
 
     try:
-        wait_until(nothing_left, timeout_s, "nothing is left behind")
+        wait_until(nothing_left, timeout_s, "nothing is left over")
     except WaitTimeoutError:
         return found
     return []
@@ -104,7 +104,7 @@ def settled_difference(before: Snapshot, timeout_s: float = 10.0) -> list[str]:
 def mounted_below(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
     """What is mounted below a directory, in the order in which it can be unmounted.
 
-    ``engine.path("/proc/1/mountinfo")`` tells it about the mounts of a private engine.
+    Pass ``engine.path("/proc/1/mountinfo")`` for the mounts of a private engine.
     """
     places = [line.split()[4] for line in mountinfo.read_text().splitlines()]
     return [place for place in reversed(places) if place.startswith(f"{directory}/")]
@@ -130,7 +130,7 @@ def _new_processes(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def _started_by_others(pid: int, before: Snapshot, after: Snapshot) -> bool:
-    """Whether a process descends from one that was there before and is neither us nor process 1.
+    """Whether a process descends from an earlier one that is neither us nor process 1.
 
     Without namespaces, the machine's own programs are seen, too.
     """
@@ -174,7 +174,7 @@ def _namespaces(pids: Iterable[int]) -> dict[str, int]:
             try:
                 found.setdefault(os.readlink(f"/proc/{pid}/ns/{kind}"), pid)
             except OSError:
-                continue  # ended, or not ours to look at
+                continue  # ended, or not readable for us
     return found
 
 

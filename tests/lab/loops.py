@@ -1,4 +1,4 @@
-"""Loop devices in use, and the end of those that a lab left attached."""
+"""Loop devices in use; detaches those that a lab left attached."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from volplug.host import loopdev
 
 @dataclass(frozen=True)
 class LoopDevice:
-    """A loop device and its image: the path as the kernel tells it, and the file itself."""
+    """A loop device and its image: the path as the kernel reports it, and the file itself."""
 
     name: str
     image: str
@@ -29,7 +29,7 @@ def attached() -> list[LoopDevice]:
 
 
 def _image(device: str) -> str:
-    """The path of the image as the kernel tells it; empty if the device was detached meanwhile."""
+    """The path of the image as the kernel reports it; empty if the device was detached meanwhile."""
     try:
         return Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text().rstrip("\n")
     except OSError:
@@ -39,8 +39,8 @@ def _image(device: str) -> str:
 def attached_below(directory: Path) -> list[LoopDevice]:
     """The loop devices whose images lie below ``directory``, with the images' paths there.
 
-    The kernel's path alone does not tell: it is one in the namespace in which the image was opened, and that
-    of an image which was reached through a mount that is gone by now begins at that mount.
+    The kernel's path alone does not suffice: it belongs to the namespace in which the image was opened, and
+    that of an image on a mount that is gone by now begins at that mount.
     """
     below = []
     files: dict[tuple[int, int], str] | None = None
@@ -55,11 +55,13 @@ def attached_below(directory: Path) -> list[LoopDevice]:
 
 
 def detach_below(directory: Path, timeout_s: float = 10.0) -> list[str]:
-    """Detach what is left attached below ``directory``; returns the images that were."""
+    """Detach what is left attached below ``directory``; return the images."""
     left = attached_below(directory)
     for device in left:
         subprocess.run([find_program("losetup"), "--detach", device.name], check=False, capture_output=True)
-    wait_until(lambda: not attached_below(directory), timeout_s, f"no loop device is used below {directory}")
+    wait_until(
+        lambda: not attached_below(directory), timeout_s, f"no loop device is in use below {directory}"
+    )
     return sorted(device.image for device in left)
 
 

@@ -23,23 +23,23 @@ _DEFAULT_HOST_DIR = Path("/var/lib")
 _READY_TIMEOUT_S = 30.0
 # Nearly all of the root file system.
 _LARGE = ("usr", "opt")
-# Where the processes of this machine's root may not have it, no container gets it either.
+# If root's processes on this machine may not have it, no container gets it either.
 _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
-# Where a plugin that is to die at a step has what kills it.
+# The path in a plugin of the program that kills it at a step.
 _SERVE = "/tests/serve.py"
 
 
 class ManagedVolplug:
-    """The plugin that `make plugin` builds, in an engine; with the surface of ``VolplugProcess``.
+    """The plugin that `make plugin` builds, in an engine; with the methods of ``VolplugProcess``.
 
-    It is created as it is shipped but for CAP_SYS_RESOURCE, which only growing ext4 needs, and for its large
-    directories, which are mounts of what was built: Docker takes ten seconds to pack and unpack them. Its
-    state lies in the engine's directory.
+    It is created as it is shipped, except for CAP_SYS_RESOURCE, which only growing ext4 needs, and its large
+    directories, which are mounts of the build: Docker takes ten seconds to pack and unpack them. Its
+    state is in the engine's directory.
 
     Attributes:
-        name: what `docker plugin` commands call it.
-        driver: what Docker shows as the driver of its volumes.
-        host_dir: what its mount `state` is set to.
+        name: its name in `docker plugin` commands.
+        driver: the driver that Docker shows for its volumes.
+        host_dir: the source of its mount `state`.
         state_dir: the state directory, as seen from here.
     """
 
@@ -60,9 +60,9 @@ class ManagedVolplug:
             engine: where it is installed.
             name: its name, with or without a tag.
             host_dir: the directory that gets its state, by default one of the engine's.
-            reference: where a registry has it; without one, it is created from what was built.
+            reference: its reference in a registry; by default it is created from the build.
             binds: further directories that it sees (path here to path in the plugin).
-            is_whole: whether Docker gets all of its files, the large directories too.
+            is_whole: whether Docker gets all of its files, also the large directories.
             dies_at: the step at which it kills itself in its first start; the engine starts it again.
         """
         self._engine = engine
@@ -86,13 +86,13 @@ class ManagedVolplug:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            sys.stderr.write(f"--- {self.name} said last:\n{self.log_tail()}\n")
+            sys.stderr.write(f"--- {self.name} wrote last:\n{self.log_tail()}\n")
         self.remove()
 
-    # Life
+    # Start and end
 
     def install(self) -> Self:
-        """Create it, not enabled."""
+        """Create it without enabling it."""
         self._is_installed = True
         if self._reference:
             options = ("--disable", "--grant-all-permissions", "--alias", self.name)
@@ -113,7 +113,7 @@ class ManagedVolplug:
         return self
 
     def upgrade(self, reference: str) -> None:
-        """Replace it by another version from a registry, as the documentation says; it stays disabled."""
+        """Replace it by another version from a registry, as documented; it stays disabled."""
         self.stop()
         options = ["--grant-all-permissions", "--skip-remote-check"]
         self._engine.docker("plugin", "upgrade", *options, self.name, reference)
@@ -126,7 +126,7 @@ class ManagedVolplug:
         """Enable it, unless the engine did so already, and wait until its socket accepts connections.
 
         Args:
-            settings: what is set before; that needs a plugin which is disabled.
+            settings: set before; needs a disabled plugin.
         """
         if settings:
             self.set(*(f"{key}={value}" for key, value in settings.items()))
@@ -149,11 +149,11 @@ class ManagedVolplug:
         return self
 
     def stop(self) -> None:
-        """Disable it, whatever uses it."""
+        """Disable it, even if it is in use."""
         self._engine.docker("plugin", "disable", "--force", self.name)
 
     def kill(self) -> int:
-        """SIGKILL its first process and wait until that is gone; the engine starts it again by itself.
+        """SIGKILL its first process and wait until that is gone; the engine starts it again.
 
         Returns:
             The process that was killed.
@@ -175,12 +175,12 @@ class ManagedVolplug:
             if self.running:
                 self.stop()
             number = self.id
-            # By force: Docker remembers volumes of it.
+            # By force: Docker has volumes of it.
             self._engine.docker("plugin", "rm", "--force", self.name)
             # The engine forgets those of a start that failed.
             cgroups.remove_of_plugins([number])
 
-    # Looks
+    # State
 
     @property
     def running(self) -> bool:
@@ -208,7 +208,7 @@ class ManagedVolplug:
 
     @property
     def plugin_dir(self) -> Path:
-        """What the engine keeps of it: ``rootfs`` and ``propagated-mount``."""
+        """Its directory at the engine, with ``rootfs`` and ``propagated-mount``."""
         data_root = self._engine.docker("info", "--format={{.DockerRootDir}}").stdout.strip()
         return Path(data_root) / "plugins" / self.id
 
@@ -219,12 +219,12 @@ class ManagedVolplug:
 
     @property
     def log_text(self) -> str:
-        """What it has said until now, as dockerd writes that down."""
+        """Its output so far, as dockerd logs it."""
         mark = f"plugin={self.id}"
         return "".join(line for line in self._engine.log_text.splitlines(keepends=True) if mark in line)
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines that it said."""
+        """The last lines of its output."""
         return "\n".join(self.log_text.splitlines()[-lines:])
 
     def inspect(self) -> dict[str, Any]:
@@ -234,12 +234,12 @@ class ManagedVolplug:
         return shown
 
     def pids(self) -> list[int]:
-        """Its first process in all containers that the engine has of it: none or one, but for moments."""
+        """Its first process in all its containers: none or one, for moments more."""
         number = self.id
         return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_first_of(entry, number)]
 
     def accepts(self) -> bool:
-        """Whether somebody listens at its socket."""
+        """Whether its socket accepts connections."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             try:
                 client.connect(str(self._engine.path(self.socket)))
@@ -253,7 +253,7 @@ Installation = Callable[[Engine], Volplug]
 
 
 def as_tested(config: Mapping[str, Any], binds: Mapping[Path, str]) -> dict[str, Any]:
-    """A plugin's config with ``binds``, and without the one capability that cannot be had everywhere."""
+    """A plugin's config with ``binds``, and without the one capability that is not available everywhere."""
     linux = dict(config["linux"])
     linux["capabilities"] = [name for name in linux["capabilities"] if name != _NOT_GRANTED_EVERYWHERE]
     mounts = [
@@ -272,12 +272,12 @@ def create_plugin(
     binds: Mapping[Path, str] | None = None,
     dies_at: WorldStep | None = None,
 ) -> None:
-    """`docker plugin create` from ``source``, but for CAP_SYS_RESOURCE.
+    """`docker plugin create` from ``source``, without CAP_SYS_RESOURCE.
 
     Args:
         engine: where it is created.
         name: its name, with or without a tag.
-        source: has ``config.json`` and ``rootfs``; the plugin goes on using it.
+        source: has ``config.json`` and ``rootfs``; the plugin keeps using it.
         large: directories of the root file system that become read-only mounts of those in ``source``.
         binds: further read-only mounts (path here to path in the plugin).
         dies_at: as in ``ManagedVolplug``.
@@ -302,7 +302,7 @@ def create_plugin(
 
 
 def _dying_once(entrypoint: Sequence[str], step: WorldStep) -> list[str]:
-    """The shipped command, but with what dies at a step in place of `volplug serve`."""
+    """The shipped command, with tests.lab.serve in place of `volplug serve`."""
     program, verb, *options = entrypoint
     assert verb == "serve"
     python = str(PurePath(program).with_name("python"))

@@ -1,10 +1,10 @@
-"""A private machine in miniature: mount, network and process namespaces that vanish as a whole.
+"""A small private machine: mount, network and process namespaces that end together.
 
 /run/docker/plugins is hard-coded in dockerd, so every engine of the lab needs a /run of its own.
-The process namespace is what makes cleaning up certain: when its first process ends, the kernel ends
-every other process in it (containers, shims, containerd, volplug) and with the last of them goes the mount
-namespace with all its mounts. That first process ends when its standard input closes, so not
-even a killed test run leaves a daemon behind.
+The process namespace makes the cleanup reliable: when its first process ends, the kernel ends
+every other process in it (containers, shims, containerd, volplug) and with the last of them the mount
+namespace ends with all its mounts. That first process ends when its standard input closes, so that
+even a killed test run leaves no daemon.
 """
 
 import contextlib
@@ -49,9 +49,9 @@ class Namespaces:
 
         Args:
             directory: the lab's directory.
-            system: a system that takes the place of this machine's, or None.
+            system: a system that replaces this machine's, or None.
             own_network: without it, programs inside see this machine's network.
-            hostname: what the machine is called inside; by default as outside.
+            hostname: the name of the machine inside; by default as outside.
         """
         self.directory = directory
         self._started: list[subprocess.Popen[bytes]] = []
@@ -63,7 +63,7 @@ class Namespaces:
         unshare += ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
         unshare += ["-n"] if own_network else []
         unshare += ["-u"] if hostname else []
-        # cwd: a mount over a directory is not seen by who stands in it already.
+        # cwd: a process does not see a mount over its current directory.
         self._holder = subprocess.Popen(
             [*unshare, *script],
             stdin=subprocess.PIPE,
@@ -73,7 +73,7 @@ class Namespaces:
         )
         try:
             self.pid = self._await_first_process()
-            # Not by its number, which may be another's by the time when it is used.
+            # Not by its pid, which may have been reused.
             self._first = os.pidfd_open(self.pid)
             if hostname:
                 self.run(["sh", "-c", f"echo {hostname} >/proc/sys/kernel/hostname"])
@@ -92,7 +92,7 @@ class Namespaces:
         return int(Path(f"/proc/{holder}/task/{holder}/children").read_text().split()[0])
 
     def path(self, inside: str | os.PathLike[str]) -> Path:
-        """How a path inside is reached from here; also good for connecting to sockets."""
+        """The path from outside of a path inside; also usable to connect to sockets."""
         return Path(f"/proc/{self.pid}/root") / os.fspath(inside).lstrip("/")
 
     def popen(
@@ -104,24 +104,24 @@ class Namespaces:
         stdout: Output = None,
         stderr: Output = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program inside, in ``/``; it is our own child: pid, signals and wait work as always."""
+        """Start a program inside, in ``/``; it is our own child: pid, signals and wait work as usual."""
         first = f"/proc/{self.pid}"
         nsenter = ["nsenter", f"--mount={first}/ns/mnt", f"--net={first}/ns/net", f"--uts={first}/ns/uts"]
-        # Into a mount namespace one comes at its root, which is not ours where we run in a chroot.
+        # Entering a mount namespace changes to its root, which is not ours where we run in a chroot.
         nsenter += [f"--root={first}/root", f"--wd={first}/root", "--"]
 
         def start() -> subprocess.Popen[bytes]:
             self._children_of_this_thread_go_inside()
             return subprocess.Popen([*nsenter, *argv], env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
-        # A thread of its own, which ends at once: what setns() does to a thread stays.
+        # A thread of its own, which ends at once: the effect of setns() on a thread cannot be undone.
         with ThreadPoolExecutor(max_workers=1) as thread:
             process = thread.submit(start).result()
         self._started = [p for p in self._started if p.poll() is None] + [process]
         return process
 
     def enter_network(self) -> None:
-        """Put the calling thread, and threads that it starts, into the network; for a thread of its own."""
+        """Move the calling thread, and threads that it starts, to the network; for a dedicated thread."""
         self._enter("net", _CLONE_NEWNET)
 
     def _children_of_this_thread_go_inside(self) -> None:
@@ -147,7 +147,7 @@ class Namespaces:
         input_bytes: bytes | None = None,
         timeout_s: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside to its end; on a timeout it is killed and TimeoutExpired raised."""
+        """Run a program inside and wait for its end; on a timeout it is killed and TimeoutExpired raised."""
         stdin = subprocess.DEVNULL if input_bytes is None else subprocess.PIPE
         process = self.popen(argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with process:
@@ -166,12 +166,12 @@ class Namespaces:
         if not self._holder.stdin.closed:
             self._holder.stdin.close()
         if self._first is not None:
-            # Whatever its processes were doing, or if they are stopped.
+            # Also if its processes are stopped.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
             os.close(self._first)
             self._first = None
-        # Ours first: the namespace is gone only when the last process in it was reaped.
+        # Our child first: the namespace ends only when its last process has been reaped.
         for process in self._started:
             process.wait(_END_TIMEOUT_S)
         self._started.clear()

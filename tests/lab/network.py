@@ -1,7 +1,7 @@
-"""The network of several hosts: two bridges in a namespace of their own, which nothing leads out of.
+"""The network of several hosts: two bridges in a namespace of their own, without a route to outside.
 
-Each host has a port on both, so that it can be cut from the other hosts or from the cloud alone. A cut is
-silent, as most are: packets go nowhere, and nobody is told.
+Each host has a port on both, so that it can be disconnected from the other hosts or from the cloud alone. It
+is disconnected silently: packets are dropped, without an error.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ _LONGEST_NAME = 9  # with the wire's, a name of an interface has at most 15 char
 
 
 class Wire(StrEnum):
-    """What a host is connected to; also the name of the bridge, and of the host's own interface."""
+    """A network of a host; also the name of the bridge, and of the host's own interface."""
 
     PEERS = "peers"
     CLOUD = "cloud"
@@ -27,7 +27,7 @@ class Wire(StrEnum):
         return f"10.77.{list(Wire).index(self)}.{number}"
 
     def hardware(self, number: int) -> str:
-        """The same for its network card, which does not change when it boots; others remember it."""
+        """The hardware address of its network card, which does not change when it boots; peers cache it."""
         return f"02:00:00:00:{list(Wire).index(self):02x}:{number:02x}"
 
 
@@ -35,11 +35,11 @@ BOTH = tuple(Wire)
 
 
 class Network:
-    """The bridges and what is plugged into them; the cloud's programs run here, too.
+    """The bridges and the hosts on them; the cloud's programs run here, too.
 
     Attributes:
-        directory: for the logs and the state of what runs here.
-        cloud: the address under which hosts reach it.
+        directory: for the logs and the state of programs that run here.
+        cloud: its address for hosts.
     """
 
     cloud = Wire.CLOUD.address(1)
@@ -51,7 +51,7 @@ class Network:
         self._plugged: set[str] = set()
         self._namespaces = Namespaces(directory)
         try:
-            # What comes through a cable that is cut would be taken all the same, since the cloud is here.
+            # Packets from a disconnected cable would be accepted otherwise, because the cloud is here.
             self.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter"])
             for wire in Wire:
                 self._ip(f"link add {wire} address {wire.hardware(1)} type bridge", f"link set {wire} up")
@@ -61,7 +61,7 @@ class Network:
             raise
 
     def close(self) -> None:
-        """End it with all that runs in it. May be called twice."""
+        """End it with everything that runs in it. May be called twice."""
         self._namespaces.close()
 
     def plug(self, host: str, number: int, pid: int) -> None:
@@ -84,12 +84,12 @@ class Network:
         self._connect(host, set(Wire) - cut)
 
     def unplug(self, host: str) -> None:
-        """Take a host's cables away; where it was cut it is cut again when it is back."""
+        """Remove a host's cables; where it was disconnected, it stays disconnected when it is back."""
         self._plugged.discard(host)
         self._ip(*(f"link delete {host}-{wire}" for wire in Wire))
 
     def cut(self, host: str, wires: Collection[Wire] = BOTH) -> None:
-        """Let what goes through these wires of a host go nowhere, also when it boots again."""
+        """Drop all packets on these wires of a host, also when it boots again."""
         self._cut[host] |= set(wires)
         if host in self._plugged:
             self._ip(*(f"link set {host}-{wire} nomaster" for wire in wires))
@@ -113,11 +113,11 @@ class Network:
             return self._namespaces.popen(argv, env=environment, stdout=output, stderr=output)
 
     def path(self, inside: Path) -> Path:
-        """How a path inside is reached from here."""
+        """The path from outside of a path inside."""
         return self._namespaces.path(inside)
 
     def run(self, argv: Sequence[str]) -> str:
-        """Run a program where the cloud's run, which has to succeed, and return what it said."""
+        """Run a program inside, which has to succeed, and return its output."""
         return checked(self._namespaces.run(argv, env=clean_environment())).stdout
 
     def _connect(self, host: str, wires: Collection[Wire]) -> None:

@@ -1,9 +1,9 @@
 """Runs tests in parallel lanes; named in tests/conftest.py: ``pytest_plugins``.
 
-pytest-xdist starts a worker for each lane; as root, in namespaces of its own (lane.sh). The unit that a lane
-is given is a test module or class, so that its fixtures are made once. Marks change that:
+pytest-xdist starts a worker for each lane; as root, in namespaces of its own (lane.sh). The unit of
+scheduling is a test module or class, so that its fixtures are made once. Marks change that:
 
-    @pytest.mark.lane("NAME")   all tests with this name run in one lane, for they share something expensive
+    @pytest.mark.lane("NAME")   all tests with this name run in one lane: they share something expensive
     @pytest.mark.spread         each test is a unit: nothing expensive is shared
     @pytest.mark.alone          no other test runs on this machine meanwhile
 """
@@ -42,7 +42,7 @@ _own = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many lanes `-n auto` means; none in a program that a test runs."""
+    """The number of lanes of `-n auto`; none in a program that a test runs."""
     return 0 if lane.is_lane() else _LANES_PER_PROCESSOR * (os.cpu_count() or 1)
 
 
@@ -61,14 +61,14 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     config.option.loadscopereorder = False  # see pytest_collection_modifyitems
     config.stash[_run] = run = Path(tempfile.mkdtemp(prefix="volplug-tests-", dir=lane.directory()))
-    run.chmod(0o711)  # what closes volumes to other users must not be a directory of the tests
+    run.chmod(0o711)  # access for other users must not be closed by a directory of the tests already
     if os.geteuid() == 0:
         start = f"popen//python=sh {_SCRIPT} {run}"
         config.option.tx = [f"{start}/{number} {sys.executable}" for number in range(len(config.option.tx))]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what the lanes leave: directories, control groups, and what a killed one had attached."""
+    """Remove leftovers of lanes: directories, control groups, and what a killed one had attached."""
     config.stash.get(_own, contextlib.ExitStack()).close()
     run = config.stash.get(_run, None)
     if run is not None:
@@ -79,19 +79,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let those begin first that take longest; what has to be alone comes last."""
+    """Start the longest units first and tests marked `alone` last."""
     items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, position(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
-    """Tell a worker where the scheduler expects the units."""
+    """Pass a worker the path at which the scheduler expects the units."""
     node.workerinput[_UNITS] = str(node.config.stash[_run] / f"{node.gateway.id}.json")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist tells the scheduler that the collection is finished
+@pytest.hookimpl(tryfirst=True)  # before xdist reports the end of the collection to the scheduler
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Write down the unit of each test, of which xdist itself tells the scheduler nothing."""
+    """Write the unit of each test to a file, because xdist does not pass it to the scheduler."""
     path = getattr(session.config, "workerinput", {}).get(_UNITS)
     if path is not None:
         Path(path).write_text(json.dumps({item.nodeid: _unit(item) for item in session.items}))
@@ -99,13 +99,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Give each lane one unit after the other."""
+    """Schedule one unit after the other on each lane."""
     return _UnitScheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test that has to be alone wait for all others, and those wait for it."""
+    """Let a test marked `alone` wait for all others, and those wait for it."""
     with _turn(is_alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
@@ -134,10 +134,10 @@ def _unit(item: pytest.Item) -> str:
 
 @contextlib.contextmanager
 def _turn(*, is_alone: bool) -> Iterator[None]:
-    """Hold the machine, with others or alone.
+    """Lock the machine, shared or exclusively.
 
-    Two locks, or those who share it would never leave it to one who waits for it alone: whoever wants it
-    passes the first lock, and who wants it alone keeps that.
+    Two locks, so that a waiting exclusive test is not starved by shared ones: every test passes the first
+    lock, and an exclusive one keeps it.
     """
     with _opened("turn.lock") as turn, _opened("machine.lock") as machine:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -153,4 +153,4 @@ def _opened(name: str) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        os.close(descriptor)  # and the lock goes
+        os.close(descriptor)  # which releases the lock

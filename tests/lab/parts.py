@@ -1,6 +1,6 @@
 """The parts of the test suite and their budgets; at the end of a run, how long each part took.
 
-Named in tests/conftest.py: ``pytest_plugins``. A part that comes, or grows, keeps within its budget.
+Named in tests/conftest.py: ``pytest_plugins``. A new part, or one that grows, stays within its budget.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class Part:
     """One part of the suite.
 
     Attributes:
-        name: What it is called.
-        budget_min: What the durations of its tests may add up to, in minutes of a lane.
-        places: Where its tests are.
+        name: Its name.
+        budget_min: The limit for the sum of its tests' durations, in minutes of a lane.
+        places: The paths of its tests.
     """
 
     name: str
@@ -45,7 +45,7 @@ def position(node: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to add up durations."""
+    """Start adding up durations."""
     durations: dict[str, float] = {}
     config.stash[_durations] = durations
     config.pluginmanager.register(_Recorder(durations))
@@ -60,7 +60,7 @@ class _Recorder:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the time of each part beside its budget, and the slowest tests."""
+    """Show the time and budget of each part, and the slowest tests."""
     durations = config.stash[_durations]
     if not durations:
         return

@@ -1,4 +1,4 @@
-"""A volplug process under test, beside a Docker Engine."""
+"""A volplug process under test, as a service next to a Docker Engine."""
 
 import signal
 import socket
@@ -16,21 +16,19 @@ SERVE = (sys.executable, "-m", "volplug", "serve")
 _REPOSITORY = Path(__file__).parents[2]
 _READY_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 15.0
-_LONGEST_NAME = (
-    22  # a longer one makes managed plugins' socket paths too long, so nobody should get used to it
-)
+_LONGEST_NAME = 22  # a longer one makes managed plugins' socket paths too long, so it is refused here, too
 
 
 class Machine(Protocol):
-    """Where volplug runs: beside a private engine, or on this machine itself."""
+    """The machine on which volplug runs: that of a private engine, or this one."""
 
     @property
     def directory(self) -> Path:
-        """Where state and logs may be kept."""
+        """A directory for state and logs."""
         ...
 
     def path(self, inside: Path, /) -> Path:
-        """How a path there is reached from here."""
+        """The path from here of a path there."""
         ...
 
     def spawn(
@@ -41,11 +39,11 @@ class Machine(Protocol):
 
 
 class VolplugProcess:
-    """``volplug serve`` beside an engine, to be started, stopped and killed at will.
+    """``volplug serve`` as a service next to an engine, to be started, stopped and killed at will.
 
     Attributes:
-        name: the name Docker knows the plugin by, which is the name of its socket.
-        driver: what Docker shows as the driver of its volumes: the same.
+        name: the plugin's name in Docker, which is the name of its socket.
+        driver: the driver that Docker shows for its volumes: the same.
         socket: the plugin socket as seen inside; ``engine.path(plugin.socket)`` reaches it from outside.
         state_dir: the state directory; kept until the engine's end, so a new start finds it.
         log: the file with the output of all starts.
@@ -63,7 +61,7 @@ class VolplugProcess:
     ) -> None:
         """Describe a process; nothing runs before ``start`` or ``with``.
 
-        It listens where Docker looks for ``name``, unless ``socket`` says where else.
+        It listens where Docker expects ``name``, unless ``socket`` is another path.
         """
         if len(name) > _LONGEST_NAME:
             raise ValueError(f"plugin name {name!r} is longer than {_LONGEST_NAME} characters")
@@ -92,7 +90,7 @@ class VolplugProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            sys.stderr.write(f"--- {self.name} said last:\n{tail(self.log)}\n")
+            sys.stderr.write(f"--- {self.name} wrote last:\n{tail(self.log)}\n")
             self.kill()
         else:
             self.stop()
@@ -102,7 +100,7 @@ class VolplugProcess:
 
         Args:
             env: variables for this start only, on top of the others.
-            argv: how it is started this time.
+            argv: the command of this start.
         """
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
@@ -110,15 +108,15 @@ class VolplugProcess:
         try:
             wait_until(self._accepts, _READY_TIMEOUT_S, f"{self.name} accepts connections")
         except WaitTimeoutError as error:
-            raise RuntimeError(f"{error}; it said\n{self.log_text}") from None
+            raise RuntimeError(f"{error}; its output:\n{self.log_text}") from None
         return self
 
     def stop(self) -> int:
-        """SIGTERM, as systemd would; returns the exit code, 0 if it does not run."""
+        """SIGTERM, as systemd would; return the exit code, 0 if it does not run."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> int:
-        """SIGKILL: nothing in it gets a chance to clean up."""
+        """SIGKILL, so that it cannot clean up."""
         return self._end(signal.SIGKILL)
 
     def restart(self) -> Self:
@@ -132,7 +130,7 @@ class VolplugProcess:
         return self.state_dir / "mounts"
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines that it said."""
+        """The last lines of its output."""
         return tail(self.log, lines)
 
     @property
@@ -148,7 +146,7 @@ class VolplugProcess:
 
     @property
     def log_text(self) -> str:
-        """What it has said until now, in all its starts."""
+        """The output of all its starts so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _end(self, number: signal.Signals) -> int:

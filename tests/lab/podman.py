@@ -1,6 +1,6 @@
 """podman on a machine of its own, with volplug as its volume plugin.
 
-podman has no daemon: each command is a program that ends, and what it remembers lies on the machine's disk.
+podman has no daemon: each command is a program that ends, and its state is on the machine's disk.
 """
 
 import subprocess
@@ -49,11 +49,11 @@ class Podman:
         self("run", "--detach", "--stop-timeout=0", f"--name={name}", *_on(volume), IMAGE, "sh", "-c", script)
 
     def run(self, volume: str, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a script in a container with a volume to its end."""
+        """Run a script in a container with a volume and wait for its end."""
         return self("run", "--rm", *_on(volume), IMAGE, "sh", "-c", script, check=check)
 
     def mounted_at(self, volume: str) -> Path:
-        """Where podman thinks that a volume is mounted, as seen from here."""
+        """The mountpoint of a volume as podman reports it, as seen from here."""
         shown = self("volume", "inspect", "--format={{.Mountpoint}}", volume).stdout.strip()
         return self._machine.path(shown)
 

@@ -1,4 +1,4 @@
-"""What happens to a whole host at once: its power is cut, or it stands still."""
+"""Faults of a whole host: its power is cut, or it is frozen."""
 
 import contextlib
 import fcntl
@@ -18,13 +18,13 @@ _STOPPED = ("T", "t", "Z", "X")
 
 
 def lose_unwritten(first_pid: int, below: Path) -> None:
-    """Let the filesystems that a host has mounted lose what is not on their disks.
+    """Discard unsynced writes of the filesystems that a host has mounted.
 
-    The kernel would write it when the last mount goes with its namespace, and no power cut does that.
+    Otherwise the kernel would write them when the last mount ends with its namespace, unlike a power cut.
 
     Args:
         first_pid: the host's first process.
-        below: where the host mounts them; others are not touched.
+        below: the directory below which they are mounted; others are not touched.
     """
     for _, target in loop_mounts(first_pid):
         if not target.startswith(f"{below}/"):
@@ -38,18 +38,18 @@ def lose_unwritten(first_pid: int, below: Path) -> None:
 
 
 def freeze(first_pid: int) -> None:
-    """Stop every process of a host but its first, those in its containers as well; return once all stand."""
+    """Stop all processes of a host but its first, also in containers; return once all are stopped."""
 
-    def all_stand() -> bool:
+    def all_stopped() -> bool:
         moving = [pid for pid, state in processes(first_pid).items() if state not in _STOPPED]
         _signal(moving, signal.SIGSTOP)
         return not moving
 
-    wait_until(all_stand, _TIMEOUT_S, "every process of the host stands still")
+    wait_until(all_stopped, _TIMEOUT_S, "every process of the host is stopped")
 
 
 def thaw(first_pid: int) -> None:
-    """Let them go on."""
+    """Continue them."""
     _signal(list(processes(first_pid)), signal.SIGCONT)
 
 
@@ -61,7 +61,7 @@ def loop_mounts(pid: int) -> list[tuple[str, str]]:
 
 
 def processes(first_pid: int) -> dict[int, str]:
-    """The processes of a host as seen from here, with their states; those that we entered it with, too."""
+    """The processes of a host as seen from here, with their states, including those that we started in it."""
     namespace = os.readlink(f"/proc/{first_pid}/ns/pid")
     states: dict[int, str] = {}
     parents: dict[int, int] = {}

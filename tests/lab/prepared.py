@@ -1,8 +1,8 @@
-"""What takes long on a fresh machine is made before the first test that needs it, outside of its time limit.
+"""Slow preparations are made before the first test that needs them, outside of its time limit.
 
     @pytest.mark.prepare(by=make_it)
 
-calls ``make_it()`` before the test; the test, or its fixture, calls it again to use what was made. Other
+calls ``make_it()`` before the test; the test, or its fixture, calls it again to use the result. Other
 lanes continue with other tests meanwhile. Named in tests/conftest.py: ``pytest_plugins``.
 """
 
@@ -19,7 +19,7 @@ _tried: set[Callable[[], object]] = set()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Make what the test needs, once; if that fails, the test says how."""
+    """Make what the test needs, once; if that fails, the test reports the error."""
     for mark in item.iter_markers("prepare"):
         make = mark.kwargs["by"]
         if make not in _tried and not missing_for_engine():

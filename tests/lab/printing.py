@@ -1,4 +1,4 @@
-"""Calm output for people: headlines, commands and their answers, checks."""
+"""Readable output: headlines, commands and their output, checks."""
 
 import os
 import shlex
@@ -24,20 +24,20 @@ class Printer:
         self._print(self._in(_DIM, f"  $ {shlex.join(argv)}{' &' if background else ''}"))
 
     def answer(self, text: str) -> None:
-        """Show what a command said."""
+        """Show the output of a command."""
         for line in text.rstrip().splitlines():
             self._print(f"  {line.rstrip()}")
 
     def check(self, text: str) -> None:
-        """Show what was checked and holds."""
+        """Show a passed check."""
         self._print(f"  {self._in(_GREEN, 'ok')}: {text}")
 
     def failure(self, text: str) -> None:
-        """Show what does not hold."""
+        """Show a failure."""
         self._print(f"\n{self._in(_RED, 'FAILED')}: {text}")
 
     def text(self, text: str) -> None:
-        """Show a remark."""
+        """Show a text."""
         self._print(text)
 
     def _in(self, colour: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Running programs: where they are, in which environment, how they ended and what they said."""
+"""Running programs: their paths, environment, exit codes and output."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from tests.lab.waiting import wait_until
 
 
 class CommandError(RuntimeError):
-    """A program in the lab failed where it had to succeed; the message shows what it said."""
+    """A program in the lab failed where it had to succeed; the message shows its output."""
 
     def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
         command = " ".join(str(word) for word in result.args)
@@ -27,7 +27,7 @@ def checked(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedPro
 
 
 def find_program(name: str) -> str:
-    """The absolute path of a program, looked for in PATH and in the directories of root."""
+    """The absolute path of a program, searched in PATH and in the directories of root."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
     if found is None:
         raise RuntimeError(f"{name} is not installed; `make setup` as root installs it")
@@ -35,7 +35,7 @@ def find_program(name: str) -> str:
 
 
 def settled(process: subprocess.Popen[bytes], timeout_s: float) -> int:
-    """Wait for a process to end and return its code; on a timeout say which one did not."""
+    """Wait for a process to end and return its code; a timeout names the process."""
     wait_until(lambda: process.poll() is not None, timeout_s, f"process {process.pid} ends: {process.args!r}")
     return int(process.returncode)
 
@@ -51,7 +51,7 @@ def tail(log: Path, lines: int = 40, without: str | None = None) -> str:
 
 
 def clean_environment(**additional: str) -> dict[str, str]:
-    """Our environment without what would lead Docker or volplug to the machine's own daemons."""
+    """Our environment without variables that point Docker or volplug to the machine's own daemons."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "VOLPLUG_"))}
     kept["PATH"] = f"{kept.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
     return kept | additional

@@ -21,7 +21,7 @@ class Registry:
     """Debian's docker-registry, with everything in memory.
 
     Attributes:
-        address: what comes before the name of an image or plugin.
+        address: the prefix of names of images and plugins.
     """
 
     address = "127.0.0.1:5000"
@@ -33,7 +33,7 @@ class Registry:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # From a tree, because installing the package starts a registry for everybody.
+        # From a tree, because installing the package starts a registry on the machine.
         program = tree("bookworm", include=["docker-registry"]) / "usr/bin/docker-registry"
         config = self._engine.directory / "registry.yml"
         config.write_text(_CONFIG)

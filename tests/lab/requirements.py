@@ -55,7 +55,7 @@ PLUGIN = [
     pytest.mark.engine,
     pytest.mark.plugin,
     pytest.mark.skipif(bool(_missing_for_plugin()), reason=_missing_for_plugin() or "-"),
-    # The first one builds it.
+    # The first such test builds it.
     pytest.mark.timeout(1800),
 ]
 

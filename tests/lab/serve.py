@@ -1,8 +1,8 @@
 """`python -m tests.lab.serve --kill-at STEP[:N] ...`: serve, and die by SIGKILL at the Nth such step.
 
-Nothing is cleaned up and nobody is told: that is what a crash is like. Steps are the values of
-`volplug.steps.WorldStep`; `--steps-to FILE` instead writes them down, one a line. With `--once FILE`, only
-the start that makes FILE does so. All other options are those of `volplug serve`.
+Nothing is cleaned up, as in a crash. Steps are the values of
+`volplug.steps.WorldStep`; `--steps-to FILE` instead records them, one per line. With `--once FILE`, only
+the start that creates FILE does so. All other options are those of `volplug serve`.
 
 It is not shipped. A managed plugin under test gets this file alone, so it imports nothing else of the tests.
 """
@@ -31,12 +31,12 @@ def dying_at(step: WorldStep, occurrence: int = 1) -> tuple[str, ...]:
 
 
 def noting_steps(file: Path) -> tuple[str, ...]:
-    """The command of a volplug that writes down its steps."""
+    """The command of a volplug that records its steps."""
     return (sys.executable, "-m", MODULE, f"--steps-to={file}")
 
 
 class KillAt:
-    """Kills this process when a step has happened so many times; steps come from several threads."""
+    """Kills this process at the Nth occurrence of a step; steps come from several threads."""
 
     def __init__(self, step: WorldStep, occurrence: int) -> None:
         self._step = step
@@ -56,13 +56,13 @@ class KillAt:
 
 
 class Record:
-    """Writes down the steps; a short line appended to a file is never torn."""
+    """Records the steps in a file; short appended lines are atomic."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def __call__(self, step: WorldStep) -> None:
-        """Note a step that has just happened."""
+        """Record a step that has just happened."""
         os.write(self._file, f"{step}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""Leaves out what takes minutes and shows little that other tests do not, unless VOLPLUG_TEST_SLOW=1.
+"""Leaves out tests that take minutes and add little to the others, unless VOLPLUG_TEST_SLOW=1.
 
 Named in tests/conftest.py: ``pytest_plugins = ["tests.lab.slow"]``.
 """

@@ -1,4 +1,4 @@
-"""A skipped test is a failed run where VOLPLUG_TEST_STRICT=1 says so, as in continuous integration.
+"""A skipped test fails the run if VOLPLUG_TEST_STRICT=1, as in continuous integration.
 
 Named in tests/conftest.py: ``pytest_plugins = ["tests.lab.strict"]``.
 """
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Recorder:
-    """Remembers what was skipped, whole modules included."""
+    """Records what was skipped, whole modules included."""
 
     def __init__(self, skipped: list[str]) -> None:
         self._skipped = skipped

@@ -1,4 +1,4 @@
-"""A systemd of our own, in namespaces that see the files of this machine and change none."""
+"""A private systemd, in namespaces that see the files of this machine and change none."""
 
 import contextlib
 import subprocess
@@ -22,7 +22,7 @@ cd "$1/root"
 mkdir -p "./$2" .outside
 for each in /dev /sys "$2"; do mount --rbind "$each" "./$each"; done
 if [ ! -e /sys/fs/cgroup/cgroup.procs ]; then
-    # systemd makes directories here, and then makes it read-only: not for the whole machine.
+    # systemd makes directories here, and then makes it read-only; this must not affect the machine.
     mount -t tmpfs tmpfs run
     for each in $(find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d); do
         mkdir "run/${each##*/}"
@@ -40,7 +40,7 @@ exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/system
 
 
 class Systemd:
-    """What runs, and how to reach it.
+    """The running systemd, and how to reach it.
 
     Attributes:
         root: Its root directory as seen from here.
@@ -51,7 +51,7 @@ class Systemd:
         self.root = Path(f"/proc/{pid}/root")
 
     def run(self, *argv: str, check: bool = True) -> str:
-        """Run a program inside and return what it wrote, errors included."""
+        """Run a program inside and return its output, errors included."""
         command = [*self._enter, *argv]
         done = subprocess.run(
             command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -62,7 +62,7 @@ class Systemd:
 
 @contextmanager
 def booted() -> Iterator[Systemd]:
-    """Boot it, and end it with everything that it has started."""
+    """Boot it, and end it with all its processes."""
     directory = lane.new_directory()
     inside = ["unshare", "--pid", "--mount", "--ipc", "--fork", "--kill-child", "sh", "-euc", _BOOT, "boot"]
     command = ["sh", str(_LANE), str(directory / "lane"), *inside, str(directory), str(_REPOSITORY)]
@@ -84,11 +84,11 @@ def booted() -> Iterator[Systemd]:
 
 
 def _wait_for_first(pid: int, log: Path) -> int:
-    """Wait for systemd among what has descended from a process, and return its pid as seen from here."""
+    """Wait for systemd among the descendants of a process, and return its pid as seen from here."""
     found: list[int] = []
 
     def is_there() -> bool:
-        with contextlib.suppress(OSError):  # one that was listed has ended
+        with contextlib.suppress(OSError):  # a listed process has ended
             found.extend(
                 each
                 for each in _descendants(pid)

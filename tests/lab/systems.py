@@ -28,26 +28,26 @@ _VOLPLUG = ["btrfs-progs", "e2fsprogs", "iproute2", "libudev1", "mount", "python
 
 @dataclass(frozen=True)
 class System:
-    """A system tree, and what of this machine appears in it (path here to path there)."""
+    """A system tree, and paths of this machine that appear in it (path here to path there)."""
 
     root: Path
     binds: Mapping[Path, Path]
 
 
 def system(suite: str) -> System:
-    """The Debian release ``suite`` with its Docker Engine and what volplug needs; kept between runs.
+    """The Debian release ``suite`` with its Docker Engine and volplug's dependencies; kept between runs.
 
-    This test run's interpreter is called by the same path there, and is that system's own.
+    The path of this test run's interpreter is that of the system's own interpreter there.
     """
     if sys.prefix == sys.base_prefix:
-        raise RuntimeError("another system needs a virtual environment to put its own in place of")
+        raise RuntimeError("another system needs a virtual environment that it can replace by its own")
     root = trees.tree(suite, [*_ENGINE[suite], "ca-certificates", "iptables", *_VOLPLUG])
     same = {path: path for path in (_REPOSITORY, cache())}
     return System(root, {**same, _environment(root): Path(sys.prefix)})
 
 
 def _environment(root: Path) -> Path:
-    """A virtual environment for the tree's Python with what volplug needs, and volplug from here."""
+    """A virtual environment for the tree's Python with volplug's dependencies, and volplug from here."""
     python = (root / "usr/bin/python3").readlink().name
     name = Path(sys.executable).name
     key = json.dumps([python, name, wheels.key(), str(_REPOSITORY)])

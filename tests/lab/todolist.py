@@ -1,4 +1,4 @@
-"""The images of examples/todolist, made without a registry: Debian's MariaDB stands for MySQL."""
+"""The images of examples/todolist, made without a registry: with Debian's MariaDB in place of MySQL."""
 
 import shutil
 import subprocess
@@ -11,13 +11,13 @@ from tests.lab.programs import checked
 TODOLIST = Path(__file__).parents[2] / "examples/todolist"
 
 _ENTRYPOINT = Path(__file__).with_name("database_entrypoint.sh")
-# Without the database that Debian made at installation the image is as empty as the official one.
+# Without the database that Debian's package creates, the image is as empty as the official one.
 _LEFT_OUT = ["var/lib/mysql/*", "var/lib/apt/*", "var/cache/*", "usr/share/doc/*", "usr/share/locale/*"]
 _TIMEOUT_S = 300.0
 
 
 def import_images(engine: Engine) -> dict[str, str]:
-    """Make both images; returns the variables that compose.yaml knows them by."""
+    """Make both images; return the variables that name them in compose.yaml."""
     ours = engine.directory / "todolist"
     ours.mkdir()
     shutil.copy(TODOLIST / "app.py", ours / "app.py")

@@ -19,8 +19,8 @@ _DEBIAN = "http://deb.debian.org/debian"
 def tree(suite: str, include: Sequence[str] = ()) -> Path:
     """A minimal Debian system with further packages, such as ``tree("trixie", include=["docker.io"])``.
 
-    It is made if there is none, or none that is younger than two weeks; that takes half a minute and a
-    package mirror. Whoever gets it must not change it.
+    It is made if there is none, or none that is younger than two weeks; that takes half a minute and
+    needs a package mirror. Callers must not change it.
     """
     packages = sorted(set(include))
     key = hashlib.sha256(json.dumps([suite, packages]).encode()).hexdigest()[:12]
@@ -28,7 +28,7 @@ def tree(suite: str, include: Sequence[str] = ()) -> Path:
 
 
 def _debootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
-    # A mount namespace of its own: what debootstrap mounts in the tree ends with it, however that ends.
+    # A mount namespace of its own, so that mounts of debootstrap in the tree end with it in any case.
     command = [
         *lane.with_network_outside(),
         "unshare",

@@ -1,4 +1,4 @@
-"""Waiting for a condition that another process brings about, never for an amount of time."""
+"""Waiting for a condition that another process fulfils, never for an amount of time."""
 
 import time
 from collections.abc import Callable
@@ -14,8 +14,8 @@ class WaitTimeoutError(RuntimeError):
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
     """Return as soon as ``condition()`` is true; raise WaitTimeoutError naming ``what`` after ``timeout_s``.
 
-    The condition may raise to give up early. It is tried once more after the deadline, so that a
-    machine that was busy for longer than the timeout does not fail a condition that holds by now.
+    The condition may raise to give up early. It is checked once more after the deadline, so that a
+    busy machine does not fail a condition that is true by then.
     """
     deadline = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S

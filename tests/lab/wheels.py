@@ -1,4 +1,4 @@
-"""What volplug depends on, for a Python other than the one that runs the tests."""
+"""Volplug's dependencies, for a Python other than the one that runs the tests."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ _CONSTRAINTS = _REPOSITORY / "constraints.txt"
 
 
 def requirements(extras: Sequence[str] = ()) -> list[str]:
-    """What pyproject.toml asks for."""
+    """The requirements of pyproject.toml."""
     project = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     return [*project["dependencies"], *(each for extra in extras for each in optional[extra])]
 
 
 def key(extras: Sequence[str] = ()) -> list[str]:
-    """What the installed packages depend on."""
+    """A key for the installed packages."""
     return [*requirements(extras), _CONSTRAINTS.read_text()]
 
 

@@ -1,6 +1,6 @@
-"""Runs in a guest and does there what the test asks for; it needs nothing but Python.
+"""Runs in a guest and executes requests of the test there; it needs nothing but Python.
 
-A question is a line of JSON on a connection of its own, and so is the answer.
+A request is a line of JSON on a connection of its own, and so is the answer.
 """
 
 import base64
@@ -48,7 +48,7 @@ class Agent(socketserver.StreamRequestHandler):
 
 
 def run(argv: list[str], env: Mapping[str, str], input_base64: str, timeout_s: float) -> Mapping[str, Any]:
-    """Run a program to its end."""
+    """Run a program and wait for its end."""
     done = subprocess.run(
         argv,
         env={**os.environ, **env},
@@ -62,7 +62,7 @@ def run(argv: list[str], env: Mapping[str, str], input_base64: str, timeout_s: f
 
 
 def spawn(argv: list[str], env: Mapping[str, str], log: str) -> Mapping[str, Any]:
-    """Start a program; what it says goes to the end of a file."""
+    """Start a program; its output is appended to a file."""
     with Path(log).open("ab") as output:
         process = subprocess.Popen(
             argv, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -72,17 +72,17 @@ def spawn(argv: list[str], env: Mapping[str, str], log: str) -> Mapping[str, Any
 
 
 def is_running(pid: int) -> Mapping[str, Any]:
-    """Tell whether a program that was spawned has not ended; takes less than a program that looks."""
+    """Return whether a spawned program runs; cheaper than another program."""
     return {"running": Path(f"/proc/{pid}").exists()}
 
 
 def read(path: str) -> Mapping[str, Any]:
-    """Read a file; takes less than a program that does it."""
+    """Read a file; cheaper than another program."""
     return {"text": Path(path).read_text(errors="replace")}
 
 
 def is_held(serial: str) -> Mapping[str, Any]:
-    """Tell whether anybody here uses the disk with this serial."""
+    """Return whether the disk with this serial is in use in the guest."""
     for shown in Path("/sys/block").glob("nvme*n*"):
         if (shown / "device" / "serial").read_text().strip() == serial:
             try:
@@ -102,7 +102,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """A thread for each question."""
+    """A thread for each request."""
 
     allow_reuse_address = True
     daemon_threads = True

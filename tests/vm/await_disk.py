@@ -1,6 +1,6 @@
 """Runs in a guest: waits for the disk with the serial in argv, as volplug's drivers do.
 
-Only an event of the kernel can wake it. It says "waiting", then which events there were, then what it found.
+Only an event of the kernel can wake it. It prints "waiting", then the events, then the disk.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ def find(serial: str) -> str | None:
 
 
 async def main(serial: str) -> None:
-    """Wait for it."""
+    """Wait for the disk."""
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
     monitor.filter_by("block")
     monitor.start()
@@ -34,7 +34,7 @@ async def main(serial: str) -> None:
         nonlocal scans
         scans += 1
         found = find(serial)
-        if scans == 2:  # the first with a listener; after it, or a disk plugged meanwhile would need no event
+        if scans == 2:  # the first with a listener; only after it does a plugged disk need an event
             print("waiting", flush=True)  # noqa: T201 - that is how it says it
         return found
 

@@ -18,7 +18,7 @@ _INSTANCE_IDS = ("i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb")
 
 @pytest.fixture(scope="package")
 def lab() -> Iterator[Path]:
-    """A directory for the guests' files; in the end nothing may be left of it and them."""
+    """A directory for the guests' files; in the end nothing of both may be left over."""
     before = snapshot()
     directory = lane.new_directory()
     try:
@@ -42,7 +42,7 @@ def both(lab: Path) -> Iterator[tuple[Guest, Guest]]:
 
 @pytest.fixture
 def guests(both: tuple[Guest, Guest]) -> Iterator[tuple[Guest, Guest]]:
-    """The guests as they are after boot; what a test left plugged in fails it."""
+    """The guests as they are after boot; a disk left plugged in fails the test."""
     yield both
     left = [serial for guest in both for serial in guest.take_all()]
     assert not left, "left plugged in"

@@ -4,8 +4,8 @@
         guest.plug("vol0123456789abcdef0", directory / "disk")
         guest.run(["mkfs.ext4", "/dev/nvme1n1"])
 
-The processor is emulated, so nothing but QEMU is needed, and everything takes its time. Of the network
-a guest reaches only this machine's loopback, as HOST.
+The processor is emulated, so nothing but QEMU is needed, but everything is slow. A guest reaches only
+this machine's loopback, as HOST.
 """
 
 import base64
@@ -43,8 +43,8 @@ class Guest:
     """One virtual machine.
 
     Attributes:
-        instance_id: what it says to be, in the same place as an instance of EC2.
-        console: the file with what it has said.
+        instance_id: its id, at the same place as on an instance of EC2.
+        console: the file with the output of its console.
     """
 
     def __init__(self, image: GuestImage, directory: Path, instance_id: str) -> None:
@@ -89,7 +89,7 @@ class Guest:
         self._port = int(forwarded[1])
 
     def await_boot(self) -> None:
-        """Wait until it can be asked to do something."""
+        """Wait until its agent answers."""
         wait_until(self._is_ready, BOOT_TIMEOUT_S, f"the guest {self.instance_id} has booted")
 
     def close(self) -> None:
@@ -112,14 +112,14 @@ class Guest:
         self._plugged[serial] = slot
 
     def unplug(self, serial: str) -> None:
-        """Unplug it and wait until the guest has let go of it."""
+        """Unplug it and wait until the guest has released it."""
         self.qmp.execute("device_del", id=f"d{serial}")
         self.qmp.await_deleted(f"d{serial}")
         self.qmp.execute("blockdev-del", **{"node-name": serial})
         del self._plugged[serial]
 
     def take_all(self) -> list[str]:
-        """Unplug whatever is plugged in, and tell what it was."""
+        """Unplug all plugged disks and return their serials."""
         found = self.plugged
         for serial in found:
             self.unplug(serial)
@@ -137,7 +137,7 @@ class Guest:
         input_bytes: bytes = b"",
         timeout_s: float = 120.0,
     ) -> str:
-        """Run a program in the guest and return what it said; CommandError if it failed."""
+        """Run a program in the guest and return its output; CommandError if it failed."""
         sent = base64.b64encode(input_bytes).decode()
         done = self._ask("run", argv=argv, env=dict(env or {}), input_base64=sent, timeout_s=timeout_s)
         checked(subprocess.CompletedProcess(list(argv), done["code"], done["out"], done["err"]))
@@ -148,7 +148,7 @@ class Guest:
         return int(self._ask("spawn", argv=argv, env=dict(env or {}), log=log)["pid"])
 
     def is_running(self, pid: int) -> bool:
-        """Whether a program that was spawned in the guest has not ended."""
+        """Whether a program that was spawned in the guest runs."""
         return bool(self._ask("is_running", pid=pid)["running"])
 
     def read(self, path: str) -> str:
@@ -188,7 +188,7 @@ class Guest:
             command += ["-device", f"pcie-root-port,id=slot{slot},chassis={slot + 1}"]
         command += ["-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:0-:{agent.PORT}"]
         command += ["-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"]
-        # As instances on EC2's Nitro say it.
+        # As on instances of EC2's Nitro.
         command += ["-smbios", "type=1,manufacturer=Amazon EC2,product=m5.large"]
         command += ["-smbios", f"type=2,manufacturer=Amazon EC2,asset={self.instance_id}"]
         command += ["-serial", f"file:{self.console}"]
@@ -221,7 +221,7 @@ class Guest:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """Read a line and nothing after it: what follows is somebody else's."""
+    """Read a line and nothing after it, because another reader follows."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = connection.recv(1)

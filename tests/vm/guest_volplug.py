@@ -1,4 +1,4 @@
-"""volplug in a guest: the code of this repository, spoken to as dockerd does."""
+"""volplug in a guest: the code of this repository, called as by dockerd."""
 
 import compileall
 import http.client
@@ -29,7 +29,7 @@ _ANSWER_TIMEOUT_S = 180.0
 
 
 def install_volplug(guests: Collection[Guest], scratch: Path) -> None:
-    """Copy what serves into guests, compiled: an emulated processor takes long for that."""
+    """Copy volplug and its dependencies into guests, compiled here: an emulated processor is slow."""
     copy = scratch / "source"
     left_out = shutil.ignore_patterns("__pycache__", "testing")
     shutil.copytree(_REPOSITORY / "volplug", copy / "volplug", ignore=left_out)
@@ -58,8 +58,8 @@ class GuestVolplug:
     """``volplug serve`` in a guest.
 
     Args:
-        guest: Where; volplug must be installed there.
-        env: Its settings that are variables.
+        guest: The guest; volplug must be installed there.
+        env: Its settings as variables.
     """
 
     def __init__(self, guest: Guest, env: Mapping[str, str]) -> None:
@@ -69,7 +69,7 @@ class GuestVolplug:
         self._pid = 0
 
     def start(self, config: str) -> None:
-        """Start it with a configuration file; what runs with another is stopped first."""
+        """Start it with a configuration file; a running one is stopped first."""
         if self._pid and config == self._config:
             return
         self.stop()
@@ -81,7 +81,7 @@ class GuestVolplug:
     def await_ready(self) -> None:
         """Wait until it accepts connections, and its cloud has answered it once.
 
-        The first question loads the SDK, which takes an emulated processor longer than Create waits.
+        The first call loads the SDK, which takes an emulated processor longer than Create waits.
         """
         where = self._guest.instance_id
         wait_until(self._accepts, _START_TIMEOUT_S, f"volplug accepts connections in {where}")
@@ -96,11 +96,11 @@ class GuestVolplug:
             self._pid = 0
 
     def show_log(self) -> None:
-        """Print what it has said, which pytest shows if a test fails."""
-        print(f"--- volplug in {self._guest.instance_id} said\n{self.log}")  # noqa: T201
+        """Print its log, which pytest shows if a test fails."""
+        print(f"--- volplug in {self._guest.instance_id}, log\n{self.log}")  # noqa: T201
 
     def call(self, verb: str, **body: object) -> dict[str, Any]:
-        """Ask what dockerd asks, such as ``call("Mount", Name="db", ID="1")``; RefusedError if refused."""
+        """Call it as dockerd does, such as ``call("Mount", Name="db", ID="1")``; RefusedError if refused."""
         connection = _Connection(self._guest.connect(_SOCKET))
         try:
             connection.request("POST", f"/VolumeDriver.{verb}", json.dumps(body))
@@ -114,7 +114,7 @@ class GuestVolplug:
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """Its log."""
         return self._guest.read(_LOG)
 
     def _accepts(self) -> bool:
@@ -129,7 +129,7 @@ class GuestVolplug:
     def _has_reached_its_cloud(self) -> bool:
         try:
             self.call("Get", Name="nothing")
-        except http.client.RemoteDisconnected:  # which is how it says that it does not know
+        except http.client.RemoteDisconnected:  # its answer if it does not know whether the volume exists
             return False
         except RefusedError:
             return True

@@ -1,4 +1,4 @@
-"""What makes the volumes of a simulated EC2 appear in guests, as NVMe disks with the serials that EBS gives."""
+"""Plugs volumes of the simulated EC2 into guests, as NVMe disks with the serials of EBS."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ class QemuHypervisor:
             file.truncate(size_bytes)
 
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
-        """Plug the disk in; by which name it was asked for, a guest does not see, as on EC2."""
+        """Plug the disk in; the requested device name is not visible in the guest, as on EC2."""
         del device
         self._guests[instance_id].plug(serial_of(volume_id), self.image(volume_id))
 

@@ -1,4 +1,4 @@
-"""What guests boot from: a kernel, and a disk with a minimal Debian and what volplug depends on.
+"""The boot image of guests: a kernel, and a disk with a minimal Debian and volplug's dependencies.
 
 The kernel is Debian's for clouds. NVMe and ext4 are part of it, so it needs no initramfs.
 """
@@ -43,7 +43,7 @@ class GuestImage:
 
 
 def guest_image() -> GuestImage:
-    """The image, kept between runs; from nothing that takes a minute and a package mirror."""
+    """The image, kept between runs; to make it takes a minute and a package mirror."""
     tree = trees.tree("bookworm", _DEBIAN)
     content = [tree.name, wheels.key(_EXTRAS), Path(__file__).read_text()]
     content += [path.read_text() for path in _OURS.values()]

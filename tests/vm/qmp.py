@@ -28,7 +28,7 @@ class Qmp:
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401 - each command has its own
-        """Give a command and return its result."""
+        """Execute a command and return its result."""
         with self._lock:
             self._connection.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
             while True:
@@ -40,7 +40,7 @@ class Qmp:
                 self._events.append(message)
 
     def await_deleted(self, device: str) -> None:
-        """Wait until the guest has let go of a device."""
+        """Wait until the guest has released a device."""
         with self._lock:
             while True:
                 for event in self._events:
@@ -50,7 +50,7 @@ class Qmp:
                 self._events.append(self._read())
 
     def close(self) -> None:
-        """Close it; QEMU goes on."""
+        """Close it; QEMU continues."""
         self._lines.close()
         self._connection.close()
 

@@ -20,7 +20,7 @@ from tests.vm.image import guest_image
 pytestmark = [*VM, GUESTS, pytest.mark.ebs, pytest.mark.prepare(by=guest_image)]
 
 _TIMEOUT_S = 240.0
-_QEMU = "QEMU NVMe Ctrl"  # it cannot call its disks otherwise
+_QEMU = "QEMU NVMe Ctrl"  # its disks have no other model
 _AMAZON = "Amazon Elastic Block Store"
 _STRANGER = "vol00000000000000000"
 
@@ -53,8 +53,8 @@ class Node:
         """Mount a volume and return where."""
         return str(self.volplug.call("Mount", Name=name, ID=name)["Mountpoint"])
 
-    def let_go(self, name: str) -> None:
-        """Unmount it and wait until EC2 has it back."""
+    def detach(self, name: str) -> None:
+        """Unmount it and wait until EC2 shows it as available."""
         self.volplug.call("Unmount", Name=name, ID=name)
         wait_until(
             lambda: _volume(self._cloud, name).status == "available", _TIMEOUT_S, f"{name} is detached"
@@ -77,7 +77,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Site:
+class Cluster:
     """A cloud and two of its instances."""
 
     cloud: Ec2Cloud
@@ -87,7 +87,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site_of_all(both: tuple[Guest, Guest], lab: Path) -> Iterator[Site]:
+def shared_cluster(both: tuple[Guest, Guest], lab: Path) -> Iterator[Cluster]:
     directory = lab / "volumes"
     directory.mkdir()
     hypervisor = QemuHypervisor(directory, both)
@@ -96,22 +96,22 @@ def site_of_all(both: tuple[Guest, Guest], lab: Path) -> Iterator[Site]:
         first, second = (Node(cloud, guest) for guest in both)
         for node in (first, second):
             stack.callback(node.volplug.stop)
-        yield Site(cloud, hypervisor, first, second)
+        yield Cluster(cloud, hypervisor, first, second)
 
 
 @pytest.fixture
-def site(site_of_all: Site, guests: tuple[Guest, Guest]) -> Iterator[Site]:
-    """Each test removes its volumes, images included; if not, it shows what volplug said."""
-    site = site_of_all
-    nodes = (site.first, site.second)
-    # One that runs already goes on.
+def cluster(shared_cluster: Cluster, guests: tuple[Guest, Guest]) -> Iterator[Cluster]:
+    """Each test removes its volumes, images included; if not, it shows volplug's log."""
+    cluster = shared_cluster
+    nodes = (cluster.first, cluster.second)
+    # One that runs already is left running.
     for node in nodes:
         node.start()
     with ThreadPoolExecutor(len(nodes)) as threads:
         list(threads.map(lambda node: node.volplug.await_ready(), nodes))
-    site.cloud.calls.reset()
-    yield site
-    left = [*site.cloud.volumes(), *site.hypervisor.directory.iterdir()]
+    cluster.cloud.calls.reset()
+    yield cluster
+    left = [*cluster.cloud.volumes(), *cluster.hypervisor.directory.iterdir()]
     if left:
         for node in nodes:
             node.volplug.show_log()
@@ -127,22 +127,22 @@ def _volume(cloud: Ec2Cloud, name: str) -> VolumeFact:
     return found
 
 
-def test_a_volume_follows_from_one_machine_to_another(site: Site) -> None:
-    first, second = site.first, site.second
+def test_a_volume_follows_from_one_machine_to_another(cluster: Cluster) -> None:
+    first, second = cluster.first, cluster.second
     first.volplug.call("Create", Name="db", Opts={"size": "1GiB"})
     place = first.mount("db")
-    volume_id = _volume(site.cloud, "db").volume_id
+    volume_id = _volume(cluster.cloud, "db").volume_id
     assert first.serial_at(place) == serial_of(volume_id)
     first.write(f"{place}/file", "written on the first")
-    first.let_go("db")
+    first.detach("db")
     assert not first.guest.plugged
 
     place = second.mount("db")
     assert second.serial_at(place) == serial_of(volume_id)
     assert second.read(f"{place}/file") == "written on the first"
-    second.let_go("db")
+    second.detach("db")
     second.volplug.call("Remove", Name="db")
-    counts = site.cloud.calls.counts()
+    counts = cluster.cloud.calls.counts()
     assert {name: counts[name] for name in counts if not name.startswith("Describe")} == {
         "CreateVolume": 1,
         "AttachVolume": 2,
@@ -152,8 +152,8 @@ def test_a_volume_follows_from_one_machine_to_another(site: Site) -> None:
     }
 
 
-def test_volumes_are_told_apart_by_serial_in_whatever_order_they_come(site: Site, lab: Path) -> None:
-    node = site.first
+def test_volumes_are_identified_by_serial_in_any_order(cluster: Cluster, lab: Path) -> None:
+    node = cluster.first
     stranger = lab / "stranger"
     with stranger.open("xb") as file:
         file.truncate(1 << 30)
@@ -164,32 +164,32 @@ def test_volumes_are_told_apart_by_serial_in_whatever_order_they_come(site: Site
     for order in (("b", "a"), ("a", "b")):
         places = {name: node.mount(name) for name in order}
         for name, place in places.items():
-            assert node.serial_at(place) == serial_of(_volume(site.cloud, name).volume_id)
+            assert node.serial_at(place) == serial_of(_volume(cluster.cloud, name).volume_id)
             if not disks:
                 node.write(f"{place}/file", name)
             assert node.read(f"{place}/file") == name
         disks.append({name: node.disk_of(place) for name, place in places.items()})
         for name in order:
-            node.let_go(name)
-    assert disks[0] != disks[1], "the kernel called them the same both times, so this shows nothing"
+            node.detach(name)
+    assert disks[0] != disks[1], "the kernel named them alike both times, so this test shows nothing"
     for name in ("a", "b"):
         node.volplug.call("Remove", Name=name)
     assert node.guest.take_all() == [_STRANGER]
     assert stranger.stat().st_blocks == 0, "it was written to"
 
 
-def test_a_disk_of_another_model_is_not_taken(site: Site) -> None:
-    node = site.second
+def test_a_disk_of_another_model_is_refused(cluster: Cluster) -> None:
+    node = cluster.second
     node.start(_AMAZON)
     node.volplug.await_ready()
     node.volplug.call("Create", Name="c", Opts={"size": "1GiB"})
     with pytest.raises(RefusedError, match=f"its model is '{_QEMU}'"):
         node.mount("c")
-    volume = _volume(site.cloud, "c")
-    assert site.hypervisor.image(volume.volume_id).stat().st_blocks == 0, "it was written to"
-    # Whether anybody uses a disk that is not the volume's says nothing, so an administrator has to decide.
+    volume = _volume(cluster.cloud, "c")
+    assert cluster.hypervisor.image(volume.volume_id).stat().st_blocks == 0, "it was written to"
+    # The use of a disk that is not the volume's proves nothing, so an administrator has to decide.
     with pytest.raises(RefusedError, match=f"its model is '{_QEMU}'"):
         node.volplug.call("Remove", Name="c")
-    with caller(site.cloud.endpoint) as administrator:
+    with caller(cluster.cloud.endpoint) as administrator:
         administrator.detach(volume.volume_id)
     node.volplug.call("Remove", Name="c")

@@ -1,4 +1,4 @@
-"""Virtual machines of the tests: disks come and go while they run, and volplug sees it."""
+"""Virtual machines of the tests: disks are hot-plugged and volplug detects it."""
 
 import signal
 import subprocess
@@ -30,21 +30,21 @@ def _disk(directory: Path, name: str) -> Path:
 
 
 def _output(guest: Guest, log: str, wanted: str) -> list[str]:
-    """What a program wrote until the wanted line came."""
+    """The output of a program up to the expected line."""
     wait_until(lambda: wanted in guest.read(log), _TIMEOUT_S, f"{log} has {wanted!r}")
     return guest.read(log).splitlines()
 
 
-def test_the_kernels_add_event_of_a_plugged_disk_wakes_who_waits_for_it(
+def test_the_kernels_add_event_of_a_plugged_disk_wakes_the_waiting_process(
     guests: tuple[Guest, Guest], lab: Path
 ) -> None:
     guest, _ = guests
     spawn_python(guest, _WAITING_SCRIPT, _SERIAL, log="/run/waiting")
     _output(guest, "/run/waiting", "waiting")
     guest.plug(_SERIAL, _disk(lab, "waited-for"))
-    said = _output(guest, "/run/waiting", "found")
-    name = said[-1].removeprefix("found ")
-    assert f"add {name}" in said
+    output = _output(guest, "/run/waiting", "found")
+    name = output[-1].removeprefix("found ")
+    assert f"add {name}" in output
     shown = f"/sys/block/{name}"
     assert guest.read(f"{shown}/device/serial").strip() == _SERIAL
     assert guest.read(f"{shown}/device/model").strip() == _MODEL
@@ -67,7 +67,7 @@ sys.stdin.read()
 """
 
 
-def test_nothing_stays_of_a_guest_whose_test_run_is_killed(lab: Path) -> None:
+def test_nothing_is_left_of_a_guest_whose_test_run_is_killed(lab: Path) -> None:
     command = [sys.executable, "-c", _STARTING_SCRIPT, str(lab)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None

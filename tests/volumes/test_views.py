@@ -27,7 +27,7 @@ VOLUME = Volume(
 MOUNTED = Entry("v", "disks", {"c1": 2, "c2": 1}, desired=Desired.MOUNTED, record=VOLUME)
 
 
-def test_everything_that_is_known_is_shown() -> None:
+def test_all_known_values_are_shown() -> None:
     entry = replace(MOUNTED, holders_unknown=True, last_error="still in use")
     view = view_volume(replace(VOLUME, detail="slow"), entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
     assert view == VolumeView(

@@ -1,4 +1,4 @@
-"""Timers that go by a clock of the walk's own."""
+"""Timers on a clock of the walk."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ _NEVER_S = 1e6
 
 
 class ClockTimers(Timers):
-    """What is due comes when the walk lets time pass, and never by itself."""
+    """Timers that run only when the walk advances the clock."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -25,11 +25,11 @@ class ClockTimers(Timers):
 
     @property
     def waiting(self) -> list[str]:
-        """The names under which something waits."""
+        """The names of pending timers."""
         return list(self._scheduled)
 
     async def run_due(self) -> None:
-        """Run what is due, and what that makes due."""
+        """Run due timers, and those that they make due."""
         while due := [name for name in self._scheduled if self._due_s[name] <= self._clock()]:
             for name in due:
                 self._scheduled[name].handle.cancel()

@@ -1,4 +1,4 @@
-"""Walks do so much that what they log is of no use to anybody, and takes longer than they do."""
+"""Logs of walks are too long to be useful, and take longer than the walks."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from volplug.log import configure_logging
 
 
 @pytest.fixture(autouse=True, scope="module")
-def hardly_any_log() -> Iterator[None]:
+def errors_only_in_the_log() -> Iterator[None]:
     configure_logging("critical")
     yield
     configure_logging("debug")

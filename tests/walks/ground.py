@@ -1,4 +1,4 @@
-"""What a volplug stands on: a backend, a kernel, a disk for its state, and containers beside it."""
+"""The environment of a volplug: a backend, a kernel, a disk for its state, and containers."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -20,9 +20,9 @@ class Container:
     """A running container with one volume.
 
     Attributes:
-        mount_id: What dockerd calls its use of the volume.
+        mount_id: The mount ID of its use of the volume.
         volume: The volume's name.
-        device: What it has mounted.
+        device: The device that it has mounted.
     """
 
     mount_id: str
@@ -32,7 +32,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Memory:
-    """What volplug finds in its state at a start."""
+    """The state that volplug finds at its start."""
 
     store: Store
     entries: Iterable[Entry]
@@ -47,7 +47,7 @@ class Ground(Protocol):
         driver: That backend's driver.
         host: Its kernel.
         mount_root: Where volumes are mounted.
-        patience: How long volplug waits for others here.
+        timeouts: How long volplug waits for others here.
         options: Options of new volumes.
     """
 
@@ -59,11 +59,11 @@ class Ground(Protocol):
     options: Mapping[str, str]
 
     async def load(self) -> Memory:
-        """Open the state; what an earlier life had open is closed."""
+        """Open the state; files of a previous process are closed."""
         ...
 
     def lose_state(self, dice: random.Random | None) -> None:
-        """Take the state away while no volplug runs, or damage some of it at random."""
+        """Remove the state while no volplug runs, or damage some of it at random."""
         ...
 
     def lose_power(self) -> None:
@@ -75,7 +75,7 @@ class Ground(Protocol):
         ...
 
     def begin(self, container: Container) -> str:
-        """Let a container hold its volume and write a record; returns what is wrong with it, if anything."""
+        """Let a container hold its volume and write a record; return an error text, or empty."""
         ...
 
     def end(self, container: Container) -> None:

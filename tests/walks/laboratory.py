@@ -1,4 +1,4 @@
-"""A cloud, two machines and their disks in memory, which note every breach of what volplug promises."""
+"""A cloud, two machines and their disks in memory, which record every broken promise of volplug."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +12,13 @@ UNCLAIMED = "data that no known filesystem claims"
 
 
 @dataclass
-class Lag:
-    """Look-ups that answer with the past, as those of clouds do.
+class StaleLookups:
+    """Look-ups that are stale, as those of clouds may be.
 
     Attributes:
-        lookups: How many of the next ones.
-        changes: How many changes of the cloud back they see.
-        is_of_tags: Whether only the tags are old, each by its last write, and the rest is new.
+        lookups: How many of the next look-ups are stale.
+        changes: How many changes of the cloud they miss.
+        is_of_tags: Whether only the tags are stale, each by its last write.
     """
 
     lookups: int = 0
@@ -28,17 +28,17 @@ class Lag:
 
 @dataclass
 class Laboratory:
-    """What the machines share, and what is noted.
+    """The state that the machines share, and the broken promises.
 
     Attributes:
-        cloud: What has the volumes.
-        disks: Device to what is on it.
+        cloud: The cloud with the volumes.
+        disks: Device to its content.
         hosts: Name to machine.
-        records: Devices on which containers have written and seen it acknowledged.
-        garbage: Devices on which somebody else keeps something that no filesystem claims.
-        past: What the cloud looked like before each change of it, the last change last.
-        lag: What the next look-ups see of the past.
-        breaches: What must never happen and did.
+        records: Devices with acknowledged writes of containers.
+        garbage: Devices with data of other programs that is no filesystem.
+        history: The cloud's volumes before each change, the last change last.
+        stale: How the next look-ups are stale.
+        breaches: The broken promises.
     """
 
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
@@ -46,8 +46,8 @@ class Laboratory:
     hosts: dict[str, "WatchedHost"] = field(default_factory=dict)
     records: set[str] = field(default_factory=set)
     garbage: set[str] = field(default_factory=set)
-    past: list[dict[str, Volume]] = field(default_factory=list)
-    lag: Lag = field(default_factory=Lag)
+    history: list[dict[str, Volume]] = field(default_factory=list)
+    stale: StaleLookups = field(default_factory=StaleLookups)
     breaches: list[str] = field(default_factory=list)
 
     def volume(self, name: str) -> Volume | None:
@@ -56,16 +56,16 @@ class Laboratory:
         return found[0] if found else None
 
     def users(self, device: str) -> list[str]:
-        """The hosts on which a device is mounted or held, by whomever."""
+        """The hosts on which a device is mounted or held."""
         return [name for name, host in self.hosts.items() if host.uses(device)]
 
     def breach(self, what: str) -> None:
-        """Note a broken promise."""
+        """Record a broken promise."""
         self.breaches.append(what)
 
 
 class WatchedHost(MemoryHost):
-    """A machine that notes what must never be done to a device."""
+    """A machine that records forbidden operations on a device."""
 
     def __init__(self, laboratory: Laboratory, name: str) -> None:
         super().__init__(laboratory.disks)
@@ -74,7 +74,7 @@ class WatchedHost(MemoryHost):
         laboratory.hosts[name] = self
 
     def uses(self, device: str) -> bool:
-        """Tell whether anything on this machine keeps the device busy."""
+        """Return whether the device is in use on this machine."""
         return device in self.mounts.values() or bool(self.holders.get(device))
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
@@ -100,7 +100,7 @@ class WatchedHost(MemoryHost):
             self._laboratory.breach(f"{device} was {what} on {self.name} while in use on {users}")
 
     def lose_power(self) -> None:
-        """Everything that ran and was mounted is gone; what was mounted was not cleanly unmounted."""
+        """End everything that runs and is mounted; mounted filesystems are not cleanly unmounted."""
         for device in [*self.mounts.values(), *(device for device, who in self.holders.items() if who)]:
             self.disk(device).is_dirty = True
         self.mounts.clear()
@@ -108,7 +108,7 @@ class WatchedHost(MemoryHost):
 
 
 class WatchedDriver(MemoryDriver):
-    """A node's view of the cloud, which may be old, and which notes what must never be asked of it."""
+    """A node's view of the cloud, which may be stale, and which records forbidden calls."""
 
     def __init__(self, laboratory: Laboratory, node: str) -> None:
         super().__init__(laboratory.cloud, node)
@@ -119,7 +119,7 @@ class WatchedDriver(MemoryDriver):
         return self._seen(name)
 
     async def list(self) -> Sequence[Volume]:
-        present = self._look_back()
+        present = self._show_stale()
         try:
             return await super().list()
         finally:
@@ -154,22 +154,22 @@ class WatchedDriver(MemoryDriver):
         return await super().tag_filesystem(volume, tag)
 
     def _remember(self) -> None:
-        self._laboratory.past.append(dict(self._cloud.volumes))
+        self._laboratory.history.append(dict(self._cloud.volumes))
 
     def _seen(self, name: str) -> Volume | None:
-        present = self._look_back()
+        present = self._show_stale()
         try:
             return self._named(name)
         finally:
             self._cloud.volumes = present
 
-    def _look_back(self) -> dict[str, Volume]:
-        """Show the cloud as it was, if look-ups lag; return what it is."""
-        lag, past, present = self._laboratory.lag, self._laboratory.past, self._cloud.volumes
-        if lag.lookups and past:
-            lag.lookups -= 1
-            before = past[-min(lag.changes, len(past))]
-            self._cloud.volumes = _with_tags_before(past, present) if lag.is_of_tags else before
+    def _show_stale(self) -> dict[str, Volume]:
+        """Show the cloud as it was, if look-ups are stale; return its current volumes."""
+        stale, history, present = self._laboratory.stale, self._laboratory.history, self._cloud.volumes
+        if stale.lookups and history:
+            stale.lookups -= 1
+            before = history[-min(stale.changes, len(history))]
+            self._cloud.volumes = _with_tags_before(history, present) if stale.is_of_tags else before
         return present
 
     def _note_if_used(self, volume: Volume, what: str, where: Sequence[str]) -> None:
@@ -178,11 +178,11 @@ class WatchedDriver(MemoryDriver):
             self._laboratory.breach(f"{volume.volume_id} was {what} by {self.node_id} while used on {users}")
 
 
-def _with_tags_before(past: Sequence[dict[str, Volume]], present: dict[str, Volume]) -> dict[str, Volume]:
+def _with_tags_before(history: Sequence[dict[str, Volume]], present: dict[str, Volume]) -> dict[str, Volume]:
     """Every volume with the filesystem tag that it had before the last write of it."""
-    return {key: replace(volume, filesystem=_tag_before(past, volume)) for key, volume in present.items()}
+    return {key: replace(volume, filesystem=_tag_before(history, volume)) for key, volume in present.items()}
 
 
-def _tag_before(past: Sequence[dict[str, Volume]], volume: Volume) -> FilesystemTag:
-    tags = (seen[volume.volume_id].filesystem for seen in reversed(past) if volume.volume_id in seen)
+def _tag_before(history: Sequence[dict[str, Volume]], volume: Volume) -> FilesystemTag:
+    tags = (seen[volume.volume_id].filesystem for seen in reversed(history) if volume.volume_id in seen)
     return next((tag for tag in tags if tag != volume.filesystem), volume.filesystem)

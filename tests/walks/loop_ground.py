@@ -25,7 +25,7 @@ _CONTAINER = 'mount --bind "$0" "$1" && echo ready && read end'
 
 
 class LoopGround:
-    """The real thing, below one directory."""
+    """The environment of a real volplug, below one directory."""
 
     backend = "loop"
     timeouts = Timeouts(release_s=5, quick_release_s=0.3, backend_s=5, poll_s=0.01)
@@ -58,7 +58,7 @@ class LoopGround:
     def lose_state(self, dice: random.Random | None) -> None:
         for path in sorted(self._directory.glob("state.sqlite*")):
             content = path.read_bytes()
-            path.unlink()  # the file that the killed volplug has open stays out of it
+            path.unlink()  # the killed volplug's open file is not the new one
             if dice is not None:
                 path.write_bytes(damaged(content, dice))
 
@@ -110,7 +110,7 @@ class LoopGround:
         return mounted + [f"{device} is attached" for device in loops.attached_below(self._directory)]
 
     def volumes(self) -> list[str]:
-        """The names of the volumes that there are."""
+        """The names of all volumes."""
         return sorted(path.stem for path in (self._directory / "images").glob("*.img"))
 
     def attached_twice(self) -> list[str]:
@@ -119,6 +119,6 @@ class LoopGround:
         return [str(image) for image in set(images) if images.count(image) > 1]
 
     def _volume_id_of(self, name: str) -> str:
-        """What tells a volume from another that is created under its name later."""
+        """An id that differs from that of a later volume of the same name."""
         record = json.loads((self._directory / "images" / f"{name}.json").read_text())
         return str(record["volume"]["volume_id"])

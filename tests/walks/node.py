@@ -1,4 +1,4 @@
-"""One machine with a Docker engine, as far as volumes notice it, and a volplug that can die."""
+"""One machine with a Docker engine, as far as it matters to volumes, and a volplug that can die."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from typing import cast
 from tests.volumes.world import GENEROUS, Caller, Clock
 from tests.walks.clock_timers import ClockTimers
 from tests.walks.ground import Container, Ground
-from tests.walks.mortal import Killed, Life, Mortal
+from tests.walks.killable import KillableProxy, Killed, ProcessRun
 from volplug.drivers.base import Driver
 from volplug.errors import VolplugError
 from volplug.host.base import Host
@@ -29,8 +29,8 @@ class Node:
     """One machine.
 
     Attributes:
-        ground: What its volplug stands on.
-        containers: What runs on it.
+        ground: The environment of its volplug.
+        containers: Its running containers.
     """
 
     def __init__(self, ground: Ground, clock: Clock, breach: Callable[[str], None]) -> None:
@@ -40,23 +40,23 @@ class Node:
         self._breach = breach
         self._engine = EngineIdentity(next(_NUMBERS), 0)
         self._undisturbed: set[str] = set()
-        self._life = Life()
+        self._process_run = ProcessRun()
         self._timers = ClockTimers(clock)
 
-    # Volplug's life
+    # Start and end of volplug
 
     async def start(self) -> None:
-        """Start volplug, or start it anew after its death."""
+        """Start volplug, or restart it after its death."""
         self.kill()
         self._undisturbed.clear()
-        life, ground = Life(), self.ground
+        run, ground = ProcessRun(), self.ground
         memory = await ground.load()
-        self._life, self._timers = life, ClockTimers(self._clock)
+        self._process_run, self._timers = run, ClockTimers(self._clock)
         self._node = LocalNode(
-            backends={ground.backend: cast(Driver, Mortal(ground.driver, life))},
+            backends={ground.backend: cast(Driver, KillableProxy(ground.driver, run))},
             default_backend=ground.backend,
-            hosts={ground.backend: cast(Host, Mortal(ground.host, life))},
-            ledger=Ledger(cast(Store, Mortal(memory.store, life)), memory.entries, memory.engine),
+            hosts={ground.backend: cast(Host, KillableProxy(ground.host, run))},
+            ledger=Ledger(cast(Store, KillableProxy(memory.store, run)), memory.entries, memory.engine),
             mount_root=ground.mount_root,
             boot_clock=self._clock,
             timeouts=ground.timeouts,
@@ -66,32 +66,32 @@ class Node:
         )
         self._service = VolumeService(self._node, Defaults())
         await self._service.start()
-        for name in NAMES:  # recovery has the locks until it is done
+        for name in NAMES:  # recovery has the locks until its end
             async with self._node.locks.of(name):
                 pass
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._life.end()
+        self._process_run.end()
         self._timers.drop()
 
     def die_after(self, crossings: int | None) -> None:
-        """SIGKILL somewhere in what comes next, or not after all."""
-        self._life.end_after(crossings)
+        """SIGKILL at some later crossing, if the run gets there."""
+        self._process_run.end_after(crossings)
 
     async def revive(self) -> None:
         """Start volplug if it is dead."""
-        if self._life.is_over:
+        if self._process_run.is_over:
             await self.start()
 
     async def pass_time(self) -> None:
-        """Let what is due happen."""
+        """Advance the clock and run due timers."""
         await self._timers.run_due()
 
-    # What befalls the machine
+    # Faults of the machine
 
     async def lose_power(self) -> None:
-        """Off and on again; what was counted is of another boot."""
+        """Off and on again; the counts are from another boot."""
         self.power_off()
         await self.start()
 
@@ -103,27 +103,27 @@ class Node:
         self._engine = EngineIdentity(next(_NUMBERS), 0)
 
     async def lose_state(self, dice: random.Random | None) -> None:
-        """The state is gone at a start, or damaged."""
+        """Restart with the state lost or damaged."""
         self.kill()
         self.ground.lose_state(dice)
         await self.start()
 
     def restart_engine(self, *, containers_live: bool) -> None:
-        """A new dockerd: it sends no Unmount for what ended with the old one."""
+        """A new dockerd: it sends no Unmount for containers that ended with the old one."""
         self._engine = EngineIdentity(next(_NUMBERS), 0)
         if not containers_live:
             for container in self.containers:
                 self.ground.end(container)
             self.containers.clear()
 
-    # What Docker asks
+    # Docker's calls
 
     async def create(self, name: str) -> None:
         """`docker volume create`."""
         await self._ask(lambda service: service.create(read_options(name, self.ground.options)))
 
     async def remove(self, name: str) -> None:
-        """`docker volume rm`, whatever dockerd itself knows of containers."""
+        """`docker volume rm`, without dockerd's own check of containers."""
         await self._ask(lambda service: service.remove(name))
 
     async def look(self, name: str) -> None:
@@ -159,7 +159,7 @@ class Node:
             await self._ask(lambda service: service.unmount(container.volume, container.mount_id))
 
     async def mount_and_leave(self, name: str) -> None:
-        """A Mount whose client leaves, before the answer or while it is written."""
+        """A Mount whose client disconnects, before the answer or while it is written."""
         mount_id = f"c{next(_NUMBERS)}"
         caller = Caller(gone=next(_NUMBERS) % 2 == 0)
         mounted = await self._ask(lambda service: service.mount(name, mount_id, caller))
@@ -176,20 +176,20 @@ class Node:
         return mounted.path
 
     async def _ask(self, call: Callable[[VolumeService], Awaitable[object]]) -> object:
-        if self._life.is_over:
+        if self._process_run.is_over:
             return _FAILED
         try:
             await self._service.engine_seen(self._engine)
             answer = await call(self._service)
         except (VolplugError, Killed):
             return _FAILED
-        return _FAILED if self._life.is_over else answer
+        return _FAILED if self._process_run.is_over else answer
 
-    # What is true
+    # State
 
     def without_mount(self) -> list[Container]:
-        """Containers of this life of volplug whose volume is not mounted, where `docker cp` looks for it."""
-        if self._life.is_over:
+        """Containers of this run of volplug whose volume is not mounted, where `docker cp` needs it."""
+        if self._process_run.is_over:
             return []
         return [
             container
@@ -199,7 +199,7 @@ class Node:
         ]
 
     def unsettled(self) -> list[str]:
-        """What this machine has not let go of."""
+        """Volumes and entries that this machine has not released."""
         return self.ground.left() + [
             f"{entry}, and {self._timers.waiting} waits"
             for entry in self._node.ledger.entries()

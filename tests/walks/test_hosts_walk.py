@@ -1,6 +1,6 @@
-"""Two hosts in memory, whatever happens to them.
+"""Two hosts in memory under random events.
 
-`VOLPLUG_WALKS=5000` takes so many walks, each time others.
+`VOLPLUG_WALKS=5000` runs that many walks, with new seeds each time.
 """
 
 import pytest
@@ -12,5 +12,5 @@ from tests.walks.walk import WALKS, walk_settings
 
 
 @pytest.mark.timeout(60 + WALKS)
-def test_two_hosts_keep_every_promise_whatever_happens_to_them() -> None:
+def test_two_hosts_keep_every_promise_under_random_events() -> None:
     run_state_machine_as_test(MemoryWalk, settings=walk_settings(250, 50, Phase.generate, Phase.shrink))

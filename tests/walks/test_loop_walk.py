@@ -1,4 +1,4 @@
-"""One real host with loop devices, whatever happens to it."""
+"""One real host with loop devices under random events."""
 
 import os
 import tempfile
@@ -44,7 +44,7 @@ class LoopWalk(Walk):
 @pytest.mark.faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.timeout(240 + WALKS)
-def test_a_host_with_loop_devices_keeps_every_promise_whatever_happens_to_it(tmp_path: Path) -> None:
+def test_a_host_with_loop_devices_keeps_every_promise_under_random_events(tmp_path: Path) -> None:
     class HereWalk(LoopWalk):
         below = tmp_path
 

@@ -1,4 +1,4 @@
-"""The walk can fail: with one safeguard taken out at a time, it finds what that safeguard is there for."""
+"""The walk can fail: with one safeguard removed at a time, it finds the fault that it prevents."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,7 +24,7 @@ def no_exclusive_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WatchedHost, "is_held", is_held)
 
 
-def no_look_for_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_check_for_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     read = WatchedHost.read_contents
 
     async def read_contents(host: WatchedHost, source: MountSource, tag: FilesystemTag) -> Contents:
@@ -51,7 +51,7 @@ def detach_before_unmount(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what a mounted filesystem looks like is not known either: each of the two is enough by itself."""
+    """And the content of a mounted filesystem is not known either: each of the two suffices alone."""
 
     def found_as_it_is(found: Volume, known: Volume | None) -> Volume:
         return found
@@ -68,8 +68,8 @@ def old_tags_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WatchedHost, "read_contents", read_contents)
 
 
-def the_living_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the driver does not ask for the proof itself."""
+def takeover_from_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the driver does not check the proof itself."""
 
     def judge_holder(*_: object, **__: object) -> HolderVerdict:
         return HolderVerdict.DEAD
@@ -85,11 +85,11 @@ def the_living_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
     ("seed", "finding"),
     [
         (no_exclusive_open, "was detached by .* while used|was deleted by .* while used"),
-        (no_look_for_zeros, "was formatted on . with data on it"),
+        (no_check_for_zeros, "was formatted on . with data on it"),
         (a_set_of_ids, "runs without its mount"),
         (detach_before_unmount, "was detached by .* while used"),
         (old_tags_believed, "was formatted on . with data on it"),
-        (the_living_succeeded, "was taken by . while used on"),
+        (takeover_from_the_living, "was taken by . while used on"),
     ],
 )
 def test_a_seeded_fault_is_found(seed: Seed, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What people do and what befalls machines, in any order; what must hold meanwhile and at the end."""
+"""Actions of users and faults of machines, in any order; invariants during and after them."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.volumes.world import Clock
 from tests.walks.ground import Container, Ground
-from tests.walks.mortal import Killed
+from tests.walks.killable import Killed
 from tests.walks.node import Node
 
 NODES = st.sampled_from(["a", "b"])
@@ -22,7 +22,7 @@ ACTIONS = st.sampled_from(["create", "remove", "run", "stop", "copy", "leave", "
 
 
 def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
-    """The same walks each time, or as many others as `VOLPLUG_WALKS` says."""
+    """The same walks each time, or `VOLPLUG_WALKS` new ones."""
     return settings(
         max_examples=WALKS or walks,
         stateful_step_count=steps,
@@ -36,7 +36,7 @@ def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
 
 
 class Walk(RuleBasedStateMachine):
-    """Machines, a and b, which may be one and the same."""
+    """A walk of machines a and b, which may be the same one."""
 
     ROUNDS: ClassVar[int] = 30
 
@@ -53,7 +53,7 @@ class Walk(RuleBasedStateMachine):
             self.do(node.start())
 
     def grounds(self) -> Mapping[str, Ground]:
-        """Return what the machines stand on."""
+        """Return the environments of the machines."""
         raise NotImplementedError
 
     def node(self, name: str) -> Node:
@@ -61,7 +61,7 @@ class Walk(RuleBasedStateMachine):
         return self.nodes.get(name) or self.nodes["a"]
 
     def do(self, *actions: Coroutine[Any, Any, object]) -> None:
-        """Do things at the same time, to their end."""
+        """Run actions at the same time and wait for their end."""
 
         async def together() -> None:
             results = await asyncio.gather(*actions, return_exceptions=True)
@@ -76,7 +76,7 @@ class Walk(RuleBasedStateMachine):
         if not isinstance(error, Killed):
             self.breaches.append(f"{context.get('message')}: {error!r}")
 
-    # What people do
+    # Actions of users
 
     @rule(node=NODES, action=ACTIONS, name=NAMES)
     def act(self, node: str, action: str, name: str) -> None:
@@ -114,13 +114,13 @@ class Walk(RuleBasedStateMachine):
                 await self._stop(node, running)
 
     async def _stop(self, node: Node, running: Container) -> None:
-        if running in node.containers:  # and not stopped by somebody else at the same time
+        if running in node.containers:  # and not stopped by another action at the same time
             await node.stop(running)
 
-    # What befalls them
+    # Faults
 
     @rule(node=NODES, crossings=st.integers(1, 30))
-    def die_in_what_comes_next(self, node: str, crossings: int) -> None:
+    def die_in_the_next_actions(self, node: str, crossings: int) -> None:
         self.node(node).die_after(crossings)
 
     @rule(node=NODES)
@@ -151,16 +151,16 @@ class Walk(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.clock.now_s += seconds
         if seconds > 60:
-            self.see_clearly()
+            self.end_stale_lookups()
         self.do(*(node.pass_time() for node in self.nodes.values()))
 
-    def see_clearly(self) -> None:
-        """End what no backend does for a minute."""
+    def end_stale_lookups(self) -> None:
+        """End the stale reads, which no backend serves for a minute."""
 
-    # What must hold
+    # Invariants
 
     @invariant()
-    def nothing_forbidden_has_happened(self) -> None:
+    def no_promise_is_broken(self) -> None:
         found = self.breaches + [
             f"{container} runs without its mount"
             for node in self.nodes.values()
@@ -172,9 +172,9 @@ class Walk(RuleBasedStateMachine):
         try:
             self.everything_works_again()
             self.settle()
-            self.nothing_forbidden_has_happened()
+            self.no_promise_is_broken()
             self._check_that_all_volumes_can_be_used()
-            self.nothing_forbidden_has_happened()
+            self.no_promise_is_broken()
         finally:
             for node in self.nodes.values():
                 node.kill()
@@ -185,12 +185,12 @@ class Walk(RuleBasedStateMachine):
         """Close what the loop has to close."""
 
     def everything_works_again(self) -> None:
-        """End all faults; nobody dies any more."""
+        """End all faults; no process dies any more."""
         for node in self.nodes.values():
             node.die_after(None)
 
     def settle(self) -> None:
-        """Everybody leaves: nothing stays mounted or attached anywhere."""
+        """Stop all containers: nothing stays mounted or attached anywhere."""
         for node in self.nodes.values():
             self.do(node.revive())
             for container in list(node.containers):

@@ -1,7 +1,7 @@
-"""A process that can die between any two things it does to the world, played within one process.
+"""A process that can die between any two of its external calls, simulated within one process.
 
-Everything that a volplug does to the world goes through its drivers, its host and its store. Each call of
-one of those crosses into the world and back; a life that is over crosses no more.
+All effects of a volplug go through its drivers, its host and its store. Each call of one of those crosses the
+process boundary twice; a killed process crosses it no more.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Any
 
 
 class Killed(BaseException):
-    """The process is dead. No `except Exception` of the code under test gets to see it."""
+    """The process is dead. No `except Exception` of the code under test catches it."""
 
 
-class Life:
-    """One life of one process."""
+class ProcessRun:
+    """One run of a process."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -27,14 +27,14 @@ class Life:
         self.is_over = True
 
     def end_after(self, crossings: int | None) -> None:
-        """SIGKILL at a crossing that is still to come, or not after all."""
+        """SIGKILL at a later crossing, if the run gets there."""
         self._crossings_left = crossings
 
     async def cross(self) -> None:
-        """Let others have their turn, and die here if it is time.
+        """Let other tasks run, and die here if it is time.
 
         Raises:
-            Killed: If this life is over.
+            Killed: If this run has ended.
         """
         await asyncio.sleep(0)
         if self._crossings_left is not None:
@@ -44,23 +44,23 @@ class Life:
             raise Killed
 
 
-class Mortal:
-    """A driver, host or store as a process reaches it: only as long as the process lives."""
+class KillableProxy:
+    """A driver, host or store that works only as long as its process lives."""
 
-    def __init__(self, real: object, life: Life) -> None:
+    def __init__(self, real: object, run: ProcessRun) -> None:
         self._real = real
-        self._life = life
+        self._process_run = run
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # stands for whatever the real one has
         attribute = getattr(self._real, name)
-        return self._mortal(attribute) if inspect.iscoroutinefunction(attribute) else attribute
+        return self._killable(attribute) if inspect.iscoroutinefunction(attribute) else attribute
 
-    def _mortal(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _killable(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(call)
         async def crossing(*args: object, **kwargs: object) -> object:
-            await self._life.cross()
+            await self._process_run.cross()
             result = await call(*args, **kwargs)
-            await self._life.cross()
+            await self._process_run.cross()
             return result
 
         return crossing

@@ -1,4 +1,4 @@
-"""A world in which every step of a convergence does what it says."""
+"""A model in which every step of a convergence has its intended effect."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from volplug.volumes.decision import BackendState, DeviceMatch, DeviceUse, Holde
 
 @dataclass(frozen=True)
 class ModelWorld:
-    """What has been observed, and what is true beside it.
+    """The observation, and the true state.
 
     Attributes:
         seen: The observation so far.
-        contents: What the device really holds.
-        is_held: Whether somebody really holds the device.
+        contents: The real contents of the device.
+        is_held: Whether the device is really in use.
     """
 
     seen: Observed
@@ -24,7 +24,7 @@ class ModelWorld:
     is_held: bool
 
     def after(self, step: Step) -> list[ModelWorld]:
-        """Return every world that the step may lead to."""
+        """Return every state that the step may lead to."""
         if step is Step.AWAIT_BACKEND:
             return self._backend_settled()
         if step is Step.ASK_HOLDER:
@@ -34,8 +34,8 @@ class ModelWorld:
                 if standing is not HolderVerdict.UNASKED
             ]
         if step is Step.AWAIT_HOLDER:
-            patience_over = [self.saw(holder=each) for each in _AT_LAST]
-            return [*patience_over, self.saw(backend_state=BackendState.AVAILABLE)]
+            timed_out = [self.saw(holder=each) for each in _AT_LAST]
+            return [*timed_out, self.saw(backend_state=BackendState.AVAILABLE)]
         if step is Step.RECHECK_RECORD:
             confirmed = self.changed(is_confirmed=True)
             return [
@@ -58,7 +58,7 @@ class ModelWorld:
         return replace(self, seen=replace(self.seen, **changes))  # type: ignore[arg-type]
 
     def changed(self, **changes: object) -> ModelWorld:
-        """Like `saw`; what had been read of the device is void."""
+        """Like `saw`; earlier reads of the device are void."""
         return self.saw(**{"contents": None, "device_use": DeviceUse.UNTESTED, **changes})
 
 

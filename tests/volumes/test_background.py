@@ -99,7 +99,7 @@ async def test_stopping_starts_only_what_has_to_happen_before_the_end(world: Wor
     assert done == ["cannot"]
 
 
-async def test_what_runs_already_is_not_cancelled(world: World) -> None:
+async def test_a_running_task_is_not_cancelled(world: World) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
     done: list[str] = []
 

@@ -34,12 +34,12 @@ async def both() -> Backends:
     return Backends()
 
 
-async def test_every_backend_is_asked_for_an_unknown_name(both: Backends) -> None:
+async def test_every_backend_is_queried_for_an_unknown_name(both: Backends) -> None:
     assert await both.catalog.find("v") is None
     assert (both.far_cloud.calls, both.near_cloud.calls) == (["get"], ["get"])
 
 
-async def test_only_the_backend_that_is_known_to_have_it_is_asked(both: Backends) -> None:
+async def test_only_the_backend_that_is_known_to_have_it_is_queried(both: Backends) -> None:
     volume = await both.near.create(spec_of("v"))
     assert await both.catalog.find("v", "near") == volume
     assert both.far_cloud.calls == []
@@ -51,7 +51,7 @@ async def test_a_backend_that_is_not_configured_is_an_error(both: Backends) -> N
     assert str(unknown.value) == "backend 'gone' is not configured."
 
 
-async def test_look_ups_that_come_together_cost_one_call(both: Backends) -> None:
+async def test_concurrent_look_ups_cost_one_call(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
     asking = [asyncio.create_task(both.catalog.find("v", "far")) for _ in range(20)]
@@ -62,7 +62,7 @@ async def test_look_ups_that_come_together_cost_one_call(both: Backends) -> None
     assert both.far_cloud.calls == ["create", "get"]
 
 
-async def test_an_asker_who_leaves_takes_the_answer_from_nobody(both: Backends) -> None:
+async def test_a_caller_that_leaves_cancels_no_other_callers_look_up(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
     leaving, staying = (asyncio.create_task(both.catalog.find("v", "far")) for _ in range(2))
@@ -73,7 +73,7 @@ async def test_an_asker_who_leaves_takes_the_answer_from_nobody(both: Backends) 
 
 
 @pytest.mark.parametrize(("backend", "calls"), [("far", 1), ("near", 2)])
-async def test_only_answers_from_over_a_network_are_kept(both: Backends, backend: str, calls: int) -> None:
+async def test_only_answers_of_remote_backends_are_cached(both: Backends, backend: str, calls: int) -> None:
     driver, cloud = (both.far, both.far_cloud) if backend == "far" else (both.near, both.near_cloud)
     await driver.create(spec_of("v"))
     assert both.catalog.cached("v", backend) is None
@@ -85,7 +85,7 @@ async def test_only_answers_from_over_a_network_are_kept(both: Backends, backend
     assert both.catalog.cached("v", backend) is None
 
 
-async def test_that_there_is_none_is_never_kept(both: Backends) -> None:
+async def test_not_found_is_never_cached(both: Backends) -> None:
     for _ in range(2):
         assert await both.catalog.find("v", "far") is None
     assert both.far_cloud.calls.count("get") == 2
@@ -99,7 +99,7 @@ async def test_an_answer_is_cached_for_five_seconds(both: Backends) -> None:
         assert both.far_cloud.calls.count("get") == calls
 
 
-async def test_what_changed_is_asked_anew(both: Backends) -> None:
+async def test_a_changed_volume_is_looked_up_again(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     await both.catalog.find("v")
     both.far_cloud.volumes.clear()
@@ -107,7 +107,7 @@ async def test_what_changed_is_asked_anew(both: Backends) -> None:
     assert await both.catalog.find("v") is None
 
 
-async def test_an_answer_asked_for_before_a_change_is_not_kept_after_it(both: Backends) -> None:
+async def test_the_answer_of_a_look_up_from_before_a_change_is_not_cached_after_it(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
     asking = asyncio.create_task(both.catalog.find("v"))
@@ -119,7 +119,7 @@ async def test_an_answer_asked_for_before_a_change_is_not_kept_after_it(both: Ba
     assert await both.catalog.find("v") is None
 
 
-async def test_a_question_asked_after_a_change_does_not_join_one_from_before(both: Backends) -> None:
+async def test_a_look_up_after_a_change_does_not_join_one_from_before(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
     before = asyncio.create_task(both.catalog.find("v"))
@@ -133,7 +133,7 @@ async def test_a_question_asked_after_a_change_does_not_join_one_from_before(bot
     assert await after is None
 
 
-async def test_the_end_of_an_old_question_takes_nothing_from_those_who_share_the_new(both: Backends) -> None:
+async def test_the_end_of_an_old_look_up_does_not_affect_those_that_share_the_new_one(both: Backends) -> None:
     await both.far.create(spec_of("v"))
     old_gate = both.far.hold("get")
     old = asyncio.create_task(both.catalog.find("v", "far"))
@@ -152,7 +152,7 @@ async def test_the_end_of_an_old_question_takes_nothing_from_those_who_share_the
     assert both.far_cloud.calls.count("get") == 2
 
 
-async def test_a_backend_that_hangs_is_given_up_and_its_late_answer_serves_the_next() -> None:
+async def test_a_look_up_that_hangs_times_out_and_its_late_answer_serves_the_next() -> None:
     both = Backends(timeout_s=0.01)
     await both.far.create(spec_of("v"))
     gate = both.far.hold("get")
@@ -170,7 +170,7 @@ async def test_a_volume_found_counts_although_another_backend_is_down(both: Back
     assert await both.catalog.find("v") == volume
 
 
-async def test_nobody_says_no_while_a_backend_is_down(both: Backends) -> None:
+async def test_no_volume_is_not_found_while_a_backend_is_down(both: Backends) -> None:
     both.far_cloud.outage = OUTAGE
     with pytest.raises(BackendUnavailable) as unknown:
         await both.catalog.find("v")
@@ -194,7 +194,7 @@ async def test_the_whole_list_with_the_failures_of_those_that_could_not_be_asked
     assert str(answers["far"]) == str(OUTAGE)
 
 
-async def test_a_list_that_hangs_is_given_up() -> None:
+async def test_a_list_that_hangs_times_out() -> None:
     both = Backends(timeout_s=0.01)
     gate = both.far.hold("list")
     answers = await both.catalog.list_all()
@@ -227,12 +227,12 @@ def test_the_list_has_all_backends_volumes_by_name() -> None:
     assert names(made.views({"far": (W,), "near": (V,)})) == ["v", "w"]
 
 
-def test_what_a_backend_does_not_say_is_listed_as_it_was_last_known() -> None:
+def test_volumes_of_a_backend_that_does_not_answer_are_listed_as_last_known() -> None:
     made, _ = lists(Entry("v", "far", record=V), Entry("w", "near", record=W))
     assert names(made.views({"far": OUTAGE, "near": ()})) == ["v"]
 
 
-def test_what_this_host_has_is_listed_whatever_a_backend_says() -> None:
+def test_volumes_of_this_host_are_listed_whatever_a_backend_returns() -> None:
     made, _ = lists(Entry("v", "far", record=V, desired=Desired.DETACHED))
     assert names(made.views({"far": ()})) == ["v"]
 
@@ -243,7 +243,7 @@ def test_the_same_answers_give_the_same_list() -> None:
     assert made.views({"far": answers}) is made.views({"far": answers})
 
 
-async def test_a_list_is_made_anew_once_anything_has_changed() -> None:
+async def test_a_list_is_rebuilt_after_any_change() -> None:
     made, ledger = lists()
     answers = (V,)
     first = made.views({"far": answers})
@@ -256,7 +256,7 @@ async def test_a_list_is_made_anew_once_anything_has_changed() -> None:
 
 
 @pytest.mark.parametrize("answer", [[V], OUTAGE])
-def test_what_can_change_by_itself_is_not_kept(answer: list[Volume] | BackendUnavailable) -> None:
+def test_values_that_change_without_a_call_are_not_cached(answer: list[Volume] | BackendUnavailable) -> None:
     made, _ = lists(Entry("v", "far", record=V))
     answers: BackendLists = {"far": answer}
     first = made.views(answers)

@@ -1,4 +1,4 @@
-"""One convergence, on a backend and a machine in memory: what it does, and what it says when it cannot."""
+"""One convergence, on a backend and a machine in memory: its steps, and its errors."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ async def bench() -> Bench:
     return Bench()
 
 
-async def test_a_format_that_was_begun_and_left_blank_is_done_again_with_its_uuid(bench: Bench) -> None:
+async def test_an_interrupted_format_of_a_blank_device_is_repeated_with_its_uuid(bench: Bench) -> None:
     volume = await bench.volume(PLANNED)
     await bench.to(Goal.MOUNTED)
     assert (bench.disk(volume).uuid, bench.disk(volume).formats) == (UUID, 1)
@@ -53,7 +53,7 @@ async def test_a_format_that_was_finished_but_not_tagged_is_adopted(bench: Bench
     assert bench.cloud.volumes[volume.volume_id].filesystem == FINISHED
 
 
-async def test_somebody_elses_filesystem_is_not_formatted_although_a_format_was_begun(bench: Bench) -> None:
+async def test_a_foreign_filesystem_is_not_formatted_although_a_format_was_begun(bench: Bench) -> None:
     volume = await bench.volume(PLANNED)
     disk = bench.disk(volume, fs_type="ext4", uuid="other")
     with pytest.raises(FilesystemMismatch) as refused:
@@ -80,7 +80,7 @@ async def test_a_filesystem_in_use_is_mounted_once_more_and_not_checked(bench: B
     assert (disk.is_dirty, bench.host.mounts) == (True, {TARGET: device_of(volume.volume_id)})
 
 
-async def test_a_blank_volume_that_somebody_holds_is_not_formatted(bench: Bench) -> None:
+async def test_a_blank_volume_in_use_is_not_formatted(bench: Bench) -> None:
     volume = await bench.volume()
     bench.host.holders[device_of(volume.volume_id)] = {"process 5 (dd)"}
     with pytest.raises(VolplugError) as refused:
@@ -101,7 +101,7 @@ async def test_a_filesystem_without_its_data_directory_is_refused_and_unmounted(
     assert (bench.host.mounts, bench.disk(volume).directories) == ({}, set())
 
 
-async def test_somebody_elses_mount_at_our_place_is_replaced(bench: Bench) -> None:
+async def test_a_foreign_mount_at_our_mountpoint_is_replaced(bench: Bench) -> None:
     volume = await bench.volume()
     bench.host.mounts[TARGET] = "memory:old"
     await bench.to(Goal.MOUNTED)
@@ -145,7 +145,7 @@ class Contradicting(MemoryDriver):
         raise DeviceMismatch("/dev/sdx has another serial")
 
 
-async def test_a_device_with_another_identity_is_refused_in_the_drivers_words(bench: Bench) -> None:
+async def test_a_device_with_another_identity_is_refused_with_the_drivers_error(bench: Bench) -> None:
     volume = await bench.volume()
     bench.driver = Contradicting(bench.cloud)
     for goal in (Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT):
@@ -154,7 +154,7 @@ async def test_a_device_with_another_identity_is_refused_in_the_drivers_words(be
     assert bench.cloud.volumes == {volume.volume_id: volume}
 
 
-async def test_a_device_that_turns_out_another_once_it_is_mounted_is_not_answered(bench: Bench) -> None:
+async def test_a_device_that_is_detected_as_another_after_the_mount_is_an_error(bench: Bench) -> None:
     volume = await bench.volume(FINISHED)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
 
@@ -226,7 +226,7 @@ async def test_two_volumes_of_one_name_are_refused_with_both_ids_for_every_goal(
     assert set(bench.cloud.volumes.values()) == {first, second}
 
 
-async def test_an_unreachable_backend_is_reported_in_its_own_words(bench: Bench) -> None:
+async def test_an_unreachable_backend_is_reported_with_its_own_error(bench: Bench) -> None:
     bench.cloud.outage = BackendUnavailable("no route to the cloud")
     for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.ABSENT):
         with pytest.raises(BackendUnavailable) as refused:
@@ -243,13 +243,13 @@ async def test_a_volume_known_and_attached_here_is_mounted_without_its_backend(b
     assert bench.cloud.calls[before:] == []
 
 
-async def test_a_volume_that_was_grown_is_mounted_by_what_its_backend_says_now(bench: Bench) -> None:
+async def test_a_volume_that_was_grown_is_mounted_by_its_current_record(bench: Bench) -> None:
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE, size_bytes=2 * GIB)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     assert await bench.to(Goal.MOUNTED, known=replace(volume, size_bytes=GIB)) == volume
 
 
-async def test_a_device_that_shows_late_of_a_volume_on_its_way_out_is_not_mounted(bench: Bench) -> None:
+async def test_a_late_device_of_a_volume_that_is_being_detached_is_not_mounted(bench: Bench) -> None:
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.DETACHING)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
 
@@ -263,8 +263,8 @@ async def test_a_device_that_shows_late_of_a_volume_on_its_way_out_is_not_mounte
     assert bench.host.mounts == {}
 
 
-async def test_what_is_remembered_of_an_unfinished_format_is_never_trusted(bench: Bench) -> None:
-    """The record says pending, but since it was heard of, the volume has been formatted and used."""
+async def test_a_cached_record_of_an_unfinished_format_is_never_trusted(bench: Bench) -> None:
+    """The cached record is pending, but the volume has been formatted and used since."""
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
     disk = bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     await bench.to(Goal.MOUNTED, known=replace(volume, filesystem=FilesystemTag()))
@@ -289,7 +289,7 @@ class FailingMkfs(MemoryHost):
         raise CommandFailed(("mkfs.ext4", source.device), 1, "no space left\n")
 
 
-async def test_a_failed_mkfs_is_reported_and_what_was_begun_is_known(bench: Bench) -> None:
+async def test_a_failed_mkfs_is_reported_and_the_begun_format_is_recorded(bench: Bench) -> None:
     volume = await bench.volume()
     bench.host = FailingMkfs()
     with pytest.raises(CommandFailed) as failed:
@@ -316,16 +316,16 @@ async def test_a_format_is_finished_only_once_the_data_directory_is_there(bench:
     assert bench.cloud.volumes[volume.volume_id].filesystem.phase is FilesystemPhase.FORMATTING
 
 
-class DeafHost(MemoryHost):
-    """An unmount that does nothing and says it worked."""
+class IneffectiveHost(MemoryHost):
+    """An unmount that does nothing and reports success."""
 
     async def unmount(self, target: str) -> None:
         return
 
 
-async def test_a_step_without_effect_is_not_repeated_for_ever(bench: Bench) -> None:
+async def test_a_step_without_effect_is_not_repeated_forever(bench: Bench) -> None:
     await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
-    bench.host = DeafHost()
+    bench.host = IneffectiveHost()
     bench.host.mounts[TARGET] = "memory:old"
     with pytest.raises(UnexpectedState) as stuck:
         await bench.to(Goal.MOUNTED)
@@ -358,7 +358,7 @@ async def test_the_spec_decides_what_is_created(bench: Bench) -> None:
     assert created.spec == spec_of("v", 3 * GIB)
 
 
-async def test_whether_the_backend_is_sure_that_there_is_none_is_known_afterwards(bench: Bench) -> None:
+async def test_a_confirmed_absence_is_in_the_result(bench: Bench) -> None:
     run = bench.run(Goal.MOUNTED)
     with pytest.raises(VolumeNotFound):
         await run.to_goal()
@@ -369,7 +369,9 @@ async def test_whether_the_backend_is_sure_that_there_is_none_is_known_afterward
     assert not run.is_absent
 
 
-async def test_after_the_detach_of_what_the_backend_has_lost_it_is_asked_again(bench: Bench) -> None:
+async def test_after_the_detach_of_a_volume_that_the_backend_has_lost_it_is_looked_up_again(
+    bench: Bench,
+) -> None:
     volume = await bench.volume()
     attached = {volume.volume_id}
     bench.cloud.volumes.clear()

@@ -12,13 +12,13 @@ from volplug.sizes import GIB
 from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 
-async def test_creating_costs_one_look_and_one_creation(world: World) -> None:
+async def test_creating_costs_one_look_up_and_one_creation(world: World) -> None:
     await world.create("v")
     assert world.cloud.calls == ["get", "create"]
 
 
 class SlowerDriver(GatedDriver):
-    """Another host creates a volume of 2 GiB between the look and the creation."""
+    """Another host creates a volume of 2 GiB between the look-up and the creation."""
 
     async def create(self, spec: VolumeSpec) -> Volume:
         await MemoryDriver(self._cloud, "node-b").create(VolumeSpec("v", 2 * GIB))
@@ -33,7 +33,7 @@ def world_with(driver: Callable[[MemoryCloud], GatedDriver]) -> World:
     return world
 
 
-async def test_the_volume_of_a_faster_host_is_accepted_if_it_is_what_was_asked_for() -> None:
+async def test_the_volume_of_a_faster_host_is_accepted_if_it_equals_the_request() -> None:
     world = world_with(SlowerDriver)
     await world.create("v")
     assert world.volume().size_bytes == 2 * GIB

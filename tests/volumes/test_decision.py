@@ -1,4 +1,4 @@
-"""The decision over its whole input: it always answers, is never dangerous, and always gets somewhere."""
+"""The decision over its whole input: total, never dangerous, and always terminating."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +30,7 @@ MAX_STEPS = 16
 
 
 def everything() -> list[tuple[Observed, Goal, Decision]]:
-    """All that can be observed; another node is judged only where it has the volume."""
+    """All possible observations; another node is judged only if it has the volume."""
     contents = (None, *ContentKind)
     parts = product(
         BackendState, DeviceMatch, contents, FilesystemPhase, MountState, DeviceUse, (False, True)
@@ -111,7 +111,7 @@ def test_nothing_that_this_host_still_has_is_deleted(
     assert dangerous == []
 
 
-def test_a_volume_held_elsewhere_or_not_understood_is_never_deleted(
+def test_a_volume_held_elsewhere_or_in_an_unclear_state_is_never_deleted(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
     records = {seen.backend_state for seen, _, _ in of_step(decisions, Step.DELETE)}
@@ -143,7 +143,7 @@ def test_of_a_wrong_device_only_our_own_mount_is_touched(
         (BackendState.ERROR, Reason.IN_ERROR),
     ],
 )
-def test_no_mount_of_a_volume_that_is_not_surely_ours_to_take(
+def test_no_mount_of_a_volume_that_is_not_certainly_available(
     decisions: list[tuple[Observed, Goal, Decision]], record: BackendState, reason: Reason
 ) -> None:
     reasons = {
@@ -154,7 +154,7 @@ def test_no_mount_of_a_volume_that_is_not_surely_ours_to_take(
     assert reasons == {reason}
 
 
-def test_of_another_nodes_volume_nothing_is_touched_but_by_way_of_its_death(
+def test_another_nodes_volume_is_only_touched_if_that_node_is_dead(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
     acted = {
@@ -185,7 +185,7 @@ def test_a_verdict_on_a_holder_counts_only_where_another_node_has_the_volume(
     assert decided == {decide(Observed(record, device), goal) for device in DeviceMatch}
 
 
-def test_a_volume_on_its_way_from_another_node_is_waited_for_unless_that_is_dead() -> None:
+def test_a_volume_that_another_node_is_detaching_is_waited_for_unless_that_is_dead() -> None:
     leaving = Observed(BackendState.LEAVING)
     assert decide(leaving, Goal.MOUNTED) is Step.ASK_HOLDER
     asked = {each: decide(replace(leaving, holder=each), Goal.MOUNTED) for each in HolderVerdict}
@@ -196,7 +196,7 @@ def test_a_volume_on_its_way_from_another_node_is_waited_for_unless_that_is_dead
     assert decide(leaving, Goal.ABSENT) is Step.AWAIT_BACKEND
 
 
-def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() -> None:
+def test_a_read_that_may_be_stale_is_repeated_and_not_acted_upon() -> None:
     late = Observed(BackendState.HERE, DeviceMatch.RIGHT, ContentKind.OURS, is_confirmed=False)
     assert decide(late, Goal.MOUNTED) is Step.RECHECK_RECORD
     assert decide(replace(late, is_confirmed=True), Goal.MOUNTED) == Refusal(Reason.NOT_BLANK)
@@ -206,7 +206,7 @@ def test_what_may_be_a_view_of_the_past_is_looked_at_again_and_not_acted_upon() 
 
 
 @pytest.mark.parametrize("goal", [Goal.MOUNTED, Goal.DETACHED, Goal.ABSENT])
-def test_a_device_that_still_shows_of_a_volume_said_to_be_detached_is_waited_for(goal: Goal) -> None:
+def test_a_device_that_is_still_visible_of_a_detached_volume_is_waited_for(goal: Goal) -> None:
     assert (
         decide(Observed(BackendState.AVAILABLE, DeviceMatch.RIGHT, device_use=DeviceUse.FREE), goal)
         is Step.AWAIT_BACKEND
@@ -214,7 +214,7 @@ def test_a_device_that_still_shows_of_a_volume_said_to_be_detached_is_waited_for
 
 
 @pytest.mark.parametrize("record", [BackendState.UNREACHABLE, BackendState.DUPLICATE])
-def test_of_a_volume_not_understood_nothing_but_the_own_mount_is_changed(
+def test_of_a_volume_in_an_unclear_state_only_our_own_mount_is_changed(
     decisions: list[tuple[Observed, Goal, Decision]], record: BackendState
 ) -> None:
     acted = {
@@ -226,7 +226,7 @@ def test_of_a_volume_not_understood_nothing_but_the_own_mount_is_changed(
     assert acted == {(goal, Step.UNMOUNT, False) for goal in RELEASING}
 
 
-def test_a_filesystem_is_checked_only_while_nobody_uses_it(
+def test_a_filesystem_is_checked_only_while_it_is_not_in_use(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
     for seen, goal, _ in of_step(decisions, Step.CHECK_FILESYSTEM):
@@ -245,7 +245,7 @@ def test_only_the_expected_filesystem_is_mounted(decisions: list[tuple[Observed,
             MountState.NONE,
         )
         assert seen.contents is ContentKind.OURS or (
-            # In use by others on this host, it cannot look clean; it is mounted once more, never checked.
+            # In use on this host, it cannot be clean; it is mounted once more, never checked.
             seen.format_phase is not FilesystemPhase.PENDING
             and (seen.contents, seen.device_use) == (ContentKind.DIRTY, DeviceUse.BUSY)
         )
@@ -272,7 +272,7 @@ def test_released_is_reached_only_by_a_passed_test(decisions: list[tuple[Observe
             assert seen.backend_state is BackendState.ABSENT
 
 
-def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
+def test_a_device_in_use_means_refused(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
     refused = {
         decision
         for seen, goal, decision in decisions
@@ -295,7 +295,7 @@ def test_held_by_the_kernel_means_refused(decisions: list[tuple[Observed, Goal, 
         (FilesystemPhase.FORMATTED, ContentKind.FOREIGN, Reason.FILESYSTEM_GONE),
     ],
 )
-def test_unexpected_contents_are_refused_whatever_the_kernel_says(
+def test_unexpected_contents_are_refused_whether_in_use_or_not(
     phase: FilesystemPhase, contents: ContentKind, reason: Reason
 ) -> None:
     for kernel in DeviceUse:
@@ -327,7 +327,7 @@ def test_every_start_ends_in_done_or_a_refusal(goal: Goal) -> None:
         assert worlds == [], f"{start} does not get to {goal} in {MAX_STEPS} steps"
 
 
-def test_a_new_volume_goes_all_the_way_and_back() -> None:
+def test_a_new_volume_is_created_mounted_and_deleted_again() -> None:
     world = ModelWorld(Observed(), ContentKind.BLANK, is_held=False)
     taken: list[Step] = []
     for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
@@ -343,7 +343,7 @@ def test_a_new_volume_goes_all_the_way_and_back() -> None:
 
 
 @pytest.mark.parametrize("goal", sorted(set(Goal) - {Goal.MOUNTED}))
-def test_sizes_matter_to_a_mount_alone(decisions: list[tuple[Observed, Goal, Decision]], goal: Goal) -> None:
+def test_sizes_matter_only_to_a_mount(decisions: list[tuple[Observed, Goal, Decision]], goal: Goal) -> None:
     for seen, its_goal, decision in decisions:
         if its_goal is goal and seen.size is not SizeMatch.EQUAL:
             assert decision == decide(replace(seen, size=SizeMatch.EQUAL), goal)

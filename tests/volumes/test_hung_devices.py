@@ -17,7 +17,7 @@ CAUSE = f"backend memory does not answer: none of {THREADS} calls on its devices
 
 
 class FreezingHost(MemoryHost):
-    """A machine whose disks can freeze: what writes to them hangs in its thread until they thaw."""
+    """A machine whose disks can freeze: writes hang in their threads until they thaw."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ async def unmounts(world: World, host: FreezingHost) -> list[asyncio.Task[None]]
     return [asyncio.create_task(world.service.unmount(name, "c1")) for name in VOLUMES]
 
 
-async def test_what_finds_no_thread_is_refused_with_the_reason(
+async def test_a_call_without_a_free_thread_is_refused_with_the_reason(
     world: World, unmounts: list[asyncio.Task[None]]
 ) -> None:
     for name, unmount in zip(REFUSED, unmounts[THREADS:], strict=True):
@@ -86,7 +86,7 @@ async def test_what_finds_no_thread_is_refused_with_the_reason(
     assert [unmount.done() for unmount in unmounts[:THREADS]] == [False] * THREADS
 
 
-async def test_volumes_of_other_backends_go_on_and_all_can_be_looked_at(
+async def test_volumes_of_other_backends_work_and_all_can_be_inspected(
     world: World, unmounts: list[asyncio.Task[None]]
 ) -> None:
     await asyncio.wait(unmounts[THREADS:])

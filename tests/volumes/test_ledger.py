@@ -34,10 +34,10 @@ def test_the_counts_are_those_of_the_calls_never_below_zero(calls: list[tuple[bo
 
 
 @given(CALLS, st.dictionaries(IDS, st.integers(1, 3)))
-def test_a_count_in_doubt_is_taken_back_last(
+def test_an_unconfirmed_count_is_taken_back_last(
     calls: list[tuple[bool, str]], unconfirmed: dict[str, int]
 ) -> None:
-    """However often an ID comes and goes meanwhile, as `docker cp` does, the doubt about it stays."""
+    """However often an ID comes and goes meanwhile, as with `docker cp`, the count stays unconfirmed."""
     entry = Entry("v", "memory", confirmed=unconfirmed).with_none_confirmed()
     for is_mount, mount_id in calls:
         if is_mount:
@@ -47,7 +47,7 @@ def test_a_count_in_doubt_is_taken_back_last(
     assert entry.is_unconfirmed == bool(unconfirmed)
 
 
-def test_a_mount_is_in_doubt_until_its_answer_is_out() -> None:
+def test_a_count_is_unconfirmed_until_its_answer_is_delivered() -> None:
     counted = Entry("v", "memory").with_mount("c1", 7.0)
     assert (counted.confirmed, counted.unconfirmed, counted.mounted_at_s) == ({}, {"c1": 1}, 7.0)
     assert (counted.with_confirmed("c1").confirmed, counted.with_confirmed("c1").unconfirmed) == (
@@ -81,7 +81,7 @@ def ledger(store: MemoryStore) -> Ledger:
 
 @pytest.mark.parametrize("after", Desired)
 @pytest.mark.parametrize("before", [None, *Desired])
-async def test_a_new_desire_is_durable_and_nothing_else_is(
+async def test_a_new_desired_state_is_written_durably_and_nothing_else_is(
     store: MemoryStore, before: Desired | None, after: Desired
 ) -> None:
     ledger = Ledger(store, [Entry("v", "memory", desired=before)] if before else [])
@@ -103,14 +103,14 @@ async def test_writes_keep_the_order_of_the_calls(store: MemoryStore, ledger: Le
     assert [write[1] for write in store.writes] == ["present", "none", "mounted", "detached"]
 
 
-async def test_what_is_the_same_is_not_written_again(store: MemoryStore, ledger: Ledger) -> None:
+async def test_an_unchanged_entry_is_not_written_again(store: MemoryStore, ledger: Ledger) -> None:
     for _ in range(3):
         await ledger.put(Entry("v", "memory", confirmed={"c1": 1}))
     assert len(store.writes) == 1
 
 
 @pytest.mark.parametrize("last_error", ["", "still in use"])
-async def test_what_could_not_be_written_is_written_durably_by_the_next_try(
+async def test_a_failed_write_is_repeated_durably_by_the_next_try(
     store: MemoryStore, ledger: Ledger, last_error: str
 ) -> None:
     entry = Entry("v", "memory", desired=Desired.MOUNTED)
@@ -122,9 +122,7 @@ async def test_what_could_not_be_written_is_written_durably_by_the_next_try(
     assert store.writes == [("v", "mounted", True)]
 
 
-async def test_what_could_not_be_written_is_written_with_the_next_entry(
-    store: MemoryStore, ledger: Ledger
-) -> None:
+async def test_a_failed_write_is_repeated_with_the_next_entry(store: MemoryStore, ledger: Ledger) -> None:
     store.broken = True
     await ledger.put(Entry("v", "memory", desired=Desired.DETACHED))
     store.broken = False
@@ -132,7 +130,7 @@ async def test_what_could_not_be_written_is_written_with_the_next_entry(
     assert store.writes == [("w", "none", False), ("v", "detached", True)]
 
 
-async def test_what_cannot_be_forgotten_on_disk_is_forgotten_in_memory(
+async def test_an_entry_that_cannot_be_removed_on_disk_is_removed_in_memory(
     store: MemoryStore, ledger: Ledger
 ) -> None:
     await ledger.put(Entry("v", "memory"))
@@ -144,25 +142,25 @@ async def test_what_cannot_be_forgotten_on_disk_is_forgotten_in_memory(
     assert [write[0] for write in store.writes] == ["v", "w"]
 
 
-async def test_a_remembered_volume_keeps_what_else_is_known(ledger: Ledger) -> None:
+async def test_a_recorded_volume_keeps_the_other_fields_of_its_entry(ledger: Ledger) -> None:
     await ledger.put(Entry("v", "memory", confirmed={"c1": 1}, desired=Desired.MOUNTED))
     await ledger.remember(volume_of("v"))
     assert ledger.get("v") == Entry("v", "memory", {"c1": 1}, desired=Desired.MOUNTED, record=volume_of("v"))
 
 
-async def test_a_volume_never_heard_of_is_remembered_with_its_backend(ledger: Ledger) -> None:
+async def test_an_unknown_volume_is_recorded_with_its_backend(ledger: Ledger) -> None:
     await ledger.remember(volume_of("v", "ebs"))
     assert ledger.entries() == [Entry("v", "ebs", record=volume_of("v", "ebs"))]
 
 
-async def test_a_forgotten_volume_is_gone_from_memory_and_store(store: MemoryStore, ledger: Ledger) -> None:
+async def test_a_removed_entry_is_gone_from_memory_and_store(store: MemoryStore, ledger: Ledger) -> None:
     await ledger.put(Entry("v", "memory"))
     await ledger.forget("v")
     await ledger.forget("never")
     assert (ledger.get("v"), ledger.entries(), store.entries) == (None, [], {})
 
 
-async def test_the_engine_that_spoke_last_is_remembered(store: MemoryStore, ledger: Ledger) -> None:
+async def test_the_last_connected_engine_is_recorded(store: MemoryStore, ledger: Ledger) -> None:
     await ledger.note_engine(EngineIdentity(1, 5))
     assert ledger.engine == store.engine == EngineIdentity(1, 5)
     assert Ledger(store, (), store.engine).engine == EngineIdentity(1, 5)
@@ -177,10 +175,10 @@ PHASES = [
 
 @pytest.mark.parametrize("known", PHASES, ids=lambda tag: tag.phase)
 @pytest.mark.parametrize("said", PHASES, ids=lambda tag: tag.phase)
-async def test_a_format_is_never_forgotten_again_whatever_a_backend_says(
+async def test_a_finished_format_stays_recorded_whatever_a_backend_returns(
     known: FilesystemTag, said: FilesystemTag
 ) -> None:
-    """A cloud may answer with the past, and an unfinished format permits mkfs."""
+    """A read may be stale, and an unfinished format permits mkfs."""
     ledger = Ledger(MemoryStore())
     volume = volume_of("v")
     await ledger.remember(replace(volume, filesystem=known))
@@ -190,7 +188,7 @@ async def test_a_format_is_never_forgotten_again_whatever_a_backend_says(
     assert entry.record == replace(volume, filesystem=max(known, said, key=PHASES.index), size_bytes=2 * GIB)
 
 
-async def test_what_is_known_of_one_volume_says_nothing_of_another_with_its_name() -> None:
+async def test_the_record_of_one_volume_does_not_apply_to_another_of_its_name() -> None:
     ledger = Ledger(MemoryStore())
     await ledger.remember(replace(volume_of("v"), filesystem=PHASES[-1]))
     anew = replace(volume_of("v"), volume_id="id-of-another")
@@ -201,10 +199,10 @@ async def test_what_is_known_of_one_volume_says_nothing_of_another_with_its_name
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-async def test_writes_in_any_order_leave_in_the_store_what_is_in_memory(
+async def test_writes_in_any_order_leave_the_store_equal_to_memory(
     store: MemoryStore, ledger: Ledger, order: tuple[int, ...]
 ) -> None:
-    """Memory changes at the call; the tasks that write run in whatever order."""
+    """Memory changes at the call; the tasks that write run in any order."""
     writes = [
         ledger.put(Entry("v", "memory", desired=Desired.MOUNTED)),
         ledger.forget("v"),
@@ -217,7 +215,7 @@ async def test_writes_in_any_order_leave_in_the_store_what_is_in_memory(
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-async def test_an_entry_forgotten_last_is_gone_whatever_is_written_first(
+async def test_an_entry_removed_last_is_gone_in_any_order_of_writes(
     store: MemoryStore, ledger: Ledger, order: tuple[int, ...]
 ) -> None:
     writes = [
@@ -230,6 +228,6 @@ async def test_an_entry_forgotten_last_is_gone_whatever_is_written_first(
     assert (store.entries, ledger.entries()) == ({}, [])
 
 
-async def test_what_is_not_there_is_not_updated(store: MemoryStore, ledger: Ledger) -> None:
+async def test_a_missing_entry_is_not_updated(store: MemoryStore, ledger: Ledger) -> None:
     await ledger.update("v", lambda entry: replace(entry, last_error="in use"))
     assert (store.entries, ledger.entries()) == ({}, [])

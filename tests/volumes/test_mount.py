@@ -1,4 +1,4 @@
-"""What happens to a volume between the count of a Mount and the moment at which its answer is out."""
+"""A volume between the count of a Mount and the delivery of its answer."""
 
 import asyncio
 
@@ -6,12 +6,12 @@ from tests.volumes.world import Caller, World
 
 
 async def test_a_trial_that_begins_as_a_mount_is_answered_leaves_it_mounted() -> None:
-    """Docker is about to start its container, and nobody else uses the volume yet."""
+    """Docker is about to start its container, and the volume is not in use yet."""
     world = World()
     await world.create("v")
     await world.mount("v", "c1")
     second = await world.service.mount("v", "c2", Caller())
-    await world.service.unmount("v", "c1")  # what is left is a count in doubt, which is to be tried
+    await world.service.unmount("v", "c1")  # an unconfirmed count is left, which is to be tried
     world.timers.fire()
     second.answered(True)
     for _ in range(20):

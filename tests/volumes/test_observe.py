@@ -1,4 +1,4 @@
-"""What a backend's states mean to a node."""
+"""Inputs of the decision from states of a backend."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def test_the_sizes_of_record_device_and_filesystem_are_compared(
     assert size_match_of(volume, source, contents) is size
 
 
-def test_a_device_is_told_by_its_identity_alone() -> None:
+def test_a_device_is_identified_by_its_identity_alone() -> None:
     source = MountSource("/dev/sdx", "serial", 1)
     assert device_match_of(None, None) is DeviceMatch.NONE
     assert device_match_of(source, None) is DeviceMatch.RIGHT

@@ -40,14 +40,14 @@ def test_without_options_the_defaults_of_driver_and_host_apply() -> None:
     assert spec(defaults=Defaults("xfs", 5 * GIB)) == VolumeSpec("v", 5 * GIB, "xfs")
 
 
-def test_a_drivers_option_is_known_by_its_other_names_too() -> None:
+def test_an_option_of_a_driver_has_aliases() -> None:
     assert dict(spec({"Provisioning": "sparse"}).driver_options) == {"allocation": "sparse"}
     assert (
         refusal({"provisioning": "sparse", "allocation": "sparse"}) == "option 'allocation' is given twice."
     )
 
 
-def test_options_win_over_the_profile_and_that_over_the_defaults() -> None:
+def test_options_take_precedence_over_the_profile_and_that_over_the_defaults() -> None:
     gold = {"size": "20", "fs": "xfs", "MkfsOpts": "-m reflink=1", "allocation": "sparse"}
     defaults = Defaults("btrfs", 5 * GIB, {"gold": gold})
     assert spec({"profile": "gold", "size": "30GiB"}, defaults) == VolumeSpec(
@@ -60,7 +60,7 @@ def test_options_win_over_the_profile_and_that_over_the_defaults() -> None:
     )
 
 
-def test_profiles_of_the_driver_are_there_and_can_be_replaced() -> None:
+def test_profiles_of_the_driver_exist_and_can_be_replaced() -> None:
     assert spec({"profile": "sparse"}).driver_options == (("allocation", "sparse"),)
     replaced = Defaults(profiles={"sparse": {"size": "2"}, "default": {"uid": "7"}})
     assert spec({"profile": "sparse"}, replaced).driver_options == ()
@@ -73,7 +73,7 @@ def test_a_profile_cannot_choose_backend_or_profile(option: str) -> None:
     assert text == f"profile 'gold' sets '{option}', which profiles cannot."
 
 
-def test_an_unknown_profile_is_refused_naming_those_there_are() -> None:
+def test_an_unknown_profile_is_refused_naming_the_existing_ones() -> None:
     text = refusal({"profile": "platinum"}, Defaults(profiles={"gold": {}}))
     assert text == "unknown profile 'platinum'. Profiles are default, gold, sparse."
 
@@ -129,7 +129,7 @@ def test_mount_options_have_their_usual_names(key: str) -> None:
         ("alocation", "allocation"),
     ],
 )
-def test_a_mistyped_option_is_refused_with_what_was_meant(key: str, meant: str) -> None:
+def test_a_mistyped_option_is_refused_with_a_suggestion(key: str, meant: str) -> None:
     assert (
         refusal({key: "1"}) == f"unknown option {key!r}. Did you mean {meant!r}? Valid options are {NAMES}."
     )
@@ -139,7 +139,7 @@ def test_a_mistyped_option_is_refused_with_what_was_meant(key: str, meant: str) 
     ("key", "shown"),
     [("quota", "'quota'"), ("", "''"), ("x" * 500, f"'{'x' * 40}...'"), ("é\n", r"'\xe9\n'")],
 )
-def test_an_option_nobody_knows_is_refused_with_the_valid_ones(key: str, shown: str) -> None:
+def test_an_unknown_option_is_refused_with_the_valid_ones(key: str, shown: str) -> None:
     assert refusal({key: "1"}) == f"unknown option {shown}. Valid options are {NAMES}."
 
 
@@ -165,12 +165,12 @@ def test_an_option_nobody_knows_is_refused_with_the_valid_ones(key: str, shown: 
         ),
     ],
 )
-def test_what_is_too_long_is_refused_with_how_long_it_may_be(options: dict[str, str], error: str) -> None:
+def test_a_value_that_is_too_long_is_refused_with_the_limit(options: dict[str, str], error: str) -> None:
     assert refusal(options) == error
 
 
 @pytest.mark.parametrize("label", ["a\0b", "a\nb", "\ud800"])
-def test_a_label_that_mkfs_cannot_be_given_is_refused(label: str) -> None:
+def test_a_label_that_mkfs_does_not_accept_is_refused(label: str) -> None:
     assert refusal({"mkfs-opts": f"-L '{label}'"}).startswith("option 'mkfs-opts' has ")
 
 
@@ -235,7 +235,7 @@ def test_sizes_are_rounded_up_to_whole_units(text: str, size_bytes: int) -> None
         ({"mkfs-opts": "-L 'open"}, "option 'mkfs-opts' cannot be read: no closing quotation."),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(options: dict[str, str], text: str) -> None:
+def test_invalid_values_are_refused_with_the_reason(options: dict[str, str], text: str) -> None:
     assert refusal(options) == text
 
 
@@ -254,7 +254,7 @@ def test_values_are_read(options: dict[str, str], attribute: str, value: object)
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=20), max_size=4))
-def test_whatever_is_given_there_is_a_spec_or_an_error_of_ours(options: dict[str, str]) -> None:
+def test_any_options_give_a_spec_or_an_invalid_option(options: dict[str, str]) -> None:
     try:
         result = spec(options)
     except InvalidRequest as refused:
@@ -295,7 +295,7 @@ GOLD = Defaults(profiles={"gold": {}})
         {"profile": "gold", "allocation": "sparse", "backend": "elsewhere"},
     ],
 )
-def test_what_is_not_said_and_what_is_equal_is_the_same(options: dict[str, str]) -> None:
+def test_unset_and_equal_options_are_no_difference(options: dict[str, str]) -> None:
     check_same(resolve(read_options("v", options), INFO, GOLD), volume_of(EXISTING))
 
 
@@ -321,7 +321,7 @@ def test_every_difference_is_named(options: dict[str, str], difference: str) -> 
 
 
 @pytest.mark.parametrize(("size", "is_same"), [("2GiB", True), ("3GiB", True), ("2.5GiB", False)])
-def test_a_size_is_the_same_as_was_asked_for_and_as_became_of_it(size: str, is_same: bool) -> None:
+def test_the_requested_and_the_current_size_are_no_difference(size: str, is_same: bool) -> None:
     """A backend may have rounded up, or the volume may have grown since."""
     request = resolve(read_options("v", {"size": size}), INFO, GOLD)
     existing = volume_of(replace(EXISTING, size_bytes=2 * GIB), size_bytes=3 * GIB)
@@ -332,6 +332,6 @@ def test_a_size_is_the_same_as_was_asked_for_and_as_became_of_it(size: str, is_s
             check_same(request, existing)
 
 
-def test_sizes_out_of_range_are_errors_of_size() -> None:
+def test_sizes_out_of_range_are_invalid_sizes() -> None:
     with pytest.raises(InvalidSize):
         spec({"size": "17TiB"})

@@ -1,4 +1,4 @@
-"""Every kind of leftover of an earlier life."""
+"""Recovery of all that a previous process left half done."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ OUTAGE = BackendUnavailable("no route to the cloud")
 
 
 async def crash(world: World, *, reboot: bool = False) -> None:
-    """Begin a new life; a reboot also ends all mounts, and the store drops what was counted before it."""
+    """Restart; a reboot also ends all mounts, and the store drops the counts from before it."""
     if reboot:
         world.host.mounts.clear()
         world.host.holders.clear()
@@ -43,7 +43,9 @@ async def test_a_counted_volume_is_mounted_once_more_without_asking_its_backend(
     assert world.calls_since(before) == []
 
 
-async def test_a_counted_volume_whose_unmount_was_lost_while_nobody_listened_is_let_go(world: World) -> None:
+async def test_a_counted_volume_whose_unmount_was_sent_while_volplug_did_not_run_is_released(
+    world: World,
+) -> None:
     await world.mounted()
     await crash(world)
     await world.run_timers()
@@ -89,7 +91,7 @@ async def test_after_a_reboot_what_was_mounted_is_detached(world: World) -> None
     assert world.entry().desired is Desired.NONE
 
 
-async def test_a_detach_that_was_still_to_come_comes(world: World) -> None:
+async def test_a_pending_detach_is_done(world: World) -> None:
     await world.mounted()
     await world.service.unmount("v", "c1")
     await crash(world)
@@ -97,7 +99,7 @@ async def test_a_detach_that_was_still_to_come_comes(world: World) -> None:
     assert world.volume().holder is None
 
 
-async def test_an_unmount_that_had_only_been_promised_happens(world: World) -> None:
+async def test_an_unmount_that_was_only_recorded_is_done(world: World) -> None:
     await world.mounted()
     await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.DETACHED))
     await crash(world)
@@ -105,7 +107,7 @@ async def test_an_unmount_that_had_only_been_promised_happens(world: World) -> N
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_mount_without_memory_is_kept_until_a_trial_passes(world: World) -> None:
+async def test_a_mount_without_an_entry_is_kept_until_a_trial_passes(world: World) -> None:
     volume = await world.mounted()
     world.occupy("v", "db")
     world.store.entries.clear()
@@ -119,7 +121,7 @@ async def test_a_mount_without_memory_is_kept_until_a_trial_passes(world: World)
     assert (world.host.mounts, world.cloud.volumes) == ({}, {})
 
 
-async def test_a_mount_without_memory_is_learnt_from_whichever_backend_has_it(world: World) -> None:
+async def test_a_mount_without_an_entry_is_identified_at_any_backend(world: World) -> None:
     world.add_backend("other")
     await world.create("v", backend="other")
     await world.mount("v")
@@ -129,7 +131,7 @@ async def test_a_mount_without_memory_is_learnt_from_whichever_backend_has_it(wo
     assert world.entry().record is not None
 
 
-async def test_a_mount_without_memory_during_an_outage_is_kept(world: World) -> None:
+async def test_a_mount_without_an_entry_is_kept_during_an_outage(world: World) -> None:
     await world.mounted()
     world.store.entries.clear()
     world.cloud.outage = OUTAGE
@@ -150,7 +152,7 @@ async def test_a_mount_without_memory_during_an_outage_is_kept(world: World) -> 
         (Desired.ABSENT, None, []),
     ],
 )
-async def test_what_the_backend_began_is_finished_and_what_it_did_not_begin_is_not(
+async def test_operations_that_the_backend_began_are_finished_and_others_are_not(
     world: World, desired: Desired, state: VolumeState | None, left: list[VolumeState]
 ) -> None:
     if state is not None:
@@ -181,7 +183,7 @@ async def test_a_volume_whose_removal_had_not_begun_is_detached(world: World) ->
         (Desired.ABSENT, VolumeState.DELETING, []),
     ],
 )
-async def test_what_an_outage_kept_from_being_recovered_is_recovered_after_it(
+async def test_a_volume_that_an_outage_kept_from_recovery_is_recovered_after_it(
     world: World, desired: Desired, state: VolumeState, left: list[VolumeState]
 ) -> None:
     volume = await world.driver.create(spec_of("v"))
@@ -198,7 +200,7 @@ async def test_what_an_outage_kept_from_being_recovered_is_recovered_after_it(
     assert [volume.state for volume in world.cloud.volumes.values()] == left
 
 
-async def test_a_recovery_that_is_tried_again_leaves_the_volume_to_a_mount_that_came_meanwhile(
+async def test_a_retried_recovery_leaves_the_volume_to_a_mount_that_came_meanwhile(
     world: World,
 ) -> None:
     await world.store.save(Entry("v", "memory", desired=Desired.PRESENT), durable=True)
@@ -226,7 +228,7 @@ async def test_a_bare_directory_without_a_mount_is_tidied_up(world: World) -> No
     assert unmounted == [f"{ROOT}/v"]
 
 
-async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world: World) -> None:
+async def test_one_volume_that_cannot_be_recovered_does_not_prevent_others(world: World) -> None:
     await world.mounted("a")
     await world.mounted("b")
     world.host.mounts.clear()
@@ -238,7 +240,7 @@ async def test_one_volume_that_cannot_be_recovered_keeps_no_other_from_it(world:
     assert world.entry("a").confirmed == {"c1": 1}
 
 
-# What the lost state would have said
+# Lost state
 
 
 async def lingering(world: World) -> None:
@@ -249,7 +251,7 @@ async def lingering(world: World) -> None:
     await world.service.unmount("v", "c1")
 
 
-async def test_what_was_attached_before_the_state_was_lost_is_detached_after_a_while(world: World) -> None:
+async def test_volumes_attached_before_the_state_was_lost_are_detached_after_a_while(world: World) -> None:
     await lingering(world)
     await world.create("other")
     del world.store.entries["v"]
@@ -273,7 +275,7 @@ async def test_an_outage_does_not_end_the_search_for_what_is_attached(world: Wor
     assert world.volume().holder is None
 
 
-async def test_the_search_leaves_alone_what_is_in_use_and_what_others_have(world: World) -> None:
+async def test_the_search_does_not_touch_volumes_in_use_or_of_other_nodes(world: World) -> None:
     await world.mounted("used")
     world.occupy("used", "container web")
     await world.mounted("found")
@@ -292,7 +294,9 @@ async def test_the_search_leaves_alone_what_is_in_use_and_what_others_have(world
     assert (world.volume("used").holder, world.volume("others").holder) == ("node-a", "node-b")
 
 
-async def test_a_mount_that_fails_lets_go_of_what_an_earlier_life_left_attached(world: World) -> None:
+async def test_a_mount_that_fails_detaches_a_volume_that_a_previous_process_left_attached(
+    world: World,
+) -> None:
     await lingering(world)
     world.store.entries.clear()
     await crash(world)
@@ -305,7 +309,7 @@ async def test_a_mount_that_fails_lets_go_of_what_an_earlier_life_left_attached(
     assert world.volume().holder is None
 
 
-async def test_a_mount_without_memory_that_the_cloud_does_not_show_yet_is_identified_later(
+async def test_a_mount_without_an_entry_that_the_cloud_does_not_show_yet_is_identified_later(
     world: World,
 ) -> None:
     await world.mounted()
@@ -321,17 +325,17 @@ async def test_a_mount_without_memory_that_the_cloud_does_not_show_yet_is_identi
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_deletion_that_was_begun_never_turns_against_a_new_volume_of_the_name(world: World) -> None:
+async def test_a_begun_deletion_never_deletes_a_new_volume_of_the_name(world: World) -> None:
     old = await world.driver.create(spec_of("v"))
     world.cloud.volumes[old.volume_id] = replace(old, state=VolumeState.DELETING)
     await world.store.save(Entry("v", "memory", desired=Desired.ABSENT, record=old), durable=True)
-    get, looks = world.driver.get, 0
+    get, reads = world.driver.get, 0
 
     async def get_and_create_anew(name: str) -> Volume | None:
-        nonlocal looks
-        looks += 1
+        nonlocal reads
+        reads += 1
         found = await get(name)
-        if looks == 1:  # between the look and the deletion another host is done with it, and begins anew
+        if reads == 1:  # between the look-up and the deletion another host deletes it and creates a new one
             del world.cloud.volumes[old.volume_id]
             await world.driver.create(spec_of("v"))
         return found
@@ -342,10 +346,10 @@ async def test_a_deletion_that_was_begun_never_turns_against_a_new_volume_of_the
     assert world.volume().state is VolumeState.AVAILABLE
 
 
-async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_container_began(
+async def test_a_mount_answered_just_before_a_restart_is_not_tried_before_its_container_has_started(
     world: World,
 ) -> None:
-    """Docker has its path and binds it any moment now; meanwhile another container's end is reported."""
+    """Docker has its path and is about to bind it; meanwhile another container ends."""
     await world.mounted("v", "c1")
     await world.mount("v", "c2")
     await crash(world)
@@ -358,7 +362,7 @@ async def test_a_mount_answered_just_before_a_restart_is_not_doubted_before_its_
 
 
 async def test_a_restart_of_the_engine_ends_that_protection(world: World) -> None:
-    """As when both end and start together: no container of the old engine is about to begin."""
+    """As when both restart together: no container of the old engine is about to start."""
     await world.service.engine_seen(EngineIdentity(100, 5))
     await world.create("v")
     await world.mount("v", "c1")
@@ -370,7 +374,7 @@ async def test_a_restart_of_the_engine_ends_that_protection(world: World) -> Non
     assert not world.is_mounted()
 
 
-async def test_a_trial_that_was_not_passed_is_tried_again_until_it_is(world: World) -> None:
+async def test_a_trial_that_did_not_pass_is_retried_until_it_passes(world: World) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     await crash(world)

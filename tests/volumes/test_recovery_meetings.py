@@ -1,4 +1,4 @@
-"""Recovery that meets Mounts, lost mounts and other hosts."""
+"""Recovery concurrent with Mounts, lost mounts and other hosts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ def failing(error: Exception) -> Callable[..., Awaitable[NoReturn]]:
     return fail
 
 
-async def test_a_mount_that_waits_is_left_to_find_out_what_an_outage_kept_from_being_recovered(
+async def test_recovery_after_an_outage_is_left_to_a_waiting_mount(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.mounted()
@@ -42,8 +42,8 @@ async def test_a_mount_that_waits_is_left_to_find_out_what_an_outage_kept_from_b
     assert world.entry().mount_count == 2
 
 
-async def test_a_volume_of_which_only_its_claim_is_known_is_let_go(world: World) -> None:
-    """The mount that it was learnt from went with the old mount namespace."""
+async def test_a_volume_of_which_only_its_claim_is_known_is_released(world: World) -> None:
+    """The mount that it was found by ended with the old mount namespace."""
     await world.mounted()
     world.host.mounts.clear()
     await world.store.save(Entry("v", "memory", holders_unknown=True), durable=True)
@@ -54,7 +54,7 @@ async def test_a_volume_of_which_only_its_claim_is_known_is_let_go(world: World)
     assert world.entry().desired is Desired.NONE
 
 
-async def test_a_creation_that_was_begun_is_not_begun_anew_when_its_volume_has_gone(world: World) -> None:
+async def test_a_begun_creation_is_not_repeated_when_its_volume_has_gone(world: World) -> None:
     volume = await world.driver.create(spec_of("v"))
     world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.INCOMPLETE)
     await world.store.save(Entry("v", "memory", desired=Desired.PRESENT), durable=True)

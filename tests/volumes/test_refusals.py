@@ -1,4 +1,4 @@
-"""Every refusal in words, exactly as a user reads it."""
+"""The error text of every refusal, exactly as a user reads it."""
 
 import pytest
 
@@ -115,7 +115,7 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
 }
 
 
-def test_no_reason_is_left_out_here() -> None:
+def test_every_reason_has_a_text() -> None:
     assert set(TEXTS) == set(Reason)
 
 
@@ -143,7 +143,7 @@ def test_without_any_facts_there_is_still_a_cause(reason: Reason) -> None:
         (Reason.WRONG_DEVICE, DeviceMismatch("/dev/sdx has another serial")),
     ],
 )
-def test_what_the_backend_or_driver_said_is_passed_on(reason: Reason, error: VolplugError) -> None:
+def test_the_error_of_the_backend_or_driver_is_passed_on(reason: Reason, error: VolplugError) -> None:
     assert refusal_error(reason, Facts(error=error)) is error
 
 
@@ -152,7 +152,7 @@ def test_an_old_error_does_not_hide_another_reason() -> None:
     assert refusal_error(Reason.HELD_HERE, facts).cause == "still in use by container web-1"
 
 
-def test_who_holds_it_can_be_read_by_programs() -> None:
+def test_the_holder_is_an_attribute_of_the_error() -> None:
     elsewhere = refusal_error(Reason.HELD_ELSEWHERE, FACTS)
     here = refusal_error(Reason.HELD_HERE, FACTS)
     assert isinstance(elsewhere, VolumeInUse)

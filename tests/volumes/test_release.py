@@ -1,4 +1,4 @@
-"""Letting go: again until it works, by trial where counts are in doubt."""
+"""Release and detach with retries, and trial releases of unconfirmed counts."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +31,7 @@ async def unmounted_while_held(world: World) -> None:
         await world.service.unmount("v", "c1")
 
 
-async def test_what_stays_held_is_tried_again_after_longer_and_longer_pauses(world: World) -> None:
+async def test_a_volume_in_use_is_retried_after_longer_and_longer_pauses(world: World) -> None:
     world.deadlines = Deadlines(retry_max_s=5)
     world.restart()
     await unmounted_while_held(world)
@@ -51,7 +51,7 @@ async def test_a_pause_is_never_longer_than_the_limit(world: World) -> None:
     assert world.timers.delays == [("v", 0.25)]
 
 
-async def test_it_is_detached_once_it_is_free_and_the_error_is_forgotten(world: World) -> None:
+async def test_it_is_detached_once_it_is_free_and_the_error_is_cleared(world: World) -> None:
     await unmounted_while_held(world)
     await world.run_timers()
     assert "container web" in world.entry().last_error
@@ -141,12 +141,10 @@ async def test_a_passed_trial_drops_the_counts_and_unmounts(world: World, trials
     assert (entry.confirmed, entry.desired) == ({}, Desired.DETACHED)
 
 
-async def test_a_trial_that_is_not_passed_puts_the_mount_back_and_keeps_the_counts(
-    world: World, trials: Trials
-) -> None:
+async def test_a_trial_that_does_not_pass_remounts_and_keeps_the_counts(world: World, trials: Trials) -> None:
     await world.mounted()
     world.occupy("v", "container web")
-    world.host.disk(world.device()).is_dirty = True  # as every filesystem in use looks
+    world.host.disk(world.device()).is_dirty = True  # as every filesystem in use is
     with pytest.raises(VolumeInUse) as held:
         await trials.trial_release()
     assert "still in use by container web" in str(held.value)
@@ -156,7 +154,7 @@ async def test_a_trial_that_is_not_passed_puts_the_mount_back_and_keeps_the_coun
 
 
 @pytest.mark.parametrize("age_s", [0.0, 59.0])
-async def test_a_recent_mount_is_not_doubted(world: World, trials: Trials, age_s: float) -> None:
+async def test_a_recent_mount_is_not_tried(world: World, trials: Trials, age_s: float) -> None:
     await world.create("v")
     await world.mount("v")
     world.clock.now_s += age_s
@@ -169,7 +167,7 @@ async def test_a_recent_mount_is_not_doubted(world: World, trials: Trials, age_s
     assert world.is_mounted()
 
 
-async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, trials: Trials) -> None:
+async def test_a_volume_that_is_being_mounted_is_not_tried(world: World, trials: Trials) -> None:
     await world.mounted()
     lock = world.node.locks.of("v")
     lock.begin_mount()
@@ -180,7 +178,7 @@ async def test_a_volume_that_is_being_mounted_is_not_doubted(world: World, trial
     assert world.is_mounted()
 
 
-async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, trials: Trials) -> None:
+async def test_a_mount_with_an_unknown_device_is_not_touched(world: World, trials: Trials) -> None:
     """Without a device there is no test; an unmount alone proves nothing."""
     await world.mounted()
     world.occupy("v", "container web")
@@ -195,12 +193,12 @@ async def test_a_mount_whose_device_nobody_can_tell_is_left_alone(world: World, 
     assert world.entry().holders_unknown
 
 
-async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries_on(
+async def test_a_trial_whose_remount_fails_reports_the_holder_and_retries(
     world: World, trials: Trials
 ) -> None:
     await world.mounted()
     world.occupy("v", "container web")
-    mounting, world.host.mount = world.host.mount, _no_mount  # type: ignore[method-assign]  # a disk that hiccups
+    mounting, world.host.mount = world.host.mount, _no_mount  # type: ignore[method-assign]  # a disk with a transient fault
     with pytest.raises(VolumeInUse, match="container web"):
         await trials.trial_release()
     assert not world.is_mounted()
@@ -210,7 +208,7 @@ async def test_a_trial_that_cannot_put_the_mount_back_says_who_uses_it_and_tries
     assert world.entry().mount_count == 1
 
 
-async def test_the_next_trial_does_not_replace_putting_the_mount_back(world: World, trials: Trials) -> None:
+async def test_the_next_trial_does_not_replace_a_pending_remount(world: World, trials: Trials) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     await trials.releaser.unconfirm("v", may_begin=False)
@@ -222,7 +220,7 @@ async def test_the_next_trial_does_not_replace_putting_the_mount_back(world: Wor
     assert world.is_mounted()
 
 
-async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(world: World, trials: Trials) -> None:
+async def test_a_mount_without_counts_is_not_remounted(world: World, trials: Trials) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     tried: list[str] = []
@@ -241,7 +239,9 @@ async def test_a_mount_that_nobody_counts_on_any_more_is_not_put_back(world: Wor
     assert world.volume().holder is None
 
 
-async def test_a_volume_found_mounted_is_let_go_after_an_unmount_that_passes_the_trial(world: World) -> None:
+async def test_a_volume_found_mounted_is_released_after_an_unmount_that_passes_the_trial(
+    world: World,
+) -> None:
     await world.mounted()
     await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.NONE, holders_unknown=True))
     await world.service.unmount("v", "whoever")
@@ -261,7 +261,7 @@ async def test_a_volume_found_mounted_and_held_stays_after_an_unmount(world: Wor
 # The engine's restart
 
 
-async def test_a_restarted_engine_puts_its_predecessors_counts_in_doubt(world: World) -> None:
+async def test_a_restart_of_the_engine_makes_its_counts_unconfirmed(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     await world.service.engine_seen(FIRST_ENGINE)
@@ -284,8 +284,8 @@ async def test_containers_that_outlive_their_engine_keep_their_volume(world: Wor
     assert world.entry().mount_count == 1
 
 
-async def test_a_copy_into_a_container_that_outlived_its_engine_disturbs_nothing(world: World) -> None:
-    """`docker cp` repeats the container's ID; after its Unmount only the doubtful count is left."""
+async def test_a_copy_into_a_container_that_outlived_its_engine_changes_nothing(world: World) -> None:
+    """`docker cp` repeats the container's ID; after its Unmount only the unconfirmed count is left."""
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     world.occupy("v", "container web")
@@ -311,7 +311,7 @@ async def test_a_mount_whose_client_left_does_not_end_the_trial_of_other_counts(
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_calls_that_come_while_an_engines_restart_is_noted_are_not_undone(world: World) -> None:
+async def test_calls_that_come_while_an_engines_restart_is_recorded_are_not_undone(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     for name in ("a", "b"):
         await world.create(name)
@@ -323,7 +323,7 @@ async def test_calls_that_come_while_an_engines_restart_is_noted_are_not_undone(
     assert world.entry("a").mount_count == 0
 
 
-async def test_an_engine_beside_another_that_lives_puts_nothing_in_doubt(world: World) -> None:
+async def test_a_second_engine_while_the_first_is_alive_leaves_counts_confirmed(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     world.node = replace(world.node, is_engine_alive=lambda _: True)
@@ -332,7 +332,7 @@ async def test_an_engine_beside_another_that_lives_puts_nothing_in_doubt(world: 
     assert world.entry().unconfirmed == {}
 
 
-async def test_an_engine_seen_before_this_process_began_is_remembered(world: World) -> None:
+async def test_an_engine_recorded_by_a_previous_process_is_recognised(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     world.restart()
@@ -342,7 +342,7 @@ async def test_an_engine_seen_before_this_process_began_is_remembered(world: Wor
     assert (world.entry().confirmed, world.entry().unconfirmed) == ({}, {"c1": 1})
 
 
-async def test_stopping_doubts_nobody(world: World) -> None:
+async def test_stopping_leaves_counts_confirmed(world: World) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
     await world.mounted()
     await world.service.engine_seen(NEXT_ENGINE)
@@ -363,7 +363,7 @@ async def test_a_container_restarted_by_a_new_engine_keeps_the_volume_until_its_
 
 
 @pytest.mark.parametrize("lived_s", [5.0, 90.0])
-async def test_doubtful_counts_left_over_are_tried_once_the_others_have_gone(
+async def test_remaining_unconfirmed_counts_are_tried_once_the_others_have_gone(
     world: World, lived_s: float
 ) -> None:
     await world.service.engine_seen(FIRST_ENGINE)
@@ -378,7 +378,7 @@ async def test_doubtful_counts_left_over_are_tried_once_the_others_have_gone(
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World) -> None:
+async def test_detaching_waits_for_a_backend_that_is_detaching_already(world: World) -> None:
     volume = await world.mounted()
     await world.service.unmount("v", "c1")
     detaching = replace(volume, state=VolumeState.DETACHING)
@@ -394,8 +394,8 @@ async def test_detaching_waits_for_a_backend_that_is_at_it_already(world: World)
     assert world.entry().desired is Desired.NONE
 
 
-async def test_of_a_volume_in_error_that_was_detached_the_backend_is_asked_anew(world: World) -> None:
-    """As a format that went wrong leaves it."""
+async def test_a_volume_in_error_that_was_detached_is_looked_up_again(world: World) -> None:
+    """As after a failed format."""
     await world.driver.attach(await world.driver.create(spec_of("v")))
     broken = replace(world.volume(), state=VolumeState.ERROR)
     world.cloud.volumes[broken.volume_id] = broken

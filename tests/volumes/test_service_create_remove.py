@@ -32,7 +32,7 @@ async def test_a_created_volume_is_at_the_backend_and_not_attached(world: World)
     assert world.entry().desired is Desired.NONE
 
 
-async def test_creation_is_remembered_durably_before_it_begins(world: World) -> None:
+async def test_a_creation_is_recorded_durably_before_it_begins(world: World) -> None:
     gate = world.driver.hold("create")
     creating = asyncio.create_task(world.create("v"))
     await gate.reached.wait()
@@ -70,11 +70,11 @@ async def test_a_different_create_is_refused_naming_the_difference(
     assert world.volume() == before
 
 
-async def test_a_volume_that_another_host_has_removed_since_it_was_looked_at_is_made_anew(
+async def test_a_volume_that_another_host_has_removed_since_the_look_up_is_created_again(
     world: World,
 ) -> None:
     await world.create("v")
-    await world.service.get("v")  # whose answer is kept for some seconds
+    await world.service.get("v")  # whose answer is cached for some seconds
     world.cloud.volumes.clear()
     await world.create("v")
     assert world.volume().state is VolumeState.AVAILABLE
@@ -102,7 +102,7 @@ async def test_of_two_concurrent_different_creates_one_is_refused(world: World) 
     )
 
 
-async def test_remove_waits_for_a_creation_that_runs(world: World) -> None:
+async def test_remove_waits_for_a_running_creation(world: World) -> None:
     gate = world.driver.hold("create")
     creating = asyncio.create_task(world.create("v"))
     await gate.reached.wait()
@@ -115,7 +115,7 @@ async def test_remove_waits_for_a_creation_that_runs(world: World) -> None:
     assert world.cloud.volumes == {}
 
 
-async def test_a_create_that_takes_too_long_goes_on_and_a_retry_joins_it(world: World) -> None:
+async def test_a_create_that_takes_too_long_continues_and_a_retry_joins_it(world: World) -> None:
     world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
     gate = world.driver.hold("create")
@@ -154,13 +154,13 @@ async def test_bad_input_reaches_no_backend(
     assert (world.cloud.calls, world.store.writes) == ([], [])
 
 
-async def test_an_unknown_backend_is_refused_naming_those_there_are(world: World) -> None:
+async def test_an_unknown_backend_is_refused_naming_the_existing_ones(world: World) -> None:
     with pytest.raises(ConfigurationError) as refused:
         await world.create("v", backend="ebs")
     assert str(refused.value) == "create \"v\": backend 'ebs' is not configured. Backends are memory."
 
 
-async def test_a_missing_mkfs_is_refused_before_anything_is_made(world: World) -> None:
+async def test_a_missing_mkfs_is_refused_before_anything_is_created(world: World) -> None:
     world.host.programs = ("ext4",)
     with pytest.raises(Unsupported) as refused:
         await world.create("v", fs="xfs")
@@ -194,7 +194,9 @@ async def test_a_name_that_another_backend_has_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", [VolumeState.INCOMPLETE, VolumeState.DELETING])
-async def test_what_was_begun_at_another_backend_is_finished_there(world: World, state: VolumeState) -> None:
+async def test_a_creation_begun_at_another_backend_is_finished_there(
+    world: World, state: VolumeState
+) -> None:
     other, driver = world.add_backend("other")
     await world.create("v", backend="other")
     (volume_id,) = other.volumes
@@ -237,7 +239,7 @@ async def test_removing_what_does_not_exist_is_success(world: World) -> None:
     assert world.cloud.calls == ["get"]
 
 
-async def test_a_removal_is_remembered_durably_before_it_begins(world: World) -> None:
+async def test_a_removal_is_recorded_durably_before_it_begins(world: World) -> None:
     await world.create("v")
     gate = world.driver.hold("delete")
     removing = asyncio.create_task(world.service.remove("v"))
@@ -274,7 +276,7 @@ async def test_remove_is_refused_for_a_volume_mounted_just_now(world: World) -> 
     assert world.is_mounted()
 
 
-async def test_remove_drops_counts_that_nobody_stands_for(world: World) -> None:
+async def test_remove_drops_counts_of_mounts_that_are_not_in_use(world: World) -> None:
     await world.mounted()
     await world.service.remove("v")
     assert world.cloud.volumes == {}
@@ -295,7 +297,7 @@ async def test_remove_of_a_volume_held_by_another_node_names_it(world: World) ->
     assert len(world.cloud.volumes) == 1
 
 
-async def test_a_remove_that_fails_after_the_release_still_lets_go_of_the_volume(world: World) -> None:
+async def test_a_remove_that_fails_after_the_release_still_detaches_the_volume(world: World) -> None:
     await world.mounted()
     world.cloud.outage = BackendUnavailable("no route to the cloud")
     with pytest.raises(BackendUnavailable):
@@ -306,7 +308,7 @@ async def test_a_remove_that_fails_after_the_release_still_lets_go_of_the_volume
     assert world.entry().desired is Desired.NONE
 
 
-async def test_remove_waits_for_a_mount_that_runs_and_then_refuses(world: World) -> None:
+async def test_remove_waits_for_a_running_mount_and_then_refuses(world: World) -> None:
     await world.create("v")
     gate = world.driver.hold("attach")
     mounting = asyncio.create_task(world.mount("v"))
@@ -334,7 +336,7 @@ async def test_remove_refuses_while_a_mount_waits_behind_it(world: World) -> Non
     assert world.is_mounted()
 
 
-async def test_a_mount_waits_for_a_removal_that_runs(world: World) -> None:
+async def test_a_mount_waits_for_a_running_removal(world: World) -> None:
     await world.create("v")
     gate = world.driver.hold("delete")
     removing = asyncio.create_task(world.service.remove("v"))

@@ -35,7 +35,7 @@ async def test_path_of_a_mounted_volume(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["never", "", "../etc", "a b", "\x00"])
-async def test_what_certainly_does_not_exist_is_not_found(world: World, name: str) -> None:
+async def test_a_volume_that_certainly_does_not_exist_is_not_found(world: World, name: str) -> None:
     with pytest.raises(VolumeNotFound) as missing:
         await world.service.get(name)
     assert missing.value.cause == "no such volume"
@@ -51,17 +51,17 @@ async def test_during_an_outage_a_known_volume_is_described_as_last_known(world:
     assert view.state is VolumeState.AVAILABLE
 
 
-async def test_during_an_outage_nothing_is_said_of_an_unknown_volume(world: World) -> None:
+async def test_during_an_outage_a_get_of_an_unknown_volume_is_the_outage(world: World) -> None:
     world.cloud.outage = OUTAGE
     with pytest.raises(BackendUnavailable) as unknown:
         await world.service.get("v")
     assert str(unknown.value) == 'get "v": no route to the cloud.'
 
 
-async def test_a_defect_of_a_driver_says_nothing_of_a_volume(
+async def test_a_defect_of_a_driver_is_not_answered_as_not_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No answer at all: dockerd takes any error for the end of the volume."""
+    """No answer at all: dockerd takes any error for 'no such volume'."""
 
     async def get(name: str) -> None:
         raise RuntimeError("defect")
@@ -73,7 +73,7 @@ async def test_a_defect_of_a_driver_says_nothing_of_a_volume(
         await world.service.get("w")
 
 
-async def test_a_backend_that_hangs_is_given_up_in_time(world: World) -> None:
+async def test_a_get_from_a_backend_that_hangs_times_out(world: World) -> None:
     world.deadlines = Deadlines(lookup_s=0.01)
     world.restart()
     gate = world.driver.hold("get")
@@ -92,7 +92,7 @@ async def test_a_record_confirmed_missing_is_dropped(world: World) -> None:
     assert (world.ledger.get("v"), world.store.entries) == (None, {})
 
 
-async def test_a_volume_found_at_the_backend_is_remembered_for_the_next_outage(world: World) -> None:
+async def test_a_volume_found_at_the_backend_is_recorded_for_the_next_outage(world: World) -> None:
     await world.create("v")
     await world.ledger.forget("v")
     await world.service.get("v")
@@ -109,8 +109,8 @@ async def test_an_anonymous_volume_is_found_after_the_state_is_lost_and_on_other
     assert (await world.service.get(ANONYMOUS)).name == ANONYMOUS
 
 
-async def test_a_look_up_that_ends_after_a_mount_takes_nothing_back(world: World) -> None:
-    """The volume was removed elsewhere; while a slow Get learns that, it is created and mounted anew."""
+async def test_a_look_up_that_ends_after_a_mount_changes_nothing(world: World) -> None:
+    """The volume was removed elsewhere; while a slow Get reads that, it is created and mounted again."""
     await world.create("v")
     world.cloud.volumes.clear()
     gate = world.driver.hold("get")
@@ -152,7 +152,7 @@ async def test_with_one_backend_down_the_others_are_fresh_and_that_one_is_last_k
     ]
 
 
-async def test_a_backend_that_hangs_does_not_keep_the_list_from_the_others(world: World) -> None:
+async def test_a_backend_that_hangs_does_not_delay_the_list_of_the_others(world: World) -> None:
     world.deadlines = Deadlines(lookup_s=0.01)
     world.add_backend("other", LocalDriver)
     await world.create("theirs", backend="other")
@@ -167,7 +167,7 @@ async def test_a_volume_that_its_backend_no_longer_has_is_not_listed(world: Worl
     assert await world.service.list() == []
 
 
-async def test_a_mounted_volume_is_listed_although_its_backend_forgot_it(world: World) -> None:
+async def test_a_mounted_volume_is_listed_although_its_backend_has_lost_it(world: World) -> None:
     await world.mounted()
     world.cloud.volumes.clear()
     assert [view.name for view in await world.service.list()] == ["v"]
@@ -176,7 +176,7 @@ async def test_a_mounted_volume_is_listed_although_its_backend_forgot_it(world: 
 # Status
 
 
-async def test_a_view_has_all_that_is_known(world: World) -> None:
+async def test_a_view_has_all_known_values(world: World) -> None:
     volume = await world.mounted()
     assert await world.service.get("v") == VolumeView(
         name="v",
@@ -202,7 +202,7 @@ async def test_usage_is_shown_once_it_has_been_sampled(world: World) -> None:
     assert (await world.service.get("v")).used_bytes == MIB
 
 
-async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
+async def test_a_desired_state_that_is_not_reached_shows_the_reason(world: World) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     with pytest.raises(Exception, match="container web"):
@@ -213,8 +213,8 @@ async def test_an_unmet_desire_shows_its_reason(world: World) -> None:
     assert "still in use by container web" in view.last_error
 
 
-async def test_lists_that_come_while_one_hangs_share_its_question(world: World) -> None:
-    """Else a path that hangs would take a thread for each."""
+async def test_lists_that_come_while_one_hangs_share_its_call(world: World) -> None:
+    """Otherwise a path that hangs would use a thread for each."""
     world.deadlines = Deadlines(lookup_s=0.01)
     world.restart()
     gate = world.driver.hold("list")
@@ -227,7 +227,7 @@ async def test_lists_that_come_while_one_hangs_share_its_question(world: World) 
     assert world.cloud.calls.count("list") == 1
 
 
-async def test_a_get_while_a_creation_runs_leaves_its_desire_alone(world: World) -> None:
+async def test_a_get_during_a_creation_keeps_its_desired_state(world: World) -> None:
     await world.ledger.put(Entry("v", "memory", desired=Desired.PRESENT))
     with pytest.raises(VolumeNotFound):
         await world.service.get("v")
@@ -244,13 +244,13 @@ async def test_a_volume_that_moved_to_another_backend_is_found_there(world: Worl
     assert await world.mount("v") == "/mounts/v/data"
 
 
-async def test_what_is_mounted_here_is_never_not_found(world: World) -> None:
+async def test_a_volume_mounted_here_is_never_not_found(world: World) -> None:
     await world.ledger.put(Entry("v", "memory", holders_unknown=True))
     with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
         await world.service.get("v")
 
 
-async def test_what_happens_here_while_a_backend_is_asked_is_newer_than_its_answer(world: World) -> None:
+async def test_changes_here_during_a_look_up_are_newer_than_its_answer(world: World) -> None:
     gate = world.driver.hold("get")
     getting = asyncio.create_task(world.service.get("v"))
     await gate.reached.wait()
@@ -260,7 +260,7 @@ async def test_what_happens_here_while_a_backend_is_asked_is_newer_than_its_answ
     assert (await getting).name == "v"
 
 
-async def test_what_was_removed_is_not_answered_from_what_is_kept(world: World) -> None:
+async def test_a_removed_volume_is_not_answered_from_the_cache(world: World) -> None:
     await world.create("v")
     await world.service.get("v")
     await world.service.remove("v")

@@ -46,14 +46,14 @@ async def test_a_cold_mount_costs_one_look_up_and_one_attach(world: World) -> No
     assert world.calls_since(before) == ["get", "attach"]
 
 
-async def test_a_mount_of_a_mounted_volume_asks_no_backend(world: World) -> None:
+async def test_a_mount_of_a_mounted_volume_calls_no_backend(world: World) -> None:
     await world.mounted()
     before = len(world.cloud.calls)
     assert await world.mount("v", "c2") == "/mounts/v/data"
     assert world.calls_since(before) == []
 
 
-async def test_mounted_is_remembered_durably_before_the_first_change(world: World) -> None:
+async def test_mounted_is_recorded_durably_before_the_first_change(world: World) -> None:
     await world.create("v")
     gate = world.driver.hold("attach")
     mounting = asyncio.create_task(world.mount("v"))
@@ -93,7 +93,7 @@ async def test_fifty_concurrent_mounts_of_one_volume_share_the_work(world: World
     assert world.entry().confirmed == {f"c{number}": 1 for number in range(50)}
 
 
-async def test_fifty_volumes_are_mounted_beside_each_other(world: World) -> None:
+async def test_fifty_volumes_are_mounted_concurrently(world: World) -> None:
     names = [f"v{number}" for number in range(50)]
     await asyncio.gather(*(world.create(name) for name in names))
     gate = world.driver.hold("attach")
@@ -133,7 +133,7 @@ async def test_a_formatted_volume_found_blank_is_not_formatted_again(world: Worl
     assert world.host.disk(world.device()).formats == 1
 
 
-async def test_a_mount_that_failed_is_let_go_again(world: World) -> None:
+async def test_the_volume_of_a_failed_mount_is_detached(world: World) -> None:
     await world.create("v")
     world.host.disk(world.device()).foreign = "a LUKS header"
     with pytest.raises(FilesystemMismatch):
@@ -143,7 +143,7 @@ async def test_a_mount_that_failed_is_let_go_again(world: World) -> None:
     assert world.entry().desired is Desired.NONE
 
 
-async def test_a_failed_mount_leaves_other_mounts_alone(world: World) -> None:
+async def test_a_failed_mount_does_not_affect_other_mounts(world: World) -> None:
     await world.mounted()
     with pytest.raises(ClientGone):
         await world.service.mount("v", "c2", Caller(gone=True))
@@ -183,7 +183,7 @@ async def test_mounts_are_counted_per_id(
     assert world.is_mounted() == bool(left)
 
 
-async def test_unmount_of_a_volume_never_heard_of_is_success(world: World) -> None:
+async def test_unmount_of_an_unknown_volume_is_success(world: World) -> None:
     await world.service.unmount("never", "c1")
     assert (world.cloud.calls, world.store.writes) == ([], [])
 
@@ -201,7 +201,7 @@ async def test_a_mount_whose_client_left_is_not_counted_and_lingers_for_its_retr
     assert world.entry().confirmed == {"c1": 1}
 
 
-async def test_a_mount_whose_client_left_is_detached_if_nobody_comes_back(world: World) -> None:
+async def test_a_mount_whose_client_left_is_detached_without_a_retry(world: World) -> None:
     await world.create("v")
     with pytest.raises(ClientGone):
         await world.service.mount("v", "c1", Caller(gone=True))
@@ -209,7 +209,7 @@ async def test_a_mount_whose_client_left_is_detached_if_nobody_comes_back(world:
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_full_disk_of_the_state_keeps_nobody_from_mounting_and_unmounting(world: World) -> None:
+async def test_a_full_disk_of_the_state_does_not_prevent_mounting_and_unmounting(world: World) -> None:
     await world.mounted()
     world.store.broken = True
     await world.mount("v", "c2")
@@ -276,7 +276,7 @@ async def test_an_answer_to_docker_cp_that_was_not_delivered_leaves_the_containe
     assert world.is_mounted()
 
 
-async def test_a_count_that_nobody_says_was_answered_stays_in_doubt(world: World) -> None:
+async def test_a_count_without_a_confirmed_answer_stays_unconfirmed(world: World) -> None:
     await world.create("v")
     await world.service.mount("v", "c1", Caller())
     await asyncio.sleep(0.01)
@@ -301,7 +301,7 @@ async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: 
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world: World) -> None:
+async def test_a_mount_that_takes_too_long_continues_and_its_retry_joins_it(world: World) -> None:
     await world.create("v")
     world.deadlines = Deadlines(slow_answer_s=0.01)
     world.restart()
@@ -320,7 +320,7 @@ async def test_a_mount_that_takes_too_long_goes_on_and_its_retry_joins_it(world:
 
 
 @pytest.mark.parametrize("held_at", ["get", "attach"])
-async def test_a_mount_that_nobody_waits_for_any_more_is_let_go_once_it_is_done(
+async def test_a_mount_without_a_waiting_client_is_released_once_it_is_done(
     world: World, held_at: str
 ) -> None:
     await world.create("v")
@@ -336,7 +336,7 @@ async def test_a_mount_that_nobody_waits_for_any_more_is_let_go_once_it_is_done(
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
 
-async def test_a_volume_that_another_node_is_letting_go_of_is_waited_for(world: World) -> None:
+async def test_a_volume_that_another_node_is_detaching_is_waited_for(world: World) -> None:
     await world.create("v")
     volume = world.volume()
     world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.DETACHING)
@@ -348,7 +348,7 @@ async def test_a_volume_that_another_node_is_letting_go_of_is_waited_for(world: 
     assert await mounting == "/mounts/v/data"
 
 
-async def test_a_volume_that_stays_in_between_is_given_up_in_time(world: World) -> None:
+async def test_a_volume_that_stays_in_transition_is_an_error_in_time(world: World) -> None:
     await world.create("v")
     volume = world.volume()
     world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.DETACHING)

@@ -37,7 +37,7 @@ async def test_a_mount_ends_the_linger(world: World) -> None:
 
 
 class KeptHost(MemoryHost):
-    """Nothing is to be unmounted."""
+    """A host on which an unmount fails the test."""
 
     async def unmount(self, target: str) -> None:
         raise AssertionError(f"{target} was unmounted")
@@ -63,7 +63,7 @@ async def test_an_unmount_while_another_mount_is_answered_unmounts_nothing(is_mo
     assert (world.entry().confirmed, world.entry().desired) == ({"c2": 1}, Desired.MOUNTED)
 
 
-async def test_an_unmount_of_a_volume_that_a_container_still_holds_says_so_and_is_retried(
+async def test_an_unmount_of_a_volume_that_a_container_still_holds_is_an_error_and_retried(
     world: World,
 ) -> None:
     volume = await world.mounted()
@@ -80,20 +80,20 @@ async def test_an_unmount_of_a_volume_that_a_container_still_holds_says_so_and_i
     assert world.volume().holder is None
 
 
-class LookedAtHost(MemoryHost):
-    """Somebody has a file of the mount open for a moment."""
+class BrieflyBusyHost(MemoryHost):
+    """A process has a file of the mount open for a moment."""
 
-    looks = 2
+    attempts = 2
 
     async def unmount(self, target: str) -> None:
-        self.looks -= 1
-        if self.looks >= 0:
+        self.attempts -= 1
+        if self.attempts >= 0:
             raise VolumeInUse(f"{target} is busy")
         await super().unmount(target)
 
 
 async def test_a_mount_that_is_busy_for_a_moment_is_unmounted() -> None:
-    world = World(host=LookedAtHost())
+    world = World(host=BrieflyBusyHost())
     await world.mounted()
     await world.service.unmount("v", "c1")
     assert not world.is_mounted()
@@ -116,7 +116,7 @@ async def test_an_unmount_needs_no_backend(world: World) -> None:
     assert (world.calls_since(before), world.host.mounts) == ([], {})
 
 
-async def test_a_read_only_filesystem_is_checked_and_mounted_again_if_nobody_uses_it(world: World) -> None:
+async def test_a_read_only_filesystem_is_checked_and_mounted_again_if_not_in_use(world: World) -> None:
     await world.mounted()
     disk = world.host.disk(world.device())
     world.host.read_only.add(world.device())
@@ -126,7 +126,7 @@ async def test_a_read_only_filesystem_is_checked_and_mounted_again_if_nobody_use
     assert world.host.read_only == set()
 
 
-async def test_a_read_only_filesystem_in_use_is_not_handed_out(world: World) -> None:
+async def test_a_read_only_filesystem_in_use_is_not_mounted_again(world: World) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     world.host.read_only.add(world.device())
@@ -153,7 +153,7 @@ async def test_stopping_detaches_what_lingers_and_unmounts_nothing(world: World)
     assert world.volume("stays").holder == "node-a"
 
 
-async def test_the_unmount_of_a_volume_removed_behind_our_back_and_created_anew_unmounts_the_old(
+async def test_the_unmount_of_a_volume_that_was_replaced_at_its_backend_unmounts_the_old(
     world: World,
 ) -> None:
     await world.mounted()
@@ -165,7 +165,7 @@ async def test_the_unmount_of_a_volume_removed_behind_our_back_and_created_anew_
     assert (world.entry().confirmed, world.volume().holder) == ({}, None)
 
 
-async def test_creating_a_volume_again_forgets_no_detach_that_is_still_to_come(world: World) -> None:
+async def test_creating_a_volume_again_keeps_its_pending_detach(world: World) -> None:
     await world.mounted()
     world.occupy("v", "container web")
     with pytest.raises(VolumeInUse):

@@ -1,4 +1,4 @@
-"""What a Mount does about another node that has the volume, and what hosts do to each other's calls."""
+"""Mounts of volumes that another node has, and races between hosts."""
 
 import asyncio
 from collections.abc import Callable
@@ -49,18 +49,18 @@ async def held_by_b(world: World) -> MemoryDriver:
     return node_b
 
 
-async def looks(world: World, count: int) -> None:
-    """Wait until the cloud has been asked for the volume so many times more."""
+async def await_look_ups(world: World, count: int) -> None:
+    """Wait until the volume has been looked up that many times more."""
     target = world.cloud.calls.count("get") + count
     while world.cloud.calls.count("get") < target:  # noqa: ASYNC110 - a list of calls has no event
         await asyncio.sleep(0)
 
 
-async def test_a_mount_waits_for_the_other_node_to_let_go() -> None:
+async def test_a_mount_waits_for_the_other_node_to_detach() -> None:
     world = world_with(wait_s=LONG)
     node_b = await held_by_b(world)
     mounting = asyncio.create_task(world.mount("v"))
-    await looks(world, 3)
+    await await_look_ups(world, 3)
     assert not mounting.done()
     await node_b.detach(world.volume())
     assert await mounting == "/mounts/v/data"
@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_ends_the_wait_and_nothing_is_attached() -> N
     node_b = await held_by_b(world)
     caller = Caller()
     mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
-    await looks(world, 1)
+    await await_look_ups(world, 1)
     caller.gone = True
     await node_b.detach(world.volume())
     with pytest.raises(ClientGone):
@@ -80,12 +80,12 @@ async def test_a_client_that_leaves_ends_the_wait_and_nothing_is_attached() -> N
     assert world.volume().holder is None
 
 
-async def test_nothing_is_attached_for_a_client_that_leaves_during_the_look_behind_the_wait() -> None:
+async def test_nothing_is_attached_for_a_client_that_leaves_during_the_look_up_after_the_wait() -> None:
     world = world_with(wait_s=LONG)
     node_b = await held_by_b(world)
     caller = Caller()
     mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
-    await looks(world, 2)
+    await await_look_ups(world, 2)
     await node_b.detach(world.volume())
     last_look = world.driver.hold("get")
     await last_look.reached.wait()
@@ -97,7 +97,7 @@ async def test_nothing_is_attached_for_a_client_that_leaves_during_the_look_behi
 
 
 class ObservedDriver(GatedDriver):
-    """The client leaves while the other node is asked about."""
+    """The client leaves while the other node is judged."""
 
     caller = Caller()
 
@@ -107,7 +107,7 @@ class ObservedDriver(GatedDriver):
 
 
 @pytest.mark.parametrize("marked", ["dead_nodes", "silent_nodes"])
-async def test_nothing_is_taken_and_nobody_stopped_for_a_client_that_has_left(marked: str) -> None:
+async def test_nothing_is_taken_over_and_no_node_stopped_for_a_client_that_has_left(marked: str) -> None:
     world = world_with(TakeoverPolicy.FENCE, wait_s=0, driver=ObservedDriver)
     await held_by_b(world)
     getattr(world.cloud, marked).add("node-b")
@@ -126,19 +126,19 @@ async def test_a_volume_of_a_dead_node_is_taken_at_once() -> None:
     assert world.calls_since(before)[:4] == ["get", "holder_state", "take_from", "attach"]
 
 
-async def test_what_is_known_of_one_node_is_not_believed_of_the_next() -> None:
+async def test_the_verdict_on_one_node_is_not_applied_to_the_next() -> None:
     world = world_with(wait_s=LONG)
     node_b = await held_by_b(world)
     world.cloud.dead_nodes.add("node-c")
     mounting = asyncio.create_task(world.mount("v"))
-    await looks(world, 1)
+    await await_look_ups(world, 1)
     await node_b.detach(world.volume())
     await MemoryDriver(world.cloud, "node-c").attach(world.volume())
     await mounting
     assert world.cloud.calls.count("holder_state") == 2
 
 
-class RevivingDriver(GatedDriver):
+class RestartedNodeDriver(GatedDriver):
     """The node is started right after the volume was taken from it, and attaches it again."""
 
     async def take_from(self, volume: Volume, node_id: str) -> None:
@@ -147,22 +147,22 @@ class RevivingDriver(GatedDriver):
         await MemoryDriver(self._cloud, node_id).attach(volume)
 
 
-async def test_a_node_that_has_the_volume_again_after_the_takeover_is_asked_about_anew() -> None:
-    world = world_with(wait_s=LONG, driver=RevivingDriver)
+async def test_a_node_that_has_the_volume_again_after_the_takeover_is_judged_again() -> None:
+    world = world_with(wait_s=LONG, driver=RestartedNodeDriver)
     node_b = await held_by_b(world)
     world.cloud.dead_nodes.add("node-b")
     mounting = asyncio.create_task(world.mount("v"))
-    await looks(world, 3)
+    await await_look_ups(world, 3)
     await node_b.detach(world.volume())
     await mounting
     assert world.volume().holder == "node-a"
 
 
-async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
+async def test_a_node_that_dies_during_the_wait_is_detected() -> None:
     world = world_with(wait_s=0.05)
     await held_by_b(world)
     mounting = asyncio.create_task(world.mount("v"))
-    await looks(world, 2)
+    await await_look_ups(world, 2)
     world.cloud.dead_nodes.add("node-b")
     await mounting
     assert world.volume().holder == "node-a"
@@ -182,7 +182,7 @@ async def test_a_node_that_dies_while_it_is_waited_for_is_found_out() -> None:
         (TakeoverPolicy.NEVER, HolderState.ALIVE, TakeoverOutcome.REFUSE),
     ],
 )
-async def test_the_policy_decides_and_the_dry_run_foretells_it(
+async def test_the_policy_decides_and_the_dry_run_predicts_it(
     policy: TakeoverPolicy, state: HolderState, outcome: TakeoverOutcome
 ) -> None:
     world = world_with(policy)
@@ -209,7 +209,7 @@ async def test_the_policy_decides_and_the_dry_run_foretells_it(
     assert world.volume().holder == ("node-b" if outcome is TakeoverOutcome.REFUSE else "node-a")
 
 
-async def test_a_refusal_gives_the_evidence_and_what_an_operator_can_do() -> None:
+async def test_a_refusal_has_the_evidence_and_the_remedy() -> None:
     world = world_with()
     await held_by_b(world)
     world.cloud.silent_nodes.add("node-b")
@@ -231,7 +231,7 @@ async def test_a_node_that_the_backend_does_not_name_is_neither_alive_nor_dead()
     assert set(world.calls_since(before)) == {"get"}
 
 
-async def test_the_plan_for_a_volume_that_nobody_else_has_is_to_do_nothing(world: World) -> None:
+async def test_the_plan_for_a_volume_without_another_holder_is_to_do_nothing(world: World) -> None:
     await world.create("v")
     assert (await world.service.plan_takeover("v")).outcome is TakeoverOutcome.NOTHING_TO_DO
     await world.mount("v")
@@ -240,15 +240,15 @@ async def test_the_plan_for_a_volume_that_nobody_else_has_is_to_do_nothing(world
         await world.service.plan_takeover("w")
 
 
-class MuteDriver(GatedDriver):
-    """May not ask about nodes."""
+class DeniedDriver(GatedDriver):
+    """Has no permission to read nodes."""
 
     async def holder_state(self, node_id: str) -> Holder:
         raise BackendDenied("ec2:DescribeInstances is not allowed")
 
 
-async def test_a_node_that_cannot_be_asked_about_is_neither_alive_nor_dead() -> None:
-    world = world_with(driver=MuteDriver)
+async def test_a_node_whose_state_cannot_be_read_is_neither_alive_nor_dead() -> None:
+    world = world_with(driver=DeniedDriver)
     await held_by_b(world)
     plan = await world.service.plan_takeover("v")
     assert (plan.state, plan.outcome) == (HolderState.UNKNOWN, TakeoverOutcome.REFUSE)
@@ -257,7 +257,7 @@ async def test_a_node_that_cannot_be_asked_about_is_neither_alive_nor_dead() -> 
 
 
 class RacingDriver(GatedDriver):
-    """Another node attaches just before this one does, and lets go after some tries."""
+    """Another node attaches just before this one does, and detaches after some tries."""
 
     losses = 2
 
@@ -275,15 +275,15 @@ async def test_a_lost_race_for_the_volume_is_waited_out() -> None:
     assert world.volume().holder == "node-a"
 
 
-async def test_a_lost_race_without_patience_is_an_error_that_says_so() -> None:
+async def test_a_lost_race_without_a_wait_is_an_error() -> None:
     world = world_with(wait_s=0, driver=RacingDriver)
     await world.create("v")
     with pytest.raises(VolumeInUse, match="node-b was faster"):
         await world.mount("v")
 
 
-class LateDriver(GatedDriver):
-    """Shows for some looks what the filesystem tag was at first."""
+class StaleTagDriver(GatedDriver):
+    """Shows the first filesystem tag for some reads."""
 
     late_looks = 0
 
@@ -295,37 +295,37 @@ class LateDriver(GatedDriver):
         return found
 
 
-async def test_a_filesystem_tag_that_arrives_late_is_waited_for_and_the_data_kept() -> None:
-    world = world_with(driver=LateDriver)
+async def test_a_stale_filesystem_tag_is_read_again_and_the_data_kept() -> None:
+    world = world_with(driver=StaleTagDriver)
     await world.mounted()
     await world.service.unmount("v", "c1")
     await world.run_timers()
     formats = world.host.disk(world.device()).formats
     await world.ledger.forget("v")  # as on another host
-    assert isinstance(world.driver, LateDriver)
+    assert isinstance(world.driver, StaleTagDriver)
     world.driver.late_looks = 3
     await world.mount("v", "c2")
     assert world.host.disk(world.device()).formats == formats
 
 
-class ForgetfulDriver(GatedDriver):
-    """Deletes, but its answer was lost and the call was made again."""
+class LostDeleteDriver(GatedDriver):
+    """Deletes, but its answer is lost and the call is retried."""
 
     async def delete(self, volume: Volume) -> None:
         await super().delete(volume)
         raise VolumeNotFound("it does not exist")
 
 
-async def test_a_volume_that_is_gone_when_it_is_deleted_is_success() -> None:
-    world = world_with(driver=ForgetfulDriver)
+async def test_deleting_a_volume_that_is_gone_is_success() -> None:
+    world = world_with(driver=LostDeleteDriver)
     await world.create("v")
     await world.service.remove("v")
     assert world.cloud.volumes == {}
     assert world.ledger.get("v") is None
 
 
-async def test_nobody_is_fenced_because_the_backend_cannot_be_asked() -> None:
-    world = world_with(TakeoverPolicy.FENCE, driver=MuteDriver)
+async def test_no_node_is_fenced_because_the_backend_does_not_answer() -> None:
+    world = world_with(TakeoverPolicy.FENCE, driver=DeniedDriver)
     await held_by_b(world)
     with pytest.raises(VolumeInUse):
         await world.mount("v")
@@ -344,7 +344,9 @@ async def test_a_volume_stuck_in_its_detach_from_a_dead_node_is_taken_over() -> 
     before = len(world.cloud.calls)
     await world.mount("v")
     assert world.volume().holder == "node-a"
-    assert world.calls_since(before).index("holder_state") > 1, "it is given time to leave by itself"
+    assert world.calls_since(before).index("holder_state") > 1, (
+        "it is given time to detach without a takeover"
+    )
 
 
 async def test_a_client_that_leaves_ends_the_wait_for_the_backend() -> None:
@@ -355,14 +357,14 @@ async def test_a_client_that_leaves_ends_the_wait_for_the_backend() -> None:
     world.cloud.volumes[world.volume().volume_id] = replace(world.volume(), state=VolumeState.DETACHING)
     caller = Caller()
     mounting = asyncio.create_task(world.service.mount("v", "c1", caller))
-    await looks(world, 2)
+    await await_look_ups(world, 2)
     caller.gone = True
     with pytest.raises(ClientGone):
         await mounting
 
 
-class RestlessDriver(GatedDriver):
-    """Every look shows another node."""
+class ChangingHolderDriver(GatedDriver):
+    """Every read shows another node."""
 
     nodes = 0
 
@@ -372,14 +374,14 @@ class RestlessDriver(GatedDriver):
         return replace(found, holder=f"node-{self.nodes}") if found and found.holder else found
 
 
-async def test_a_holder_that_changes_again_and_again_is_refused_by_name() -> None:
-    world = world_with(wait_s=0.02, driver=RestlessDriver)
+async def test_a_holder_that_keeps_changing_is_refused_by_name() -> None:
+    world = world_with(wait_s=0.02, driver=ChangingHolderDriver)
     await held_by_b(world)
     with pytest.raises(VolumeInUse, match="holds it"):
         await world.mount("v")
 
 
-class UnansweredDriver(GatedDriver):
+class LostDetachDriver(GatedDriver):
     """The backend begins a detach whose answer is lost; the device still shows."""
 
     async def detach(self, volume: Volume) -> None:
@@ -388,10 +390,10 @@ class UnansweredDriver(GatedDriver):
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
-async def test_a_device_that_may_be_on_its_way_out_is_not_mounted_without_asking(
+async def test_a_device_with_a_possible_detach_is_not_mounted_without_a_look_up(
     is_restarted: bool,
 ) -> None:
-    world = world_with(driver=UnansweredDriver)
+    world = world_with(driver=LostDetachDriver)
     await world.mounted()
     await world.service.unmount("v", "c1")
     await world.run_timers()

@@ -1,4 +1,4 @@
-"""Transitions at a backend: they are waited for, and what is read meanwhile may be stale."""
+"""Transitions at a backend: they are waited for, and reads during them may be stale."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ async def bench() -> Bench:
         (VolumeState.DETACHING, Goal.ABSENT),
     ],
 )
-async def test_a_transition_is_waited_for_by_the_driver_and_not_asked_about(
+async def test_a_transition_is_waited_for_by_the_driver_and_not_polled(
     bench: Bench, state: VolumeState, goal: Goal
 ) -> None:
     await bench.volume(state=state)
@@ -66,7 +66,7 @@ async def test_a_wait_in_vain_is_followed_by_a_look_up(bench: Bench) -> None:
     assert bench.cloud.calls == ["get", "wait_settled", "get", "wait_settled", "delete"]
 
 
-async def test_of_a_driver_that_cannot_wait_it_is_asked_until_the_time_is_over(bench: Bench) -> None:
+async def test_a_driver_that_cannot_wait_is_polled_until_the_timeout(bench: Bench) -> None:
     bench.driver = MemoryDriver(bench.cloud)
     await bench.volume(state=VolumeState.CREATING)
     bench.cloud.calls.clear()
@@ -76,7 +76,7 @@ async def test_of_a_driver_that_cannot_wait_it_is_asked_until_the_time_is_over(b
     assert set(bench.cloud.calls) == {"get"}
 
 
-async def test_a_device_that_was_seen_before_a_wait_is_looked_for_anew(bench: Bench) -> None:
+async def test_a_device_found_before_a_wait_is_located_again(bench: Bench) -> None:
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.DETACHING)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     await bench.to(Goal.MOUNTED)
@@ -84,7 +84,7 @@ async def test_a_device_that_was_seen_before_a_wait_is_looked_for_anew(bench: Be
 
 
 class StaleDriver(MemoryDriver):
-    """Reads show the volume attached some times more, although it is being detached; that ends with them."""
+    """Some more reads show the volume attached although it is being detached; then the detach ends."""
 
     stale_reads = 0
 
@@ -97,10 +97,10 @@ class StaleDriver(MemoryDriver):
 
 
 @pytest.mark.parametrize("stale_reads", [1, IMPATIENT.recheck_limit])
-async def test_a_device_that_may_be_about_to_leave_is_not_mounted_for_a_stale_read(
+async def test_a_device_with_a_possible_detach_is_not_mounted_because_of_a_stale_read(
     bench: Bench, stale_reads: int
 ) -> None:
-    """A detach was asked for and its answer got lost; a cloud takes none back."""
+    """A detach was requested and its answer lost; a cloud takes none back."""
     volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
     bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"})
     driver = bench.driver = StaleDriver(bench.cloud)
@@ -128,7 +128,7 @@ async def test_a_device_that_stays_in_spite_of_a_lost_detach_is_mounted_in_the_e
 async def test_a_transition_that_volplug_was_killed_in_is_waited_for_by_the_next_start(
     desired: Desired, state: VolumeState, holder: str | None
 ) -> None:
-    """EC2 had answered CreateVolume or DetachVolume, and goes on without volplug."""
+    """EC2 had answered CreateVolume or DetachVolume, and continues without volplug."""
     world = World()
     volume = await world.driver.create(spec_of("v"))
     world.cloud.volumes[volume.volume_id] = replace(volume, state=state, holder=holder)

@@ -52,16 +52,16 @@ def test_all_known_values_are_shown() -> None:
 
 
 @pytest.mark.parametrize("entry", [None, replace(MOUNTED, confirmed={})])
-def test_an_unmounted_volume_has_no_mountpoint_and_no_old_usage(entry: Entry | None) -> None:
+def test_an_unmounted_volume_has_no_mountpoint_and_no_usage(entry: Entry | None) -> None:
     view = view_volume(VOLUME, entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
     assert (view.mountpoint, view.used_bytes, view.mount_count) == ("", None, 0)
 
 
 class SlowHost(MemoryHost):
-    """A machine whose filesystems answer when they are told to.
+    """A machine whose filesystems answer when the test resolves them.
 
     Attributes:
-        answers: Resolved by the test; one per look.
+        answers: Resolved by the test; one per sample.
     """
 
     def __init__(self) -> None:
@@ -78,8 +78,8 @@ async def host() -> SlowHost:
     return SlowHost()
 
 
-async def looked(host: SlowHost, result: Usage | Exception) -> None:
-    """Answer the look that is going on, and let the sampler take note."""
+async def answer_sample(host: SlowHost, result: Usage | Exception) -> None:
+    """Answer the running sample, and let the sampler record it."""
     await asyncio.sleep(0)
     if isinstance(result, Usage):
         host.answers[-1].set_result(result)
@@ -89,10 +89,10 @@ async def looked(host: SlowHost, result: Usage | Exception) -> None:
         await asyncio.sleep(0)
 
 
-async def test_asking_never_waits_and_shares_one_look(host: SlowHost) -> None:
+async def test_a_view_never_waits_and_shares_one_sample(host: SlowHost) -> None:
     sampler = UsageSampler()
     assert [sampler.last(host, "v", "/m/v") for _ in range(5)] == [None] * 5
-    await looked(host, Usage(1, 2))
+    await answer_sample(host, Usage(1, 2))
     assert sampler.last(host, "v", "/m/v") == Usage(1, 2)
     assert len(host.answers) == 1
 
@@ -100,22 +100,20 @@ async def test_asking_never_waits_and_shares_one_look(host: SlowHost) -> None:
 async def test_a_volume_that_was_unmounted_has_no_usage(host: SlowHost) -> None:
     sampler = UsageSampler()
     sampler.last(host, "v", "/m/v")
-    await looked(host, Usage(1, 2))
+    await answer_sample(host, Usage(1, 2))
     sampler.forget("v")
     assert sampler.last(host, "v", "/m/v") is None
-    await looked(host, Usage(1, 2))
+    await answer_sample(host, Usage(1, 2))
 
 
 @pytest.mark.parametrize("error", [HostError("input/output error"), OSError(5, "input/output error")])
-async def test_a_filesystem_that_cannot_say_is_no_news_and_is_asked_again(
-    host: SlowHost, error: Exception
-) -> None:
+async def test_a_failed_sample_changes_nothing_and_is_repeated(host: SlowHost, error: Exception) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     sampler = UsageSampler()
     sampler.last(host, "v", "/m/v")
-    await looked(host, error)
+    await answer_sample(host, error)
     assert sampler.last(host, "v", "/m/v") is None
-    await looked(host, Usage(3, 4))
+    await answer_sample(host, Usage(3, 4))
     assert sampler.last(host, "v", "/m/v") == Usage(3, 4)
     assert complaints == []

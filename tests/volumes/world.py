@@ -1,4 +1,4 @@
-"""A host with its backends in memory, and the ways to look at it, stop it and break it."""
+"""A host with its backends in memory, with operations that inspect, stop and break it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,7 +55,7 @@ class GatedDriver(MemoryDriver):
 
     async def get(self, name: str) -> Volume | None:
         found = await super().get(name)
-        await self._gate("get")  # what is answered may be old by the time it arrives
+        await self._gate("get")  # the answer may be stale when it arrives
         return found
 
     async def list(self) -> Sequence[Volume]:
@@ -80,7 +80,7 @@ class GatedDriver(MemoryDriver):
 
 
 class LocalDriver(GatedDriver):
-    """The same, of volumes that never leave their host."""
+    """A `GatedDriver` of volumes that never leave their host."""
 
     @property
     def info(self) -> DriverInfo:
@@ -91,11 +91,11 @@ class MemoryStore:
     """A store that remembers what was written to it, and fails on demand.
 
     Attributes:
-        entries: What would be there after a crash.
-        engine: The run of the engine that spoke last.
+        entries: The entries that would survive a crash.
+        engine: The last connected run of the engine.
         writes: Every write in its order: name, desired state, whether durable.
         broken: Whether writes fail.
-        gate: Where writes of entries that have doubts stop, as on a disk that stalls.
+        gate: Holds writes of entries with unconfirmed counts, as a disk that stalls.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class MemoryStore:
 
 
 class RecordingTimers(Timers):
-    """Timers that remember for when something was scheduled, and whose time a test can let come."""
+    """Timers that record their delays, and that a test can fire."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class RecordingTimers(Timers):
         super().schedule(name, delay_s, action, at_stop=at_stop)
 
     def fire(self) -> None:
-        """Start everything that waits, now."""
+        """Run all pending timers now."""
         for name, waiting in list(self._scheduled.items()):
             waiting.handle.cancel()
             self._start(name)
@@ -167,18 +167,18 @@ class Clock:
 
 @dataclass
 class World:
-    """One host. `restart` gives it a new life with what the store has.
+    """One host. `restart` starts a new process with the content of the store.
 
     Attributes:
-        cloud: What the first backend has.
+        cloud: The cloud of the first backend.
         driver: The first backend, called memory.
         backends: All of them.
         host: The machine.
-        hosts: The machine as single backends have it, by their names.
-        store: What survives a crash of the process.
+        hosts: The machine as seen by single backends, by their names.
+        store: The state that survives a crash of the process.
         clock: Seconds since boot.
-        limits: Times of the Docker edge.
-        patience: How long a convergence waits.
+        deadlines: Time limits of answers to Docker.
+        timeouts: How long a convergence waits.
         takeover: When a Mount may take a volume from another node.
     """
 
@@ -197,7 +197,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        """Build everything anew, as after a crash; nothing of the old process goes on."""
+        """Build everything again, as after a crash; nothing of the old process continues."""
         self.timers = RecordingTimers()
         self.ledger = Ledger(self.store, self.store.entries.values(), self.store.engine)
         self.node = LocalNode(
@@ -245,7 +245,7 @@ class World:
         self.clock.now_s += self.deadlines.mount_grace_s
         return self.volume(name)
 
-    # What is true
+    # State
 
     def volume(self, name: str = "v") -> Volume:
         """The one volume of this name in the first cloud."""
@@ -277,18 +277,18 @@ class World:
     # Time
 
     async def run_timers(self) -> None:
-        """Let everything that is scheduled happen now, once."""
+        """Run everything that is scheduled now, once."""
         self.timers.fire()
         while running := self.timers.running:
             await asyncio.wait(running)
 
     async def finish_tasks(self) -> None:
-        """Wait for what runs after an answer, such as writes of the ledger."""
+        """Wait for tasks that run after an answer, such as writes of the ledger."""
         while running := self.node.tasks.running:
             await asyncio.wait(running)
 
     async def recover(self) -> None:
-        """Start, and wait until every volume has been looked at; what recovery scheduled is still to come."""
+        """Start, and wait until recovery has handled every volume; its timers are still pending."""
         names = set(self.store.entries) | {path.removeprefix(f"{ROOT}/") for path in self.host.mounts}
         await self.service.start()
         for name in sorted(names):

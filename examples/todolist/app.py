@@ -1,4 +1,4 @@
-"""A todo list: a page for people, and JSON at /todos for programs. Its memory is a MySQL database."""
+"""A todo list: a page for people, and JSON at /todos for programs. It is stored in a MySQL database."""
 
 import html
 import json

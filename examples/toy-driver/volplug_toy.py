@@ -129,7 +129,7 @@ class ToyDriver:
         return self._shown(tagged)
 
     async def holder_state(self, node_id: str) -> Holder:
-        """Say that this host is alive; nothing is known of others."""
+        """Return that this host is alive; the state of others is unknown."""
         if node_id == self.node_id:
             return Holder(HolderState.ALIVE, "it is this host")
         return Holder(HolderState.UNKNOWN, "toy volumes never leave their host")

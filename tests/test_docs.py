@@ -52,6 +52,25 @@ def test_every_module_of_every_room_is_in_the_architecture() -> None:
     assert named == rooms
 
 
+def test_vague_subjects_are_avoided() -> None:
+    """CONTRIBUTING.md quotes them as what to avoid."""
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text()
+        for path in (
+            *(ROOT / "volplug").rglob("*.py"),
+            *(ROOT / "docs").rglob("*.md"),
+            ROOT / "README.md",
+            ROOT / "CONTRIBUTING.md",
+        )
+    }
+    found = [
+        f"{name}: {match.group()}"
+        for name, text in texts.items()
+        for match in re.finditer(r'(?<!")\b(whoever|nobody|somebody|anybody)\b(?!")', text, re.IGNORECASE)
+    ]
+    assert found == []
+
+
 def test_every_class_name_has_one_meaning_in_the_package() -> None:
     names = Counter(
         node.name

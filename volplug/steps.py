@@ -1,6 +1,6 @@
 """The steps that change the world outside this process's memory, so that tests can stop the process at each.
 
-Whoever takes such a step announces it right after it has happened, through a callable that is passed in.
+The code that takes such a step announces it right afterwards, through a callable that is passed in.
 Killing the process there shows what the next start and the next call make of a world in that state.
 """
 

@@ -96,7 +96,7 @@ async def test_a_new_volume_that_is_not_blank_is_never_formatted(
         f'mount "db" (loop {known["id"]}, node {platform.node()}): '
         f"a new volume should be blank, but holds {shown}"
     )
-    assert error.endswith("; it is not formatted. Remove the volume if nobody needs what it holds.")
+    assert error.endswith("; it is not formatted. Remove the volume if its content is not needed.")
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before
 
@@ -113,7 +113,7 @@ async def test_an_interrupted_format_is_not_done_again_over_anything_else(
     before = digest(image_of(volplug, "db"))
     assert await dockerd.error("Mount", Name="db", ID="b") == (
         f'mount "db" (loop {volume_id}, node {platform.node()}): its format was interrupted and it now holds '
-        f"{found}; it is not formatted. Remove the volume and create it again if nobody needs what it holds."
+        f"{found}; it is not formatted. Remove the volume and create it again if its content is not needed."
     )
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before

@@ -95,12 +95,12 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
     Reason.NOT_BLANK: (
         FilesystemMismatch,
         "a new volume should be blank, but holds an LVM2_member signature; it is not formatted. "
-        "Remove the volume if nobody needs what it holds.",
+        "Remove the volume if its content is not needed.",
     ),
     Reason.FOREIGN_DURING_FORMAT: (
         FilesystemMismatch,
         "its format was interrupted and it now holds an LVM2_member signature; it is not formatted. "
-        "Remove the volume and create it again if nobody needs what it holds.",
+        "Remove the volume and create it again if its content is not needed.",
     ),
     Reason.FILESYSTEM_GONE: (
         FilesystemMismatch,

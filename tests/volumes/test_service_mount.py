@@ -117,7 +117,7 @@ async def test_a_volume_that_should_be_blank_and_is_not_is_never_formatted(
         await world.mount("v")
     assert str(refused.value) == (
         f'mount "v" (memory {world.volume().volume_id}, node node-a): a new volume should be blank, but '
-        f"holds {found}; it is not formatted. Remove the volume if nobody needs what it holds."
+        f"holds {found}; it is not formatted. Remove the volume if its content is not needed."
     )
     assert (seen, world.volume().filesystem) == (before, FilesystemTag())
 

@@ -131,14 +131,14 @@ def _mounted_unformatted(_: Facts) -> VolplugError:
 def _not_blank(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
         f"a new volume should be blank, but holds {_found(facts)}; it is not formatted",
-        "Remove the volume if nobody needs what it holds",
+        "Remove the volume if its content is not needed",
     )
 
 
 def _foreign_during_format(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
         f"its format was interrupted and it now holds {_found(facts)}; it is not formatted",
-        "Remove the volume and create it again if nobody needs what it holds",
+        "Remove the volume and create it again if its content is not needed",
     )
 
 

@@ -14,7 +14,7 @@ from volplug.drivers.ebs.settings import load_settings
 from volplug.errors import CommandFailed, ConfigurationError, ErrorContext, VolplugError
 from volplug.masking import keep_secret, mask_event, masked
 
-SECRET = "hunter2/Kx+0"  # noqa: S105  # of nobody
+SECRET = "hunter2/Kx+0"  # noqa: S105  # not a real key
 LONGER = f"{SECRET}-and-more"
 
 

@@ -35,9 +35,9 @@ class Pair:
 
 OLDEST = Pair(DOCKER_20, VolplugProcess)
 NEWEST = Pair(DOCKER_26, ManagedVolplug)
-_BESIDE_NEWEST = Pair(DOCKER_26, VolplugProcess)
+_SERVICE_ON_NEWEST = Pair(DOCKER_26, VolplugProcess)
 _IN_OLDEST = Pair(DOCKER_20, ManagedVolplug)
-_PAIRS = (OLDEST, NEWEST, _IN_OLDEST, _BESIDE_NEWEST)
+_PAIRS = (OLDEST, NEWEST, _IN_OLDEST, _SERVICE_ON_NEWEST)
 
 
 def _on(*default: Pair, slow: tuple[Pair, ...]) -> pytest.MarkDecorator:
@@ -54,14 +54,14 @@ def _param(pair: Pair, *values: object, id: str, is_slow: bool) -> object:  # no
     return pytest.param(pair, *values, id=id, marks=marks)
 
 
-ON_EACH = _on(OLDEST, NEWEST, slow=(_IN_OLDEST, _BESIDE_NEWEST))
+ON_EACH = _on(OLDEST, NEWEST, slow=(_IN_OLDEST, _SERVICE_ON_NEWEST))
 # For tests that depend neither on the engine nor on the form: one of the two.
-ON_OLDEST = _on(OLDEST, slow=(NEWEST, _IN_OLDEST, _BESIDE_NEWEST))
-ON_NEWEST = _on(NEWEST, slow=(OLDEST, _IN_OLDEST, _BESIDE_NEWEST))
+ON_OLDEST = _on(OLDEST, slow=(NEWEST, _IN_OLDEST, _SERVICE_ON_NEWEST))
+ON_NEWEST = _on(NEWEST, slow=(OLDEST, _IN_OLDEST, _SERVICE_ON_NEWEST))
 # For features of the newest engine.
-SINCE_26 = _on(NEWEST, slow=(_BESIDE_NEWEST,))
+SINCE_26 = _on(NEWEST, slow=(_SERVICE_ON_NEWEST,))
 # For tests of one form only.
-BESIDE = _on(OLDEST, slow=(_BESIDE_NEWEST,))
+AS_SERVICE = _on(OLDEST, slow=(_SERVICE_ON_NEWEST,))
 MANAGED = _on(NEWEST, slow=(_IN_OLDEST,))
 
 

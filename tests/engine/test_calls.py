@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.engine.pairs import BESIDE
+from tests.engine.pairs import AS_SERVICE
 from tests.engine.recorder import Recorder
 from tests.engine.sharing import left_empty
 from tests.engine.use import (
@@ -32,7 +32,7 @@ from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 from tests.served.volumes import image_of, record_of
 
-pytestmark = [*ENGINE, BESIDE]
+pytestmark = [*ENGINE, AS_SERVICE]
 
 # Not in the image: if the image has the directory, Docker mounts once more to copy its content.
 _PLACE = "/volume"

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.engine.pairs import BESIDE
+from tests.engine.pairs import AS_SERVICE
 from tests.engine.use import create, execute, inspect, refusal, run, start, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.served.volumes import image_of, mount_of
 
-pytestmark = [*ENGINE, BESIDE]
+pytestmark = [*ENGINE, AS_SERVICE]
 
 _REMEDY = "Stop what uses it; volplug goes on by itself once it is free."
 

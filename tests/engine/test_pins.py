@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.engine.pairs import BESIDE
+from tests.engine.pairs import AS_SERVICE
 from tests.engine.use import create, execute, run, start, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.served.volumes import image_of, mount_of
 
-pytestmark = [*ENGINE, BESIDE, pytest.mark.faults]
+pytestmark = [*ENGINE, AS_SERVICE, pytest.mark.faults]
 
 
 def _pin(engine: Engine, bind: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.documented import FILES
-from tests.engine.pairs import BESIDE
+from tests.engine.pairs import AS_SERVICE
 from tests.engine.use import IMAGE, run, volumes, wait_until_released
 from tests.lab.compose import COMPOSE_2
 from tests.lab.engine import Engine
@@ -17,7 +17,7 @@ from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 from tests.served.volumes import mount_of
 
-pytestmark = [*ENGINE, BESIDE, pytest.mark.prepare(by=COMPOSE_2.tree)]
+pytestmark = [*ENGINE, AS_SERVICE, pytest.mark.prepare(by=COMPOSE_2.tree)]
 
 _ADDRESS = "10.9.9.1"
 _TASK_TIMEOUT_S = 60.0

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engine.pairs import BESIDE, Pair
+from tests.engine.pairs import AS_SERVICE, Pair
 from tests.engine.use import IMAGE, create, inspect, start, use_until_released
 from tests.lab import checker
 from tests.lab.checker import Checker
@@ -14,7 +14,7 @@ from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = [*ENGINE, BESIDE, pytest.mark.faults]
+pytestmark = [*ENGINE, AS_SERVICE, pytest.mark.faults]
 
 
 @pytest.fixture
@@ -61,11 +61,9 @@ def _the_machine_is_bound_into_a_container(engine: Engine, volplug: VolplugProce
 
 def _volplug_crashes_repeatedly(engine: Engine, volplug: VolplugProcess) -> None:
     """While another container starts and ends; it does not matter whether it succeeds."""
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as other:
         for _ in range(3):
-            short = beside.submit(
-                engine.docker, "run", "--rm", "-v", "db:/volume", IMAGE, "true", check=False
-            )
+            short = other.submit(engine.docker, "run", "--rm", "-v", "db:/volume", IMAGE, "true", check=False)
             volplug.kill()
             volplug.start()
             short.result()

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engine.pairs import BESIDE
+from tests.engine.pairs import AS_SERVICE
 from tests.engine.use import IMAGE, create, inspect, mounted, refusal, run, start, wait_until_released
 from tests.lab import checker
 from tests.lab.engine import Engine
@@ -12,7 +12,7 @@ from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
 
-pytestmark = [*ENGINE, BESIDE]
+pytestmark = [*ENGINE, AS_SERVICE]
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

@@ -7,8 +7,8 @@ set -eu
 lab=$1 root=${2:-}
 exec 3<&0
 mount -t proc proc /proc
-# What is mounted from others' loop devices is here, too; they could not have them back until our end. One whose
-# directory is removed by its owner goes by itself.
+# Copies of mounts from other programs' loop devices would keep those busy until our end. A mount whose
+# directory is removed by its owner ends without our help.
 mounts=$(cat /proc/self/mountinfo)
 while read -r _ _ device _ place _; do
     case $device in 7:*) umount --lazy "$place" 2>/dev/null || : ;; esac

@@ -15,5 +15,5 @@ cat /sys/devices/virtual/dmi/id/board_asset_tag >/proc/sys/kernel/hostname
 ip link set lo up
 ip address add 10.0.2.15/24 dev eth0
 ip link set eth0 up
-# Not exec: somebody has to reap the orphans.
+# Not exec: this process has to reap the orphans.
 python3 /opt/agent.py

@@ -207,10 +207,10 @@ async def test_a_retried_recovery_leaves_the_volume_to_a_mount_that_came_meanwhi
     world.cloud.outage = OUTAGE
     await crash(world)
     world.cloud.outage = None
-    slot, before = world.node.locks.of("v"), len(world.cloud.calls)
-    slot.begin_mount()
+    lock, before = world.node.locks.of("v"), len(world.cloud.calls)
+    lock.begin_mount()
     await world.run_timers()
-    slot.end_mount()
+    lock.end_mount()
     assert "get" not in world.calls_since(before)
 
 

@@ -31,12 +31,12 @@ async def test_recovery_after_an_outage_is_left_to_a_waiting_mount(
         outage.setattr(world.driver, "locate", failing(OUTAGE))
         world.restart()
         await world.recover()
-    slot = world.node.locks.of("v")
-    async with slot:
+    lock = world.node.locks.of("v")
+    async with lock:
         world.timers.fire()
         await asyncio.sleep(0)  # it waits for the lock now, and before the Mount
         mounting = asyncio.create_task(world.mount("v", "c2"))
-        while not slot.mounts_in_progress:  # noqa: ASYNC110  # it tells nobody
+        while not lock.mounts_in_progress:  # noqa: ASYNC110  # it has no event
             await asyncio.sleep(0)
     await mounting
     assert world.entry().mount_count == 2

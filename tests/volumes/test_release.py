@@ -244,7 +244,7 @@ async def test_a_volume_found_mounted_is_released_after_an_unmount_that_passes_t
 ) -> None:
     await world.mounted()
     await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.NONE, holders_unknown=True))
-    await world.service.unmount("v", "whoever")
+    await world.service.unmount("v", "other")
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
 
@@ -253,7 +253,7 @@ async def test_a_volume_found_mounted_and_held_stays_after_an_unmount(world: Wor
     await world.mounted()
     world.occupy("v", "container web")
     await world.ledger.put(replace(world.entry(), confirmed={}, desired=Desired.NONE, holders_unknown=True))
-    await world.service.unmount("v", "whoever")
+    await world.service.unmount("v", "other")
     assert world.is_mounted()
     assert world.entry().holders_unknown
 

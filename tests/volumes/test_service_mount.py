@@ -235,7 +235,7 @@ async def test_a_mount_that_ends_after_its_answer_was_due_keeps_the_volume_attac
         world.timers.fire()  # the Unmount's linger would be over
         with pytest.raises(OperationTimeout):
             await mounting
-    while world.service.is_working:  # noqa: ASYNC110 - the end of work that nobody waits for
+    while world.service.is_working:  # noqa: ASYNC110 - the end of work without a waiting caller
         await asyncio.sleep(0)
     assert world.volume().holder == "node-a"
 

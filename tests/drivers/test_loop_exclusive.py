@@ -18,7 +18,7 @@ pytestmark = pytest.mark.loop
 
 
 @pytest.mark.parametrize("how", ["hard link", "bind mount", "link elsewhere"])
-async def test_an_image_attached_by_another_name_is_not_attached_a_second_time(
+async def test_an_image_attached_by_another_name_is_neither_attached_a_second_time_nor_deleted(
     images: Path, tmp_path: Path, how: str
 ) -> None:
     """As by `mount -o loop` of a backup that is a hard link."""
@@ -33,11 +33,13 @@ async def test_an_image_attached_by_another_name_is_not_attached_a_second_time(
     argv = ["losetup", "--find", "--show", str(name)]
     by_hand = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
     try:
-        with pytest.raises(VolumeInUse) as refused:
-            await driver_of(images).attach(volume)
-        assert str(refused.value) == (
-            f"the image {image} is attached to {by_hand} already, which knows it as {name}."
-        )
+        for change in (driver_of(images).attach(volume), driver_of(images).delete(volume)):
+            with pytest.raises(VolumeInUse) as refused:
+                await change
+            assert str(refused.value) == (
+                f"the image {image} is attached to {by_hand} already, which knows it as {name}."
+            )
+        assert await driver_of(images).get("v") == volume
         assert [each.name for each in loops.attached()].count(by_hand) == 1
     finally:
         subprocess.run(["losetup", "--detach", by_hand], check=True)
@@ -48,12 +50,13 @@ async def test_an_image_attached_by_another_name_is_not_attached_a_second_time(
     assert source.outdated == ""
 
 
-async def test_programs_that_read_the_image_do_not_keep_it_from_being_attached(images: Path) -> None:
+async def test_programs_that_read_the_image_keep_it_from_nothing(images: Path) -> None:
     volume, driver = await created(images), driver_of(images)
     with image_of(images).open("rb"):  # a backup
         source = await driver.attach(volume)
         assert loopdev.status(source.device) is not None
         await driver.detach(volume)
+        await driver.delete(volume)
 
 
 async def test_a_reader_that_comes_while_an_image_is_attached_ends_neither(images: Path) -> None:

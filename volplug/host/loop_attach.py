@@ -108,6 +108,17 @@ def _write_lease(image: int) -> Iterator[bool]:
         fcntl.fcntl(image, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
+def refuse_attached(image: int, path: str) -> None:
+    """Raise if a loop device has an open image, by any of its names; for an image that the caller has locked.
+
+    Raises:
+        VolumeInUse: If one has it, or if that is unknown.
+    """
+    with _write_lease(image) as is_only_user:
+        if not is_only_user:
+            _refuse_attached(image, path)
+
+
 def _refuse_attached(image: int, path: str) -> None:
     """Raise if any loop device has the image: losetup takes no lock, and may have used another name."""
     file = os.fstat(image)

@@ -13,6 +13,7 @@ from typing import Final
 
 from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
 from volplug.host.files import sync_directory
+from volplug.host.loop_attach import refuse_attached
 from volplug.models import Volume
 from volplug.sizes import GIB, MIB, format_size
 
@@ -118,7 +119,8 @@ class Images:
             before: Called once the image is locked, just before it is removed.
 
         Raises:
-            VolumeInUse: If a loop device or another program has it locked. Nothing was changed.
+            VolumeInUse: If a loop device has it, by any of its names, or another program has it locked.
+                Nothing was changed.
         """
         path = self.path(name)
         try:
@@ -127,6 +129,7 @@ class Images:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            refuse_attached(descriptor, str(path))
             before()
             path.unlink()
         except BlockingIOError as error:

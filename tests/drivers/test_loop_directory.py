@@ -41,6 +41,17 @@ async def test_a_directory_that_others_can_write_to_is_refused(images: Path, mod
         )
 
 
+async def test_a_directory_that_is_opened_to_other_writers_while_it_is_used_is_refused(images: Path) -> None:
+    volume, driver = await created(images), driver_of(images)
+    assert await driver.get("v") == volume
+    images.chmod(0o777)
+    for call in (driver.get("v"), driver.list(), driver.create(spec_of("w")), driver.attach(volume)):
+        with pytest.raises(BackendUnavailable, match=f"chmod go-w {images}"):
+            await call
+    images.chmod(0o700)
+    assert await driver.get("v") == volume
+
+
 async def test_a_directory_of_another_user_is_refused(images: Path) -> None:
     await created(images)
     os.chown(images, 65534, 65534)

@@ -67,13 +67,13 @@ class Directory:
             raise BackendUnavailable(f"{self.path} cannot be read: {error.strerror}") from error
         else:
             identity = (status.st_dev, status.st_ino)
+            self._refuse_if_others_write(status)
         if identity == (0, 0) or identity != self._checked:
             try:
                 check_directory_id(self._id_file, self._id_copy)
             except StateUnusable as error:
                 raise BackendUnavailable(error.cause, error.remedy) from error
             if identity != (0, 0):
-                self._refuse_if_others_write(status)
                 self._lock(identity)
             self._checked = identity
 

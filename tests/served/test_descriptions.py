@@ -14,7 +14,7 @@ from tests.lab import leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine
-from tests.served.volumes import image_of, record_of
+from tests.served.volumes import container_of, image_of, is_mounted, record_of, wait_until_detached
 
 pytestmark = pytest.mark.loop
 
@@ -53,6 +53,31 @@ async def test_a_volume_spoilt_while_it_is_mounted_is_unmounted_and_not_mounted_
     path = Path((await dockerd.ok("Mount", Name="db", ID="c"))["Mountpoint"])
     assert (path / "file").read_text() == "kept"
     await dockerd.ok("Unmount", Name="db", ID="c")
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_a_record_whose_size_was_changed_and_a_lost_state_file_leave_nothing_unmounted_or_attached(
+    dockerd: Dockerd, volplug: VolplugProcess, machine: LocalMachine, is_used: bool
+) -> None:
+    """What is still in use in another mount namespace is mounted again, what is not is detached."""
+    await dockerd.ok("Create", Name="db", Opts=_SMALL)
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "file").write_text("kept")
+    volplug.kill()
+    for file in volplug.state_dir.glob("state.sqlite*"):
+        file.unlink()
+    _spoil(volplug, '"size_bytes": 8388608', '"size_bytes": 16777216')
+    volplug.start()
+    await dockerd.hang_up()
+    assert (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]["holdersUnknown"] is True
+    if is_used:
+        with container_of(path, machine.directory / "in-container"):
+            await dockerd.ok("Unmount", Name="db", ID="a")
+            assert (path / "file").read_text() == "kept"
+        assert is_mounted(volplug, "db")
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    wait_until_detached(volplug, "db")
+    assert not is_mounted(volplug, "db")
 
 
 async def test_mkfs_options_of_a_record_are_those_that_users_may_give(

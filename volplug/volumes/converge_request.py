@@ -51,6 +51,7 @@ class ConvergeRequest:
         is_wanted: Whether the caller still waits; nothing is attached or taken over for one that has left.
         holder_wait_s: How long another node that has the volume is given to detach it.
         takeover: When the volume may be taken from that node.
+        is_remount: It was mounted until a moment ago and is in use: it is mounted again, in state ERROR, too.
     """
 
     operation: Operation
@@ -64,6 +65,7 @@ class ConvergeRequest:
     is_wanted: Callable[[], bool] = lambda: True
     holder_wait_s: float = 0.0
     takeover: TakeoverPolicy = TakeoverPolicy.NEVER
+    is_remount: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,14 +156,20 @@ class Observer:
         known, goal = self._context.known, self._request.goal
         if known is None or goal not in _KNOWN_IS_ENOUGH or self._holder.waited_s:
             return False
-        if goal is Goal.MOUNTED and (self._context.detach_pending or known.state is VolumeState.ERROR):
+        # A record that cannot be used has no UUID, and leaves unknown what to mount.
+        is_remount = self._request.is_remount and known.filesystem.uuid != ""
+        if goal is Goal.MOUNTED and self._context.detach_pending:
+            return False
+        if goal is Goal.MOUNTED and known.state is VolumeState.ERROR and not is_remount:
             return False
         await self._locate()
         if goal is Goal.RELEASED and self.source is None:
             self.backend_state = BackendState.AVAILABLE
             return True
         is_final = known.filesystem.phase is FilesystemPhase.FORMATTED
-        if self.source is None or not is_final or self.source.size_bytes != known.size_bytes:
+        if self.source is None or not is_final:
+            return False
+        if self.source.size_bytes != known.size_bytes and not is_remount:
             return False
         self.backend_state = BackendState.HERE
         return True

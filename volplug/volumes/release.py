@@ -125,7 +125,9 @@ class Releaser:
     async def _remount(self, entry: Entry, operation: Operation) -> None:
         """Mount again what a trial unmounted, retried until it works: `docker cp` needs it."""
         node, name = self._node, entry.name
-        request = ConvergeRequest(operation=operation, name=name, backend=entry.backend, goal=Goal.MOUNTED)
+        request = ConvergeRequest(
+            operation=operation, name=name, backend=entry.backend, goal=Goal.MOUNTED, is_remount=True
+        )
         try:
             await self._converger.converge(request)
         except Exception as error:  # the trial's own error is the one to show

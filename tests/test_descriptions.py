@@ -1,6 +1,7 @@
 """What is read from outside either passes the checks of users' options or permits nothing."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,11 @@ def test_what_volplug_accepts_from_users_is_left_as_it_is(volume: Volume) -> Non
         (with_spec(fs_type="vfat"), "its spec cannot be used: unknown filesystem 'vfat'"),
         (with_spec(mkfs_options=("-d", "/etc")), "its spec cannot be used: option 'mkfs-opts' has '-d'"),
         (with_spec(mkfs_options=("-z", "/undo")), "its spec cannot be used: option 'mkfs-opts' has '-z'"),
+        (with_spec(mkfs_options=("-L", "x" * 100)), "its spec cannot be used: the label 'xxxxx"),
+        (
+            replace(SOUND, created_at=datetime(2026, 1, 2)),
+            "its created_at cannot be used: the time 2026-01-02 00:00:00 has no time zone",
+        ),
         (with_spec(mount_options=("ro",)), "its spec cannot be used: option 'mount-opts' has 'ro'"),
         (with_spec(mount_options=("a,loop",)), "its spec cannot be used: option 'mount-opts' has 'loop'"),
         (
@@ -84,6 +90,7 @@ def test_what_is_refused_from_users_is_an_error_that_names_the_field(volume: Vol
     assert found.detail.startswith(detail)
     assert (found.name, found.volume_id, found.state) == ("db", volume.volume_id, VolumeState.ERROR)
     assert (found.spec, found.subpath) == (VolumeSpec("db", found.size_bytes), "data")
+    assert found.created_at is None
 
 
 @pytest.mark.parametrize("name", ["../../victim", "", ".", "a/b", "a" * 129, ".hidden", "ü", "a\n"])

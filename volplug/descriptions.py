@@ -13,7 +13,7 @@ from uuid import UUID
 
 from volplug.errors import InvalidName, InvalidOption
 from volplug.host.filesystems import FILESYSTEMS
-from volplug.host.filesystems.options import check_mkfs_options, check_mount_options
+from volplug.host.filesystems.options import check_label, check_mkfs_options, check_mount_options
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.names import check_name, is_name
 
@@ -25,17 +25,22 @@ _MAX_SIZE_BYTES: Final = 2**63 - 1
 _UNKNOWN_CONTENTS: Final = FilesystemTag(FilesystemPhase.FORMATTED, "unknown")
 
 
-def checked(volume: Volume, source_of: Callable[[str], str]) -> Volume:
+def checked(
+    volume: Volume,
+    source_of: Callable[[str], str],
+    check_options: Callable[[VolumeSpec], None] = lambda _: None,
+) -> Volume:
     """Return a volume as described if all of the description may be used, or else one in state ERROR.
 
     Args:
         volume: As read.
-        source_of: Given `name`, `volume_id`, `subpath`, `spec` or `filesystem`, says in words where that was
-            read, for the detail of the error: `its tag volplug:name`.
+        source_of: Given `name`, `volume_id`, `subpath`, `spec`, `filesystem` or `created_at`, says in words
+            where that was read, for the detail of the error: `its tag volplug:name`.
+        check_options: The check of a driver's own options, if the driver uses them after the creation.
     """
     if volume.state is VolumeState.ERROR and volume.filesystem == _UNKNOWN_CONTENTS:
         return unusable(volume, volume.detail)  # it was so when it was written
-    for what, check in _CHECKS.items():
+    for what, check in (*_CHECKS.items(), ("spec", lambda each: check_options(each.spec))):
         try:
             check(volume)
         except (InvalidName, InvalidOption) as error:
@@ -58,6 +63,7 @@ def unusable(volume: Volume, detail: str) -> Volume:
         spec=VolumeSpec(name, size_bytes),
         filesystem=_UNKNOWN_CONTENTS,
         subpath=DEFAULT_SUBPATH,
+        created_at=volume.created_at if _has_zone(volume) else None,
         detail=detail,
     )
 
@@ -83,7 +89,8 @@ def _check_spec(volume: Volume) -> None:
     if spec.fs_type not in FILESYSTEMS:
         raise InvalidOption(f"unknown filesystem {spec.fs_type[:40]!r}")
     if volume.filesystem.phase is not FilesystemPhase.FORMATTED:
-        check_mkfs_options(spec.fs_type, spec.mkfs_options)  # later they are never used again
+        # Later they are never used again.
+        check_label(spec.fs_type, check_mkfs_options(spec.fs_type, spec.mkfs_options))
     if check_mount_options(",".join(spec.mount_options)) != spec.mount_options:
         raise InvalidOption("its mount options are no list of options")
     for what, value, maximum in (
@@ -107,6 +114,16 @@ def _check_filesystem(volume: Volume) -> None:
         raise InvalidOption(f"{tag.uuid[:40]!r} is no UUID of a filesystem")
 
 
+def _check_created_at(volume: Volume) -> None:
+    if not _has_zone(volume):
+        raise InvalidOption(f"the time {volume.created_at} has no time zone")
+
+
+def _has_zone(volume: Volume) -> bool:
+    """Tell whether the time of creation can be shown: Docker does not read one without a time zone."""
+    return volume.created_at is None or volume.created_at.tzinfo is not None
+
+
 def _is_uuid(text: str) -> bool:
     try:
         return str(UUID(text)) == text.lower()
@@ -120,4 +137,5 @@ _CHECKS: Final[dict[str, Callable[[Volume], None]]] = {
     "subpath": _check_subpath,
     "spec": _check_spec,
     "filesystem": _check_filesystem,
+    "created_at": _check_created_at,
 }

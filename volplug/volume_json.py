@@ -31,8 +31,12 @@ def volume_from_json(text: str | bytes, source: str = "its record") -> Volume:
     Raises:
         UnexpectedState: If the text is not a volume; nothing may be concluded from it then.
     """
+    return checked(unchecked_volume(text, source), lambda _: source)
+
+
+def unchecked_volume(text: str | bytes, source: str) -> Volume:
+    """Read a volume from JSON, of which nothing is checked but the types; see `volume_from_json`."""
     try:
-        volume = _adapter().validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         raise UnexpectedState(f"{source} cannot be read ({error.error_count()} errors)") from error
-    return checked(volume, lambda _: source)

@@ -4,8 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
+from tests.lab import loops
 from volplug.drivers.loop.driver import LoopDriver
 from volplug.drivers.loop.records import RecordFiles
+from volplug.errors import UnexpectedState
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import MIB
 
@@ -58,3 +62,17 @@ def leave_creation(
 def leave_deletion(directory: Path, volume: Volume) -> None:
     """What a crash in the middle of a deletion leaves: the record; the image may be gone."""
     RecordFiles(directory).write(replace(volume, state=VolumeState.DELETING))
+
+
+async def assert_only_described(images: Path, detail: str, name: str = "v") -> None:
+    """The volume is shown in state error with this detail, and nothing can be done to it."""
+    driver = driver_of(images)
+    shown = await driver.get(name)
+    assert shown is not None
+    assert (shown.name, shown.state, shown.detail) == (name, VolumeState.ERROR, detail)
+    assert shown in await driver.list()
+    for change in (driver.attach(shown), driver.delete(shown), driver.create(spec_of(name))):
+        with pytest.raises(UnexpectedState) as refused:
+            await change
+        assert refused.value.cause == detail
+    assert loops.attached_below(images) == []

@@ -11,6 +11,7 @@ import pytest
 
 from tests.drivers.loop_volumes import (
     SIZE,
+    assert_only_described,
     created,
     driver_of,
     image_of,
@@ -80,7 +81,7 @@ async def test_a_record_is_read_again_when_its_file_is_another_one(
         reads.append(text)
         return volume
 
-    monkeypatch.setattr("volplug.drivers.loop.records.volume_from_json", read)
+    monkeypatch.setattr("volplug.drivers.loop.records.unchecked_volume", read)
     for _ in range(3):
         assert await driver.get("v") == volume
         assert list(await driver.list()) == [volume]
@@ -199,47 +200,6 @@ async def test_a_record_that_cannot_be_read_is_a_volume_in_error_and_nothing_is_
     assert (image_of(images).read_bytes(), record_of(images).read_text()) == (GARBAGE, text)
 
 
-async def assert_only_described(images: Path, detail: str, name: str = "v") -> None:
-    """The volume is shown in state error with this detail, and nothing can be done to it."""
-    driver = driver_of(images)
-    shown = await driver.get(name)
-    assert shown is not None
-    assert (shown.name, shown.state, shown.detail) == (name, VolumeState.ERROR, detail)
-    assert shown in await driver.list()
-    for change in (driver.attach(shown), driver.delete(shown), driver.create(spec_of(name))):
-        with pytest.raises(UnexpectedState) as refused:
-            await change
-        assert refused.value.cause == detail
-    assert loops.attached_below(images) == []
-
-
-async def test_a_copied_volume_is_never_taken_for_the_original_nor_the_original_for_it(images: Path) -> None:
-    """As in `cp v.img copy.img; cp v.json copy.json; docker volume rm copy`."""
-    volume = await created(images)
-    for suffix in ("img", "json"):
-        (images / f"copy.{suffix}").write_bytes((images / f"v.{suffix}").read_bytes())
-    image_of(images).write_bytes(GARBAGE[:SIZE].ljust(SIZE, b"x"))
-    before = image_of(images).read_bytes()
-    record = images / "copy.json"
-    await assert_only_described(
-        images,
-        f"its record {record} is one of volume 'v'; to make a copy a volume of its own, write 'copy' as its "
-        "name and spec.name, and another volume_id",
-        "copy",
-    )
-    assert volume in await driver_of(images).list()
-    record.write_text(
-        record.read_text().replace('"v"', '"copy"').replace(volume.volume_id, "loop-aaaaaaaaaaaa")
-    )
-    driver = driver_of(images)
-    copy = await driver.get("copy")
-    assert copy is not None
-    assert (copy.name, copy.state) == ("copy", VolumeState.AVAILABLE)
-    await driver.delete(copy)
-    assert list(await driver.list()) == [volume]
-    assert image_of(images).read_bytes() == before
-
-
 async def test_a_volume_whose_record_was_spoilt_while_it_was_attached_can_be_detached(images: Path) -> None:
     driver, volume = driver_of(images), await created(images)
     source = await driver.attach(volume)
@@ -251,6 +211,31 @@ async def test_a_volume_whose_record_was_spoilt_while_it_was_attached_can_be_det
     assert await driver.locate(volume) == source
     await driver.detach(volume)
     assert loops.attached_below(images) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        (
+            '"driver_options": []',
+            '"driver_options": [["allocation", "../x"]]',
+            "option 'allocation' is '../x'",
+        ),
+        ('00Z"', '00"', "the time 2026-01-02 00:00:00 has no time zone"),
+    ],
+)
+async def test_a_record_passes_the_checks_of_users_options_and_can_be_shown(
+    images: Path, old: str, new: str, cause: str
+) -> None:
+    await asyncio.to_thread(leave_creation, images, spec_of(), SIZE, VolumeState.AVAILABLE)
+    record = record_of(images)
+    text = record.read_text()
+    assert old in text
+    record.write_text(text.replace(old, new))
+    await assert_only_described(images, f"its record {record} cannot be used: {cause}")
+    shown = await driver_of(images).get("v")
+    assert shown is not None
+    assert shown.created_at is None or shown.created_at.tzinfo is not None
 
 
 # Other programs

@@ -1,6 +1,7 @@
 """Records of volumes that were changed by others, on a real process and real loop devices."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from tests.dockerd import Dockerd
 from tests.drivers.ebs.clouds import Site, settings_of
 from tests.ec2sim import Ec2Cloud, LoopHypervisor
 from tests.lab import leftovers, loops
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
-from tests.served.conftest import LocalMachine
+from tests.served.conftest import LocalMachine, local_machine
 from tests.served.volumes import container_of, image_of, is_mounted, record_of, wait_until_detached
 
 pytestmark = pytest.mark.loop
@@ -167,3 +169,31 @@ async def test_a_volume_named_out_of_the_mount_root_takes_no_mount_of_the_host_w
                 assert (victim / "file").read_text() == "of the host"
                 assert os.path.ismount(victim)
                 assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == [volume.volume_id]
+
+
+async def test_a_copied_state_directory_has_no_claims_on_the_devices_of_the_original(
+    dockerd: Dockerd, volplug: VolplugProcess, fork_server: ForkServer
+) -> None:
+    """As in `cp -a` and a second volplug: its recovery detaches nothing, and each has data of its own."""
+    volplug.stop()
+    volplug.start({"VOLPLUG_LINGER_S": "60"})
+    await dockerd.hang_up()
+    await dockerd.ok("Create", Name="db", Opts=_SMALL)
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "file").write_text("original")
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    lingering = loops.attached_below(volplug.state_dir)
+    with local_machine(fork_server) as other:
+        state_dir = shutil.copytree(volplug.state_dir, other.directory / "volplug")
+        with VolplugProcess(other, state_dir=state_dir, env={"VOLPLUG_MOUNT_GRACE_S": "0"}) as second:
+            async with Dockerd(other.directory / "p.sock") as copy:
+                copied = Path((await copy.ok("Mount", Name="db", ID="b"))["Mountpoint"])
+                (copied / "file").write_text("copy")
+                assert loops.attached_below(volplug.state_dir) == lingering
+                path = Path((await dockerd.ok("Mount", Name="db", ID="c"))["Mountpoint"])
+                assert (path / "file").read_text() == "original"
+                await copy.ok("Unmount", Name="db", ID="b")
+                await copy.ok("Remove", Name="db")
+            assert (path / "file").read_text() == "original"
+            assert second.running
+    await dockerd.ok("Unmount", Name="db", ID="c")

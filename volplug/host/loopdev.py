@@ -43,6 +43,7 @@ _SYS_BLOCK: Final = "/sys/block"
 _DEV: Final = "/dev"
 _READ_BYTES: Final = 65_536
 _DETACH_TIMEOUT_S: Final = 5.0
+DELETED: Final = " (deleted)"  # what the kernel appends to the path of an image that has no name any more
 NOT_ATTACHED: Final = (errno.ENXIO, errno.ENOENT, errno.ENODEV)
 
 
@@ -126,7 +127,7 @@ def _paths(is_wanted: Callable[[str], bool]) -> list[str]:
 
 def _image_name(name: str) -> str:
     """Return the name of a device's image as the kernel recorded it, without access to the image."""
-    return os.path.basename(image_path(name).removesuffix(" (deleted)"))
+    return os.path.basename(image_path(name).removesuffix(DELETED))
 
 
 def image_path(name: str) -> str:
@@ -186,7 +187,7 @@ def detach(path: str, *, expected: LoopDevice | None = None) -> None:
     try:
         with opened(path, os.O_RDONLY | os.O_EXCL) as device:
             current = read_status(device, path)
-            if expected is not None and not _is_same_image(current, expected):
+            if expected is not None and not is_same_image(current, expected):
                 raise DeviceMismatch(f"{path} has the image {current.label}, not {expected.label}")
             fcntl.ioctl(device, _LOOP_CLR_FD)
     except OSError as exc:
@@ -212,7 +213,7 @@ def keep(device: LoopDevice) -> LoopDevice | None:
     """
     try:
         with opened(device.path, os.O_RDONLY) as descriptor:  # while it is open, it is not detached
-            if not _is_same_image(read_status(descriptor, device.path), device):
+            if not is_same_image(read_status(descriptor, device.path), device):
                 return None
             fields = list(INFO.unpack(fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(INFO.size))))
             fields[_FLAGS_FIELD] &= ~_FLAG_AUTOCLEAR
@@ -222,6 +223,13 @@ def keep(device: LoopDevice) -> LoopDevice | None:
         if exc.errno in NOT_ATTACHED:
             return None
         raise HostError(f"the loop device {device.path} cannot be kept: {exc.strerror}") from exc
+
+
+def is_same_image(one: LoopDevice | None, other: LoopDevice) -> bool:
+    """Tell whether a device still has the image of another description of it."""
+    if one is None:
+        return False
+    return (one.backing_dev, one.backing_inode) == (other.backing_dev, other.backing_inode)
 
 
 def node_path(name: str) -> str:
@@ -250,16 +258,10 @@ def read_status(device: int, path: str) -> LoopDevice:
     )
 
 
-def _is_same_image(one: LoopDevice | None, other: LoopDevice) -> bool:
-    if one is None:
-        return False
-    return (one.backing_dev, one.backing_inode) == (other.backing_dev, other.backing_inode)
-
-
 def _wait_until_detached(path: str, previous: LoopDevice) -> None:
     deadline = time.monotonic() + _DETACH_TIMEOUT_S
     wait_s = 0.001
-    while _is_same_image(status(path), previous):
+    while is_same_image(status(path), previous):
         if time.monotonic() > deadline:
             raise HostError(
                 f"{path} did not go within {_DETACH_TIMEOUT_S:.0f} s of its detach, some program has it open",

@@ -37,6 +37,7 @@ SOURCES: Final = {
     "subpath": f"its tag {SUBPATH}",
     "spec": f"its tag {SPEC}",
     "filesystem": f"its tag {FS}",
+    "created_at": "its time of creation",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from pathlib import Path
 
 from volplug.drivers.loop.images import Images, is_image_name
 from volplug.drivers.loop.records import RecordFiles
@@ -14,31 +16,33 @@ from volplug.models import MountSource, Volume
 class LoopDevices:
     """The loop devices of the volumes in one directory."""
 
-    def __init__(self, records: RecordFiles, images: Images) -> None:
+    def __init__(self, directory: Path, records: RecordFiles, images: Images) -> None:
+        self._directory = directory
         self._records = records
         self._images = images
-        self._last: dict[str, str] = {}
+        self._last: dict[tuple[str, str], loopdev.LoopDevice] = {}
 
     def find(self, volume: Volume) -> loopdev.LoopDevice | None:
         """Return the loop device of the volume, as this host's kernel reports it.
 
         It is identified by device and inode of the image and by our label. One of these may be missing: the
         image (removed or replaced by hand) or the label (attached by hand). With both, a volume that was
-        created anew under the name of an old one is not taken for it.
+        created anew under the name of an old one is not taken for it. The label alone is not enough: a copied
+        record, or a copied directory, has the same one.
         """
         found = self.find_by_image(volume)
         if found is None:
             labelled = (each for each in loopdev.attached(is_image_name) if each.label == volume.volume_id)
-            found = next(labelled, None)
+            found = next((each for each in labelled if self._had_our_image(volume, each)), None)
         if found is not None:
             self.note(volume, found)
         return found
 
     def find_by_image(self, volume: Volume) -> loopdev.LoopDevice | None:
         """Return the same unless the image was replaced before this process found its device; cheaper."""
-        last = self._last.get(volume.volume_id)
-        status = loopdev.status(last) if last else None
-        if status is not None and status.label == volume.volume_id:
+        last = self._last.get((volume.name, volume.volume_id))
+        status = loopdev.status(last.path) if last else None
+        if last and status and loopdev.is_same_image(status, last) and status.label == volume.volume_id:
             return status
         image = self._images.stat(volume.name)
         name = self._images.path(volume.name).name
@@ -52,11 +56,11 @@ class LoopDevices:
 
     def note(self, volume: Volume, device: loopdev.LoopDevice) -> None:
         """Remember the device, so that it is tried first."""
-        self._last[volume.volume_id] = device.path
+        self._last[volume.name, volume.volume_id] = device
 
     def forget(self, volume: Volume) -> None:
         """Drop the remembered device of a deleted volume."""
-        self._last.pop(volume.volume_id, None)
+        self._last.pop((volume.name, volume.volume_id), None)
 
     def source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
         """Describe the device of a volume, with `outdated` set if the image is another file by now."""
@@ -79,6 +83,26 @@ class LoopDevices:
             raise DeviceMismatch(
                 outdated, "Stop the containers that use it; the next mount takes what is there"
             )
+
+    def _had_our_image(self, volume: Volume, device: loopdev.LoopDevice) -> bool:
+        """Tell whether the image of a device lies, or lay, in our directory and is not another volume's."""
+        path = loopdev.image_path(os.path.basename(device.path)).removesuffix(loopdev.DELETED)
+        directory, file = os.path.split(path)
+        if not self._records.exists(volume.name):
+            return True  # nothing contradicts the label: our disk is not mounted, or the files were removed
+        is_anothers = file != self._images.path(volume.name).name and self._records.exists(Path(file).stem)
+        return path != "" and not is_anothers and self._is_ours(directory)
+
+    def _is_ours(self, directory: str) -> bool:
+        """Tell whether a path of the kernel is that of our directory.
+
+        After the end of a mount namespace, as of a managed plugin before its upgrade, its paths begin at a
+        mount. Such a path is the end of our own, and leads to no directory here, or to the root.
+        """
+        with contextlib.suppress(OSError):
+            if directory != "/":
+                return os.path.samestat(os.stat(directory), os.stat(self._directory))
+        return os.path.realpath(self._directory).endswith(directory.rstrip("/"))
 
     def _is_recorded(self, volume: Volume) -> bool:
         record = self._records.read(volume.name)

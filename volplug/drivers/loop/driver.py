@@ -108,10 +108,10 @@ class LoopDriver:
         self._backend = backend
         self._node_id = node_id
         self._directory = Directory(directory, id_copy)
-        self._records = RecordFiles(directory)
+        self._records = RecordFiles(directory, self.check_spec)
         self._images = Images(directory, overcommit)
         self._listing = CachedList(directory)
-        self._devices = LoopDevices(self._records, self._images)
+        self._devices = LoopDevices(directory, self._records, self._images)
 
     @property
     def info(self) -> DriverInfo:
@@ -248,12 +248,10 @@ class LoopDriver:
     def _read_all(self, devices: Sequence[loopdev.LoopDevice]) -> Sequence[Volume]:
         attached = {(each.backing_dev, each.backing_inode): each for each in devices}
         volumes = []
-        for name in self._records.names():
-            record = self._records.read(name)
-            if record is not None:
-                image = self._images.stat(name)
-                device = attached.get((image.st_dev, image.st_ino)) if image else None
-                volumes.append(self._observed(record, image, device))
+        for record in self._records.read_all():
+            image = self._images.stat(record.name)
+            device = attached.get((image.st_dev, image.st_ino)) if image else None
+            volumes.append(self._observed(record, image, device))
         return volumes
 
     def _observed(

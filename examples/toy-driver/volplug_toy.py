@@ -107,7 +107,6 @@ class ToyDriver:
             device = loop_attach.attach(str(self._file(record.name, "toy")), record.volume_id, discards=True)
         return _source(record, device)
 
-    @in_thread
     def locate(self, volume: Volume) -> MountSource | None:
         """Return the loop device with the volume's id as label; the shelf is not read."""
         device = self._device(volume)

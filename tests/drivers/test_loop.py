@@ -27,6 +27,7 @@ from volplug.errors import UnexpectedState, VolumeExists, VolumeInUse
 from volplug.host import loopdev
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
 from volplug.sizes import MIB
+from volplug.testing.conformance.calls import located
 
 pytestmark = pytest.mark.loop
 
@@ -208,7 +209,7 @@ async def test_a_volume_whose_record_was_spoilt_while_it_was_attached_can_be_det
     assert shown is not None
     assert (shown.state, shown.holder, shown.subpath) == (VolumeState.ERROR, "host1", "data")
     assert shown.detail.endswith("cannot be used: '../..' is not the name of one directory")
-    assert await driver.locate(volume) == source
+    assert await located(driver, volume) == source
     await driver.detach(volume)
     assert loops.attached_below(images) == []
 
@@ -286,18 +287,18 @@ async def test_a_device_that_is_open_exclusively_is_not_detached(images: Path) -
     try:
         with pytest.raises(VolumeInUse):
             await driver.detach(volume)
-        assert await driver.locate(volume) == source
+        assert await located(driver, volume) == source
     finally:
         os.close(descriptor)
     await driver.detach(volume)
-    assert await driver.locate(volume) is None
+    assert await located(driver, volume) is None
 
 
 async def test_an_image_removed_while_attached_can_still_be_detached(images: Path) -> None:
     volume, driver = await created(images), driver_of(images)
     source = await driver.attach(volume)
     image_of(images).unlink()
-    assert await driver_of(images).locate(volume) == source
+    assert await located(driver_of(images), volume) == source
     await driver_of(images).detach(volume)
     assert loops.attached_below(images) == []
 

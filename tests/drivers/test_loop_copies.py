@@ -12,6 +12,7 @@ import pytest
 from tests.drivers.loop_volumes import SIZE, assert_only_described, created, driver_of, image_of, record_of
 from tests.lab import loops
 from volplug.models import VolumeState
+from volplug.testing.conformance.calls import located
 
 pytestmark = pytest.mark.loop
 
@@ -92,7 +93,7 @@ async def test_a_copy_never_has_the_device_of_the_original_which_can_be_detached
         assert copy is not None
         assert original is not None
         assert (copy.holder, original.holder) == (None, "host1")
-        assert (await each.locate(copy), await each.locate(volume)) == (None, source)
+        assert (await located(each, copy), await located(each, volume)) == (None, source)
     await driver.detach(volume)
     assert loops.attached_below(images) == []
 
@@ -111,11 +112,11 @@ async def test_a_copied_directory_has_volumes_and_devices_of_its_own(
         image_of(images).unlink()
     driver = driver_of(second)
     assert await driver.get("v") == volume
-    assert await driver.locate(volume) is None
+    assert await located(driver, volume) is None
     await driver.detach(volume)
     own = await driver.attach(volume)
     assert (own.outdated, own.device != source.device) == ("", True)
-    assert await driver_of(images).locate(volume) == source
+    assert await located(driver_of(images), volume) == source
     await driver.detach(volume)
     await driver.delete(volume)
     assert [each.name for each in loops.attached_below(tmp_path)] == [source.device]
@@ -138,7 +139,7 @@ async def test_a_device_attached_in_a_mount_namespace_that_has_ended_is_known_wi
     argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", bind, sys.executable, program]
     device = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
     image_of(images).unlink()
-    source = await driver_of(images).locate(volume)
+    source = await located(driver_of(images), volume)
     assert source is not None
     assert source.device == device
     await driver_of(images).detach(volume)

@@ -13,6 +13,7 @@ from tests.lab import loops
 from volplug.errors import DeviceMismatch, VolumeInUse
 from volplug.host import loopdev
 from volplug.models import VolumeState
+from volplug.testing.conformance.calls import located
 
 pytestmark = pytest.mark.loop
 
@@ -86,7 +87,7 @@ async def test_an_image_that_was_replaced_while_attached_is_a_mismatch_and_its_d
     copy.write_bytes(image.read_bytes())
     copy.rename(image)
     for each in (driver, driver_of(images)):  # the second one has nothing in memory
-        found = await each.locate(volume)
+        found = await located(each, volume)
         assert found is not None
         assert (found.device, found.serial) == (source.device, volume.volume_id)
         assert found.outdated == f"its image {image} was replaced while it was attached to {source.device}"
@@ -114,7 +115,7 @@ async def test_a_volume_whose_image_was_resized_while_attached_is_known_by_its_i
         assert shown is not None
         assert (shown.state, shown.holder) == (VolumeState.ERROR, "host1")
         assert list(await each.list()) == [shown]
-        assert await each.locate(shown) == replace(source, size_bytes=size_bytes)
+        assert await located(each, shown) == replace(source, size_bytes=size_bytes)
     await driver.detach(volume)
     assert loops.attached_below(images) == []
     await driver.delete(volume)

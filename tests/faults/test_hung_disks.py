@@ -23,6 +23,7 @@ from volplug.host.threads import DevicePool
 from volplug.models import VolumeSpec
 from volplug.sizes import MIB
 from volplug.store.sqlite import SqliteStore
+from volplug.testing.conformance.calls import located
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.node import Deadlines, LocalNode
 from volplug.volumes.options import CreateRequest, Defaults
@@ -163,6 +164,6 @@ async def test_changes_that_hang_leave_look_ups_their_threads(disks: Disks) -> N
         await asyncio.sleep(0)
         assert await driver.get("existing") == existing
         assert list(await driver.list()) == [existing]
-        assert await driver.locate(existing) is None
+        assert await located(driver, existing) is None
         assert not any(creation.done() for creation in creations)
     await asyncio.gather(*creations)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disks, aside, formatted, 
 from tests.host.pool import POOL
 from volplug.errors import DeviceNotFound, HostError, UnexpectedState
 from volplug.host import loopdev
-from volplug.host.base import Host, MountRequest
+from volplug.host.base import Host, HostReading, MountRequest
 from volplug.host.machine import Machine
 from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, VolumeSpec
 
@@ -27,21 +28,34 @@ async def test_a_volumes_life(machine: Host, disks: Disks, fs_type: str) -> None
     spec = VolumeSpec("volume", SMALL_MIB[fs_type] * MIB, fs_type, uid=999, gid=999, mode=0o750)
     request = MountRequest(disk.source, target, fs_type)
 
+    def locate() -> MountSource:
+        return disk.source
+
     assert (await machine.read_contents(disk.source, FilesystemTag())).kind is ContentKind.BLANK
     await machine.make_filesystem(disk.source, spec, tag)
-    await machine.mount(request)
+    assert await machine.mount(request, locate) == HostReading(disk.source, MountState.OK)
     assert await machine.mount_state(target, disk.source) is MountState.OK
-    assert not await machine.has_data_directory(target, "data")
     await machine.make_data_directory(target, "data", spec)
     assert 0 < (await machine.usage(target)).free_bytes < spec.size_bytes
     assert await machine.is_held(disk.source, patience_s=0)
-    await machine.unmount(target)
+    assert await machine.unmount(target, disk.source)
 
     assert not await machine.is_held(disk.source, patience_s=5)
     assert (await machine.read_contents(disk.source, formatted(tag))).kind is ContentKind.OURS
+    reading = await machine.inspect(target, locate, tag=formatted(tag), test_release=True)
+    assert reading.contents is not None
+    assert (reading.mount, reading.contents.kind, reading.is_free) == (
+        MountState.NONE,
+        ContentKind.OURS,
+        True,
+    )
     await machine.check_filesystem(disk.source, fs_type)
-    await machine.mount(request)
-    assert await machine.has_data_directory(target, "data")
+    for directory in ("other", "data"):
+        reading = await machine.mount(replace(request, data_directory=directory), locate)
+        assert reading.lacks_data_directory == (directory == "other")
+        await machine.unmount(target)
+    await machine.mount(request, locate)
+    assert await machine.inspect(target, locate, test_release=True) == HostReading(disk.source, MountState.OK)
     assert await machine.mounts_below(str(disks.directory / "mounts")) == [target]
     await machine.unmount(target)
     await machine.describe_holders(disk.source, target)
@@ -64,10 +78,9 @@ async def test_nothing_is_done_at_a_place_that_is_not_directly_below_the_mount_r
     (victim / "data").mkdir(parents=True, mode=0o700)
     target, spec = f"{tmp_path}/{place}", VolumeSpec("volume", MIB, uid=999, gid=999)
     for call in (
-        machine.mount(MountRequest(MountSource("/dev/null", "serial", MIB), target, "ext4")),
+        machine.mount(MountRequest(MountSource("/dev/null", "serial", MIB), target, "ext4"), lambda: None),
         machine.unmount(target),
         machine.make_data_directory(target, "data", spec),
-        machine.has_data_directory(target, "data"),
     ):
         with pytest.raises(UnexpectedState, match="is not directly below"):
             await call
@@ -84,13 +97,12 @@ async def test_a_link_in_place_of_the_data_directory_is_not_followed(
     disk, tag = disks.blank(SMALL_MIB["ext4"]), plan("ext4")
     spec = VolumeSpec("volume", SMALL_MIB["ext4"] * MIB, uid=999, gid=999, mode=0o777)
     await machine.make_filesystem(disk.source, spec, tag)
-    await machine.mount(MountRequest(disk.source, target, "ext4"))
+    await machine.mount(MountRequest(disk.source, target, "ext4"), lambda: disk.source)
     place = Path(target, "data")
     if what == "link":
         place.symlink_to(victim)
     else:
         place.touch()
-    assert not await machine.has_data_directory(target, "data")
     with pytest.raises(HostError, match=r"the data directory .* cannot be made"):
         await machine.make_data_directory(target, "data", spec)
     assert (victim.stat().st_uid, victim.stat().st_mode & 0o777) == (0, 0o700)

@@ -56,9 +56,9 @@ class TakesSilenceForEmptiness(MemoryDriver):
 
 
 class LocatesAtTheBackend(MemoryDriver):
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         self._cloud.record_call("locate")
-        return await super().locate(volume)
+        return super().locate(volume)
 
 
 class TakesSilenceForAbsence(MemoryDriver):
@@ -104,8 +104,8 @@ class BelievesEverything(MemoryDriver):
 
 
 class HidesWhatIsSpoilt(MemoryDriver):
-    async def locate(self, volume: Volume) -> MountSource | None:
-        return await super().locate(volume) if volume.state is not VolumeState.ERROR else None
+    def locate(self, volume: Volume) -> MountSource | None:
+        return super().locate(volume) if volume.state is not VolumeState.ERROR else None
 
 
 # Devices, which are files here

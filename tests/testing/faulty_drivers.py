@@ -195,9 +195,9 @@ class KeepsItsIds(MemoryDriver):
 
 
 class FindsNoDeviceOfWhatIsUnknown(MemoryDriver):
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         self._current(volume)
-        return await super().locate(volume)
+        return super().locate(volume)
 
 
 class ForgetsTheHolder(MemoryDriver):
@@ -214,8 +214,8 @@ class IsSmallerThanItSays(MemoryDriver):
 
 
 class TellsDevicesBySize(MemoryDriver):
-    async def locate(self, volume: Volume) -> MountSource | None:
-        source = await super().locate(volume)
+    def locate(self, volume: Volume) -> MountSource | None:
+        source = super().locate(volume)
         if source is not None and source.size_bytes != volume.size_bytes:
             raise DeviceMismatch(f"{source.device} has another size")
         return source
@@ -274,8 +274,8 @@ class DetachesByName(MemoryDriver):
 
 
 class LocatesByName(MemoryDriver):
-    async def locate(self, volume: Volume) -> MountSource | None:
-        return await super().locate(self._named(volume.name) or volume)
+    def locate(self, volume: Volume) -> MountSource | None:
+        return super().locate(self._named(volume.name) or volume)
 
 
 class SaysLittle(MemoryDriver):

@@ -3,7 +3,7 @@
 import pytest
 
 from volplug.errors import MountFailed, VolumeInUse
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, MountRequest
 from volplug.models import (
     ContentKind,
     FilesystemPhase,
@@ -55,7 +55,7 @@ async def test_contents_are_judged_against_the_tag(disk: Disk, tag: FilesystemTa
 
 async def test_an_unmount_succeeds_although_a_container_uses_the_filesystem(host: MemoryHost) -> None:
     await formatted(host)
-    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"), lambda: SOURCE)
     host.holders[SOURCE.device] = {"container web"}
     await host.unmount("/m/v")
     assert await host.mount_state("/m/v", SOURCE) is MountState.NONE
@@ -65,7 +65,7 @@ async def test_an_unmount_succeeds_although_a_container_uses_the_filesystem(host
 
 async def test_a_mount_of_ones_own_holds_the_device_as_well(host: MemoryHost) -> None:
     await formatted(host)
-    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"), lambda: SOURCE)
     assert await host.is_held(SOURCE, 0)
     with pytest.raises(VolumeInUse):
         await host.make_filesystem(SOURCE, SPEC, PLANNED)
@@ -75,7 +75,7 @@ async def test_a_mount_of_ones_own_holds_the_device_as_well(host: MemoryHost) ->
 
 async def test_a_busy_mount_stays(host: MemoryHost) -> None:
     await formatted(host)
-    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"), lambda: SOURCE)
     host.busy_targets["/m/v"] = "process 5 (sh)"
     with pytest.raises(VolumeInUse):
         await host.unmount("/m/v")
@@ -84,15 +84,14 @@ async def test_a_busy_mount_stays(host: MemoryHost) -> None:
 
 async def test_what_is_not_there_cannot_be_mounted(host: MemoryHost) -> None:
     with pytest.raises(MountFailed):
-        await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+        await host.mount(MountRequest(SOURCE, "/m/v", "ext4"), lambda: SOURCE)
     assert host.mounts == {}
 
 
 async def test_a_format_leaves_nothing_of_what_was_there(host: MemoryHost) -> None:
     disk = await formatted(host)
-    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"))
+    await host.mount(MountRequest(SOURCE, "/m/v", "ext4"), lambda: SOURCE)
     await host.make_data_directory("/m/v", "data", SPEC)
-    assert await host.has_data_directory("/m/v", "data")
     await host.unmount("/m/v")
     await host.make_filesystem(SOURCE, SPEC, PLANNED)
     assert (disk.directories, disk.formats) == (set(), 2)
@@ -123,3 +122,26 @@ async def test_a_check_makes_a_stopped_filesystem_writable_again(host: MemoryHos
     assert await host.mount_state("/m/v", SOURCE) is MountState.READ_ONLY
     await host.check_filesystem(SOURCE, "ext4")
     assert (await host.mount_state("/m/v", SOURCE), disk.is_dirty) == (MountState.OK, False)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_missing_data_directory_is_reported_by_the_mount(host: MemoryHost, is_there: bool) -> None:
+    disk = await formatted(host)
+    disk.directories = {"data"} if is_there else set()
+    request = MountRequest(SOURCE, "/m/v", "ext4", data_directory="data")
+    reading = await host.mount(request, lambda: SOURCE)
+    assert reading == HostReading(SOURCE, MountState.OK, lacks_data_directory=not is_there)
+
+
+async def test_one_reading_has_what_the_next_step_needs(host: MemoryHost) -> None:
+    await formatted(host)
+    tag = FilesystemTag(FilesystemPhase.FORMATTED, PLANNED.fs_type, PLANNED.uuid)
+    free = await host.inspect("/m/v", lambda: SOURCE, tag=tag, test_release=True)
+    assert (free.mount, free.is_free, free.contents and free.contents.kind) == (
+        MountState.NONE,
+        True,
+        ContentKind.OURS,
+    )
+    host.holders[SOURCE.device] = {"container web"}
+    assert not (await host.inspect("/m/v", lambda: SOURCE, test_release=True)).is_free
+    assert await host.inspect("/m/v", lambda: None, tag=tag) == HostReading(None, MountState.NONE)

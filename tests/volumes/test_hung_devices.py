@@ -8,8 +8,9 @@ import pytest
 
 from tests.volumes.world import World
 from volplug.errors import BackendUnavailable
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.threads import DevicePool
+from volplug.models import MountSource
 from volplug.testing.host import MemoryHost
 
 THREADS = 2
@@ -31,13 +32,13 @@ class FreezingHost(MemoryHost):
     def thaw(self) -> None:
         self._thawed.set()
 
-    async def mount(self, request: MountRequest) -> None:
+    async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         await self._pool.blocking(self._thawed.wait)
-        await super().mount(request)
+        return await super().mount(request, locate)
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         await self._pool.blocking(self._thawed.wait)
-        await super().unmount(target)
+        return await super().unmount(target, source)
 
 
 @pytest.fixture

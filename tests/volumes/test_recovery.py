@@ -6,7 +6,7 @@ import pytest
 
 from tests.volumes.world import ROOT, World, spec_of
 from volplug.errors import BackendUnavailable, FilesystemMismatch
-from volplug.models import EngineIdentity, Volume, VolumeState
+from volplug.models import EngineIdentity, MountSource, Volume, VolumeState
 from volplug.volumes.ledger import Desired, Entry
 
 OUTAGE = BackendUnavailable("no route to the cloud")
@@ -218,9 +218,9 @@ async def test_a_bare_directory_without_a_mount_is_tidied_up(world: World) -> No
     unmounted: list[str] = []
     remove = world.host.unmount
 
-    async def unmount(target: str) -> None:
+    async def unmount(target: str, source: MountSource | None = None) -> bool:
         unmounted.append(target)
-        await remove(target)
+        return await remove(target, source)
 
     world.host.unmount = unmount  # type: ignore[method-assign]
     await world.create("v")
@@ -237,7 +237,7 @@ async def test_one_volume_that_cannot_be_recovered_does_not_prevent_others(world
     await crash(world)
     await world.run_timers()
     assert world.volume("b").holder is None
-    assert world.entry("a").confirmed == {"c1": 1}
+    assert world.entry("a").mount_count == 1
 
 
 # Lost state

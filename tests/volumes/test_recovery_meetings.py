@@ -1,7 +1,7 @@
 """Recovery concurrent with Mounts, lost mounts and other hosts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
@@ -15,8 +15,8 @@ from volplug.volumes.ledger import Desired, Entry
 OUTAGE = BackendUnavailable("no route to the cloud")
 
 
-def failing(error: Exception) -> Callable[..., Awaitable[NoReturn]]:
-    async def fail(*_: object) -> NoReturn:
+def failing(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*_: object) -> NoReturn:
         raise error
 
     return fail

@@ -7,7 +7,7 @@ import pytest
 
 from tests.volumes.world import Caller, World, spec_of
 from volplug.errors import BackendUnavailable, ClientGone, MountFailed, VolumeInUse
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.models import EngineIdentity, Volume, VolumeState
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
@@ -20,7 +20,7 @@ from volplug.volumes.service import VolumeService
 FIRST_ENGINE, NEXT_ENGINE = EngineIdentity(100, 5), EngineIdentity(200, 7)
 
 
-async def _no_mount(request: MountRequest) -> None:
+async def _no_mount(request: MountRequest, locate: Locate) -> HostReading:
     raise MountFailed(f"{request.source.device} does not answer")
 
 
@@ -225,9 +225,9 @@ async def test_a_mount_without_counts_is_not_remounted(world: World, trials: Tri
     world.occupy("v", "container web")
     tried: list[str] = []
 
-    async def hiccup(request: MountRequest) -> None:
+    async def hiccup(request: MountRequest, locate: Locate) -> HostReading:
         tried.append(request.target)
-        await _no_mount(request)
+        return await _no_mount(request, locate)
 
     world.host.mount = hiccup  # type: ignore[method-assign]
     with pytest.raises(VolumeInUse):
@@ -337,9 +337,9 @@ async def test_an_engine_recorded_by_a_previous_process_is_recognised(world: Wor
     await world.mounted()
     world.restart()
     await world.service.engine_seen(FIRST_ENGINE)
-    assert world.entry().unconfirmed == {}
+    assert world.timers.delays == []
     await world.service.engine_seen(NEXT_ENGINE)
-    assert (world.entry().confirmed, world.entry().unconfirmed) == ({}, {"c1": 1})
+    assert world.timers.delays == [("v", 60.0)], "no trial release is scheduled"
 
 
 async def test_stopping_leaves_counts_confirmed(world: World) -> None:

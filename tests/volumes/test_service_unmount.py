@@ -6,6 +6,7 @@ import pytest
 
 from tests.volumes.world import World
 from volplug.errors import BackendUnavailable, VolplugError, VolumeInUse
+from volplug.models import MountSource
 from volplug.testing.host import MemoryHost
 from volplug.volumes.ledger import Desired
 from volplug.volumes.node import Deadlines
@@ -39,7 +40,7 @@ async def test_a_mount_ends_the_linger(world: World) -> None:
 class KeptHost(MemoryHost):
     """A host on which an unmount fails the test."""
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         raise AssertionError(f"{target} was unmounted")
 
 
@@ -85,11 +86,11 @@ class BrieflyBusyHost(MemoryHost):
 
     attempts = 2
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         self.attempts -= 1
         if self.attempts >= 0:
             raise VolumeInUse(f"{target} is busy")
-        await super().unmount(target)
+        return await super().unmount(target, source)
 
 
 async def test_a_mount_that_is_busy_for_a_moment_is_unmounted() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.testing.host import Disk, MemoryHost
 from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
@@ -88,12 +88,12 @@ class WatchedHost(MemoryHost):
         self._refuse_to_disturb(source.device, "checked")
         await super().check_filesystem(source, fs_type)
 
-    async def mount(self, request: MountRequest) -> None:
+    async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         device = request.source.device
         others = [name for name in self._laboratory.users(device) if name != self.name]
         if others:
             self._laboratory.breach(f"{device} was mounted on {self.name} and is in use on {others}")
-        await super().mount(request)
+        return await super().mount(request, locate)
 
     def _refuse_to_disturb(self, device: str, what: str) -> None:
         if users := self._laboratory.users(device):

@@ -206,8 +206,10 @@ class Driver(Protocol):
         """
         ...
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         """Return the device of the volume if it is attached here; asks this host, not the backend.
+
+        It is no coroutine: it blocks, and the core calls it in threads, in several at once.
 
         Its size is reported as by `attach`, whatever size the volume passed in has.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,12 +18,36 @@ class MountRequest:
         target: Absolute path of the bare directory; it exists only between mount and unmount.
         fs_type: A name in `volplug.host.filesystems.FILESYSTEMS`.
         options: Options of the volume's spec, as given to mount(8) after -o.
+        data_directory: The directory in its root whose presence is reported; empty for none.
     """
 
     source: MountSource
     target: str
     fs_type: str
     options: tuple[str, ...] = ()
+    data_directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """What this host shows of a volume, read in one call.
+
+    Attributes:
+        source: The volume's device, or None if it is not here.
+        mount: What is mounted at the volume's place.
+        contents: What the device holds; None if it was not read, or takes more than its superblock to judge.
+        is_free: Whether the release test has passed; False also if it was not made.
+        lacks_data_directory: Whether the mounted filesystem lacks the data directory, if that was asked for.
+    """
+
+    source: MountSource | None
+    mount: MountState
+    contents: Contents | None = None
+    is_free: bool = False
+    lacks_data_directory: bool = False
+
+
+Locate = Callable[[], MountSource | None]  # `Driver.locate` of one volume: blocks
 
 
 class Host(Protocol):
@@ -35,6 +59,23 @@ class Host(Protocol):
 
     async def filesystems(self) -> Sequence[str]:
         """Return the filesystem types whose mkfs program is installed now, sorted."""
+        ...
+
+    async def inspect(
+        self, target: str, locate: Locate, *, tag: FilesystemTag | None = None, test_release: bool = False
+    ) -> HostReading:
+        """Read device and mount, and if nothing is mounted what the next step needs of the device.
+
+        Args:
+            target: The volume's place.
+            locate: Returns its device.
+            tag: Judge the device by its superblock and this tag; None not to read it.
+            test_release: Make the release test, once.
+
+        Raises:
+            DeviceMismatch: If `locate` raises it.
+            HostError: If the device cannot be read.
+        """
         ...
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
@@ -82,16 +123,20 @@ class Host(Protocol):
         """
         ...
 
-    async def mount(self, request: MountRequest) -> None:
-        """Create the bare target directory (mode 0000) and mount on it.
+    async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
+        """Create the bare target directory (mode 0000), mount on it, then read device and mount anew.
 
         Raises:
             MountFailed: With the kernel's reason.
+            DeviceMismatch: If `locate` raises it; it stays mounted.
         """
         ...
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         """Unmount every layer at `target` and remove the bare directory; nothing mounted is success.
+
+        Returns:
+            Whether the release test of `source` has passed after it; False also if there is no source.
 
         Raises:
             VolumeInUse: If the mount is in use.
@@ -101,10 +146,6 @@ class Host(Protocol):
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """Make the directory that containers see, with the owner and mode of the spec, and sync it."""
-        ...
-
-    async def has_data_directory(self, target: str, subpath: str) -> bool:
-        """Return whether the directory that containers see exists in the mounted filesystem."""
         ...
 
     async def usage(self, target: str) -> Usage:

@@ -31,10 +31,8 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
         HostError: If any part that has to be read cannot be read.
         Unsupported: If a program that is needed is not installed.
     """
-    if tag.phase is FilesystemPhase.FORMATTED:
-        found = await pool.blocking(read_superblock, device, tag.fs_type)
-        if found is not None and is_expected(found, tag):
-            return _formatted(found)
+    if (judged := await pool.blocking(judge_superblock, device, tag)) is not None:
+        return judged
     signature = await signatures.probe(pool, device)
     if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
         planned = await pool.blocking(_read_planned, device, tag)
@@ -43,6 +41,21 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
     if signature is None:
         return await pool.blocking(_read_without_signature, device)
     return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
+
+
+def judge_superblock(device: str, tag: FilesystemTag) -> Contents | None:
+    """Judge a device by its superblock alone. Blocks.
+
+    Returns:
+        What it holds, or None if more has to be read: the tag is not FORMATTED, or the superblock is another.
+
+    Raises:
+        HostError: If it cannot be read.
+    """
+    if tag.phase is not FilesystemPhase.FORMATTED:
+        return None
+    found = read_superblock(device, tag.fs_type)
+    return _formatted(found) if found is not None and is_expected(found, tag) else None
 
 
 def read_superblock(device: str, fs_type: str) -> Superblock | None:

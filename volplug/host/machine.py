@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from volplug.errors import UnexpectedState
 from volplug.host import contents, devices, directories, formatting, holders, mounts
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.threads import DevicePool
 from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
@@ -30,6 +31,12 @@ class Machine:
     async def filesystems(self) -> Sequence[str]:
         """See `Host`."""
         return await self._pool.blocking(formatting.installed)
+
+    async def inspect(
+        self, target: str, locate: Locate, *, tag: FilesystemTag | None = None, test_release: bool = False
+    ) -> HostReading:
+        """See `Host`."""
+        return await self._pool.blocking(_read, target, locate, tag, test_release)
 
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
         """See `Host`."""
@@ -59,15 +66,15 @@ class Machine:
         """See `Host`."""
         await formatting.check_filesystem(self._pool, source.device, fs_type)
 
-    async def mount(self, request: MountRequest) -> None:
+    async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         """See `Host`."""
         self._check_target(request.target)
-        await self._pool.blocking(mounts.mount, request, self._on_step)
+        return await self._pool.blocking(self._mount, request, locate)
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         """See `Host`."""
         self._check_target(target)
-        await self._pool.blocking(mounts.unmount, target, self._on_step)
+        return await self._pool.blocking(self._unmount, target, source)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """See `Host`."""
@@ -75,15 +82,22 @@ class Machine:
         await self._pool.blocking(directories.make_data_directory, target, subpath, spec)
         self._on_step(WorldStep.DATA_DIRECTORY_MADE)
 
-    async def has_data_directory(self, target: str, subpath: str) -> bool:
-        """See `Host`."""
-        self._check_target(target)
-        return await self._pool.blocking(directories.has_data_directory, target, subpath)
-
     async def usage(self, target: str) -> Usage:
         """See `Host`."""
         self._check_target(target)
         return await self._pool.blocking(directories.usage, target)
+
+    # In threads
+
+    def _mount(self, request: MountRequest, locate: Locate) -> HostReading:
+        target, directory = request.target, request.data_directory
+        mounts.mount(request, self._on_step)
+        is_lacking = bool(directory) and not directories.has_data_directory(target, directory)
+        return replace(_read(target, locate, None, test_release=False), lacks_data_directory=is_lacking)
+
+    def _unmount(self, target: str, source: MountSource | None) -> bool:
+        mounts.unmount(target, self._on_step)
+        return source is not None and not devices.is_held_now(source.device)
 
     def _check_target(self, target: str) -> None:
         """Refuse a target outside the mount root: names and paths come from outside.
@@ -94,3 +108,13 @@ class Machine:
         parent, name = os.path.split(target)
         if parent != self._mount_root or name in ("", ".", ".."):
             raise UnexpectedState(f"{target} is not directly below {self._mount_root}")
+
+
+def _read(target: str, locate: Locate, tag: FilesystemTag | None, test_release: bool) -> HostReading:
+    source = locate()
+    mount = mounts.mount_state(target, source)
+    if source is None or mount is not MountState.NONE:
+        return HostReading(source, mount)
+    judged = contents.judge_superblock(source.device, tag) if tag else None
+    is_free = test_release and not devices.is_held_now(source.device)
+    return HostReading(source, mount, judged, is_free)

@@ -119,9 +119,9 @@ class FaultyDriver:
         """Attach a volume to this host."""
         return await self._change("attach", volume.name, lambda: self.driver.attach(volume))
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         """Return the device of a volume; without faults, as only this host is asked."""
-        return await self.driver.locate(volume)
+        return self.driver.locate(volume)
 
     async def detach(self, volume: Volume) -> None:
         """Detach a volume from this host."""

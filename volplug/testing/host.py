@@ -6,10 +6,10 @@ As on Linux, only opening the device exclusively shows whether it is in use.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from volplug.errors import MountFailed, VolumeInUse
-from volplug.host.base import MountRequest
+from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.models import (
     ContentKind,
@@ -74,6 +74,19 @@ class MemoryHost:
         """Return the filesystems with an installed mkfs."""
         return self.programs
 
+    async def inspect(
+        self, target: str, locate: Locate, *, tag: FilesystemTag | None = None, test_release: bool = False
+    ) -> HostReading:
+        """Return device and mount, and what the next step needs of the device."""
+        source = locate()
+        mount = await self.mount_state(target, source)
+        if source is None or mount is not MountState.NONE:
+            return HostReading(source, mount)
+        is_formatted = tag is not None and tag.phase is FilesystemPhase.FORMATTED
+        contents = await self.read_contents(source, tag) if tag is not None and is_formatted else None
+        is_free = test_release and not await self.is_held(source, 0)
+        return HostReading(source, mount, contents, is_free)
+
     async def mount_state(self, target: str, source: MountSource | None) -> MountState:
         """Return the state of a mount."""
         device = self.mounts.get(target)
@@ -127,7 +140,7 @@ class MemoryHost:
         self.disk(source.device).is_dirty = False
         self.read_only.discard(source.device)
 
-    async def mount(self, request: MountRequest) -> None:
+    async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         """Mount a disk."""
         disk = self.disk(request.source.device)
         if disk.fs_type != request.fs_type:
@@ -135,20 +148,19 @@ class MemoryHost:
         if request.target in self.mounts:
             raise MountFailed(f"{request.target} has something mounted already")
         self.mounts[request.target] = request.source.device
+        is_lacking = bool(request.data_directory) and request.data_directory not in disk.directories
+        return replace(await self.inspect(request.target, locate), lacks_data_directory=is_lacking)
 
-    async def unmount(self, target: str) -> None:
+    async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         """Unmount; as on Linux it succeeds although containers still hold the filesystem."""
         if target in self.mounts and target in self.busy_targets:
             raise VolumeInUse(f"{target} is busy")
         self.mounts.pop(target, None)
+        return source is not None and not await self.is_held(source, 0)
 
     async def make_data_directory(self, target: str, subpath: str, spec: VolumeSpec) -> None:
         """Make the directory that is mounted into containers."""
         self.disk(self.mounts[target]).directories.add(subpath)
-
-    async def has_data_directory(self, target: str, subpath: str) -> bool:
-        """Tell whether that directory exists."""
-        return subpath in self.disk(self.mounts[target]).directories
 
     async def usage(self, target: str) -> Usage:
         """Return constant usage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, cast
 
@@ -43,7 +44,7 @@ class Cleanup:
         for driver in self._drivers:
             left += [f"{each.volume_id} is still listed" for each in await driver.list()]
             for volume in volumes:
-                source = await driver.locate(volume)
+                source = await asyncio.to_thread(driver.locate, volume)
                 if source is not None:
                     left.append(f"{volume.volume_id} is still attached as {source.device}")
         return left

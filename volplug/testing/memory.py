@@ -130,7 +130,7 @@ class MemoryDriver:
         self._put(replace(current, state=VolumeState.IN_USE, holder=self._node_id))
         return self._source(current)
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         """Return the device if this node has the volume."""
         current = self._find(volume.volume_id)
         if current is None or current.holder != self._node_id:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from volplug.errors import (
@@ -152,14 +153,20 @@ class Actions:
         self._observer.void_contents()
 
     async def _mount(self) -> None:
-        volume, target = self._volume(), self._target
-        request = MountRequest(self._source(), target, volume.filesystem.fs_type, volume.spec.mount_options)
-        self._observer.void_mount()  # before it is answered, the device is identified once more
-        await self._host.mount(request)
+        volume = self._volume()
+        request = MountRequest(
+            self._source(),
+            self._target,
+            volume.filesystem.fs_type,
+            volume.spec.mount_options,
+            volume.subpath if volume.filesystem.phase is FilesystemPhase.FORMATTED else "",
+        )
+        # Before a mount is answered, the device is identified once more.
+        reading = await self._host.mount(request, partial(self._driver.locate, volume))
         self._observer.void_contents()
-        is_complete = volume.filesystem.phase is FilesystemPhase.FORMATTED
-        if is_complete and not await self._host.has_data_directory(target, volume.subpath):
-            await self._host.unmount(target)
+        self._observer.inspected(reading)
+        if reading.lacks_data_directory:
+            await self._host.unmount(self._target)
             raise FilesystemMismatch(
                 f"its filesystem lacks the directory {volume.subpath!r} that containers see",
                 "Nothing was changed; restore it from a backup",
@@ -177,18 +184,19 @@ class Actions:
 
     async def _unmount(self) -> None:
         try:
-            await self._retry_busy_unmount()
+            is_free = await self._retry_busy_unmount()
         except VolumeInUse as error:
             facts = await self._observer.facts(Reason.HELD_HERE)
             raise refusal_error(Reason.HELD_HERE, facts) from error
-        self._observer.unmounted()
+        self._observer.unmounted(is_free=is_free)
 
-    async def _retry_busy_unmount(self) -> None:
+    async def _retry_busy_unmount(self) -> bool:
+        source = self._observer.source
         for pause_s in _BUSY_RETRIES_S:
             with contextlib.suppress(VolumeInUse):
-                return await self._host.unmount(self._target)
+                return await self._host.unmount(self._target, source)
             await asyncio.sleep(pause_s)
-        return await self._host.unmount(self._target)
+        return await self._host.unmount(self._target, source)
 
     _STEPS: Final[dict[Step, Callable[[Actions], Awaitable[None]]]] = {
         Step.AWAIT_BACKEND: _await_backend,

@@ -116,8 +116,8 @@ class Converger:
     async def converge(self, request: ConvergeRequest) -> Volume | None:
         """Bring a volume to a goal; the caller holds its lock.
 
-        The desired state is in the ledger before the first change, and what became known is there
-        afterwards, however it ended.
+        The desired state is in the ledger before the first change; what became known is there afterwards, and
+        a desire that was reached is not. A reached MOUNTED stands until the last Unmount.
 
         Raises:
             VolplugError: Why the goal could not be reached, with its context.
@@ -129,13 +129,15 @@ class Converger:
             lambda volume: self._record_intent(request, volume),
             node.on_step,
         )
+        is_reached = False
         try:
             volume = await convergence.to_goal()
+            is_reached = True
             if goal in _DETACHING_GOALS or goal is Goal.MOUNTED:
                 self._detach_pending.discard(name)
             return volume
         finally:
-            await self._record_result(request, convergence)
+            await self._record_result(request, convergence, is_reached=is_reached)
 
     def _context(self, request: ConvergeRequest) -> ConvergeContext:
         node, name = self._node, request.name
@@ -157,16 +159,24 @@ class Converger:
             entry = ledger.get(request.name) or Entry(request.name, request.backend)
             await ledger.put(replace(entry, record=volume, desired=_DESIRED[request.goal]))
 
-    async def _record_result(self, request: ConvergeRequest, convergence: Convergence) -> None:
-        ledger = self._node.ledger
+    async def _record_result(
+        self, request: ConvergeRequest, convergence: Convergence, *, is_reached: bool
+    ) -> None:
+        ledger, goal, volume = self._node.ledger, request.goal, convergence.volume
         entry = ledger.get(request.name)
         if convergence.is_absent:
             if entry is not None and not entry.is_claimed:
                 await ledger.forget(request.name)
-        elif convergence.volume is not None:
-            await ledger.remember(convergence.volume)
-            entry = ledger.get(request.name)
-            is_unwanted = entry is not None and entry.desired is Desired.NONE and not entry.is_claimed
-            if entry and request.goal is Goal.MOUNTED and convergence.is_attached_here and is_unwanted:
+        elif volume is not None:
+            entry = replace(
+                entry or Entry(request.name, volume.backend), backend=volume.backend, record=volume
+            )
+            is_unwanted = entry.desired is Desired.NONE and not entry.is_claimed
+            if goal is Goal.MOUNTED and convergence.is_attached_here and is_unwanted:
                 # Attached by a previous process whose ledger is lost; the failed Mount detaches it.
-                await ledger.put(replace(entry, desired=Desired.DETACHED))
+                entry = replace(entry, desired=Desired.DETACHED)
+            elif is_reached and goal is Goal.DETACHED:
+                entry = replace(entry, desired=Desired.NONE, last_error="")
+            elif is_reached and goal is Goal.PRESENT:
+                entry = replace(entry, desired=Desired.MOUNTED if entry.is_claimed else Desired.NONE)
+            await ledger.put(entry)

@@ -96,7 +96,7 @@ class Creator:
             raise Unsupported(f"mkfs.{fs_type} is not installed on this host", there)
 
     async def _end_desire(self, name: str) -> None:
-        """End the desire for the volume: it is reached, or its caller was told of the failure."""
+        """End the desire for a volume that could not be created: its caller was told of the failure."""
         entry = self._node.ledger.get(name)
         if entry is not None and entry.desired is Desired.PRESENT:
             before = Desired.MOUNTED if entry.is_claimed else Desired.NONE

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from volplug.errors import HostError
-from volplug.models import EngineIdentity, Volume, not_older
+from volplug.models import EngineIdentity, Volume, VolumeState, not_older
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _LOG = structlog.get_logger(__name__)
@@ -181,7 +181,10 @@ class Ledger:
         return self._engine
 
     def put(self, entry: Entry) -> Coroutine[object, object, None]:
-        """Change an entry, and return its writing; a change of the desired state is written durably."""
+        """Change an entry, and return its writing; a change of the desired state is written durably.
+
+        What a restart makes void is not written: which counts are confirmed, where the volume is attached.
+        """
         before = self._entries.get(entry.name)
         if entry.record is not None and before is not None:
             entry = replace(entry, record=not_older(entry.record, before.record))
@@ -190,6 +193,8 @@ class Ledger:
             return _nothing_to_write()
         self._entries[entry.name] = entry
         self._changes += 1
+        if before is not None and _as_kept(before) == _as_kept(entry) and not is_unsaved:
+            return _nothing_to_write()
         changes_desire = (before.desired if before else Desired.NONE) is not entry.desired
         is_durable = is_unsaved or (changes_desire and entry.desired is not Desired.NONE)
         return self._write(entry.name, durable=is_durable)
@@ -256,6 +261,16 @@ class Ledger:
             await self._store.save_engine(engine)
         except HostError as error:  # expected: disk full or read-only
             _LOG.error("engine not saved", engine=engine.pid, error=str(error))
+
+
+def _as_kept(entry: Entry) -> Entry:
+    """Return an entry without what a restart makes void."""
+    record = entry.record
+    if record is not None and record.state is VolumeState.IN_USE:
+        record = replace(record, state=VolumeState.AVAILABLE)
+    if record is not None:
+        record = replace(record, holder=None)
+    return replace(entry.with_none_confirmed(), record=record)
 
 
 async def _nothing_to_write() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
+from volplug.host.base import HostReading
 from volplug.host.filesystems.base import MAX_UNUSED_BYTES
 from volplug.models import (
     Contents,
@@ -31,6 +33,7 @@ from volplug.volumes.refusals import Facts
 from volplug.volumes.takeover import HolderWatch, ask_holder
 
 _KNOWN_IS_ENOUGH: Final = frozenset({Goal.MOUNTED, Goal.RELEASED, Goal.DETACHED})
+_RELEASING_GOALS: Final = frozenset({Goal.RELEASED, Goal.DETACHED, Goal.ABSENT})
 _BACKEND_STATES: Final = {
     VolumeState.INCOMPLETE: BackendState.INCOMPLETE,
     VolumeState.CREATING: BackendState.CREATING,
@@ -71,13 +74,16 @@ def size_match_of(volume: Volume | None, source: MountSource | None, contents: C
     return SizeMatch.EQUAL
 
 
+def _no_device() -> MountSource | None:
+    return None
+
+
 class Observer:
     """The readings of one convergence.
 
     Attributes:
         volume: The volume as known by now; None if there is none.
         source: Its device on this host; None if there is none or it was not located yet.
-        mount: What is mounted at its place; None while unread.
         backend_state: Its state at the backend; None while unread.
     """
 
@@ -88,13 +94,13 @@ class Observer:
         self.volume = None if request.known_absent else context.known
         self.backend_state = BackendState.ABSENT if request.known_absent else None
         self.source: MountSource | None = None
-        self.mount: MountState | None = None
+        self._mount = MountState.NONE
         self._recheck_limit = context.timeouts.recheck_limit if context.driver.info.remote else 0
         self._rechecks = 0
         self._transitions_awaited = 0
         self._was_attached_now = False
         self._was_remounted = False
-        self._is_located = False
+        self._is_inspected = False
         self._contents: Contents | None = None
         self._device_use = DeviceUse.UNTESTED
         self._error: VolplugError | None = None
@@ -107,16 +113,14 @@ class Observer:
         """
         if self.backend_state is None and not await self._use_what_is_known():
             await self._read_record()
-        if not self._is_located:
-            await self._locate()
-        if self.mount is None:
-            self.mount = await self._context.host.mount_state(self._context.target, self.source)
+        if not self._is_inspected and self._needs_this_host():
+            await self._inspect()
         return Observed(
             backend_state=self._believed_state(),
             device=device_match_of(self.source, self._error),
             contents=self._contents.kind if self._contents else None,
             format_phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
-            mount=self.mount,
+            mount=self._mount,
             device_use=self._device_use,
             was_remounted=self._was_remounted,
             holder=self._holder_verdict(),
@@ -158,11 +162,10 @@ class Observer:
             return False
         # A record that cannot be used has no UUID, and leaves unknown what to mount.
         is_remount = self._request.is_remount and known.filesystem.uuid != ""
-        if goal is Goal.MOUNTED and self._context.detach_pending:
+        is_usable = known.state is not VolumeState.ERROR and known.holder == self._context.driver.node_id
+        if goal is Goal.MOUNTED and (self._context.detach_pending or not (is_usable or is_remount)):
             return False
-        if goal is Goal.MOUNTED and known.state is VolumeState.ERROR and not is_remount:
-            return False
-        await self._locate()
+        await self._inspect()
         if goal is Goal.RELEASED and self.source is None:
             self.backend_state = BackendState.AVAILABLE
             return True
@@ -186,19 +189,44 @@ class Observer:
         else:
             self.record_read(found)
         is_same = before and self.volume and before.volume_id == self.volume.volume_id
-        self._is_located = self._is_located and bool(is_same) and not was_wrong
+        self._is_inspected = self._is_inspected and bool(is_same) and not was_wrong
 
-    async def _locate(self) -> None:
-        self.source = None
-        if self.volume is not None:
-            try:
-                self.source = await self._context.driver.locate(self.volume)
-            except DeviceMismatch as error:
-                self._error = error
-        self._is_located = True
-        self.mount = None
+    def _needs_this_host(self) -> bool:
+        """Tell whether the decision depends on what this host shows.
+
+        A local backend's record is exact about its device, so that a volume to mount which is not attached
+        is not looked for.
+        """
+        goal, is_detached = self._request.goal, self.backend_state is BackendState.AVAILABLE
+        if goal is Goal.PRESENT:
+            return self.backend_state is BackendState.DELETING  # to be finished first
+        return goal is not Goal.MOUNTED or not is_detached or self._context.driver.info.remote
+
+    async def _inspect(self) -> None:
+        context, volume, goal = self._context, self.volume, self._request.goal
+        is_releasing = goal in _RELEASING_GOALS
+        is_readable = volume is not None and volume.state is not VolumeState.ERROR and not is_releasing
+        try:
+            reading = await context.host.inspect(
+                context.target,
+                partial(context.driver.locate, volume) if volume else _no_device,
+                tag=volume.filesystem if volume and is_readable else None,
+                test_release=is_releasing,
+            )
+        except DeviceMismatch as error:
+            self._error = error
+            reading = await context.host.inspect(context.target, _no_device)
+        self.inspected(reading)
 
     # What the steps report
+
+    def inspected(self, reading: HostReading) -> None:
+        """Take over what this host shows."""
+        self.source, self._mount = reading.source, reading.mount
+        self._contents = reading.contents or self._contents
+        if reading.is_free:
+            self._device_use = DeviceUse.FREE
+        self._is_inspected = True
 
     def record_read(self, found: Volume | None) -> None:
         """Take over the driver's description of the volume."""
@@ -213,7 +241,7 @@ class Observer:
     def created(self, volume: Volume) -> None:
         """Take over a created volume; its device is located anew."""
         self.record_read(volume)
-        self._is_located = False
+        self._is_inspected = False
 
     def transition_awaited(self, found: Volume | None) -> None:
         """Void all readings after a wait for a transition.
@@ -222,7 +250,7 @@ class Observer:
             found: The volume as the wait found it; None if it has to be read.
         """
         self._transitions_awaited += 1
-        self._is_located = False
+        self._is_inspected = False
         self.void_contents()
         self.backend_state = None
         if found is not None:
@@ -243,11 +271,6 @@ class Observer:
         self._contents = None
         self._device_use = DeviceUse.UNTESTED
 
-    def void_mount(self) -> None:
-        """Have the mount looked up and the device identified anew."""
-        self.mount = None
-        self._is_located = False
-
     def contents_read(self, contents: Contents) -> None:
         """Take over what the device holds."""
         self._contents = contents
@@ -258,17 +281,19 @@ class Observer:
 
     def attached(self, source: MountSource) -> None:
         """Take over the device of an attach."""
-        self.source = source
         self._was_attached_now = True
         self._hold(self._context.driver.node_id)
         self.void_contents()
-        self.mount = None
+        self.source = source
+        self._is_inspected = False
 
-    def unmounted(self) -> None:
-        """Void what was read of the mount and the device."""
-        self._was_remounted = self._was_remounted or self.mount is MountState.READ_ONLY
-        self.mount = None
+    def unmounted(self, *, is_free: bool) -> None:
+        """Take over an unmount, and the result of the release test after it."""
+        self._was_remounted = self._was_remounted or self._mount is MountState.READ_ONLY
         self.void_contents()
+        self._mount = MountState.NONE
+        if is_free:
+            self._device_use = DeviceUse.FREE
 
     def detached(self) -> None:
         """Take over a detach; what the backend makes of a volume that it did not show here is read anew."""

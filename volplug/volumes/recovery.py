@@ -145,8 +145,9 @@ class Recovery:
         """Tell whether containers use a device whose mount ended with the previous mount namespace."""
         if entry.record is None:
             return False
-        source = await self._node.driver(entry.backend).locate(entry.record)
-        return source is not None and await self._node.host(entry.backend).is_held(source, patience_s=0)
+        node, locate = self._node, partial(self._node.driver(entry.backend).locate, entry.record)
+        reading = await node.host(entry.backend).inspect(node.target(entry.name), locate, test_release=True)
+        return reading.source is not None and not reading.is_free
 
     async def _finish_half_done(self, entry: Entry, operation: Operation) -> None:
         """Finish a creation or deletion only if the backend shows that it had begun.

@@ -194,7 +194,6 @@ class Releaser:
                 except Exception as error:  # a bug or a dead device must not end the retries
                     await self._retry_detach(lock, entry, error, retry_s)
                     return
-                await node.ledger.update(name, partial(replace, desired=Desired.NONE, last_error=""))
 
     async def _retry_detach(self, lock: VolumeLock, entry: Entry, error: Exception, retry_s: float) -> None:
         node, name = self._node, lock.name

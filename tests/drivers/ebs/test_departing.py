@@ -17,6 +17,7 @@ from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
 from volplug.models import MountSource, Volume, VolumeState
+from volplug.testing.conformance.calls import located
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -133,7 +134,7 @@ async def test_volume_that_ec2_calls_busy_is_being_detached(
 
 
 async def source_of(driver: EbsDriver, volume: Volume) -> MountSource:
-    source = await driver.locate(volume)
+    source = await located(driver, volume)
     assert source is not None
     return source
 
@@ -186,7 +187,7 @@ async def test_disk_without_a_note_is_identified_by_the_name_that_ec2_reports(
     volume = await driver.create(spec_of())
     await driver.attach(volume)
     without_notes = xen.driver(tmp_path / "other", cluster, caller=site.caller)
-    assert await without_notes.locate(volume) is None
+    assert await located(without_notes, volume) is None
     await without_notes.detach(volume)
     assert attachment_of(cloud, volume) == ""
 

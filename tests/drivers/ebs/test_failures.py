@@ -29,6 +29,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import FilesystemTag, Volume
+from volplug.testing.conformance.calls import located
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -51,7 +52,7 @@ async def test_name_on_which_attaches_get_stuck_is_left_for_another(
     stuck = first_name_of(volume)
     cloud.set_plan(stuck_devices=frozenset({stuck}))
     source = await driver.attach(volume)
-    assert await driver.locate(volume) == source
+    assert await located(driver, volume) == source
     first, second = names_asked(cloud)
     assert first == stuck != second
     assert cloud.calls.counts()["DetachVolume"] == 1
@@ -132,7 +133,7 @@ async def test_volume_that_leaves_another_host_is_waited_for(
     cloud.set_plan(detaching=Slow(0.1))
     await driver.detach(volume)
     source = await other.attach(volume)
-    assert await other.locate(volume) == source
+    assert await located(other, volume) == source
 
 
 async def test_volume_that_another_host_keeps_is_refused_naming_it(
@@ -173,7 +174,7 @@ async def test_detach_that_stays_busy_is_explained_and_ends_before_the_next_atta
     attaching = asyncio.ensure_future(driver.attach(volume))
     cloud.set_plan(busy_volumes=frozenset())
     await attaching
-    assert await driver.locate(volume) is not None
+    assert await located(driver, volume) is not None
     await driver.detach(volume)
     assert await driver.get("v") == volume
 
@@ -200,9 +201,11 @@ async def test_nothing_is_concluded_from_a_host_that_shows_no_disks(
     with pytest.raises(HostError, match="shows no disks at all"):
         await blind.detach(volume)
     (tmp_path / "block").rmdir()
-    for call in (blind.detach, blind.attach, blind.locate):
+    for call in (blind.detach, blind.attach):
         with pytest.raises(HostError, match="cannot be read"):
             await call(volume)
+    with pytest.raises(HostError, match="cannot be read"):
+        await located(blind, volume)
     assert cloud.calls.counts()["DetachVolume"] == 0
 
 

@@ -18,6 +18,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import HolderState, Volume
+from volplug.testing.conformance.calls import located
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
 
@@ -36,7 +37,7 @@ async def test_volume_of_a_stopped_instance_is_taken(
     await other.take_from(volume, node_id)
     await other.attach(volume)
     await other.take_from(volume, node_id)
-    assert await other.locate(volume) is not None, "it is not the dead node's any more"
+    assert await located(other, volume) is not None, "it is not the dead node's any more"
 
 
 @pytest.mark.parametrize("may_force", [False, True])

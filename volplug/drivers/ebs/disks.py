@@ -58,14 +58,18 @@ class Disks:
         self._making = threading.Lock()
         self._devices: NitroDevices | XenDevices | None = None
 
-    async def locate(self, volume: Volume) -> MountSource | None:
-        """Return a volume's disk, or None if this host has no usable one.
+    def find(self, volume: Volume) -> MountSource | None:
+        """Return a volume's disk, or None if this host has no usable one. Blocks.
 
         Raises:
             DeviceMismatch: If the volume's disk cannot be identified.
             HostError: If sysfs cannot be read.
         """
-        return await self._ask(lambda scan: scan.find(volume))
+        return self._scan().find(volume)
+
+    async def locate(self, volume: Volume) -> MountSource | None:
+        """Return what `find` returns, from a thread."""
+        return await self._pool.blocking(self.find, volume)
 
     async def shows(self, volume_id: str) -> bool:
         """Tell whether this host has a volume's disk, usable or not."""

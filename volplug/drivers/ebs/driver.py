@@ -141,9 +141,9 @@ class EbsDriver:
         node = await self._ensure_ours(volume)
         return await run_to_completion(self._attachments.attach(volume, node))
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         """Return the disk of a volume; reads only sysfs."""
-        return await self._disks.locate(volume)
+        return self._disks.find(volume)
 
     async def detach(self, volume: Volume) -> None:
         """Detach a volume and wait until its disk has gone and EC2 reports it available."""

@@ -149,9 +149,10 @@ class LoopDriver:
         """Attach the image to a loop device, or adopt the one that has it."""
         return await self._changes.to_the_end(self._attach, volume)
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> MountSource | None:
         """Return the loop device that has the image, identified by device and inode."""
-        return await self._reads.blocking(self._locate, volume)
+        device = self._devices.find_and_keep(volume)
+        return self._devices.source(volume, device) if device else None
 
     async def detach(self, volume: Volume) -> None:
         """Detach the loop device and wait until the kernel has closed the image."""
@@ -302,10 +303,6 @@ class LoopDriver:
             loop_discard.disable_discard(device.path)
         self._devices.note(volume, device)
         return self._devices.source(volume, device)
-
-    def _locate(self, volume: Volume) -> MountSource | None:
-        device = self._devices.find_and_keep(volume)
-        return self._devices.source(volume, device) if device else None
 
     def _detach(self, volume: Volume) -> None:
         device = self._devices.find(volume)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from volplug.drivers.base import Driver
 from volplug.models import Volume, VolumeState
-from volplug.testing.conformance.calls import by_id
+from volplug.testing.conformance.calls import by_id, located
 from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
@@ -30,16 +30,16 @@ class AttachmentCases(DriverFixtures):
 
     async def test_unknown_volume_has_no_device(self, driver: Driver, unknown_volume: Volume) -> None:
         """Locating it is no error."""
-        assert await driver.locate(unknown_volume) is None
+        assert await located(driver, unknown_volume) is None
 
     async def test_attached_volume_is_located_and_shown_so(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
     ) -> None:
         """Kernel and backend agree."""
         volume = await driver.create(make_spec())
-        assert await driver.locate(volume) is None
+        assert await located(driver, volume) is None
         source = await driver.attach(volume)
-        assert await driver.locate(volume) == source
+        assert await located(driver, volume) == source
         shown = replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
         await eventually(lambda: driver.get(volume.name), shown)
         assert list(await driver.list()) == [shown]
@@ -63,9 +63,9 @@ class AttachmentCases(DriverFixtures):
         source = await driver.attach(volume)
         larger = replace(volume, size_bytes=volume.size_bytes * 2)
         for each in (driver, new_driver()):
-            assert (await each.locate(larger), await each.attach(larger)) == (source, source)
+            assert (await located(each, larger), await each.attach(larger)) == (source, source)
         await driver.detach(larger)
-        assert await driver.locate(volume) is None
+        assert await located(driver, volume) is None
 
     async def test_attach_twice_is_one_attachment(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec
@@ -76,7 +76,7 @@ class AttachmentCases(DriverFixtures):
         assert await driver.attach(volume) == source
         assert await new_driver().attach(volume) == source
         await driver.detach(volume)
-        assert await new_driver().locate(volume) is None
+        assert await located(new_driver(), volume) is None
 
     async def test_detached_volume_is_available_again(
         self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
@@ -86,7 +86,7 @@ class AttachmentCases(DriverFixtures):
         await driver.attach(volume)
         for _ in range(2):
             await driver.detach(volume)
-            assert await driver.locate(volume) is None
+            assert await located(driver, volume) is None
             await eventually(lambda: driver.get(volume.name), volume)
 
     async def test_device_is_a_block_device(
@@ -106,7 +106,7 @@ class AttachmentCases(DriverFixtures):
         assert sources[0].device != sources[1].device
         assert sources[0].serial != sources[1].serial
         await driver.detach(first)
-        assert await driver.locate(second) == sources[1]
+        assert await located(driver, second) == sources[1]
         in_use = replace(second, state=VolumeState.IN_USE, holder=driver.node_id)
 
         async def listed() -> list[Volume]:

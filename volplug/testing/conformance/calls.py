@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
 from volplug.drivers.base import Driver, Settles
-from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
 
 CHANGES: Final = ("delete", "attach", "detach", "tag_filesystem")
 _TRANSITION_S: Final = 60.0
@@ -29,6 +30,11 @@ async def change(driver: Driver, volume: Volume, call: str) -> None:
         await driver.tag_filesystem(volume, TAGS[0])
     else:
         await getattr(driver, call)(volume)
+
+
+async def located(driver: Driver, volume: Volume) -> MountSource | None:
+    """Return the volume's device, located in a thread as the core does."""
+    return await asyncio.to_thread(driver.locate, volume)
 
 
 async def finish_creation(driver: Driver, spec: VolumeSpec) -> Volume | None:

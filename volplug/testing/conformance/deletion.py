@@ -12,7 +12,7 @@ import pytest
 from volplug.drivers.base import Driver
 from volplug.errors import VolumeExists, VolumeInUse, VolumeNotFound
 from volplug.models import FilesystemTag, Volume, VolumeState
-from volplug.testing.conformance.calls import CHANGES, TAGS, change
+from volplug.testing.conformance.calls import CHANGES, TAGS, change, located
 from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
@@ -89,7 +89,7 @@ class DeletionCases(DriverFixtures):
         with pytest.raises(VolumeNotFound):
             await change(driver, old, call)
         await eventually(lambda: driver.get(new.name), in_use)
-        assert await driver.locate(new) == source
+        assert await located(driver, new) == source
 
     async def test_device_of_a_volume_created_anew_is_not_taken_for_the_old_ones(
         self, driver: Driver, make_spec: MakeSpec
@@ -100,7 +100,7 @@ class DeletionCases(DriverFixtures):
         await driver.detach(old)
         await driver.delete(old)
         await driver.attach(await driver.create(old.spec))
-        assert await driver.locate(old) is None
+        assert await located(driver, old) is None
 
     async def test_refusals_name_the_volume_and_its_holder(
         self, driver: Driver, make_spec: MakeSpec, unknown_volume: Volume

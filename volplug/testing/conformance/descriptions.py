@@ -13,6 +13,7 @@ from volplug.drivers.base import Driver
 from volplug.errors import VolplugError
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.names import is_name
+from volplug.testing.conformance.calls import located
 from volplug.testing.driver_fixtures import Describe, DriverFixtures, MakeSpec, NewDriver
 
 _READS: Final = 12  # reads may be stale
@@ -79,9 +80,9 @@ class DescriptionConformance(DriverFixtures):
         for each in (driver, new_driver()):
             found = await _listed(each, volume)
             assert found.holder == driver.node_id
-            assert await each.locate(found) == source
+            assert await located(each, found) == source
         await driver.detach(volume)
-        assert await new_driver().locate(volume) is None
+        assert await located(new_driver(), volume) is None
         await describe(volume, volume)
 
 

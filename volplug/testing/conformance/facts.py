@@ -9,7 +9,7 @@ from functools import partial
 
 from volplug.drivers.base import Driver, Scope
 from volplug.models import HolderState, VolumeState
-from volplug.testing.conformance.calls import TAGS
+from volplug.testing.conformance.calls import TAGS, located
 from volplug.testing.conformance.clusters import ClusterConformance
 from volplug.testing.conformance.outages import OutageConformance
 from volplug.testing.conformance.shared import SharedDriverConformance
@@ -40,7 +40,7 @@ class FactCases(DriverFixtures):
         tagged = replace(volume, filesystem=TAGS[0])
         in_use = replace(tagged, state=VolumeState.IN_USE, holder=driver.node_id)
         await eventually(lambda: driver.get(volume.name), in_use)
-        assert await driver.locate(volume) == source
+        assert await located(driver, volume) == source
 
     async def test_filesystem_tag_outlives_calls_with_an_older_description(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, eventually: Eventually

@@ -14,7 +14,7 @@ import pytest
 from volplug.drivers.base import Driver
 from volplug.errors import VolumeExists, VolumeNotFound
 from volplug.models import Volume, VolumeState
-from volplug.testing.conformance.calls import CHANGES, TAGS, by_id, change, finish_creation
+from volplug.testing.conformance.calls import CHANGES, TAGS, by_id, change, finish_creation, located
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, Interrupt, MakeSpec, NewDriver
 
 # Reads that check whether work continues after a cancellation. Too few miss a fault, they never invent one.
@@ -33,7 +33,7 @@ class InterruptionCases(DriverFixtures):
         volume = await finish_creation(driver, spec) or await driver.create(spec)
         assert (volume.state, volume.spec) == (VolumeState.AVAILABLE, spec)
         assert list(await driver.list()) == [volume]
-        assert await driver.locate(volume) is None
+        assert await located(driver, volume) is None
 
     async def test_creation_that_was_begun_is_not_turned_into_another(
         self, driver: Driver, make_spec: MakeSpec, interrupt_create: Interrupt
@@ -98,7 +98,7 @@ class InterruptionCases(DriverFixtures):
 
         async def shown() -> tuple[object, object]:
             found = await driver.get(volume.name)  # of a stale read, that the volume exists is exact
-            return (found and found.volume_id if stale_s else found), await driver.locate(volume)
+            return (found and found.volume_id if stale_s else found), await located(driver, volume)
 
         left = await shown()
         for _ in range(_READS):
@@ -106,7 +106,7 @@ class InterruptionCases(DriverFixtures):
             assert await shown() == left
         with suppress(VolumeNotFound):  # a deletion may have ended before it was cancelled
             await change(driver, volume, call)
-        assert (await driver.locate(volume) is not None) == (call == "attach")
+        assert (await located(driver, volume) is not None) == (call == "attach")
         await eventually(lambda: driver.get(volume.name), _expected(volume, call, driver.node_id))
 
     async def test_list_is_whole_while_volumes_come_and_go(self, driver: Driver, make_spec: MakeSpec) -> None:
@@ -137,7 +137,7 @@ class InterruptionCases(DriverFixtures):
             volume = await driver.create(make_spec())
             source = await driver.attach(volume)
             await driver.tag_filesystem(volume, TAGS[1])
-            assert await driver.locate(volume) == source
+            assert await located(driver, volume) == source
             await driver.detach(volume)
             await eventually(lambda: driver.get(volume.name), replace(volume, filesystem=TAGS[1]))
             await driver.delete(volume)

@@ -12,7 +12,7 @@ import pytest
 from volplug.drivers.base import Driver
 from volplug.errors import BackendUnavailable
 from volplug.models import Volume
-from volplug.testing.conformance.calls import change
+from volplug.testing.conformance.calls import change, located
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec, NewDriver, Outage
 
 
@@ -41,9 +41,9 @@ class OutageConformance(DriverFixtures):
         here, not_here = [await driver.create(make_spec()) for _ in range(2)]
         source = await driver.attach(here)
         async with outage():
-            assert await driver.locate(here) == source
-            assert await new_driver().locate(here) == source
-            assert await driver.locate(not_here) is None
+            assert await located(driver, here) == source
+            assert await located(new_driver(), here) == source
+            assert await located(driver, not_here) is None
 
     async def test_detach_during_an_outage_is_done_or_refused(
         self, driver: Driver, make_spec: MakeSpec, outage: Outage, eventually: Eventually
@@ -55,7 +55,7 @@ class OutageConformance(DriverFixtures):
             with suppress(BackendUnavailable):
                 await driver.detach(volume)
         await driver.detach(volume)
-        assert await driver.locate(volume) is None
+        assert await located(driver, volume) is None
         await eventually(lambda: driver.get(volume.name), volume)
 
     async def test_constants_are_known_during_an_outage(

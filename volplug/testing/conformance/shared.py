@@ -11,6 +11,7 @@ import pytest
 from volplug.drivers.base import Driver, Scope
 from volplug.errors import VolumeExists, VolumeInUse
 from volplug.models import Volume
+from volplug.testing.conformance.calls import located
 from volplug.testing.driver_fixtures import DriverFixtures, MakeSpec
 
 
@@ -40,8 +41,8 @@ class SharedDriverConformance(DriverFixtures):
         assert refused.value.holder == driver.node_id
         with pytest.raises(VolumeInUse):
             await other_node.delete(volume)
-        assert await other_node.locate(volume) is None
-        assert await driver.locate(volume) == source
+        assert await located(other_node, volume) is None
+        assert await located(driver, volume) == source
         await driver.detach(volume)
         await other_node.attach(volume)
         await other_node.detach(volume)
@@ -53,7 +54,7 @@ class SharedDriverConformance(DriverFixtures):
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         await other_node.detach(volume)
-        assert await driver.locate(volume) == source
+        assert await located(driver, volume) == source
 
     async def test_concurrent_creations_of_one_name_give_one_volume(
         self, driver: Driver, other_node: Driver, make_spec: MakeSpec

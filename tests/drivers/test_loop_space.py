@@ -42,6 +42,12 @@ async def test_what_is_promised_to_sparse_volumes_is_not_free(disk: Disk) -> Non
     await driver.create(spec_of("small", 20 * MIB))
 
 
+async def test_nothing_is_refused_for_space_that_was_promised_before(disk: Disk) -> None:
+    driver = driver_of(disk.directory)
+    await driver.delete(await driver.create(spec_of("first", 40 * MIB, "sparse")))
+    await driver.create(spec_of("second", 40 * MIB, "sparse"))
+
+
 async def test_a_backend_may_promise_more_than_it_has(disk: Disk) -> None:
     driver = driver_of(disk.directory, overcommit=3.0)
     for number in range(4):

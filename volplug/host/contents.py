@@ -14,7 +14,7 @@ from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.filesystems.base import Region, Superblock
 from volplug.host.format_mark import data_at, read_remnants
 from volplug.host.signatures import Signature, with_article
-from volplug.host.threads import DevicePool
+from volplug.host.threads import DevicePool, wait_until_done
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
 from volplug.sizes import KIB, MIB
 
@@ -33,14 +33,19 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
     """
     if (judged := await pool.blocking(judge_superblock, device, tag)) is not None:
         return judged
-    signature = await signatures.probe(pool, device)
-    if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
-        planned = await pool.blocking(_read_planned, device, tag)
-        if planned is not None:
-            return planned
-    if signature is None:
-        return await pool.blocking(_read_without_signature, device)
-    return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
+    # Read at the same time as blkid runs, which takes as long: a new volume, which this is about, needs both.
+    samples = pool.submit(_read_samples, device)
+    try:
+        signature = await signatures.probe(pool, device)
+        if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
+            planned = await pool.blocking(_read_planned, device, tag)
+            if planned is not None:
+                return planned
+        if signature is None:
+            return await samples
+        return Contents(ContentKind.FOREIGN, _foreign(signature, tag))
+    finally:
+        await wait_until_done(samples)
 
 
 def judge_superblock(device: str, tag: FilesystemTag) -> Contents | None:
@@ -109,7 +114,7 @@ def _read_planned(device: str, tag: FilesystemTag) -> Contents | None:
     return _formatted(found) if found is not None and is_expected(found, tag) else None
 
 
-def _read_without_signature(device: str) -> Contents:
+def _read_samples(device: str) -> Contents:
     with DirectReader(device) as reader:
         regions = sample_regions(reader.size_bytes)
         # All are read, also after data was found: a region that cannot be read is an error, not data.

@@ -180,7 +180,7 @@ class LoopDriver:
         volume = self._begin_creation(spec)
         self._images.path(spec.name).unlink(missing_ok=True)  # left by an interrupted creation
         try:
-            self._images.check_room(spec.size_bytes)
+            self._images.check_room(spec.size_bytes, is_sparse=_is_sparse(spec))
             self._images.make(spec.name, spec.size_bytes, is_sparse=_is_sparse(spec))
         except Exception:
             self._records.remove(spec.name)

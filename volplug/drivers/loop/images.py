@@ -6,10 +6,13 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from cachetools import TTLCache
 
 from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
 from volplug.host.files import sync_directory
@@ -18,6 +21,7 @@ from volplug.models import Volume
 from volplug.sizes import GIB, MIB, format_size
 
 _SUFFIX: Final = ".img"
+_PROMISED_S: Final = 30.0  # how long a sum of promised space is used
 _BLOCK: Final = 512  # the unit of st_blocks, see stat(2)
 
 # Attributes of files, include/uapi/linux/fs.h; the numbers say `long`, the kernel reads and writes an int.
@@ -38,6 +42,10 @@ class Images:
     def __init__(self, directory: Path, overcommit: float) -> None:
         self._directory = directory
         self._overcommit = overcommit
+        # Kept, since a scan of 1,000 images takes as long as a creation. It errs by what containers write or
+        # discard meanwhile, which is as much in the free space; images that others put there come late.
+        self._promised: TTLCache[None, int] = TTLCache(1, _PROMISED_S)
+        self._checking = threading.Lock()
 
     def path(self, name: str) -> Path:
         """Return the path of a volume's image, whether it exists or not."""
@@ -66,21 +74,32 @@ class Images:
         actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
         return f"its image {path} has {actual}, its record says {wanted}"
 
-    def check_room(self, size_bytes: int) -> None:
+    def check_room(self, size_bytes: int, *, is_sparse: bool) -> None:
         """Check that a new image fits into the free space that is not promised to sparse images.
+
+        Args:
+            size_bytes: Of the image; promised from now on if it is sparse.
+            is_sparse: Whether its space will be allocated when it is written.
 
         Raises:
             LimitExceeded: With the free and the promised space.
         """
         status = os.statvfs(self._directory)
         free = status.f_bavail * status.f_frsize
-        promised = sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
-        if size_bytes + promised > free * self._overcommit:
-            also = f", of which {_rounded(promised)} are promised to sparse volumes" if promised else ""
-            raise LimitExceeded(
-                f"{format_size(size_bytes)} do not fit: {self._directory} has {_rounded(free)} free{also}",
-                "Free some space, or ask for a smaller size",
-            )
+        with self._checking:
+            promised = self._promised.get(None)
+            if promised is None or size_bytes + promised > free * self._overcommit:
+                promised = sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
+                self._promised[None] = promised
+            if size_bytes + promised > free * self._overcommit:
+                also = f", of which {_rounded(promised)} are promised to sparse volumes" if promised else ""
+                room = f"{_rounded(free)} free{also}"
+                raise LimitExceeded(
+                    f"{format_size(size_bytes)} do not fit: {self._directory} has {room}",
+                    "Free some space, or ask for a smaller size",
+                )
+            if is_sparse and None in self._promised:
+                self._promised[None] = promised + size_bytes
 
     def make(self, name: str, size_bytes: int, *, is_sparse: bool) -> None:
         """Make a blank image, durably; one that an interrupted creation left is replaced.

@@ -16,6 +16,8 @@ _AT_STATX_DONT_SYNC: Final = 0x4000
 _STATX_BYTES: Final = 256
 _STATX_DEVICES: Final = struct.Struct("=4I")  # rdev_major, rdev_minor, dev_major, dev_minor
 _STATX_DEVICES_OFFSET: Final = 128
+_STATFS_BYTES: Final = 256  # f_type, a long, is its first field
+_LONG: Final = struct.Struct("@l")
 
 # The same numbers on every architecture that volplug runs on: asm-generic/unistd.h, linux/mount.h
 _SYS_FSOPEN: Final = 430
@@ -54,6 +56,24 @@ def device_numbers(path: str) -> tuple[int, int]:
     _check(_libc.statx(_AT_FDCWD, os.fsencode(path), flags, 0, result))
     numbers = _STATX_DEVICES.unpack_from(result, _STATX_DEVICES_OFFSET)
     return os.makedev(*numbers[:2]), os.makedev(*numbers[2:])
+
+
+def filesystem_magic(path: str) -> int:
+    """Return which kind of filesystem a file lies on, as a number of linux/magic.h."""
+    result = ctypes.create_string_buffer(_STATFS_BYTES)
+    _check(_libc.statfs(os.fsencode(path), result))
+    return int(_LONG.unpack_from(result.raw)[0]) & 0xFFFFFFFF
+
+
+def inotify_watch(path: str, mask: int) -> int:
+    """Return a descriptor that does not block, from which the events of a directory can be read."""
+    descriptor = _check(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    try:
+        _check(_libc.inotify_add_watch(descriptor, os.fsencode(path), mask))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 class FsContext:

@@ -33,6 +33,11 @@ class Directory:
         self._marking = threading.Lock()
         self._checked = (0, 0)
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Return device and inode of the directory at the last check; zeros if it did not exist."""
+        return self._checked
+
     def mark(self) -> None:
         """Make the directory at its first use, and refuse another directory than that of the last use.
 

@@ -24,6 +24,7 @@ from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.loop.devices import LoopDevices
 from volplug.drivers.loop.directory import Directory
 from volplug.drivers.loop.images import Images, is_image_name
+from volplug.drivers.loop.known import KnownVolumes
 from volplug.drivers.loop.listing import CachedList
 from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import (
@@ -108,7 +109,8 @@ class LoopDriver:
         self._backend = backend
         self._node_id = node_id
         self._directory = Directory(directory, id_copy)
-        self._records = RecordFiles(directory, self.check_spec)
+        self._known = KnownVolumes(directory)
+        self._records = RecordFiles(directory, self.check_spec, self._known.take_changed_records)
         self._images = Images(directory, overcommit)
         self._listing = CachedList(directory)
         self._devices = LoopDevices(directory, self._records, self._images)
@@ -138,8 +140,9 @@ class LoopDriver:
         await self._changes.to_the_end(self._delete, volume)
 
     async def get(self, name: str) -> Volume | None:
-        """Return the volume from its record and this host's loop devices."""
-        return await self._reads.blocking(self._get, name)
+        """Return the volume from its record and this host's loop devices, read again once they changed."""
+        known = self._known.get(name)
+        return known if known is not None else await self._reads.blocking(self._get, name)
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, those with unusable records in state ERROR."""
@@ -233,11 +236,15 @@ class LoopDriver:
         self._on_step(WorldStep.LOOP_RECORD_DELETING)
 
     def _get(self, name: str) -> Volume | None:
+        token = self._known.begin()
         self._directory.check()
+        self._known.watch(self._directory.identity)
         record = self._records.read(name)
         if record is None:
             return None
-        return self._observed(record, self._images.stat(name), self._devices.find_by_image(record))
+        found = self._observed(record, self._images.stat(name), self._devices.find_by_image(record))
+        self._known.keep(found, token)
+        return found
 
     def _list(self) -> Sequence[Volume]:
         self._directory.check()

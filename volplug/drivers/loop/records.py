@@ -70,11 +70,18 @@ class RecordFiles:
     Args:
         directory: Where they lie.
         check_options: The driver's check of its own options.
+        take_changes: Returns the names of records that were changed since the last call, None for any.
     """
 
-    def __init__(self, directory: Path, check_options: Callable[[VolumeSpec], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        check_options: Callable[[VolumeSpec], None] = lambda _: None,
+        take_changes: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
         self._directory = directory
         self._check_options = check_options
+        self._take_changes = take_changes
         self._cached: dict[str, tuple[_Signature, Volume]] = {}
         self._ids = _VolumeIds()
         self._seen: frozenset[str] = frozenset()  # files, when the directory was read last
@@ -126,7 +133,11 @@ class RecordFiles:
         return record is not None and record.volume_id == volume_id
 
     def _read_new(self) -> None:
-        """Read the records that were put into the directory since the last call."""
+        """Read the records that were put into the directory since the last call; all of them at first."""
+        if (changed := self._take_changes()) is not None:
+            for name in changed:
+                self._read(name)
+            return
         try:
             status = os.stat(self._directory)
         except OSError as error:

@@ -18,6 +18,8 @@ from benchmarks.plan import Plan
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _SPARSE_BYTES = 1 << 30
+_CONNECTIONS = 8
+_CREATING = {m.LIST_10.key: m.CREATE_10, m.LIST_1000.key: m.CREATE_1000}
 _SETTLED_S = 1.5  # volplug caches no list of a directory that was changed within the last second
 
 
@@ -67,6 +69,22 @@ def measure_small(
             with PluginClient(echo_socket) as bare:
                 actions[m.ECHO] = partial(bare.timed, request(verb, 128), plan.calls)
                 measure_interleaved(results, measure, plan.rounds, actions)
+    _measure_at_once(results, plan, volplug, request("Get", {"Name": "mounted"}))
+
+
+def _measure_at_once(results: Results, plan: Plan, volplug: Volplug, ready: bytes) -> None:
+    """One call over each of 8 connections, then their answers."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(volplug.connect()) for _ in range(_CONNECTIONS)]
+        samples: list[float] = []
+        for _ in range(plan.rounds * plan.calls // _CONNECTIONS):
+            begun = time.perf_counter_ns()
+            for client in clients:
+                client.send(ready)
+            for client in clients:
+                client.receive()
+            samples.append((time.perf_counter_ns() - begun) / 1e6 / _CONNECTIONS)
+    results.add(m.GET_8, m.VOLPLUG, samples)
 
 
 def measure_list(
@@ -99,6 +117,19 @@ def measure_list(
         bare = stack.enter_context(PluginClient(echo_socket)).with_room()
         actions[m.ECHO] = partial(bare.timed, request("List", size_bytes), count)
         measure_interleaved(results, measure, plan.list_rounds, actions)
+        if (creating := _CREATING.get(measure.key)) is not None:
+            results.add(creating, m.VOLPLUG, _creations(clients[m.VOLPLUG], plan.pairs))
+
+
+def _creations(client: PluginClient, count: int) -> Sequence[float]:
+    """Create volumes and return the milliseconds of each."""
+    samples = []
+    for number in range(count):
+        body = {"Name": f"new{number}", "Opts": {"size": "1GiB", "allocation": "sparse"}}
+        samples += client.timed(request("Create", body), 1)
+    for number in range(count):
+        client.call("Remove", Name=f"new{number}")
+    return samples
 
 
 def _check_list(peer: str, answer: memoryview, number: int) -> None:

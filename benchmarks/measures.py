@@ -37,11 +37,14 @@ RSS_WORK = Measure("rss.work", "Resident memory after all calls below", "MiB")
 CONSTANT = Measure("capabilities", "Capabilities (a constant)")
 GET_MOUNTED = Measure("get.mounted", "Get of a mounted volume")
 GET_DETACHED = Measure("get.detached", "Get of a detached volume")
+GET_8 = Measure("get.8", "Get of a mounted volume, 8 connections at once, time for each")
 PATH = Measure("path", "Path of a mounted volume")
 LIST_10 = Measure("list.10", "List of 10")
 LIST_1000 = Measure("list.1000", "List of 1,000")
 LIST_10000 = Measure("list.10000", "List of 10,000")
 LISTS = (LIST_10, LIST_1000, LIST_10000)
+CREATE_10 = Measure("create.10", "Create of a sparse volume among 10")
+CREATE_1000 = Measure("create.1000", "The same among 1,000")
 FIRST = Measure("mount.first", "Create, first Mount (formats) and Unmount")
 MOUNT_COLD = Measure("mount.cold", "Mount of a detached volume")
 UNMOUNT_COLD = Measure("unmount.cold", "Unmount after it")
@@ -58,9 +61,9 @@ IDLE_SWITCHES = Measure("idle.switches", "Idle: voluntary context switches", "")
 IDLE_CALLS = Measure("idle.calls", "Idle: reads and writes, programs started, ledger writes", "")
 
 MEASURES: Sequence[Measure] = (
-    START, INTERPRETER, IMPORTS, RSS_START, RSS_WORK, CONSTANT, GET_MOUNTED, GET_DETACHED, PATH, LIST_10,
-    LIST_1000, LIST_10000, FIRST, MOUNT_COLD, UNMOUNT_COLD, COLD, COLD_GONE, WARM, PARALLEL, RUN,
-    RUN_OVER_LOCAL, RUN_TWICE, RUN_TWICE_OVER_LOCAL, IDLE_CPU, IDLE_SWITCHES, IDLE_CALLS,
+    START, INTERPRETER, IMPORTS, RSS_START, RSS_WORK, CONSTANT, GET_MOUNTED, GET_8, GET_DETACHED, PATH,
+    LIST_10, LIST_1000, LIST_10000, CREATE_10, CREATE_1000, FIRST, MOUNT_COLD, UNMOUNT_COLD, COLD, COLD_GONE,
+    WARM, PARALLEL, RUN, RUN_OVER_LOCAL, RUN_TWICE, RUN_TWICE_OVER_LOCAL, IDLE_CPU, IDLE_SWITCHES, IDLE_CALLS,
 )  # fmt: skip
 
 

@@ -120,6 +120,9 @@ TARGETS: Sequence[Target] = (
     *(Target(each.calls, each.most_calls, waited=each.took) for steps in (SLOW, QUICK) for each in steps.all),
     Target(SLOW.remove_now.took, 1000 * (DETACHING_S + 1)),
     Target(RSS_SOME, 110, parts=(Part("after the start", RSS_START, m.VOLPLUG),), rest="the SDK, and calls"),
+    Target(
+        RSS_WORK, 110, parts=(Part("after some of each call", RSS_SOME, m.VOLPLUG),), rest="threads, answers"
+    ),
     Target(IDLE_CPU, 5),
     Target(IDLE_CALLS, 0),
 )

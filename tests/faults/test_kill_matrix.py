@@ -26,7 +26,7 @@ _AT_EACH_MOUNT = (
     WorldStep.UNMOUNT,
     WorldStep.DETACH,
 )
-OCCURRENCES = dict.fromkeys(STEPS, 1) | dict.fromkeys(_AT_EACH_MOUNT, 3) | {WorldStep.LEDGER_WRITTEN: 25}
+OCCURRENCES = dict.fromkeys(STEPS, 1) | dict.fromkeys(_AT_EACH_MOUNT, 3) | {WorldStep.LEDGER_WRITTEN: 16}
 KILL_POINTS = [(step, number + 1) for step, times in OCCURRENCES.items() for number in range(times)]
 _REPEATS, _GIVES_UP, _KILLED_AGAIN, _HOST_LOST = VARIANTS = range(4)
 

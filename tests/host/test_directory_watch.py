@@ -94,3 +94,11 @@ def test_only_a_local_filesystem_is_watched(directory: Path) -> None:
     assert libc.filesystem_magic("/proc") == 0x9FA0  # PROC_SUPER_MAGIC of linux/magic.h
     with pytest.raises(OSError, match="no local filesystem"):
         DirectoryWatch("/proc")
+
+
+def test_a_watch_that_is_dropped_uses_nothing_any_more(directory: Path) -> None:
+    """The kernel gives a user few of them."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        DirectoryWatch(str(directory))
+    assert len(os.listdir("/proc/self/fd")) == before

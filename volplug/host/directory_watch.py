@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import struct
+import weakref
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,7 +54,7 @@ class Changes:
 
 
 class DirectoryWatch:
-    """The events of one directory. Making it blocks, nothing else does.
+    """The events of one directory. Making it blocks, nothing else does. It ends with the object, or by `close`.
 
     Raises:
         OSError: On making it, if the directory cannot be watched, or is not on a local filesystem.
@@ -63,7 +64,10 @@ class DirectoryWatch:
         if libc.filesystem_magic(path) not in _LOCAL:
             raise OSError(f"{path} is on no local filesystem")
         self._events = libc.inotify_watch(path, _CHANGED | _OPEN | _CLOSE | 0x400 | 0x800)
+        # A user has 128 of them by default (fs.inotify.max_user_instances), programs of the host included.
+        self._close_events = weakref.finalize(self, os.close, self._events)
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._close_mounts = weakref.finalize(self, os.close, self._mounts)
         self._mount_poll = select.poll()
         self._mount_poll.register(self._mounts, select.POLLPRI)
         self._mount_poll.poll(0)  # the first poll tells nothing of what comes after it
@@ -97,5 +101,5 @@ class DirectoryWatch:
 
     def close(self) -> None:
         """End the watch."""
-        os.close(self._events)
-        os.close(self._mounts)
+        self._close_events()
+        self._close_mounts()

@@ -54,7 +54,7 @@ class Changes:
 
 
 class DirectoryWatch:
-    """The events of one directory. Making it blocks, nothing else does. It ends with the object, or by `close`.
+    """The events of one directory; they end with the object, or by `close`. Only making it blocks.
 
     Raises:
         OSError: On making it, if the directory cannot be watched, or is not on a local filesystem.

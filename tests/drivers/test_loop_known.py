@@ -1,5 +1,6 @@
 """Get answers from memory until anything is changed; what is changed by hand shows at once."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,9 @@ import pytest
 from tests.drivers.loop_volumes import created, driver_of, image_of, record_of
 from volplug.drivers.loop.directory import unlock_all
 from volplug.drivers.loop.driver import LoopDriver
+from volplug.errors import BackendUnavailable
+from volplug.host import loop_attach
+from volplug.host.loopdev import LoopDevice
 from volplug.models import Volume, VolumeState
 
 pytestmark = pytest.mark.loop
@@ -179,3 +183,61 @@ async def test_the_drivers_of_other_processes_are_seen(driver: CountingDriver, i
     assert known is not None
     await other.delete(known)
     assert await driver.get("v") is None
+
+
+async def test_a_get_while_a_device_is_being_attached_is_not_kept(
+    driver: CountingDriver, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is open already, and no event tells when the device has it."""
+    known = await driver.get("v")
+    assert known is not None
+    configure = loop_attach._configure
+
+    def look_and_configure(*arguments: object) -> LoopDevice:
+        assert asyncio.run(driver.get("v")) == known
+        return configure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop_attach, "_configure", look_and_configure)
+    await driver.attach(known)
+    attached = await driver.get("v")
+    assert attached is not None
+    assert attached.state is VolumeState.IN_USE
+    await driver.detach(known)
+
+
+async def test_what_was_read_of_a_directory_that_cannot_be_watched_is_not_kept(
+    driver: CountingDriver, images: Path
+) -> None:
+    """A disk that is mounted over the watched directory, with a copy of it; ramfs reports no events here."""
+    record = record_of(images).read_text()
+    await driver.get("v")
+    subprocess.run(["mount", "-t", "ramfs", "-o", "mode=0700", "ramfs", str(images)], check=True)
+    try:
+        record_of(images).write_text(record)
+        image_of(images).write_bytes(bytes(1 << 20))
+        for _ in range(2):
+            await driver.get("v")
+        record_of(images).unlink()
+        assert await driver.get("v") is None
+    finally:
+        unlock_all()
+        subprocess.run(["umount", str(images)], check=True)
+
+
+async def test_a_record_that_cannot_be_read_hides_no_copy_for_good(images: Path) -> None:
+    """The ids are compared once all changed records could be read."""
+    await created(images)
+    driver = driver_of(images)
+    await driver.get("v")
+    described = json.loads(record_of(images).read_text())
+    described["volume"]["name"] = described["volume"]["spec"]["name"] = "copy"
+    bad = images / "bad.json"
+    bad.mkdir()  # reading it fails
+    (images / "copy.json").write_text(json.dumps(described))
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable):
+            await driver.get("v")
+    bad.rmdir()
+    found = await driver.get("v")
+    assert found is not None
+    assert "has the same volume_id" in found.detail

@@ -50,6 +50,7 @@ class Bench:
         spec: VolumeSpec | None = None,
         *,
         detach_pending: bool = False,
+        is_remount: bool = False,
         timeouts: Timeouts = IMPATIENT,
         before_change: Callable[[Volume | None], Awaitable[None]] | None = None,
     ) -> Convergence:
@@ -63,6 +64,7 @@ class Bench:
             goal=goal,
             spec=spec,
             release_timeout_s=0,
+            is_remount=is_remount,
         )
         context = ConvergeContext(
             driver=self.driver,

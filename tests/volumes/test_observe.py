@@ -4,11 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import spec_of
-from volplug.errors import DeviceMismatch
-from volplug.models import ContentKind, Contents, MountSource, Volume, VolumeState
+from tests.volumes.bench import Bench
+from tests.volumes.world import IMPATIENT, spec_of
+from volplug.errors import DeviceMismatch, DeviceNotFound, FilesystemMismatch, VolumeInUse
+from volplug.models import (
+    ContentKind,
+    Contents,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    Volume,
+    VolumeState,
+)
 from volplug.sizes import GIB, MIB
-from volplug.volumes.decision import BackendState, DeviceMatch, SizeMatch
+from volplug.testing.host import MemoryHost
+from volplug.testing.memory import MemoryDriver, device_of
+from volplug.volumes.decision import BackendState, DeviceMatch, Goal, SizeMatch
 from volplug.volumes.observe import backend_state_of, device_match_of, size_match_of
 
 HERE, OTHER = "node-a", "node-b"
@@ -64,3 +75,90 @@ def test_a_device_is_identified_by_its_identity_alone() -> None:
     assert device_match_of(source, None) is DeviceMatch.RIGHT
     assert device_match_of(replace(source, outdated="its image was replaced"), None) is DeviceMatch.OUTDATED
     assert device_match_of(source, DeviceMismatch("another serial")) is DeviceMatch.WRONG
+
+
+OLD, NEW = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77", "0b2f6f0e-5a51-4a07-9d0b-6c1f8a3d2e10"
+
+
+def formatted(uuid: str) -> FilesystemTag:
+    return FilesystemTag(FilesystemPhase.FORMATTED, "ext4", uuid)
+
+
+async def attached_volume(bench: Bench, uuid: str) -> Volume:
+    """A volume attached here, whose record and device have one UUID."""
+    volume = await bench.volume(formatted(uuid), state=VolumeState.IN_USE, holder="node-a")
+    bench.disk(volume, fs_type="ext4", uuid=uuid, directories={"data"})
+    return volume
+
+
+async def test_contents_are_judged_by_the_record_that_was_read_last() -> None:
+    """The known record is of another size and has an old tag; what was read by it is void."""
+    bench = Bench()
+    volume = await attached_volume(bench, OLD)
+    bench.change(volume, filesystem=formatted(NEW), size_bytes=volume.size_bytes)
+    known = replace(volume, size_bytes=volume.size_bytes // 2)
+    with pytest.raises(FilesystemMismatch, match="instead of its ext4 filesystem"):
+        await bench.to(Goal.MOUNTED, known)
+
+
+class EveryDevice(MemoryDriver):
+    """Has a device for every volume, also for one that is deleted."""
+
+    def locate(self, volume: Volume) -> MountSource | None:
+        return self._source(volume)
+
+
+async def test_the_release_test_of_one_volume_permits_nothing_for_another() -> None:
+    bench = Bench()
+    bench.driver = EveryDevice(bench.cloud)
+    volume = await attached_volume(bench, NEW)
+    bench.host.holders[device_of(volume.volume_id)] = {"container web"}
+    known = replace(volume, volume_id="mem-of-before", filesystem=FilesystemTag())
+    with pytest.raises(VolumeInUse, match="container web"):
+        await bench.to(Goal.DETACHED, known)
+    assert bench.cloud.volumes[volume.volume_id].holder == "node-a"
+
+
+class Leaving(MemoryDriver):
+    """A detach in progress: the record shows it, and for two reads the device is there."""
+
+    reads = 0
+
+    async def get(self, name: str) -> Volume | None:
+        found = await super().get(name)
+        self.reads += 1
+        return replace(found, state=VolumeState.DETACHING) if found and self.reads < 3 else found
+
+
+class GoingHost(MemoryHost):
+    """A device that fails when it is read."""
+
+    driver: Leaving
+
+    async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
+        if self.driver.reads < 3:
+            raise DeviceNotFound("the device is not there: No such device or address")
+        return await super().read_contents(source, tag)
+
+
+async def test_a_device_that_is_about_to_go_is_not_read() -> None:
+    bench = Bench()
+    volume = await attached_volume(bench, NEW)
+    bench.driver = Leaving(bench.cloud)
+    host = GoingHost(bench.host.disks)
+    host.driver = bench.driver
+    bench.host = host
+    timeouts = replace(IMPATIENT, backend_s=10)
+    mounted = await bench.run(Goal.MOUNTED, volume, detach_pending=True, timeouts=timeouts).to_goal()
+    assert mounted is not None
+    assert mounted.holder == "node-a"
+
+
+async def test_a_record_that_is_checked_again_is_read_again() -> None:
+    """Also by a remount, which otherwise goes by what is known."""
+    bench = Bench()
+    volume = await attached_volume(bench, NEW)
+    reads = len(bench.cloud.calls)
+    known = replace(volume, size_bytes=volume.size_bytes // 2)
+    await bench.run(Goal.MOUNTED, known, is_remount=True).to_goal()
+    assert "get" in bench.cloud.calls[reads:]

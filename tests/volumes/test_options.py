@@ -335,3 +335,10 @@ def test_the_requested_and_the_current_size_are_no_difference(size: str, is_same
 def test_sizes_out_of_range_are_invalid_sizes() -> None:
     with pytest.raises(InvalidSize):
         spec({"size": "17TiB"})
+
+
+def test_a_drivers_alias_for_what_is_no_option_of_its_own_is_unknown() -> None:
+    """It would be taken for an option of the driver, and the size be the default."""
+    info = replace(INFO, option_aliases={"volumesize": "size"})
+    with pytest.raises(InvalidOption, match="unknown option 'volume-size'"):
+        resolve(read_options("v", {"volume-size": "2GiB"}), info, PLAIN)

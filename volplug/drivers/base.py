@@ -51,7 +51,9 @@ class DriverInfo:
     Attributes:
         driver: Name in the registry.
         scope: LOCAL if volumes never leave this host.
-        remote: Whether look-ups cross a network, so that results are cached for some seconds.
+        remote: Whether look-ups cross a network: their results are cached for some seconds, and a record that
+            contradicts this host is read again. `get` of any other driver is exact: a volume that it shows as
+            available has no device here.
         allocation_unit_bytes: Sizes are rounded up to a multiple of this.
         default_size_bytes: Used when no option, profile or setting gives a size.
         minimum_size_bytes: Smallest volume.

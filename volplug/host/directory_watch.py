@@ -12,8 +12,9 @@ from typing import Final
 
 from volplug.host import libc
 
-# linux/magic.h. On these every change is made by this kernel, which reports it. A network filesystem does not
-# report what other hosts change.
+# linux/magic.h. On these, changes are made through this kernel, which reports them, but for what goes past
+# the filesystem: a rollback of ZFS, the upper directory of an overlay. A network filesystem does not report
+# what other hosts change.
 _LOCAL: Final = frozenset(
     {
         0xEF53,  # ext4
@@ -33,7 +34,8 @@ _CHANGED: Final = 0x2 | _ATTRIB | 0x40 | 0x80 | 0x100 | 0x200  # modified, moved
 _SELF_GONE: Final = 0x400 | 0x800 | 0x2000 | 0x8000  # deleted, moved, unmounted, ignored
 _OVERFLOW: Final = 0x4000
 _EVENT: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name
-_READ_BYTES: Final = 1 << 16
+_READ_BYTES: Final = 1 << 15
+_MAX_EVENT_BYTES: Final = _EVENT.size + 256  # NAME_MAX and its zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +89,18 @@ class DirectoryWatch:
         return Changes(frozenset(changed), frozenset(opened), is_lost, elsewhere)
 
     def _read(self) -> list[tuple[int, str]]:
-        events: list[tuple[int, str]] = []
+        """Return the events of one buffer; a full one counts as an overflow, more would take too long."""
+        data, offset = b"", 0
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._events, _READ_BYTES):
-                offset = 0
-                while offset < len(data):
-                    _, mask, _, length = _EVENT.unpack_from(data, offset)
-                    offset += _EVENT.size
-                    name = data[offset : offset + length].rstrip(b"\0")
-                    events.append((mask, os.fsdecode(name)))
-                    offset += length
+            data = os.read(self._events, _READ_BYTES)
+        events: list[tuple[int, str]] = []
+        while offset < len(data):
+            _, mask, _, length = _EVENT.unpack_from(data, offset)
+            offset += _EVENT.size
+            events.append((mask, os.fsdecode(data[offset : offset + length].rstrip(b"\0"))))
+            offset += length
+        if len(data) > _READ_BYTES - _MAX_EVENT_BYTES:
+            events.append((_OVERFLOW, ""))
         return events
 
     def close(self) -> None:

@@ -114,7 +114,8 @@ class Observer:
         if self.backend_state is None and not await self._use_what_is_known():
             await self._read_record()
         if not self._is_inspected and self._needs_this_host():
-            await self._inspect()
+            is_leaving = self._context.detach_pending and not self._was_attached_now
+            await self._inspect(is_here=self.backend_state is BackendState.HERE and not is_leaving)
         return Observed(
             backend_state=self._believed_state(),
             device=device_match_of(self.source, self._error),
@@ -158,14 +159,14 @@ class Observer:
         Only a finished format is final; any other filesystem tag may have changed since it was read.
         """
         known, goal = self._context.known, self._request.goal
-        if known is None or goal not in _KNOWN_IS_ENOUGH or self._holder.waited_s:
+        if known is None or goal not in _KNOWN_IS_ENOUGH or self._holder.waited_s or self._rechecks:
             return False
         # A record that cannot be used has no UUID, and leaves unknown what to mount.
         is_remount = self._request.is_remount and known.filesystem.uuid != ""
         is_usable = known.state is not VolumeState.ERROR and known.holder == self._context.driver.node_id
         if goal is Goal.MOUNTED and (self._context.detach_pending or not (is_usable or is_remount)):
             return False
-        await self._inspect()
+        await self._inspect(is_here=True)
         if goal is Goal.RELEASED and self.source is None:
             self.backend_state = BackendState.AVAILABLE
             return True
@@ -178,8 +179,10 @@ class Observer:
         return True
 
     async def _read_record(self) -> None:
-        before, was_wrong = self.volume, isinstance(self._error, DeviceMismatch)
+        """Read the record; what this host showed before was read for another one, and is void."""
         self._error = None
+        self._is_inspected = False
+        self.void_contents()
         try:
             found = await self._context.driver.get(self._request.name)
         except BackendUnavailable as error:
@@ -188,8 +191,6 @@ class Observer:
             self.backend_state, self._error = BackendState.DUPLICATE, error
         else:
             self.record_read(found)
-        is_same = before and self.volume and before.volume_id == self.volume.volume_id
-        self._is_inspected = self._is_inspected and bool(is_same) and not was_wrong
 
     def _needs_this_host(self) -> bool:
         """Tell whether the decision depends on what this host shows.
@@ -202,10 +203,15 @@ class Observer:
             return self.backend_state is BackendState.DELETING  # to be finished first
         return goal is not Goal.MOUNTED or not is_detached or self._context.driver.info.remote
 
-    async def _inspect(self) -> None:
+    async def _inspect(self, *, is_here: bool) -> None:
+        """Read what this host shows.
+
+        Args:
+            is_here: Whether the volume is certainly attached here: a device about to go is not read.
+        """
         context, volume, goal = self._context, self.volume, self._request.goal
         is_releasing = goal in _RELEASING_GOALS
-        is_readable = volume is not None and volume.state is not VolumeState.ERROR and not is_releasing
+        is_readable = is_here and not is_releasing and volume and volume.state is not VolumeState.ERROR
         try:
             reading = await context.host.inspect(
                 context.target,
@@ -223,9 +229,8 @@ class Observer:
     def inspected(self, reading: HostReading) -> None:
         """Take over what this host shows."""
         self.source, self._mount = reading.source, reading.mount
-        self._contents = reading.contents or self._contents
-        if reading.is_free:
-            self._device_use = DeviceUse.FREE
+        self._contents = reading.contents
+        self._device_use = DeviceUse.FREE if reading.is_free else DeviceUse.UNTESTED
         self._is_inspected = True
 
     def record_read(self, found: Volume | None) -> None:

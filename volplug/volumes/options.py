@@ -207,7 +207,8 @@ def _canonical(
 
 
 def _driver_options(request: CreateRequest, info: DriverInfo) -> dict[str, str]:
-    options, others = _canonical(request.driver_options, list(info.options), info.option_aliases)
+    aliases = {alias: name for alias, name in info.option_aliases.items() if name in info.options}
+    options, others = _canonical(request.driver_options, list(info.options), aliases)
     if any(_fold(key) == "help" for key in others):
         raise InvalidOption(_help_text(info))
     if others:

@@ -300,6 +300,7 @@ class LoopDriver:
         try:
             path = str(self._images.path(volume.name))
             device = loop_attach.attach(path, volume.volume_id, discards=is_sparse)
+            self._known.drop(volume.name)
             self._on_step(WorldStep.LOOP_CONFIGURED)
         except VolumeInUse:
             found = self._devices.find_and_keep(record)

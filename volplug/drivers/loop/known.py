@@ -1,4 +1,4 @@
-"""Keeps descriptions of volumes that are not attached, until the kernel reports a change (inotify)."""
+"""Keeps descriptions of detached volumes for some seconds, or until the kernel reports a change (inotify)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cachetools import TTLCache
+
 from volplug.host.directory_watch import Changes, DirectoryWatch
 from volplug.models import Volume, VolumeState
 
 _RECORD: Final = ".json"
+_KEPT_S: Final = 5.0  # as long as the core keeps the answers of remote backends
+_MAX_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,11 @@ class ReadingToken:
 
 
 class KnownVolumes:
-    """The descriptions of one directory's volumes. A disk that hangs does not block any of the methods.
+    """The descriptions of one directory's volumes. No method but `watch` waits for the directory's disk.
 
     Only detached volumes are kept: of an attached one this host's memory is asked, not the driver. Where the
-    directory cannot be watched nothing is kept.
+    directory cannot be watched nothing is kept. What the kernel does not report (a link or a directory above
+    this one that is renamed, an image that is attached by another path) shows after some seconds.
 
     Args:
         directory: Of records and images.
@@ -38,7 +43,7 @@ class KnownVolumes:
         self._lock = threading.Lock()
         self._watch: DirectoryWatch | None = None
         self._watched: tuple[int, int] | None = None
-        self._volumes: dict[str, Volume] = {}
+        self._volumes: TTLCache[str, Volume] = TTLCache(_MAX_KEPT, _KEPT_S)
         self._changed_records: set[str] | None = None
         self._changes = 0
         self._mounts = 0
@@ -63,16 +68,16 @@ class KnownVolumes:
         Args:
             identity: Device and inode of the directory that the path leads to.
         """
-        if self._watched == identity:
-            return
+        with self._lock:
+            if self._watched == identity:
+                return
+            self._lose_watch()  # it is that of another directory
         with suppress(OSError):
             watch = DirectoryWatch(str(self._directory))
             status = os.stat(self._directory)
             if (status.st_dev, status.st_ino) != identity:
-                watch.close()
                 return
             with self._lock:
-                self._lose_watch()
                 self._watch, self._watched = watch, identity
 
     def keep(self, volume: Volume, token: ReadingToken) -> None:
@@ -84,6 +89,12 @@ class KnownVolumes:
             self._verified_mounts = token.mounts
             if volume.state is VolumeState.AVAILABLE and volume.holder is None:
                 self._volumes[volume.name] = volume
+
+    def drop(self, name: str) -> None:
+        """Drop a description, and those that are being read: a device was attached, which no event tells."""
+        with self._lock:
+            self._changes += 1
+            self._volumes.pop(name, None)
 
     def take_changed_records(self) -> set[str] | None:
         """Return the names of records that were changed since the last call; None if it may be any."""
@@ -102,7 +113,7 @@ class KnownVolumes:
             self._lose_watch()
             return
         records = {name for name in events.changed if name.endswith(_RECORD)}
-        # A loop device opens and closes its image; a record that is opened is merely read.
+        # An image is opened for a loop device, and closed when that is detached; a record is merely read.
         images = {name for name in events.changed | events.opened if not name.endswith(_RECORD)}
         if records or images:
             self._changes += 1

@@ -84,6 +84,8 @@ class RecordFiles:
         self._take_changes = take_changes
         self._cached: dict[str, tuple[_Signature, Volume]] = {}
         self._ids = _VolumeIds()
+        self._reading = threading.Lock()
+        self._unread: set[str] | None = None  # records that were changed and not read since; None for any
         self._seen: frozenset[str] = frozenset()  # files, when the directory was read last
         self._scanned: _Signature | None = None
 
@@ -133,11 +135,23 @@ class RecordFiles:
         return record is not None and record.volume_id == volume_id
 
     def _read_new(self) -> None:
-        """Read the records that were put into the directory since the last call; all of them at first."""
-        if (changed := self._take_changes()) is not None:
-            for name in changed:
-                self._read(name)
-            return
+        """Read the records that were changed since the last call; all of them at first.
+
+        One thread does, and others wait for it. What could not be read is read by the next call.
+        """
+        with self._reading:
+            changed = self._take_changes()
+            if changed is None or self._unread is None:
+                self._unread = None
+                self._scan()
+                self._unread = set()
+            else:
+                self._unread.update(filter(is_name, changed))
+                for name in list(self._unread):
+                    self._read(name)
+                    self._unread.discard(name)
+
+    def _scan(self) -> None:
         try:
             status = os.stat(self._directory)
         except OSError as error:

@@ -58,6 +58,8 @@ class Catalog:
         if backend is not None and backend not in self._backends:
             raise ConfigurationError(f"backend {backend!r} is not configured")
         asked = [backend] if backend is not None else list(self._backends)
+        if len(asked) == 1:
+            return await self._find_in(asked[0], name)
         answers = await asyncio.gather(*(self._find_in(each, name) for each in asked), return_exceptions=True)
         found = [answer for answer in answers if isinstance(answer, Volume)]
         failures = [answer for answer in answers if isinstance(answer, BaseException)]

@@ -256,7 +256,8 @@ class VolumeService:
         if now is not None and now.record is not None and now.is_busy:
             return now.record
         if volume is not None:
-            self._node.tasks.start_write(ledger.remember(volume))
+            if now is None or now.record != volume:
+                self._node.tasks.start_write(ledger.remember(volume))
             return volume
         if now is not None and now.is_claimed:
             raise BackendUnavailable("it is mounted here, but no backend knows it").in_context(context)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.volumes.world import Caller, World, spec_of
+from tests.volumes.world import Caller, World
 from volplug.errors import BackendUnavailable, ClientGone, MountFailed, VolumeInUse
 from volplug.host.base import HostReading, Locate, MountRequest
-from volplug.models import EngineIdentity, Volume, VolumeState
+from volplug.models import EngineIdentity, Volume
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.ledger import Desired, Entry
@@ -376,32 +376,3 @@ async def test_remaining_unconfirmed_counts_are_tried_once_the_others_have_gone(
     world.clock.now_s += 60
     await world.run_timers()
     assert (world.host.mounts, world.volume().holder) == ({}, None)
-
-
-async def test_detaching_waits_for_a_backend_that_is_detaching_already(world: World) -> None:
-    volume = await world.mounted()
-    await world.service.unmount("v", "c1")
-    detaching = replace(volume, state=VolumeState.DETACHING)
-    world.cloud.volumes[volume.volume_id] = replace(detaching, holder=None)
-    before = len(world.cloud.calls)
-    gate = world.driver.hold("get")
-    world.timers.fire()
-    await gate.reached.wait()
-    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.AVAILABLE, holder=None)
-    gate.opened.set()
-    await world.run_timers()
-    assert "detach" not in world.calls_since(before)
-    assert world.entry().desired is Desired.NONE
-
-
-async def test_a_volume_in_error_that_was_detached_is_looked_up_again(world: World) -> None:
-    """As after a failed format."""
-    await world.driver.attach(await world.driver.create(spec_of("v")))
-    broken = replace(world.volume(), state=VolumeState.ERROR)
-    world.cloud.volumes[broken.volume_id] = broken
-    await world.store.save(Entry("v", "memory", desired=Desired.DETACHED, record=broken), durable=True)
-    world.restart()
-    await world.recover()
-    await world.run_timers()
-    assert world.volume().holder is None
-    assert world.entry().record == world.volume()

@@ -15,8 +15,9 @@ from volplug.errors import (
     VolplugError,
     VolumeExists,
     VolumeInUse,
+    VolumeNotFound,
 )
-from volplug.models import VolumeState
+from volplug.models import Volume, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.memory import MemoryDriver
 from volplug.volumes.ledger import Desired
@@ -360,3 +361,20 @@ async def test_a_local_volume_is_removed_the_same_way(world: World) -> None:
     await world.create("v", backend="other")
     await world.service.remove("v")
     assert other.volumes == {}
+
+
+class LostDeleteDriver(MemoryDriver):
+    """Deletes, but its answer is lost and the call is retried."""
+
+    async def delete(self, volume: Volume) -> None:
+        await super().delete(volume)
+        raise VolumeNotFound("it does not exist")
+
+
+async def test_deleting_a_volume_that_is_gone_is_success(world: World) -> None:
+    world.backends["memory"] = LostDeleteDriver(world.cloud)
+    world.restart()
+    await world.create("v")
+    await world.service.remove("v")
+    assert world.cloud.volumes == {}
+    assert world.ledger.get("v") is None

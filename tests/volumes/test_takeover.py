@@ -308,22 +308,6 @@ async def test_a_stale_filesystem_tag_is_read_again_and_the_data_kept() -> None:
     assert world.host.disk(world.device()).formats == formats
 
 
-class LostDeleteDriver(GatedDriver):
-    """Deletes, but its answer is lost and the call is retried."""
-
-    async def delete(self, volume: Volume) -> None:
-        await super().delete(volume)
-        raise VolumeNotFound("it does not exist")
-
-
-async def test_deleting_a_volume_that_is_gone_is_success() -> None:
-    world = world_with(driver=LostDeleteDriver)
-    await world.create("v")
-    await world.service.remove("v")
-    assert world.cloud.volumes == {}
-    assert world.ledger.get("v") is None
-
-
 async def test_no_node_is_fenced_because_the_backend_does_not_answer() -> None:
     world = world_with(TakeoverPolicy.FENCE, driver=DeniedDriver)
     await held_by_b(world)

@@ -142,3 +142,32 @@ async def test_a_transition_that_volplug_was_killed_in_is_waited_for_by_the_next
     assert "wait_settled" in world.cloud.calls
     assert not {"create", "detach", "delete"} & set(world.cloud.calls)
     assert world.entry().desired is Desired.NONE
+
+
+async def test_detaching_waits_for_a_backend_that_is_detaching_already(world: World) -> None:
+    volume = await world.mounted()
+    await world.service.unmount("v", "c1")
+    detaching = replace(volume, state=VolumeState.DETACHING)
+    world.cloud.volumes[volume.volume_id] = replace(detaching, holder=None)
+    before = len(world.cloud.calls)
+    gate = world.driver.hold("get")
+    world.timers.fire()
+    await gate.reached.wait()
+    world.cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.AVAILABLE, holder=None)
+    gate.opened.set()
+    await world.run_timers()
+    assert "detach" not in world.calls_since(before)
+    assert world.entry().desired is Desired.NONE
+
+
+async def test_a_volume_in_error_that_was_detached_is_looked_up_again(world: World) -> None:
+    """As after a failed format."""
+    await world.driver.attach(await world.driver.create(spec_of("v")))
+    broken = replace(world.volume(), state=VolumeState.ERROR)
+    world.cloud.volumes[broken.volume_id] = broken
+    await world.store.save(Entry("v", "memory", desired=Desired.DETACHED, record=broken), durable=True)
+    world.restart()
+    await world.recover()
+    await world.run_timers()
+    assert world.volume().holder is None
+    assert world.entry().record == world.volume()

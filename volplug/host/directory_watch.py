@@ -31,7 +31,8 @@ _ATTRIB: Final = 0x4
 _OPEN: Final = 0x20
 _CLOSE: Final = 0x8 | 0x10
 _CHANGED: Final = 0x2 | _ATTRIB | 0x40 | 0x80 | 0x100 | 0x200  # modified, moved, created, deleted
-_SELF_GONE: Final = 0x400 | 0x800 | 0x2000 | 0x8000  # deleted, moved, unmounted, ignored
+_SELF: Final = 0x400 | 0x800  # the directory was deleted or moved
+_SELF_GONE: Final = _SELF | 0x2000 | 0x8000  # or unmounted; ignored from now on
 _OVERFLOW: Final = 0x4000
 _EVENT: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _READ_BYTES: Final = 1 << 15
@@ -65,7 +66,7 @@ class DirectoryWatch:
     def __init__(self, path: str) -> None:
         if libc.filesystem_magic(path) not in _LOCAL:
             raise OSError(f"{path} is on no local filesystem")
-        self._events = libc.inotify_watch(path, _CHANGED | _OPEN | _CLOSE | 0x400 | 0x800)
+        self._events = libc.inotify_watch(path, _CHANGED | _OPEN | _CLOSE | _SELF)
         # A user has 128 of them by default (fs.inotify.max_user_instances), programs of the host included.
         self._close_events = weakref.finalize(self, os.close, self._events)
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)

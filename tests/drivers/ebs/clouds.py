@@ -1,4 +1,4 @@
-"""A served EC2 and drivers on its instances, for the tests of the EBS driver."""
+"""A simulated EC2 and drivers on its instances, for the tests of the EBS driver."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Site:
     """An instance with its connections to EC2, which all drivers on it share: they know nothing of volumes.
 
     Args:
-        cloud: The served EC2.
+        cloud: The simulated EC2.
         instance: One of its instances.
         more: Further settings of the backend.
     """

@@ -1,4 +1,4 @@
-"""How many calls to EC2 each of Docker's verbs costs, from the core down to a served EC2."""
+"""How many calls to EC2 each of Docker's verbs costs, from the core down to a simulated EC2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shared suite on a served EC2: Nitro and Xen, slow states, faults, and look-ups that show the past.
+"""The shared suite on a simulated EC2: Nitro and Xen, slow states, faults, and look-ups that show the past.
 
 What an instance is and what EC2 suffers are independent, so two classes show each of them once: an EC2
 without faults on Xen, and one with all faults on Nitro. The slow classes are the other combinations.

@@ -137,7 +137,7 @@ async def test_a_volume_that_leaves_during_the_pause_is_left_as_it_is(
     assert shown.detached == []
 
 
-# On the served EC2
+# On the simulated EC2
 
 
 @pytest.fixture

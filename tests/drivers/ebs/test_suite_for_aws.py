@@ -1,4 +1,4 @@
-"""The suite of `make test-aws` works, as far as it can without AWS: on a served EC2."""
+"""The suite of `make test-aws` works, as far as it can without AWS: on a simulated EC2."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def settings(loop_cloud: Ec2Cloud) -> dict[str, str]:
 def served(
     loop_cloud: Ec2Cloud, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, str]]:
-    """The suite finds the served EC2, which finds out late about a key, as AWS does; nothing may be left."""
+    """The suite finds the simulated EC2, which rejects a key late, as AWS does; nothing may be left."""
     monkeypatch.setattr(suite, "_SETTINGS", settings)
     monkeypatch.setattr(suite, "EbsDriver", partial(EbsDriver, limits=IMPATIENT))
     loop_cloud.set_plan(creating=Slow(looks=3), bad_kms_keys=frozenset({suite._NO_KEY}))

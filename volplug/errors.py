@@ -3,10 +3,10 @@
 An error is raised where its cause is known, gets its context (operation, volume, backend, node) where that is
 known, and is logged once where it is handled. Its text is one ASCII line:
 
-    <what failed> "<volume>" (<backend> <id>, node <node>): <cause>. <what to do>.
+    <cause> [<operation> "<volume>", <backend> <id>, node <node>]. <what to do>.
 
-Swarm and Compose cut long lines, so names are shortened and the whole line is at most 300 characters. Secrets
-are masked.
+The cause comes first because lists of tasks cut lines: `docker service ps` shows 30 characters. For the same
+reason names are shortened and the whole line is at most 300 characters, cut between words. Secrets are masked.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class VolplugError(Exception):
     Attributes:
         code: Stable kebab-case name, listed in docs/errors.md.
         retryable: Whether the same request may succeed later without any other change.
+        is_bounded: Whether its text is at most 300 characters long.
         cause: Why it failed, without a final full stop.
         remedy: What the user can do, without a final full stop; may be empty.
         context: Where it failed; None until a caller that knows adds it.
@@ -44,6 +45,7 @@ class VolplugError(Exception):
 
     code: ClassVar[str] = "internal-error"
     retryable: ClassVar[bool] = False
+    is_bounded: ClassVar[bool] = True
 
     def __init__(self, cause: str, remedy: str = "") -> None:
         self.cause = masked(cause)  # now, because a caller may quote a part of it
@@ -58,10 +60,14 @@ class VolplugError(Exception):
         return self
 
     def __str__(self) -> str:
-        head = _one_line(_describe(self.context)) if self.context else ""
-        tail = _shorten(_one_line(f" {_sentence(self.remedy)}"), MAX_TEXT_LENGTH // 2) if self.remedy else ""
-        room = MAX_TEXT_LENGTH - len(head) - len(tail)
-        return (head + _shorten(_one_line(_sentence(self.cause)), room) + tail)[:MAX_TEXT_LENGTH]
+        cause = _one_line(self.cause.removesuffix("."))
+        context = f" [{_one_line(_describe(self.context))}]" if self.context else ""
+        remedy = f" {_one_line(_sentence(self.remedy))}" if self.remedy else ""
+        if self.is_bounded:
+            room = MAX_TEXT_LENGTH - len(context) - 1
+            remedy = _shorten(remedy, max(room - len(cause), MAX_TEXT_LENGTH // 2))
+            cause = _shorten(cause, room - len(remedy))
+        return _sentence(cause + context) + remedy
 
 
 def internal_error(error: Exception) -> VolplugError:
@@ -70,11 +76,10 @@ def internal_error(error: Exception) -> VolplugError:
 
 
 def _describe(context: ErrorContext) -> str:
+    volume = f' "{_middle_out(context.volume)}"' if context.volume else ""
     place = " ".join(_middle_out(part) for part in (context.backend, context.volume_id) if part)
     node = f"node {_middle_out(context.node_id)}" if context.node_id else ""
-    where = ", ".join(part for part in (place, node) if part)
-    volume = f' "{_middle_out(context.volume)}"' if context.volume else ""
-    return f"{context.operation}{volume}{f' ({where})' if where else ''}: "
+    return ", ".join(part for part in (f"{context.operation}{volume}", place, node) if part)
 
 
 def _middle_out(name: str) -> str:
@@ -93,7 +98,12 @@ def _one_line(text: str) -> str:
 
 
 def _shorten(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[: max(room - 4, 0)]}..."
+    """Cut between words, or within one that would leave less than half of the room."""
+    if len(text) <= room:
+        return text
+    cut = text[: max(room - 3, 0)]
+    words = cut.rpartition(" ")[0].rstrip(" ,;:.")
+    return f"{words if len(words) * 2 > len(cut) else cut}..."
 
 
 class InvalidRequest(VolplugError):
@@ -112,6 +122,13 @@ class InvalidOption(InvalidRequest):
     """An option is unknown or its value is."""
 
     code = "invalid-option"
+
+
+class OptionHelp(InvalidOption):
+    """The options that `-o help` asks for; not a failure, but only errors reach the user of `docker volume`."""
+
+    code = "option-help"
+    is_bounded = False
 
 
 class InvalidSize(InvalidRequest):

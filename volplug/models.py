@@ -77,7 +77,9 @@ class FilesystemTag:
                     return cls(FilesystemPhase.FORMATTING, fs_type, planned)
         elif text and ":" not in text:
             return cls(FilesystemPhase.FORMATTED, text, uuid)
-        raise UnexpectedState(f"its filesystem tag {text!r} cannot be read", "Correct the tag by hand")
+        raise UnexpectedState(
+            f"its filesystem tag {text!r} cannot be read", "Nothing was changed; correct the tag"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from volplug.errors import InvalidSize
+from volplug.errors import InvalidSize, VolumeNotFound
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB, format_size
 from volplug.steps import OnStep, unannounced
@@ -117,6 +117,7 @@ class Holder:
     Attributes:
         state: DEAD only with proof.
         evidence: For error messages: how that is known.
+        host_name: What people call the node, where the backend knows it.
         remedy: For operators: how to make it proven dead, if that is possible.
         is_answered: Whether the backend answered; without an answer nothing is concluded and no node fenced.
     """
@@ -125,6 +126,7 @@ class Holder:
     evidence: str
     remedy: str = ""
     is_answered: bool = True
+    host_name: str = ""
 
 
 class Driver(Protocol):
@@ -266,6 +268,15 @@ class Settles(Protocol):
         Returns:
             The volume, which may be stale; None if the wait timed out or the volume is missing.
         """
+        ...
+
+
+@runtime_checkable
+class ExplainsAbsence(Protocol):
+    """A capability of drivers that can tell why a user may miss a volume that the backend does not have."""
+
+    async def absence(self, name: str) -> VolumeNotFound:
+        """Return the error for a Mount of a volume that `get` did not find; asks nothing remote."""
         ...
 
 

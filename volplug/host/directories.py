@@ -11,6 +11,7 @@ from typing import Final
 from volplug.errors import HostError
 from volplug.host import libc
 from volplug.host.devices import opened
+from volplug.host.filesystems.base import DAMAGED
 from volplug.models import Usage, VolumeSpec
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -42,8 +43,7 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
                 os.fsync(root)
                 libc.syncfs(directory)
     except OSError as exc:
-        path = os.path.join(target, subpath)
-        raise HostError(f"the data directory {path} cannot be made: {exc.strerror}") from exc
+        raise _unusable("made", target, subpath, exc) from exc
 
 
 def has_data_directory(target: str, subpath: str) -> bool:
@@ -58,8 +58,17 @@ def has_data_directory(target: str, subpath: str) -> bool:
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return False
-        path = os.path.join(target, subpath)
-        raise HostError(f"the data directory {path} cannot be read: {exc.strerror}") from exc
+        raise _unusable("read", target, subpath, exc) from exc
+
+
+def _unusable(how: str, target: str, subpath: str, exc: OSError) -> HostError:
+    path = os.path.join(target, subpath)
+    if exc.errno in DAMAGED:
+        return HostError(
+            f"the filesystem at {target} is damaged: {subpath or 'its root'} cannot be {how} ({exc.strerror})",
+            "Stop the containers that use it, then repair it: e2fsck -f, xfs_repair or btrfs check",
+        )
+    return HostError(f"the data directory {path} cannot be {how}: {exc.strerror}")
 
 
 @contextlib.contextmanager

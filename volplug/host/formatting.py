@@ -82,8 +82,8 @@ async def check_filesystem(pool: DevicePool, device: str, fs_type: str) -> None:
         FilesystemMismatch: If errors remain.
         CommandFailed: If the check itself fails or is stopped.
     """
-    check = FILESYSTEMS[fs_type].check
-    if check is None:
+    filesystem = FILESYSTEMS[fs_type]
+    if (check := filesystem.check) is None:
         return
     await _require_free(pool, device)
     found = await pool.blocking(read_superblock, device, fs_type)
@@ -98,7 +98,7 @@ async def check_filesystem(pool: DevicePool, device: str, fs_type: str) -> None:
     if result is CheckResult.ERRORS_LEFT:
         raise FilesystemMismatch(
             f"fsck left errors on {device}: {_last_line(output).removeprefix(f'{device}: ')}",
-            f"Run {' '.join(check.repair_argv)} {device} by hand",
+            filesystem.how_to_repair,
         )
     raise CommandFailed(argv, finished.exit_code, _last_line(finished.stderr.strip() or output))
 
@@ -126,7 +126,7 @@ def _replay_journal(device: str, fs_type: str) -> None:
             if exc.errno in _DISK_AT_FAULT:
                 raise MountFailed(
                     f"the journal on {device} cannot be replayed, and was kept: {exc.strerror}",
-                    "Look at the disk behind it: full, or failing? The kernel's log (dmesg) says more",
+                    "Check its disk: full, or failing? The kernel's log (dmesg) has the details",
                 ) from exc
 
 

@@ -14,6 +14,7 @@ from volplug.host import libc, mountinfo
 from volplug.host.base import MountRequest
 from volplug.host.devices import device_number
 from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems.base import DAMAGED
 from volplug.host.mount_options import refused_options, split_options
 from volplug.host.mountinfo import MountEntry
 from volplug.models import MountSource, MountState
@@ -152,11 +153,15 @@ def _make_bare_directory(target: str) -> None:
 
 
 def _mount_failure(request: MountRequest, exc: OSError, data: str) -> MountFailed:
-    cause = f"mounting {request.source.device} as {request.fs_type} failed: {exc.strerror}"
+    attempt = f"mounting {request.source.device} as {request.fs_type} failed"
+    cause = f"{attempt}: {exc.strerror}"
     if exc.errno == errno.ENODEV:
         return MountFailed(cause, f"Load the kernel module {request.fs_type}")
     if exc.errno == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):
         return MountFailed(f"{cause}: {', '.join(refusals)}", "Correct the mount options")
-    if exc.errno in (errno.EINVAL, errno.EUCLEAN):
-        return MountFailed(cause, "The kernel's log (dmesg) says more")
+    if exc.errno in DAMAGED:
+        remedy = FILESYSTEMS[request.fs_type].how_to_repair
+        return MountFailed(f"{attempt}: the filesystem is damaged ({exc.strerror})", remedy)
+    if exc.errno == errno.EINVAL:
+        return MountFailed(cause, "The kernel's log (dmesg) has the details")
     return MountFailed(cause)

@@ -60,20 +60,20 @@ class Actions:
 
     def _volume(self) -> Volume:
         if self._observer.volume is None:
-            raise UnexpectedState("no volume to work on")
+            raise UnexpectedState("there is no volume to work on")
         return self._observer.volume
 
     def _source(self) -> MountSource:
         if self._observer.source is None:
-            raise UnexpectedState("no device to work on")
+            raise UnexpectedState("there is no device to work on")
         return self._observer.source
 
     # Waiting
 
     async def _await_backend(self) -> None:
         if (waited_s := self._holder.waited_s) >= self._timeouts.backend_s:
-            cause = f"the backend says {self._observer.backend_state} for {waited_s:.0f} s"
-            raise OperationTimeout(cause, "Look at the volume at its backend")
+            cause = f"the backend reports {self._observer.backend_state} for {waited_s:.0f} s"
+            raise OperationTimeout(cause, "Check the volume at its backend")
         self._observer.transition_awaited(await self._holder.wait_settled(self._volume()))
 
     async def _recheck_record(self) -> None:
@@ -168,7 +168,7 @@ class Actions:
         if reading.lacks_data_directory:
             await self._host.unmount(self._target)
             raise FilesystemMismatch(
-                f"its filesystem lacks the directory {volume.subpath!r} that containers see",
+                f"the filesystem lacks the directory {volume.subpath!r} that containers see",
                 "Nothing was changed; restore it from a backup",
             )
 

@@ -98,7 +98,7 @@ class BackgroundTasks:
         if not done:
             task.add_done_callback(partial(_log_late_end, context))
             raise OperationTimeout(
-                f"not finished after {deadline_s:.0f} s and still going on", "Try again: a retry joins it"
+                f"still in progress after {deadline_s:.0f} s", "Try again: a retry joins it"
             ).in_context(context)
         try:
             return task.result()

@@ -66,7 +66,9 @@ class Catalog:
         if len(found) > 1:
             ids = tuple(f"{volume.backend}:{volume.volume_id}" for volume in found)
             raise DuplicateVolumes(
-                f"several backends have it: {', '.join(ids)}", "Remove or rename one", volume_ids=ids
+                f"several backends have a volume of this name: {', '.join(ids)}",
+                "Nothing was changed; rename one",
+                volume_ids=ids,
             )
         if not found and failures:
             raise failures[0]

@@ -43,7 +43,7 @@ class Creator:
             if existing is not None and existing.backend != backend:
                 if request.backend:
                     raise VolumeExists(
-                        f"backend {existing.backend} has one of this name", "Choose another name"
+                        f"backend {existing.backend} has a volume of this name", "Choose another name"
                     )
                 backend = existing.backend
                 creation = self._resolve(request, backend)

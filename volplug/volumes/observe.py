@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from volplug.drivers.base import ExplainsAbsence
 from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
 from volplug.host.base import HostReading
 from volplug.host.filesystems.base import MAX_UNUSED_BYTES
@@ -149,7 +150,10 @@ class Observer:
             holders = await context.host.describe_holders(self.source, context.target)
         if reason is Reason.HELD_ELSEWHERE and self.volume and other_node is None:
             other_node = await ask_holder(context.driver, self.volume.holder or "")
-        return Facts(self.volume, self.source, self._contents, holders, other_node, self._error)
+        error = self._error
+        if reason is Reason.NOT_FOUND and isinstance(context.driver, ExplainsAbsence):
+            error = await context.driver.absence(self._request.name)
+        return Facts(self.volume, self.source, self._contents, holders, other_node, error)
 
     # Reading
 

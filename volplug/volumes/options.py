@@ -11,7 +11,7 @@ from typing import Final
 
 from volplug.descriptions import MAX_ID, MAX_MODE
 from volplug.drivers.base import DriverInfo
-from volplug.errors import InvalidOption, InvalidSize, VolumeExists
+from volplug.errors import InvalidOption, InvalidSize, OptionHelp, VolumeExists
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.filesystems.options import check_label, check_mkfs_options, check_mount_options
 from volplug.models import Volume, VolumeSpec
@@ -185,7 +185,9 @@ def check_same(creation: ResolvedCreation, existing: Volume) -> None:
         texts = ", ".join(
             f"{name} is {actual.get(name) or 'unset'}, not {wanted.get(name)}" for name in differing
         )
-        raise VolumeExists(f"it exists and differs: {texts}", "Use it as it is, or choose another name")
+        raise VolumeExists(
+            f"a volume of this name exists and differs: {texts}", "Use it as it is, or choose another name"
+        )
 
 
 def _canonical(
@@ -210,7 +212,7 @@ def _driver_options(request: CreateRequest, info: DriverInfo) -> dict[str, str]:
     aliases = {alias: name for alias, name in info.option_aliases.items() if name in info.options}
     options, others = _canonical(request.driver_options, list(info.options), aliases)
     if any(_fold(key) == "help" for key in others):
-        raise InvalidOption(_help_text(info))
+        raise OptionHelp(_help_text(info))
     if others:
         raise _unknown(next(iter(others)), info)
     return options
@@ -273,9 +275,7 @@ def _unknown(key: str, info: DriverInfo) -> InvalidOption:
     by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
     near = difflib.get_close_matches(_fold(key), list(by_folded), n=1)
     hint = f"Did you mean {by_folded[near[0]]!r}? " if near else ""
-    return InvalidOption(
-        f"unknown option {_shown(key)}", f"{hint}Valid options are {', '.join(sorted(known))}"
-    )
+    return InvalidOption(f"unknown option {_shown(key)}", f"{hint}All options are listed by -o help")
 
 
 def _shown(key: str) -> str:

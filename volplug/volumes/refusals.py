@@ -16,6 +16,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.models import Contents, MountSource, Volume
 from volplug.sizes import format_size
 from volplug.volumes.decision import Reason
@@ -31,7 +32,7 @@ class Facts:
         contents: What reading the device found.
         holders: What uses the device on this host.
         other_node: What is known of the node that has the volume.
-        error: What the backend or the driver raised while it was observed.
+        error: What the backend or the driver raised while it was observed, or how it explains an absence.
     """
 
     volume: Volume | None = None
@@ -44,7 +45,7 @@ class Facts:
 
 def refusal_error(reason: Reason, facts: Facts) -> VolplugError:
     """Return the error that states why a goal was refused, and what to do."""
-    if facts.error is not None and reason in {Reason.UNREACHABLE, Reason.DUPLICATE, Reason.WRONG_DEVICE}:
+    if facts.error is not None and reason in _TOLD_BY_DRIVER:
         return facts.error
     return _TEXTS[reason](facts)
 
@@ -65,7 +66,7 @@ def _not_found(_: Facts) -> VolplugError:
 def _unexpected(facts: Facts) -> VolplugError:
     state = facts.volume.state if facts.volume else "unknown"
     detail = f": {facts.volume.detail}" if facts.volume and facts.volume.detail else ""
-    return UnexpectedState(f"the backend says {state}{detail}", "Look at the volume at its backend")
+    return UnexpectedState(f"the backend reports state {state}{detail}", "Check the volume at its backend")
 
 
 def _being_deleted(_: Facts) -> VolplugError:
@@ -73,18 +74,20 @@ def _being_deleted(_: Facts) -> VolplugError:
 
 
 def _in_error(facts: Facts) -> VolplugError:
-    detail = facts.volume.detail if facts.volume and facts.volume.detail else "the backend says error"
-    return UnexpectedState(detail, "Repair it at the backend, or remove the volume")
+    detail = facts.volume.detail if facts.volume and facts.volume.detail else "the backend reports an error"
+    return UnexpectedState(detail, "Nothing was changed; repair it at its backend")
 
 
 def _held_elsewhere(facts: Facts) -> VolplugError:
     node = facts.volume.holder if facts.volume and facts.volume.holder else ""
     holder = f"node {node}" if node else "another host"
     answer = facts.other_node
+    if answer and answer.host_name:
+        holder += f" ({answer.host_name})"
     evidence = f" ({answer.evidence})" if answer and answer.evidence else ""
     last_resort = f"; if it is dead, {answer.remedy}" if answer and answer.remedy else ""
     return VolumeInUse(
-        f"{holder} holds it{evidence}",
+        f"{holder} holds the volume{evidence}",
         f"Stop its containers there (Swarm services: update order stop-first){last_resort}",
         holder=node,
     )
@@ -93,15 +96,19 @@ def _held_elsewhere(facts: Facts) -> VolplugError:
 def _held_here(facts: Facts) -> VolplugError:
     return VolumeInUse(
         f"still in use by {facts.holders}",
-        "Stop what uses it; volplug goes on by itself once it is free",
+        "Stop what uses it; volplug retries until it is free",
         holder=facts.holders,
     )
 
 
 def _wrong_device(facts: Facts) -> VolplugError:
     if facts.source and facts.source.outdated:
-        return DeviceMismatch(facts.source.outdated, "Stop what uses it; the next mount takes what is there")
-    return DeviceMismatch("another device is where its own should be", "Nothing was changed; look at both")
+        return DeviceMismatch(
+            facts.source.outdated, "Stop what uses it; the next mount uses the present image"
+        )
+    return DeviceMismatch(
+        "another device is where the volume's own should be", "Nothing was changed; compare volume and device"
+    )
 
 
 def _wrong_size(facts: Facts) -> VolplugError:
@@ -109,7 +116,8 @@ def _wrong_size(facts: Facts) -> VolplugError:
     wanted = format_size(facts.volume.size_bytes) if facts.volume else "?"
     device = facts.source.device if facts.source else "its device"
     return DeviceMismatch(
-        f"{device} has {seen}, its record says {wanted}", "Nothing was changed; look at both"
+        f"{device} has {seen}, the volume's record says {wanted}",
+        "Nothing was changed; compare volume and device",
     )
 
 
@@ -117,45 +125,56 @@ def _contradiction(facts: Facts) -> VolplugError:
     device = facts.source.device if facts.source else "no device"
     state = facts.volume.state if facts.volume else "absent"
     return DeviceMismatch(
-        f"this host shows {device} for it, but the backend says {state}", "Nothing was changed; look at both"
+        f"this host has {device} of the volume, but the backend reports state {state}",
+        "Nothing was changed; compare volume and device",
     )
 
 
 def _mounted_unformatted(_: Facts) -> VolplugError:
     return FilesystemMismatch(
-        "it is mounted on this host, but its record says that it was never formatted",
-        "Nothing was changed; look at both",
+        "the volume is mounted on this host, but its record says that it was never formatted",
+        "Nothing was changed; compare volume and device",
     )
 
 
 def _not_blank(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
         f"a new volume should be blank, but holds {_found(facts)}; it is not formatted",
-        "Remove the volume if its content is not needed",
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume",
     )
 
 
 def _foreign_during_format(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
-        f"its format was interrupted and it now holds {_found(facts)}; it is not formatted",
-        "Remove the volume and create it again if its content is not needed",
+        f"the volume's format was interrupted and it now holds {_found(facts)}; it is not formatted",
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume",
     )
 
 
 def _filesystem_gone(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
-        f"holds {_found(facts)} instead of {_expected(facts)}; it is not formatted",
-        "Restore it from a backup, or remove the volume",
+        f"the volume holds {_found(facts)} instead of {_expected(facts)}; it is not formatted",
+        _how_to_repair(facts),
     )
 
 
 def _read_only(_: Facts) -> VolplugError:
     return MountFailed(
-        "its filesystem went read-only after an error and others still use it",
+        "the filesystem went read-only after an error and is still in use",
         "Stop the containers that use it; the next mount checks it",
     )
 
 
+def _how_to_repair(facts: Facts) -> str:
+    filesystem = FILESYSTEMS.get(facts.volume.filesystem.fs_type) if facts.volume else None
+    if filesystem is None:
+        return "Nothing was changed; restore it from a backup"
+    return f"If its superblock was damaged: {filesystem.how_to_repair.lower()}. Else restore a backup"
+
+
+_TOLD_BY_DRIVER: Final = frozenset(
+    {Reason.NOT_FOUND, Reason.UNREACHABLE, Reason.DUPLICATE, Reason.WRONG_DEVICE}
+)
 _TEXTS: Final[dict[Reason, Callable[[Facts], VolplugError]]] = {
     Reason.NOT_FOUND: _not_found,
     Reason.UNREACHABLE: _unexpected,

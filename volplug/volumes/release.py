@@ -113,7 +113,7 @@ class Releaser:
         known = self._node.ledger.get(entry.name)
         if known is None or known.record is None:
             raise VolumeInUse(
-                "it is mounted here, and which volume it is cannot be told", "See the log of volplug"
+                "what is mounted here cannot be identified as a volume", "See the log of volplug"
             )
         return known
 
@@ -170,10 +170,10 @@ class Releaser:
         node = self._node
         age_s, grace_s = node.boot_clock() - entry.mounted_at_s, node.deadlines.mount_grace_s
         if node.locks.of(entry.name).mounts_in_progress:
-            raise VolumeInUse("it is being mounted", "Wait for the container to start, then stop it")
+            raise VolumeInUse("the volume is being mounted", "Wait for the container to start, then stop it")
         if entry.confirmed and age_s < grace_s:
             raise VolumeInUse(
-                f"it was mounted for Docker {age_s:.0f} s ago and not unmounted",
+                f"the volume was mounted for Docker {age_s:.0f} s ago and not unmounted",
                 f"Stop the container that uses it, or try again in {grace_s - age_s:.0f} s",
             )
 

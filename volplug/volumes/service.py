@@ -260,7 +260,7 @@ class VolumeService:
                 self._node.tasks.start_write(ledger.remember(volume))
             return volume
         if now is not None and now.is_claimed:
-            raise BackendUnavailable("it is mounted here, but no backend knows it").in_context(context)
+            raise BackendUnavailable("the volume is mounted here, but no backend has it").in_context(context)
         if now is not None and now.desired is Desired.NONE:
             self._node.tasks.start_write(ledger.forget(name))
         raise VolumeNotFound("no such volume").in_context(context)

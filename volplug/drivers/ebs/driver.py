@@ -123,6 +123,13 @@ class EbsDriver:
         await self._node()
         return the_one(await self._volumes.by_name(name)) or await self._listed_by_id(name)
 
+    async def absence(self, name: str) -> VolumeNotFound:
+        """Name the cluster: one with another name, or of another host, hides volumes."""
+        return VolumeNotFound(
+            f"cluster {self._cluster!r} has no such volume",
+            f"Check VOLPLUG_CLUSTER, or create it: docker volume create -d volplug {name}",
+        )
+
     async def _listed_by_id(self, name: str) -> Volume | None:
         """Return the volume that is listed under its id because the name in its tag is invalid."""
         if not name.startswith("vol-"):

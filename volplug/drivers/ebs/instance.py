@@ -23,10 +23,9 @@ from volplug.host.threads import Pool
 _INSTANCE_ID: Final = re.compile(r"i-[0-9a-f]{8,}")
 _ASSET_TAG: Final = "devices/virtual/dmi/id/board_asset_tag"
 _TOKEN_TTL_S: Final = 60
-_HOP_LIMIT: Final = (
-    "In a container without host networking the service needs HttpPutResponseHopLimit 2 "
-    "(aws ec2 modify-instance-metadata-options)"
-)
+# The service's answer to a container with a network of its own passes one hop too many and is dropped.
+_UNANSWERED: Final = "On EC2, in a container without host networking, set HttpPutResponseHopLimit to 2"
+_UNREACHABLE: Final = "Run volplug on an EC2 instance whose metadata service is enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +119,11 @@ class _Metadata:
             token = {"X-aws-ec2-metadata-token": self._token}
             return self._ask("GET", f"/latest/meta-data/{what}", token)
         except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+            reason = getattr(error, "reason", error)  # what an URLError is about
             raise ConfigurationError(
-                f"this host's {what} is not known: the instance metadata service at {self._endpoint} "
-                f"does not say ({error})",
-                f"Run on EC2 with region and availability_zone set, or: {_HOP_LIMIT}",
+                f"the instance metadata service at {self._endpoint} does not tell this host's {what}: "
+                f"{getattr(reason, 'strerror', None) or reason}",
+                _UNANSWERED if isinstance(reason, TimeoutError) else _UNREACHABLE,
             ) from error
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:

@@ -127,13 +127,15 @@ class Takeover:
         state, reason = _state_and_reason(instance)
         if state == "stopped" and _may_resume(instance):
             evidence = "EC2 says it is stopped, but maybe hibernated: it would resume with its mounts"
-            return Holder(HolderState.UNKNOWN, evidence, f"terminate {node_id}, or start and really stop it")
+            remedy = f"terminate {node_id}, or start and really stop it"
+            return Holder(HolderState.UNKNOWN, evidence, remedy, host_name=_host_name(instance))
         judged = _STATES.get(state, HolderState.UNKNOWN)
         if judged is HolderState.ALIVE and await self._fails_checks(node_id):
             judged, reason = HolderState.UNKNOWN, " and fails its status checks"
         # Short: an error has room for 300 characters, holder and remedy included.
         evidence = f"EC2 says it is {state}{reason}"
-        return Holder(judged, evidence, "" if judged is HolderState.DEAD else _how_to_stop(node_id))
+        remedy = "" if judged is HolderState.DEAD else _how_to_stop(node_id)
+        return Holder(judged, evidence, remedy, host_name=_host_name(instance))
 
     async def _fails_checks(self, node_id: str) -> bool:
         """Tell whether EC2 cannot reach a running instance, so that it is unknown whether it is alive.
@@ -240,6 +242,12 @@ def _may_resume(instance: Description) -> bool:
     """Tell whether a stopped instance may resume from hibernation, with its mounts, instead of booting."""
     code = str(instance.get("StateReason", {}).get("Code", ""))
     return code == _HIBERNATED or code.startswith(_INTERRUPTED)
+
+
+def _host_name(instance: Description) -> str:
+    """Return the tag Name of an instance, or the first label of its private DNS name."""
+    names = [each["Value"] for each in instance.get("Tags", ()) if each.get("Key") == "Name"]
+    return str(names[0] if names else instance.get("PrivateDnsName", "").partition(".")[0])
 
 
 def _state_and_reason(instance: Description) -> tuple[str, str]:

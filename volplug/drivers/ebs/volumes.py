@@ -180,7 +180,7 @@ def the_one(found: Sequence[Ec2Volume]) -> Volume | None:
         ids = tuple(sorted(each.volume.volume_id for each in found))
         raise DuplicateVolumes(
             f"{len(ids)} volumes carry this name: {', '.join(ids)}",
-            "Delete one, or change its tag volplug:name",
+            "Nothing was changed; change the tag volplug:name of one",
             volume_ids=ids,
         )
     return found[0].volume if found else None

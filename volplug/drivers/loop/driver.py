@@ -144,6 +144,16 @@ class LoopDriver:
         known = self._known.get(name)
         return known if known is not None else await self._reads.blocking(self._get, name)
 
+    async def absence(self, name: str) -> VolumeNotFound:
+        """Name the image of the volume, if it is there without its record."""
+        image = self._images.path(name)
+        if await self._reads.blocking(self._images.stat, name) is None:
+            return VolumeNotFound("no such volume", f"Create it: docker volume create -d volplug {name}")
+        return VolumeNotFound(
+            f"no such volume: its image {image} is there without its record {image.with_suffix('.json').name}",
+            "Restore the record from a backup",
+        )
+
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, those with unusable records in state ERROR."""
         return await self._reads.blocking(self._list)
@@ -204,7 +214,7 @@ class LoopDriver:
         if self._images.stat(spec.name) is not None:
             raise VolumeExists(
                 f"the image {self._images.path(spec.name)} exists without a record",
-                "Restore its record, or move the image away",
+                "Restore its record from a backup, or move the image away",
             )
         volume = Volume(
             name=spec.name,
@@ -223,7 +233,7 @@ class LoopDriver:
         record = self._recorded(volume)
         device = self._devices.find(record)
         if device is not None:
-            raise VolumeInUse(f"its image is attached to {device.path}", holder=self._node_id)
+            raise VolumeInUse(f"the volume's image is attached to {device.path}", holder=self._node_id)
         self._images.remove(volume.name, partial(self._mark_as_deleting, record))
         self._on_step(WorldStep.LOOP_IMAGE_REMOVED)
         self._records.remove(volume.name)
@@ -294,7 +304,7 @@ class LoopDriver:
     def _attach(self, volume: Volume) -> MountSource:
         record = self._recorded(volume)
         if detail := self._images.damage(record, self._images.stat(record.name)):
-            raise UnexpectedState(detail, "Restore the image from a backup, or remove the volume")
+            raise UnexpectedState(detail, "Nothing was changed; restore the image from a backup")
         is_sparse = _is_sparse(record.spec)
         self._devices.refuse_outdated(record)
         try:
@@ -327,9 +337,7 @@ class LoopDriver:
 
 def _refuse_unusable(record: Volume) -> None:
     if record.state is VolumeState.ERROR:
-        raise UnexpectedState(
-            record.detail, "Nothing was changed; correct the record, or remove its files by hand"
-        )
+        raise UnexpectedState(record.detail, "Nothing was changed; restore or correct its record")
 
 
 def _is_sparse(spec: VolumeSpec) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Final
 
 from volplug.sizes import MIB
 
+# What filesystems report for metadata that is damaged; the kernel's texts are "Structure needs cleaning" and
+# "Bad message".
+DAMAGED: Final = frozenset({errno.EUCLEAN, errno.EBADMSG})
 SUPERBLOCK_BYTES: Final = 1024
 _PAGE_BYTES: Final = 4096
 
@@ -66,12 +70,10 @@ class FilesystemCheck:
 
     Attributes:
         argv: Program and flags; the device follows. On SIGTERM the program stops cleanly.
-        repair_argv: What an operator runs if errors are left; the device follows.
         read_exit_code: Returns the result for an exit code of 0 to 255.
     """
 
     argv: tuple[str, ...]
-    repair_argv: tuple[str, ...]
     read_exit_code: Callable[[int], CheckResult]
 
 
@@ -98,6 +100,8 @@ class Filesystem:
         default_mount_options: Each is set unless the user sets it, or its opposite.
         forbidden_mount_options: Keys that users may not set: those that name devices or other roots, skip
             the journal, or are set by volplug.
+        repair_command: What an operator runs on the unused device, or image, of a damaged filesystem; the path
+            follows. It finds the copies of a damaged superblock.
         check: The check before a mount, or None if mounting itself does all that is needed.
         has_anonymous_device: Whether mountinfo and stat show an anonymous device number instead of the
             block device's.
@@ -115,6 +119,7 @@ class Filesystem:
     samples: Callable[[int], Sequence[int]]
     default_mount_options: tuple[str, ...]
     forbidden_mount_options: frozenset[str]
+    repair_command: str
     check: FilesystemCheck | None = None
     has_anonymous_device: bool = False
 
@@ -122,6 +127,11 @@ class Filesystem:
     def superblock_page(self) -> Region:
         """Return the page that holds the primary superblock."""
         return Region(self.superblock_offset // _PAGE_BYTES * _PAGE_BYTES, _PAGE_BYTES)
+
+    @property
+    def how_to_repair(self) -> str:
+        """Return the remedy of errors about a damaged filesystem."""
+        return f"Run {self.repair_command} on the volume's device, or image, while it is not in use"
 
     def primary_superblock(self, page: bytes) -> Superblock | None:
         """Return the superblock in the bytes of `superblock_page`, or None as `superblock` does."""

@@ -98,5 +98,6 @@ EXT4: Final = Filesystem(
     samples=lambda _: _SAMPLES,
     default_mount_options=("errors=remount-ro",),  # stop writing at the first error
     forbidden_mount_options=frozenset({"journal_dev", "journal_path", "noload", "norecovery", "sb"}),
-    check=FilesystemCheck(("fsck.ext4", "-p"), ("e2fsck", "-f"), _read_exit_code),
+    repair_command="e2fsck -f",
+    check=FilesystemCheck(("fsck.ext4", "-p"), _read_exit_code),
 )

@@ -53,4 +53,5 @@ XFS: Final = Filesystem(
     # Clones of a volume share its UUID; the device's serial and the volume's record distinguish them.
     default_mount_options=("nouuid",),
     forbidden_mount_options=frozenset({"logdev", "norecovery", "nouuid", "rtdev"}),
+    repair_command="xfs_repair",
 )

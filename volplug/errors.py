@@ -6,7 +6,8 @@ known, and is logged once where it is handled. Its text is one ASCII line:
     <cause> [<operation> "<volume>", <backend> <id>, node <node>]. <what to do>.
 
 The cause comes first because lists of tasks cut lines: `docker service ps` shows 30 characters. For the same
-reason names are shortened and the whole line is at most 300 characters, cut between words. Secrets are masked.
+reason names are shortened and the whole line is at most 300 characters, cut between words. Secrets are
+masked.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class InvalidOption(InvalidRequest):
 
 
 class OptionHelp(InvalidOption):
-    """The options that `-o help` asks for; not a failure, but only errors reach the user of `docker volume`."""
+    """The options that `-o help` asks for: not a failure, but only errors reach users of `docker volume`."""
 
     code = "option-help"
     is_bounded = False

@@ -64,8 +64,9 @@ def has_data_directory(target: str, subpath: str) -> bool:
 def _unusable(how: str, target: str, subpath: str, exc: OSError) -> HostError:
     path = os.path.join(target, subpath)
     if exc.errno in DAMAGED:
+        what = subpath or "its root"
         return HostError(
-            f"the filesystem at {target} is damaged: {subpath or 'its root'} cannot be {how} ({exc.strerror})",
+            f"the filesystem at {target} is damaged: {what} cannot be {how} ({exc.strerror})",
             "Stop the containers that use it, then repair it: e2fsck -f, xfs_repair or btrfs check",
         )
     return HostError(f"the data directory {path} cannot be {how}: {exc.strerror}")

@@ -100,8 +100,8 @@ class Filesystem:
         default_mount_options: Each is set unless the user sets it, or its opposite.
         forbidden_mount_options: Keys that users may not set: those that name devices or other roots, skip
             the journal, or are set by volplug.
-        repair_command: What an operator runs on the unused device, or image, of a damaged filesystem; the path
-            follows. It finds the copies of a damaged superblock.
+        repair_command: What an operator runs on the unused device, or image, of a damaged filesystem; the
+            path follows. It finds the copies of a damaged superblock.
         check: The check before a mount, or None if mounting itself does all that is needed.
         has_anonymous_device: Whether mountinfo and stat show an anonymous device number instead of the
             block device's.

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from volplug import __version__
 
 if TYPE_CHECKING:
     from volplug.config import Settings
-
-_FIRST_PROCESS: Final = 1  # of a managed plugin
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,10 +77,11 @@ def _serve(arguments: Sequence[str]) -> int:
     from volplug.app import refuse, run
     from volplug.config import Settings
     from volplug.errors import VolplugError
+    from volplug.managed import is_managed
     from volplug.server import is_socket_inherited
 
     # A managed plugin that exits shows no error to users, and clients of systemd's socket would wait in vain.
-    must_answer = os.getpid() == _FIRST_PROCESS or is_socket_inherited()
+    must_answer = is_managed() or is_socket_inherited()
     socket = Settings.model_fields["socket"].default
     try:
         try:

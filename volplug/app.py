@@ -20,10 +20,12 @@ from volplug.drivers.registry import driver_factory
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import ConfigurationError, VolplugError, internal_error
 from volplug.handlers.plugin import PluginHandler
+from volplug.host import mountinfo
 from volplug.host.machine import Machine
 from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.host.threads import DevicePool
 from volplug.log import configure_logging
+from volplug.managed import HostPaths, host_paths, is_managed, unchanged
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
@@ -55,7 +57,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
         VolplugError: If this process cannot serve at all.
     """
     os.umask(0o077)  # what is written here is for root alone
-    configure_logging(settings.log_level)
+    _start_logging(settings.log_level)
     if taken := rexray_variables():
         _LOG.warning("variables of REX-Ray are in force; takeover happens on proof only", set=",".join(taken))
     _check_may_mount()
@@ -82,7 +84,7 @@ def refuse(error: Exception, socket: Path) -> int:
     Raises:
         VolplugError: If not even that can be done.
     """
-    configure_logging("info")
+    _start_logging("info")
     plugin_socket = PluginSocket.open(socket)
     try:
         return uvloop.run(_refuse(error, plugin_socket, Scope.LOCAL.value))
@@ -103,7 +105,7 @@ async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> 
     _LOG.error("serving nothing", error=str(reason), exc_info=None if reason is error else error)
     stop = asyncio.Event()
     stop_on_signals(stop)
-    server = PluginServer(PluginHandler(reason, scope, EnginePeers(EngineProcesses()).identify))
+    server = _plugin_server(reason, scope, EngineProcesses())
     await server.start(plugin_socket)
     try:
         async with asyncio.timeout(None if plugin_socket.is_ours else _TRY_AGAIN_S):
@@ -113,6 +115,19 @@ async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> 
         code = 1
     await server.stop()
     return code
+
+
+def _start_logging(level: str) -> None:
+    configure_logging(level, is_managed=is_managed(), as_on_host=_host_paths())
+
+
+def _host_paths() -> HostPaths:
+    return host_paths(mountinfo.read()) if is_managed() else unchanged
+
+
+def _plugin_server(core: VolumeService | VolplugError, scope: str, engines: EngineProcesses) -> PluginServer:
+    identify = EnginePeers(engines).identify
+    return PluginServer(PluginHandler(core, scope, identify, as_on_host=_host_paths()))
 
 
 def _check_may_mount() -> None:
@@ -133,7 +148,7 @@ async def _serve(
 ) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    reaping = asyncio.create_task(_reap_orphans()) if os.getpid() == 1 else None
+    reaping = asyncio.create_task(_reap_orphans()) if is_managed() else None
     engines = EngineProcesses()
     try:
         marker = settings.resolved_state_marker
@@ -149,7 +164,7 @@ async def _serve(
         await service.start()
     except Exception as error:
         return await _refuse(error, plugin_socket, _scope(drivers))
-    server = PluginServer(PluginHandler(service, _scope(drivers), EnginePeers(engines).identify))
+    server = _plugin_server(service, _scope(drivers), engines)
     await server.start(plugin_socket)
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     await stop.wait()

@@ -1,14 +1,21 @@
-"""Logging: one line per event on standard output, which dockerd and journald read. Secrets are masked."""
+"""Logging: one line per event, which journald or dockerd reads. Secrets are masked.
+
+Levels reach both. A line for the journal begins with its priority. dockerd logs standard output of a managed
+plugin as info and its standard error as error (makeLoggerStreams in moby's plugin/executor), so warnings
+and errors go to the latter. Both add a time of their own.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from volplug.managed import HostPaths, event_paths, unchanged
 from volplug.masking import mask_event
 
 if TYPE_CHECKING:
@@ -18,42 +25,63 @@ if TYPE_CHECKING:
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def configure_logging(level: str) -> None:
-    """Log events of this level and above, and libraries' warnings in the same format."""
+def configure_logging(level: str, *, is_managed: bool = False, as_on_host: HostPaths = unchanged) -> None:
+    """Log events of this level and above, and libraries' warnings in the same format.
+
+    Args:
+        level: debug, info, warning or error.
+        is_managed: Whether dockerd runs this process as a managed plugin.
+        as_on_host: Replaces paths of this process by those of the host.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
+    is_journal = _is_journal()
+    stamp: list[Processor] = [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     described: list[Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if is_journal or is_managed else stamp),
         structlog.processors.format_exc_info,
         mask_event,
+        event_paths(as_on_host),
     ]
-    handler = logging.StreamHandler(sys.stdout)
+    renderer = _Renderer(with_priority=is_journal)
+    serious = sys.stderr if is_managed else sys.stdout
+    handler = logging.StreamHandler(serious)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=described,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _Renderer()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
     structlog.configure(
-        processors=[*described, _Renderer()],
+        processors=[*described, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _Lines(
+            structlog.PrintLogger(sys.stdout).msg, structlog.PrintLogger(serious).msg
+        ),
         cache_logger_on_first_use=True,
     )
 
 
-class _Renderer:
-    """Writes logfmt; for journald, each line begins with its priority."""
+class _Lines:
+    """Writes finished lines: those of warnings and errors maybe to another stream than all others."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], None], write_serious: Callable[[str], None]) -> None:
+        self.debug = self.info = write
+        self.warning = self.error = self.critical = write_serious
+
+
+class _Renderer:
+    """Writes logfmt, for the journal with the priority before it."""
+
+    def __init__(self, *, with_priority: bool) -> None:
         self._logfmt = structlog.processors.LogfmtRenderer(
-            key_order=["timestamp", "level", "event"], bool_as_flag=False
+            key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
         )
-        self._is_journal = _is_journal()
+        self._with_priority = with_priority
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
-        priority = f"<{_PRIORITIES[event['level']]}>" if self._is_journal else ""
+        priority = f"<{_PRIORITIES[event['level']]}>" if self._with_priority else ""
         return priority + self._logfmt(logger, name, event)
 
 

@@ -34,6 +34,7 @@ from volplug.errors import (
     internal_error,
 )
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
+from volplug.managed import HostPaths, unchanged
 from volplug.models import EngineIdentity
 from volplug.sizes import format_size
 from volplug.volumes.ledger import Desired
@@ -130,6 +131,7 @@ class PluginHandler:
         scope: `global` or `local`, for Capabilities.
         identify_engine: Returns which run of the engine sent a request, if that can be seen.
         body_s: How long the body of a request may take.
+        as_on_host: Replaces paths of this process by those of the host, in what users read.
     """
 
     def __init__(
@@ -138,9 +140,11 @@ class PluginHandler:
         scope: str,
         identify_engine: Callable[[web.BaseRequest], EngineIdentity | None],
         body_s: float = _BODY_S,
+        as_on_host: HostPaths = unchanged,
     ) -> None:
         self._core = volumes
         self._body_s = body_s
+        self._as_on_host = as_on_host
         self._identify_engine = identify_engine
         self._last_list: tuple[Sequence[VolumeView], bytes] = ((), ready_bytes({"Volumes": []}))
         self._constants = {
@@ -196,18 +200,21 @@ class PluginHandler:
             raise _NoAnswerError from error
         except VolplugError as error:
             if isinstance(error, VolumeNotFound) and tells_existence:
-                return _failed(error)
+                return self._failed(error)
             _LOG.warning("call failed", call=request.path, code=error.code, error=str(error))
             if tells_existence:
                 raise _NoAnswerError from error
-            return _failed(error)
+            return self._failed(error)
         except _NoAnswerError:
             raise
         except Exception as error:  # report internal errors to Docker instead of dropping the connection
             _LOG.exception("internal error", call=request.path)
             if tells_existence:
                 raise _NoAnswerError from error
-            return _failed(internal_error(error))
+            return self._failed(internal_error(error))
+
+    def _failed(self, error: VolplugError) -> bytes:
+        return ready_bytes({"Err": self._as_on_host(str(error))}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     async def _create(self, call: _PluginRequest) -> Answer:
         name, options = call.text("Name"), call.options()
@@ -234,7 +241,7 @@ class PluginHandler:
         return {"Mountpoint": await self._volumes.path(call.text("Name"))}
 
     async def _get(self, call: _PluginRequest) -> Answer:
-        return {"Volume": _shown(await self._volumes.get(call.text("Name", default="")))}
+        return {"Volume": _shown(await self._volumes.get(call.text("Name", default="")), self._as_on_host)}
 
     async def _list(self, call: _PluginRequest) -> Answer:
         views = await self._volumes.list()
@@ -284,16 +291,15 @@ def _unreadable(path: str, cause: str) -> Exception:
     return _NoAnswerError() if path == f"{_VERB}Get" else InvalidRequest(cause)
 
 
-def _failed(error: VolplugError) -> bytes:
-    return ready_bytes({"Err": str(error)}, HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
 def _refusal(text: str, status: HTTPStatus) -> web.Response:
     return web.Response(body=json.dumps({"Err": text}).encode(), status=status, content_type=CONTENT_TYPE)
 
 
-def _shown(view: VolumeView) -> dict[str, Any]:
-    shown: dict[str, Any] = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": status_of(view)}
+def _shown(view: VolumeView, as_on_host: HostPaths) -> dict[str, Any]:
+    status = {
+        key: as_on_host(value) if isinstance(value, str) else value for key, value in status_of(view).items()
+    }
+    shown: dict[str, Any] = {"Name": view.name, "Mountpoint": view.mountpoint, "Status": status}
     if view.created_at is not None:
         shown["CreatedAt"] = view.created_at.isoformat()
     return shown

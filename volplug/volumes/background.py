@@ -36,6 +36,9 @@ class Operation:
     volume: str
     phase: str = WAITING_FOR_LOCK
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.operation_id}"
+
 
 class BackgroundTasks:
     """The tasks of this process that change volumes; none is ever cancelled."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Final
+
+import structlog
 
 from volplug.errors import ErrorContext, UnexpectedState, VolplugError
 from volplug.models import Volume
@@ -19,7 +22,23 @@ from volplug.volumes.observe import Observer
 from volplug.volumes.refusals import refusal_error
 from volplug.volumes.takeover import HolderWatch
 
+_LOG = structlog.get_logger(__name__)
 _MAX_REPEATS: Final = 3
+# What an operator searches the log for: each change of the world is one line.
+CHANGES: Final = {
+    Step.CREATE: "volume created",
+    Step.FENCE: "node stopped",
+    Step.TAKE_OVER: "volume taken over",
+    Step.ATTACH: "volume attached",
+    Step.TAG_FORMATTING: "format begun",
+    Step.MAKE_FILESYSTEM: "filesystem made",
+    Step.CHECK_FILESYSTEM: "filesystem checked",
+    Step.MOUNT: "volume mounted",
+    Step.FINISH_FORMAT: "format finished",
+    Step.UNMOUNT: "volume unmounted",
+    Step.DETACH: "volume detached",
+    Step.DELETE: "volume deleted",
+}
 _DESIRED: Final = {
     Goal.PRESENT: Desired.PRESENT,
     Goal.MOUNTED: Desired.MOUNTED,
@@ -80,7 +99,16 @@ class Convergence:
         return self.volume
 
     async def _next_step(self) -> Step:
-        decision = decide(await self._observer.observe(), self._request.goal)
+        observed = await self._observer.observe()
+        decision = decide(observed, self._request.goal)
+        _LOG.debug(
+            "next step",
+            step=decision,
+            goal=self._request.goal,
+            volume=self._request.name,
+            operation=self._request.operation,
+            observed=observed,
+        )
         if isinstance(decision, Refusal):
             raise refusal_error(decision.reason, await self._observer.facts(decision.reason))
         return decision
@@ -90,9 +118,41 @@ class Convergence:
             await self._before_change(self.volume)
         if self._changes[step] >= _MAX_REPEATS:
             raise UnexpectedState(f"step {step} had no effect", "See the log of volplug")
+        clock = asyncio.get_running_loop().time
+        begun_s, before, device = clock(), self.volume, self._device
         if await self._actions.perform(step):
             self._changes[step] += 1
             self._on_step(WorldStep[step.name])
+            self._log_change(step, before or self.volume, device or self._device, clock() - begun_s)
+
+    @property
+    def _device(self) -> str:
+        return self._observer.source.device if self._observer.source else ""
+
+    def _log_change(self, step: Step, volume: Volume | None, device: str, duration_s: float) -> None:
+        """Log a change of the world.
+
+        Args:
+            step: What was done.
+            volume: As it was before, or as it was created.
+            device: The volume's device before or after the step; empty for none.
+            duration_s: How long it took.
+        """
+        is_forced = step in (Step.FENCE, Step.TAKE_OVER)
+        known = {
+            "volume_id": volume.volume_id if volume else "",
+            "device": device,
+            "from_node": (volume.holder or "") if volume and is_forced else "",
+        }
+        log = _LOG.warning if is_forced else _LOG.info
+        log(
+            CHANGES[step],
+            volume=self._request.name,
+            backend=self._request.backend,
+            **{key: value for key, value in known.items() if value},
+            operation=self._request.operation,
+            duration_s=f"{duration_s:.3f}",
+        )
 
     def _error_context(self) -> ErrorContext:
         request = self._request

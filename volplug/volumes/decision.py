@@ -7,7 +7,7 @@ impossible or dangerous is refused. All paths use it: Docker's calls, recovery a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum, auto
 from typing import Final
 
@@ -175,6 +175,11 @@ class Observed:
     holder: HolderVerdict = HolderVerdict.UNASKED
     is_confirmed: bool = True
     size: SizeMatch = SizeMatch.EQUAL
+
+    def __str__(self) -> str:
+        """Return what differs from the defaults, for the log."""
+        values = ((each.name, getattr(self, each.name), each.default) for each in fields(self))
+        return " ".join(f"{name}={value}" for name, value, default in values if value != default)
 
 
 Decision = Step | Refusal

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
-import structlog
-
 from volplug.drivers.base import Holder
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
@@ -22,7 +20,6 @@ from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Description, Ec2
 from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.models import HolderState, Volume, VolumeState
 
-_LOG = structlog.get_logger(__name__)
 # Nothing of a stopped or terminated instance runs; of one that is stopping, something may.
 _STATES: Final = {
     "running": HolderState.ALIVE,
@@ -159,11 +156,9 @@ class Takeover:
             return
         if not await self._attachments.wait_detached(volume, node_id, self._limits.transition_s):
             await self._force(volume, node_id)
-        _LOG.warning("volume taken over", volume=volume.name, volume_id=volume.volume_id, from_node=node_id)
 
     async def fence(self, node_id: str) -> None:
         """See `TakesOver.fence`."""
-        _LOG.warning("stopping an instance", node=node_id)
         try:
             await self._caller.call("StopInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:

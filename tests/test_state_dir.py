@@ -128,7 +128,7 @@ def test_an_other_directory_than_before_is_refused_untouched(
     with pytest.raises(StateUnusable) as refused:
         check_state_id(other, marker)
     assert refused.value.cause == (
-        f"state directory {other} is not the one used before: it {found}, {marker} says {before[:8]}"
+        f"state directory {other} is not the one used before: it {found}, that one had {before[:8]}"
     )
     assert refused.value.remedy == (
         f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {marker}"

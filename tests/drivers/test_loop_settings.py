@@ -30,7 +30,8 @@ async def test_an_empty_directory_in_place_of_the_one_used_before_concludes_noth
         with pytest.raises(BackendUnavailable) as refused:
             await question
         head = f"directory {place} is not the one used before: it has no id, "
-        assert refused.value.cause.startswith(f"{head}{tmp_path}/state/backends/disks.id says ")
+        assert refused.value.cause.startswith(f"{head}that one had ")
+        assert refused.value.remedy.endswith(f"remove {tmp_path}/state/backends/disks.id")
     assert list(place.iterdir()) == []
     place.rmdir()
     (tmp_path / "unmounted").rename(place)

@@ -120,7 +120,8 @@ async def test_an_invalid_setting_is_reported_by_every_answer(
         # Not with the docker command, which sends Get before and waits in vain for 15 s.
         async with Dockerd(empty_engine.path(plugin.socket)) as client:
             assert await client.error("Create", Name="new") == reason
-        assert rf"event=\"serving nothing\" error=\"{reason}\"" in plugin.log_text
+        logged = rf"level=error event=\"serving nothing\" error=\"{reason}\""
+        assert f'level=error msg="{logged}"' in plugin.log_text
     assert inspect(empty_engine, "volume", "db")["Labels"] == {"team": "web"}
     assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
     empty_engine.docker("volume", "rm", "db")
@@ -136,7 +137,10 @@ async def test_another_state_directory_makes_docker_forget_nothing(
     with _restarted_with(plugin, {"state.source": str(other)}, {"state.source": str(plugin.host_dir)}):
         async with Dockerd(empty_engine.path(plugin.socket)) as client:
             error = await client.error("Create", Name="new")
-        assert error.startswith("state directory /var/lib/volplug is not the one used before")
+        assert error.startswith("state directory state.source/volplug is not the one used before")
+        marker = f"DOCKER_ROOT/plugins/{plugin.id}/propagated-mount/state-id"
+        assert error.endswith(f"To use it all the same, remove {marker}.")
+        assert (plugin.plugin_dir / "propagated-mount" / "state-id").exists()
     assert run(empty_engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
     empty_engine.docker("volume", "rm", "db")
 

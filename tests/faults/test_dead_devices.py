@@ -228,8 +228,8 @@ def _not_the_disk(disk: SmallDisk, told: dict[str, Any], verb: str) -> str:
     copy = disk.directory.with_suffix(".id")
     context = ErrorContext(verb.lower(), told["Name"], "loop", told["Status"]["id"], platform.node())
     error = BackendUnavailable(
-        f"directory {disk.directory} is not the one used before: it has no id, {copy} says "
-        f"{copy.read_text()[:8]}",
+        f"directory {disk.directory} is not the one used before: it has no id, "
+        f"that one had {copy.read_text()[:8]}",
         f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {copy}",
     )
     return str(error.in_context(context))

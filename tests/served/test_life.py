@@ -201,7 +201,7 @@ async def test_an_empty_directory_in_place_of_the_state_directory_makes_docker_f
                 assert await dockerd.raw("/VolumeDriver.Get", body) is None
             why = StateUnusable(
                 f"state directory {volplug.state_dir} is not the one used before: it has no id, "
-                f"{marker} says {marker.read_text()[:8]}",
+                f"that one had {marker.read_text()[:8]}",
                 f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {marker}",
             )
             for verb in ("Create", "Mount", "Remove", "List"):

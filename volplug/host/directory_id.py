@@ -23,7 +23,7 @@ def check_directory_id(id_file: Path, copy: Path | None, what: str = "directory"
     if copied and copied != own:
         found = f"has id {own[:8]}" if own else "has no id"
         raise StateUnusable(
-            f"{what} {id_file.parent} is not the one used before: it {found}, {copy} says {copied[:8]}",
+            f"{what} {id_file.parent} is not the one used before: it {found}, that one had {copied[:8]}",
             f"Is its disk not mounted, or a setting reverted? To use it all the same, remove {copy}",
         )
 

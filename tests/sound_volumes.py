@@ -61,5 +61,8 @@ def volumes(names: st.SearchStrategy[str] = NAMES) -> st.SearchStrategy[Volume]:
             created_at=st.none() | times,
             holder=st.none() | TEXT,
             detail=TEXT,
+            details=st.lists(st.tuples(TEXT, TEXT | st.integers(0, 2**40) | st.booleans()), max_size=3).map(
+                tuple
+            ),
         )
     )

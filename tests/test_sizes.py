@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volplug.errors import InvalidSize
-from volplug.sizes import GIB, MIB, TIB, format_size, parse_size, round_up
+from volplug.sizes import GIB, MIB, TIB, format_size, parse_size, round_up, rounded_size
 
 ADVICE = "Write a number and a unit, such as 10GiB or 512MiB."
 
@@ -119,6 +119,20 @@ def test_any_text_is_a_size_above_zero_or_an_invalid_size(text: str) -> None:
 )
 def test_sizes_are_written_in_the_largest_unit_that_divides_them(size_bytes: int, text: str) -> None:
     assert format_size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0B"),
+        (1023, "1023B"),
+        (40976 * 1024, "40.0MiB"),
+        (2665704 * 1024, "2.5GiB"),
+        (3 * 1024 * GIB, "3.0TiB"),
+    ],
+)
+def test_sizes_for_people_have_one_decimal(size_bytes: int, text: str) -> None:
+    assert rounded_size(size_bytes) == text
 
 
 @given(st.integers(0, 2**70), st.integers(1, 2**40))

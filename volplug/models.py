@@ -111,6 +111,9 @@ class VolumeSpec:
     driver_options: tuple[tuple[str, str], ...] = ()
 
 
+Detail = str | int | bool
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
     """A volume as its backend describes it.
@@ -127,6 +130,8 @@ class Volume:
         created_at: With time zone, or None where the backend does not know.
         holder: Node id of the host that has it attached, or None.
         detail: Why the state is `error`.
+        details: What else `docker volume inspect` shows of it, such as its type, as pairs in their order.
+            They rarely change: each change is written to this host's state.
     """
 
     name: str
@@ -140,6 +145,7 @@ class Volume:
     created_at: datetime | None = None
     holder: str | None = None
     detail: str = ""
+    details: tuple[tuple[str, Detail], ...] = ()
 
 
 def not_older(found: Volume, known: Volume | None) -> Volume:
@@ -232,10 +238,27 @@ class TakeoverPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Space in a mounted filesystem, in bytes."""
+    """Space in a mounted filesystem, and the device below it.
+
+    Attributes:
+        used_bytes: Used space.
+        free_bytes: Space that users other than root can still use.
+        total_bytes: All space, without the filesystem's own data.
+        used_inodes: Used inodes.
+        inodes: All inodes; 0 where the filesystem has no fixed number of them.
+        device: Path of the block device.
+        device_bytes: Its size.
+        filesystem_bytes: Size of the filesystem by its superblock; None if that was not read.
+    """
 
     used_bytes: int
     free_bytes: int
+    total_bytes: int = 0
+    used_inodes: int = 0
+    inodes: int = 0
+    device: str = ""
+    device_bytes: int = 0
+    filesystem_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

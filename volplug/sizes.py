@@ -53,3 +53,11 @@ def format_size(size_bytes: int) -> str:
         if size_bytes >= unit and size_bytes % unit == 0:
             return f"{size_bytes // unit}{name}"
     return f"{size_bytes}B"
+
+
+def rounded_size(size_bytes: int) -> str:
+    """Write a size for people, with one decimal; `parse_size` reads about the same number back."""
+    for name, unit in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f}{name}"
+    return f"{size_bytes}B"

@@ -2,9 +2,11 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,7 @@ from volplug.testing.conformance.calls import located
 
 pytestmark = pytest.mark.loop
 
+UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 GARBAGE = os.urandom(64 * 1024)
 
 
@@ -136,10 +139,8 @@ async def test_a_file_changed_in_place_shows_in_the_list_after_some_seconds(
 # Damage
 
 
-@pytest.mark.parametrize(
-    ("size_bytes", "said"), [(SIZE // 2, "2MiB"), (0, "0B"), (SIZE + 512, f"{SIZE + 512}B"), (None, "")]
-)
-async def test_an_image_that_is_not_what_its_record_says_is_not_attached(
+@pytest.mark.parametrize(("size_bytes", "said"), [(SIZE // 2, "2MiB"), (0, "0B"), (None, "")])
+async def test_an_image_that_is_cut_off_or_missing_is_not_attached(
     images: Path, size_bytes: int | None, said: str
 ) -> None:
     volume, driver, image = await created(images), driver_of(images), image_of(images)
@@ -147,19 +148,47 @@ async def test_an_image_that_is_not_what_its_record_says_is_not_attached(
         image.unlink()
     else:
         os.truncate(image, size_bytes)
-    cause = f"has {said}, its record says 4MiB" if said else "is missing"
+    cause = f"has {said}, its record says 4MiB; restore it from a backup" if said else "is missing"
     shown = await driver.get("v")
     assert shown is not None
     assert (shown.state, shown.detail) == (VolumeState.ERROR, f"its image {image} {cause}")
     assert list(await driver.list()) == [shown]
     with pytest.raises(UnexpectedState) as refused:
         await driver.attach(volume)
-    assert str(refused.value) == (
-        f"its image {image} {cause}. Restore the image from a backup, or remove the volume."
-    )
+    assert refused.value.cause == shown.detail
     assert loops.attached_below(images) == []
     await driver.delete(volume)
     assert list(images.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "device_bytes"), [(2 * SIZE, 2 * SIZE), (SIZE + 512, SIZE + 512), (SIZE + 511, SIZE)]
+)
+async def test_an_image_that_is_larger_than_its_record_is_a_volume_of_that_size(
+    images: Path, size_bytes: int, device_bytes: int
+) -> None:
+    volume, driver = await created(images), driver_of(images)
+    os.truncate(image_of(images), size_bytes)
+    grown = replace(volume, size_bytes=device_bytes)
+    assert await driver.get("v") == grown
+    assert list(await driver.list()) == [grown]
+    assert (await driver.attach(grown)).size_bytes == device_bytes
+    tagged = await driver.tag_filesystem(grown, FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID))
+    assert tagged.size_bytes == device_bytes
+    assert json.loads(record_of(images).read_text())["volume"]["size_bytes"] == SIZE
+    await driver.detach(grown)
+    os.truncate(image_of(images), SIZE)
+    shown = await driver.get("v")
+    assert shown == replace(volume, filesystem=tagged.filesystem)
+
+
+async def test_a_volume_names_its_image_and_no_record_does(images: Path) -> None:
+    volume = await created(images)
+    assert volume.details == (("image", str(image_of(images))),)
+    record = record_of(images)
+    assert str(images) not in record.read_text()
+    record.write_text(record.read_text().replace('"details": []', '"details": [["image", "/etc/passwd"]]'))
+    assert await driver_of(images).get("v") == volume
 
 
 async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:

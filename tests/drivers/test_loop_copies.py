@@ -79,7 +79,8 @@ async def test_a_volume_that_was_renamed_with_its_files_is_no_copy(images: Path)
     copy_under_another_name(images)
     image_of(images).unlink()
     record_of(images).unlink()
-    renamed = replace(volume, name="copy", spec=replace(volume.spec, name="copy"))
+    details = (("image", str(image_of(images, "copy"))),)
+    renamed = replace(volume, name="copy", spec=replace(volume.spec, name="copy"), details=details)
     assert list(await driver.list()) == [renamed]
     assert await driver.get("copy") == renamed
 
@@ -111,7 +112,7 @@ async def test_a_copied_directory_has_volumes_and_devices_of_its_own(
     if is_image_removed:
         image_of(images).unlink()
     driver = driver_of(second)
-    assert await driver.get("v") == volume
+    assert await driver.get("v") == replace(volume, details=(("image", str(image_of(second))),))
     assert await located(driver, volume) is None
     await driver.detach(volume)
     own = await driver.attach(volume)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.volumes.bench import FINISHED, PLANNED, TARGET, UUID, Bench
 from tests.volumes.world import spec_of
@@ -136,6 +137,47 @@ async def test_a_device_of_another_size_is_not_mounted_but_can_be_released_and_d
     for goal in (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT):
         await bench.to(goal)
     assert bench.cloud.volumes == {}
+
+
+@pytest.mark.parametrize(
+    ("device_bytes", "filesystem_bytes", "is_served"),
+    [
+        (2 * GIB, GIB, True),  # grown at its backend after the record was read
+        (2 * GIB, 2 * GIB, True),
+        (GIB // 2, GIB // 2, True),  # the backend has grown it, and this host does not see it yet
+        (GIB // 2, GIB, False),
+        (GIB, 2 * GIB, False),
+    ],
+)
+@pytest.mark.parametrize("is_dirty", [False, True])
+async def test_a_filesystem_is_served_if_its_device_has_all_of_it_and_released_in_any_case(
+    bench: Bench, device_bytes: int, filesystem_bytes: int, is_served: bool, is_dirty: bool
+) -> None:
+    volume = await bench.volume(FINISHED, holder="node-a", state=VolumeState.IN_USE)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"}, is_dirty=is_dirty)
+    bench.disk(volume).filesystem_bytes = filesystem_bytes
+    bench.driver = OtherSize(bench.cloud, device_bytes)
+    if is_served:
+        await bench.to(Goal.MOUNTED)
+        assert bench.host.mounts == {TARGET: device_of(volume.volume_id)}
+    else:
+        with pytest.raises(DeviceMismatch, match="its end is cut off"):
+            await bench.to(Goal.MOUNTED)
+        assert bench.disk(volume).is_dirty == is_dirty
+    for goal in (Goal.RELEASED, Goal.DETACHED):
+        await bench.to(goal)
+    assert bench.host.mounts == {}
+    assert bench.cloud.volumes[volume.volume_id].holder is None
+
+
+async def test_sizes_that_differ_are_logged_once_for_each_mount(bench: Bench) -> None:
+    volume = await bench.volume(FINISHED, size_bytes=3 * GIB)
+    bench.disk(volume, fs_type="ext4", uuid=UUID, directories={"data"}, filesystem_bytes=GIB)
+    difference = "its filesystem, 1.0GiB, is smaller than its device, 3.0GiB"
+    for goal, warned in ((Goal.MOUNTED, [difference]), (Goal.MOUNTED, []), (Goal.RELEASED, [])):
+        with capture_logs() as lines:
+            await bench.to(goal)
+        assert [each["difference"] for each in lines if each["event"] == "sizes of a volume differ"] == warned
 
 
 class Contradicting(MemoryDriver):

@@ -59,7 +59,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == (10 + 5 + 5) * (3 + 4) * 6 * 3 * 4 * 3 * 2 * 2 * 5
+    assert len(decisions) == (10 + 5 + 5) * (3 + 6) * 6 * 3 * 4 * 3 * 2 * 2 * 5
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -349,17 +349,39 @@ def test_sizes_matter_only_to_a_mount(decisions: list[tuple[Observed, Goal, Deci
             assert decision == decide(replace(seen, size=SizeMatch.EQUAL), goal)
 
 
-def test_a_device_of_another_size_is_not_mounted_and_a_smaller_filesystem_is(
+SERVED = (SizeMatch.EQUAL, SizeMatch.FILESYSTEM_FITS, SizeMatch.FILESYSTEM_SMALLER)
+
+
+def test_a_filesystem_is_mounted_only_if_its_device_has_all_of_it(
     decisions: list[tuple[Observed, Goal, Decision]],
 ) -> None:
-    other = (SizeMatch.DEVICE_SMALLER, SizeMatch.DEVICE_LARGER)
-    assert not [
-        seen for seen, _, _ in of_step(decisions, Step.MOUNT, Step.READ_CONTENTS) if seen.size in other
-    ]
-    attached = Observed(BackendState.HERE, DeviceMatch.RIGHT, format_phase=FilesystemPhase.FORMATTED)
-    small = replace(attached, contents=ContentKind.OURS, size=SizeMatch.FILESYSTEM_SMALLER)
-    assert decide(small, Goal.MOUNTED) is Step.MOUNT
-    for size in other:
-        assert decide(replace(attached, size=size), Goal.MOUNTED) == Refusal(Reason.WRONG_SIZE)
-        stale = replace(attached, size=size, is_confirmed=False)
-        assert decide(stale, Goal.MOUNTED) is Step.RECHECK_RECORD
+    for seen, _, _ in of_step(decisions, Step.MOUNT, Step.CHECK_FILESYSTEM):
+        assert seen.size in SERVED
+        assert seen.size is not SizeMatch.FILESYSTEM_FITS or seen.format_phase is FilesystemPhase.FORMATTED
+
+
+def test_a_format_is_begun_only_on_a_device_of_the_size_of_its_record(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    for seen, _, _ in of_step(decisions, Step.TAG_FORMATTING, Step.MAKE_FILESYSTEM):
+        assert seen.size in (SizeMatch.EQUAL, SizeMatch.FILESYSTEM_SMALLER)
+
+
+@pytest.mark.parametrize("size", SizeMatch)
+@pytest.mark.parametrize("kind", [ContentKind.OURS, ContentKind.DIRTY])
+def test_a_device_of_another_size_is_read_and_served_if_nothing_can_be_lost(
+    size: SizeMatch, kind: ContentKind
+) -> None:
+    attached = Observed(
+        BackendState.HERE, DeviceMatch.RIGHT, format_phase=FilesystemPhase.FORMATTED, size=size
+    )
+    assert decide(attached, Goal.MOUNTED) is Step.READ_CONTENTS
+    judged = replace(attached, contents=kind, device_use=DeviceUse.FREE)
+    if size in SERVED:
+        next_step = Step.MOUNT if kind is ContentKind.OURS else Step.CHECK_FILESYSTEM
+        assert decide(judged, Goal.MOUNTED) is next_step
+    elif size is SizeMatch.FILESYSTEM_LARGER:
+        assert decide(judged, Goal.MOUNTED) == Refusal(Reason.CUT_OFF)
+    else:
+        assert decide(judged, Goal.MOUNTED) == Refusal(Reason.WRONG_SIZE)
+        assert decide(replace(judged, is_confirmed=False), Goal.MOUNTED) is Step.RECHECK_RECORD

@@ -8,7 +8,6 @@ from tests.volumes.bench import Bench
 from tests.volumes.world import IMPATIENT, spec_of
 from volplug.errors import DeviceMismatch, DeviceNotFound, FilesystemMismatch, VolumeInUse
 from volplug.models import (
-    ContentKind,
     Contents,
     FilesystemPhase,
     FilesystemTag,
@@ -16,11 +15,11 @@ from volplug.models import (
     Volume,
     VolumeState,
 )
-from volplug.sizes import GIB, MIB
+from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
 from volplug.testing.memory import MemoryDriver, device_of
-from volplug.volumes.decision import BackendState, DeviceMatch, Goal, SizeMatch
-from volplug.volumes.observe import backend_state_of, device_match_of, size_match_of
+from volplug.volumes.decision import BackendState, DeviceMatch, Goal
+from volplug.volumes.observe import backend_state_of, device_match_of
 
 HERE, OTHER = "node-a", "node-b"
 
@@ -47,26 +46,6 @@ def test_state_and_holder_make_the_backend_state(
 ) -> None:
     found = Volume("v", "vol-1", "memory", GIB, state, spec_of("v"), holder=holder)
     assert backend_state_of(found, HERE) is backend_state
-
-
-@pytest.mark.parametrize(
-    ("device_bytes", "filesystem_bytes", "size"),
-    [
-        (GIB, None, SizeMatch.EQUAL),
-        (GIB, GIB, SizeMatch.EQUAL),
-        (GIB, GIB - 16 * MIB, SizeMatch.EQUAL),
-        (GIB, GIB - 16 * MIB - 1, SizeMatch.FILESYSTEM_SMALLER),
-        (GIB - 1, None, SizeMatch.DEVICE_SMALLER),
-        (GIB + 1, GIB, SizeMatch.DEVICE_LARGER),
-    ],
-)
-def test_the_sizes_of_record_device_and_filesystem_are_compared(
-    device_bytes: int, filesystem_bytes: int | None, size: SizeMatch
-) -> None:
-    volume = Volume("v", "vol-1", "memory", GIB, VolumeState.IN_USE, spec_of("v"))
-    source = MountSource("/dev/sdx", "serial", device_bytes)
-    contents = Contents(ContentKind.OURS, "its filesystem", filesystem_bytes)
-    assert size_match_of(volume, source, contents) is size
 
 
 def test_a_device_is_identified_by_its_identity_alone() -> None:

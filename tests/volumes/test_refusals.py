@@ -44,7 +44,7 @@ VOLUME = Volume(
 FACTS = Facts(
     volume=VOLUME,
     source=MountSource("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
-    contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature"),
+    contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature", GIB),
     holders="container web-1",
     other_node=Holder(HolderState.ALIVE, "EC2 says running", "stop host2"),
 )
@@ -82,6 +82,11 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
     Reason.WRONG_SIZE: (
         DeviceMismatch,
         "/dev/loop3 has 512MiB, its record says 1GiB. Nothing was changed; look at both.",
+    ),
+    Reason.CUT_OFF: (
+        DeviceMismatch,
+        "/dev/loop3 has 512MiB, its filesystem 1GiB: its end is cut off. "
+        "Nothing was changed; restore the volume's size at its backend, or a backup.",
     ),
     Reason.CONTRADICTION: (
         DeviceMismatch,

@@ -7,6 +7,8 @@ Rules for every call:
 * Tags (name, cluster, filesystem, spec) are part of the create call itself.
 * Only volumes of the configured cluster are ever listed, found or changed.
 * A name of two volumes raises `DuplicateVolumes` with both ids; `list` returns both.
+* A volume's `details` are what a call returns anyway; no call is made for them. Their keys are none of
+  docs/inspect.md that the core shows.
 * A volume is identified by its id; the rest of a description passed in may be older than the backend's.
 * The cause of an error names the volume's id, and the holder if another node has it attached.
 * A device is identified by its serial, never by "the new one", a link, its size or a path alone.
@@ -200,7 +202,7 @@ class Driver(Protocol):
         """Attach to this host and wait for the device; attached here already returns the same source.
 
         The source has the size that the kernel reports. A size other than the volume's is no error here: the
-        core refuses the Mount, while release and detach work.
+        core decides whether that can be mounted, while release and detach work.
 
         Raises:
             VolumeNotFound: If it does not exist.

@@ -35,6 +35,7 @@ class Disk:
         directories: Directories in its root.
         foreign: Description of other data on it, empty if none.
         formats: How often mkfs ran.
+        filesystem_bytes: Size of the filesystem by its superblock; None where it was not read.
     """
 
     fs_type: str = ""
@@ -44,6 +45,7 @@ class Disk:
     directories: set[str] = field(default_factory=set)
     foreign: str = ""
     formats: int = 0
+    filesystem_bytes: int | None = None
 
 
 class MemoryHost:
@@ -114,8 +116,8 @@ class MemoryHost:
         if tag.phase is FilesystemPhase.PENDING or (disk.fs_type, disk.uuid) != (tag.fs_type, tag.uuid):
             return Contents(ContentKind.FOREIGN, f"an {disk.fs_type} filesystem with another UUID")
         if disk.is_dirty:
-            return Contents(ContentKind.DIRTY, "its filesystem, not clean")
-        return Contents(ContentKind.OURS, "its filesystem")
+            return Contents(ContentKind.DIRTY, "its filesystem, not clean", disk.filesystem_bytes)
+        return Contents(ContentKind.OURS, "its filesystem", disk.filesystem_bytes)
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
         """Tell whether the device is mounted anywhere."""
@@ -162,6 +164,6 @@ class MemoryHost:
         """Make the directory that is mounted into containers."""
         self.disk(self.mounts[target]).directories.add(subpath)
 
-    async def usage(self, target: str) -> Usage:
+    async def usage(self, target: str, last: Usage | None) -> Usage:
         """Return constant usage."""
         return Usage(used_bytes=1024**2, free_bytes=1024**3)

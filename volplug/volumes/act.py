@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+import structlog
+
 from volplug.errors import (
     FilesystemMismatch,
     OperationTimeout,
@@ -18,12 +20,14 @@ from volplug.errors import (
 )
 from volplug.host.base import MountRequest
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
+from volplug.volumes.capacity import describe_difference
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
 from volplug.volumes.decision import WAITING_STEPS, Goal, Reason, Step
 from volplug.volumes.observe import Observer
 from volplug.volumes.refusals import refusal_error
 from volplug.volumes.takeover import HolderWatch
 
+_LOG = structlog.get_logger(__name__)
 # A process that reads the mount for a moment, such as a scan of /proc, makes it busy, too.
 _BUSY_RETRIES_S: Final = (0.01, 0.05, 0.1)
 
@@ -161,6 +165,7 @@ class Actions:
             volume.spec.mount_options,
             volume.subpath if volume.filesystem.phase is FilesystemPhase.FORMATTED else "",
         )
+        self._warn_of_sizes(volume)
         # Before a mount is answered, the device is identified once more.
         reading = await self._host.mount(request, partial(self._driver.locate, volume))
         self._observer.void_contents()
@@ -171,6 +176,13 @@ class Actions:
                 f"the filesystem lacks the directory {volume.subpath!r} that containers see",
                 "Nothing was changed; restore it from a backup",
             )
+
+    def _warn_of_sizes(self, volume: Volume) -> None:
+        contents = self._observer.contents
+        filesystem_bytes = contents.filesystem_bytes if contents else None
+        difference = describe_difference(volume.size_bytes, self._source().size_bytes, filesystem_bytes)
+        if difference:
+            _LOG.warning("sizes of a volume differ", volume=volume.name, difference=difference)
 
     async def _finish_format(self) -> None:
         """Make the data directory, then write the tag: a crash between the two leads here again."""

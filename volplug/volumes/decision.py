@@ -62,13 +62,17 @@ class DeviceMatch(StrEnum):
 class SizeMatch(StrEnum):
     """How the sizes of the backend's record, the device and the filesystem on it compare.
 
-    DEVICE_SMALLER, DEVICE_LARGER: than the record. FILESYSTEM_SMALLER: than the device.
+    DEVICE_SMALLER, DEVICE_LARGER: than the record, and the size of the filesystem is not known.
+    FILESYSTEM_FITS: the device is not of the record's size, and has all of the filesystem.
+    FILESYSTEM_SMALLER, FILESYSTEM_LARGER: than the device.
     """
 
     EQUAL = auto()
     DEVICE_SMALLER = auto()
     DEVICE_LARGER = auto()
+    FILESYSTEM_FITS = auto()
     FILESYSTEM_SMALLER = auto()
+    FILESYSTEM_LARGER = auto()
 
 
 class DeviceUse(StrEnum):
@@ -133,6 +137,7 @@ class Reason(StrEnum):
     HELD_HERE = auto()
     WRONG_DEVICE = auto()
     WRONG_SIZE = auto()
+    CUT_OFF = auto()
     CONTRADICTION = auto()
     MOUNTED_UNFORMATTED = auto()
     NOT_BLANK = auto()
@@ -184,6 +189,7 @@ class Observed:
 
 Decision = Step | Refusal
 
+_OTHER_DEVICE_SIZES: Final = frozenset({SizeMatch.DEVICE_SMALLER, SizeMatch.DEVICE_LARGER})
 _UNUSABLE: Final = {
     BackendState.ABSENT: Reason.NOT_FOUND,
     BackendState.ELSEWHERE: Reason.HELD_ELSEWHERE,
@@ -278,10 +284,21 @@ def _mount_device(seen: Observed) -> Decision:
             return Step.UNMOUNT
         case MountState.READ_ONLY:
             return Refusal(Reason.READ_ONLY) if seen.was_remounted else Step.UNMOUNT
-        case MountState.NONE if seen.size in (SizeMatch.DEVICE_SMALLER, SizeMatch.DEVICE_LARGER):
+        case MountState.NONE if _has_wrong_size(seen):
             return _if_confirmed(seen, Reason.WRONG_SIZE)
+        case MountState.NONE if seen.contents is None:
+            return Step.READ_CONTENTS
+        case MountState.NONE if seen.size is SizeMatch.FILESYSTEM_LARGER:
+            return Refusal(Reason.CUT_OFF)
         case MountState.NONE:
-            return Step.READ_CONTENTS if seen.contents is None else _use_contents(seen)
+            return _use_contents(seen)
+
+
+def _has_wrong_size(seen: Observed) -> bool:
+    """Tell whether the size forbids a mount: a filesystem that has all its data is mounted, none is made."""
+    if seen.format_phase is FilesystemPhase.FORMATTED:
+        return seen.contents is not None and seen.size in _OTHER_DEVICE_SIZES
+    return seen.size in _OTHER_DEVICE_SIZES or seen.size is SizeMatch.FILESYSTEM_FITS
 
 
 def _finish_format(seen: Observed) -> Decision:

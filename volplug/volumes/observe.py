@@ -9,7 +9,6 @@ from typing import Final
 from volplug.drivers.base import ExplainsAbsence
 from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
 from volplug.host.base import HostReading
-from volplug.host.filesystems.base import MAX_UNUSED_BYTES
 from volplug.models import (
     Contents,
     FilesystemPhase,
@@ -19,6 +18,7 @@ from volplug.models import (
     VolumeState,
     not_older,
 )
+from volplug.volumes.capacity import size_match_of
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
 from volplug.volumes.decision import (
     BackendState,
@@ -28,7 +28,6 @@ from volplug.volumes.decision import (
     HolderVerdict,
     Observed,
     Reason,
-    SizeMatch,
 )
 from volplug.volumes.refusals import Facts
 from volplug.volumes.takeover import HolderWatch, ask_holder
@@ -62,19 +61,6 @@ def device_match_of(source: MountSource | None, error: VolplugError | None) -> D
     return DeviceMatch.OUTDATED if source.outdated else DeviceMatch.RIGHT
 
 
-def size_match_of(volume: Volume | None, source: MountSource | None, contents: Contents | None) -> SizeMatch:
-    """Compare the sizes of record, device and filesystem, as far as they are known. Pure."""
-    if volume is None or source is None or volume.state is VolumeState.ERROR:
-        return SizeMatch.EQUAL
-    if source.size_bytes != volume.size_bytes:
-        is_smaller = source.size_bytes < volume.size_bytes
-        return SizeMatch.DEVICE_SMALLER if is_smaller else SizeMatch.DEVICE_LARGER
-    filesystem_bytes = contents.filesystem_bytes if contents else None
-    if filesystem_bytes is not None and filesystem_bytes + MAX_UNUSED_BYTES < source.size_bytes:
-        return SizeMatch.FILESYSTEM_SMALLER
-    return SizeMatch.EQUAL
-
-
 def _no_device() -> MountSource | None:
     return None
 
@@ -86,6 +72,7 @@ class Observer:
         volume: The volume as known by now; None if there is none.
         source: Its device on this host; None if there is none or it was not located yet.
         backend_state: Its state at the backend; None while unread.
+        contents: What the device holds; None while unread.
     """
 
     def __init__(self, request: ConvergeRequest, context: ConvergeContext, holder: HolderWatch) -> None:
@@ -102,7 +89,7 @@ class Observer:
         self._was_attached_now = False
         self._was_remounted = False
         self._is_inspected = False
-        self._contents: Contents | None = None
+        self.contents: Contents | None = None
         self._device_use = DeviceUse.UNTESTED
         self._error: VolplugError | None = None
 
@@ -120,14 +107,14 @@ class Observer:
         return Observed(
             backend_state=self._believed_state(),
             device=device_match_of(self.source, self._error),
-            contents=self._contents.kind if self._contents else None,
+            contents=self.contents.kind if self.contents else None,
             format_phase=self.volume.filesystem.phase if self.volume else FilesystemPhase.PENDING,
             mount=self._mount,
             device_use=self._device_use,
             was_remounted=self._was_remounted,
             holder=self._holder_verdict(),
             is_confirmed=self._rechecks >= self._recheck_limit,
-            size=size_match_of(self.volume, self.source, self._contents),
+            size=size_match_of(self.volume, self.source, self.contents),
         )
 
     def _believed_state(self) -> BackendState:
@@ -153,7 +140,7 @@ class Observer:
         error = self._error
         if reason is Reason.NOT_FOUND and isinstance(context.driver, ExplainsAbsence):
             error = await context.driver.absence(self._request.name)
-        return Facts(self.volume, self.source, self._contents, holders, other_node, error)
+        return Facts(self.volume, self.source, self.contents, holders, other_node, error)
 
     # Reading
 
@@ -233,7 +220,7 @@ class Observer:
     def inspected(self, reading: HostReading) -> None:
         """Take over what this host shows."""
         self.source, self._mount = reading.source, reading.mount
-        self._contents = reading.contents
+        self.contents = reading.contents
         self._device_use = DeviceUse.FREE if reading.is_free else DeviceUse.UNTESTED
         self._is_inspected = True
 
@@ -277,12 +264,12 @@ class Observer:
 
     def void_contents(self) -> None:
         """Have the device read and tested anew."""
-        self._contents = None
+        self.contents = None
         self._device_use = DeviceUse.UNTESTED
 
     def contents_read(self, contents: Contents) -> None:
         """Take over what the device holds."""
-        self._contents = contents
+        self.contents = contents
 
     def release_tested(self, *, is_held: bool) -> None:
         """Take over the result of the release test."""

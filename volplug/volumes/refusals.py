@@ -121,6 +121,17 @@ def _wrong_size(facts: Facts) -> VolplugError:
     )
 
 
+def _cut_off(facts: Facts) -> VolplugError:
+    wanted = facts.contents.filesystem_bytes if facts.contents else None
+    needed = format_size(wanted) if wanted else "?"
+    seen = format_size(facts.source.size_bytes) if facts.source else "?"
+    device = facts.source.device if facts.source else "its device"
+    return DeviceMismatch(
+        f"{device} has {seen}, its filesystem {needed}: its end is cut off",
+        "Nothing was changed; restore the volume's size at its backend, or a backup",
+    )
+
+
 def _contradiction(facts: Facts) -> VolplugError:
     device = facts.source.device if facts.source else "no device"
     state = facts.volume.state if facts.volume else "absent"
@@ -185,6 +196,7 @@ _TEXTS: Final[dict[Reason, Callable[[Facts], VolplugError]]] = {
     Reason.HELD_HERE: _held_here,
     Reason.WRONG_DEVICE: _wrong_device,
     Reason.WRONG_SIZE: _wrong_size,
+    Reason.CUT_OFF: _cut_off,
     Reason.CONTRADICTION: _contradiction,
     Reason.MOUNTED_UNFORMATTED: _mounted_unformatted,
     Reason.NOT_BLANK: _not_blank,

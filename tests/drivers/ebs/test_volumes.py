@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.drivers.ebs.turns import turns_until
 from volplug.drivers.ebs.creation import token_of
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
-from volplug.drivers.ebs.volumes import ClusterVolumes
+from volplug.drivers.ebs.volumes import ClusterVolumes, read_volume
 from volplug.errors import BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
@@ -35,6 +36,29 @@ async def test_concurrent_look_ups_are_one_call() -> None:
     assert filters["tag:volplug:name"] == ["a", "b", "c"]
     assert filters["tag:volplug:cluster"] == ["c"]
     assert "deleting" not in filters["status"]
+
+
+def test_what_ec2_says_of_type_speed_encryption_and_zone_is_shown() -> None:
+    more: dict[str, Any] = {
+        "VolumeType": "gp3",
+        "Iops": 3000,
+        "Throughput": 125,
+        "Encrypted": True,
+        "KmsKeyId": "arn:aws:kms:eu-central-1:1:key/2",
+        "AvailabilityZone": "eu-central-1b",
+    }
+    details = read_volume(described("a", **more), "ebs").volume.details
+    assert details == (
+        ("type", "gp3"),
+        ("iops", 3000),
+        ("throughput", 125),
+        ("encrypted", True),
+        ("kmsKey", "arn:aws:kms:eu-central-1:1:key/2"),
+        ("zone", "eu-central-1b"),
+    )
+    assert read_volume(described("a", Encrypted=False, KmsKeyId=""), "ebs").volume.details == (
+        ("encrypted", False),
+    )
 
 
 async def test_look_up_asked_while_another_runs_begins_after_it_was_asked() -> None:

@@ -31,12 +31,22 @@ from volplug.drivers.ebs.tags import (
 )
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import DuplicateVolumes, UnexpectedState
-from volplug.models import Volume, VolumeSpec, VolumeState
+from volplug.models import Detail, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
 # EC2 cannot undo a deletion, so a volume that is being deleted counts as gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
+
+# What is shown besides, by EC2's names.
+DETAILS: Final = {
+    "VolumeType": "type",
+    "Iops": "iops",
+    "Throughput": "throughput",
+    "Encrypted": "encrypted",
+    "KmsKeyId": "kmsKey",
+    "AvailabilityZone": "zone",
+}
 
 Description = Mapping[str, Any]
 
@@ -110,6 +120,7 @@ def read_volume(description: Description, backend: str) -> Ec2Volume:
         created_at=created if isinstance(created, datetime) else None,
         holder=str(attachment.get("InstanceId", "")) or None,
         detail=detail,
+        details=_details(description),
     )
     return Ec2Volume(
         _with_tags(volume, tags),
@@ -118,6 +129,11 @@ def read_volume(description: Description, backend: str) -> Ec2Volume:
         attach_time=str(attachment.get("AttachTime", "")),
         ec2_state=str(attachment.get("State", "") or description.get("State", "")),
     )
+
+
+def _details(description: Description) -> tuple[tuple[str, Detail], ...]:
+    found = ((key, description.get(name)) for name, key in DETAILS.items())
+    return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
 
 
 def _with_tags(volume: Volume, tags: Mapping[str, str]) -> Volume:

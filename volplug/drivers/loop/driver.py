@@ -42,6 +42,7 @@ from volplug.models import FilesystemTag, HolderState, MountSource, Volume, Volu
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _CALLS: Final = 32  # of each kind at once
+_SECTOR_BYTES: Final = 512
 _ALLOCATIONS: Final = ("preallocated", "sparse")
 _INFO: Final = DriverInfo(
     driver="loop",
@@ -202,7 +203,7 @@ class LoopDriver:
         self._on_step(WorldStep.LOOP_IMAGE_MADE)
         available = replace(volume, state=VolumeState.AVAILABLE)
         self._records.write(available)
-        return available
+        return self._described(available)
 
     def _begin_creation(self, spec: VolumeSpec) -> Volume:
         """Write the record of an incomplete volume, or return that of an interrupted creation."""
@@ -277,7 +278,7 @@ class LoopDriver:
         self, record: Volume, image: os.stat_result | None, device: loopdev.LoopDevice | None
     ) -> Volume:
         """Complete a record with the state of its image and its loop device."""
-        shown = record if record.backend == self._backend else replace(record, backend=self._backend)
+        shown = self._described(record)
         if record.state is VolumeState.ERROR:
             size_bytes = image.st_size if image else shown.size_bytes
             return replace(shown, size_bytes=size_bytes, holder=self._node_id if device else None)
@@ -290,9 +291,14 @@ class LoopDriver:
             if now != record:
                 return self._observed(now, self._images.stat(record.name), device)
             shown = replace(shown, state=VolumeState.ERROR, detail=detail)
-        elif device is not None:
-            shown = replace(shown, state=VolumeState.IN_USE)
+        else:
+            state = VolumeState.AVAILABLE if device is None else VolumeState.IN_USE
+            shown = replace(shown, state=state, size_bytes=_device_bytes(record, image))
         return replace(shown, holder=self._node_id) if device is not None else shown
+
+    def _described(self, record: Volume) -> Volume:
+        image = f"{self._directory.path}/{record.name}.img"
+        return replace(record, backend=self._backend, details=(("image", image),))
 
     def _recorded(self, volume: Volume) -> Volume:
         self._directory.check()
@@ -339,6 +345,11 @@ class LoopDriver:
 def _refuse_unusable(record: Volume) -> None:
     if record.state is VolumeState.ERROR:
         raise UnexpectedState(record.detail, "Nothing was changed; restore or correct its record")
+
+
+def _device_bytes(record: Volume, image: os.stat_result | None) -> int:
+    """Return the size of the loop device that an image makes; it may be larger than its record."""
+    return image.st_size // _SECTOR_BYTES * _SECTOR_BYTES if image else record.size_bytes
 
 
 def _is_sparse(spec: VolumeSpec) -> bool:

@@ -18,7 +18,7 @@ from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeI
 from volplug.host.files import sync_directory
 from volplug.host.loop_attach import refuse_attached
 from volplug.models import Volume
-from volplug.sizes import GIB, MIB, format_size
+from volplug.sizes import format_size, rounded_size
 
 _SUFFIX: Final = ".img"
 _PROMISED_S: Final = 30.0  # how long a sum of promised space is used
@@ -65,14 +65,17 @@ class Images:
             raise BackendUnavailable(f"{self.path(name)} cannot be read: {error.strerror}") from error
 
     def damage(self, record: Volume, image: os.stat_result | None) -> str:
-        """Compare an image's status with its record; return what is wrong, "" if nothing is."""
-        if image is not None and image.st_size == record.size_bytes:
+        """Compare an image's status with its record; return what is wrong, "" if nothing is.
+
+        A larger image has all of the volume's data.
+        """
+        if image is not None and image.st_size >= record.size_bytes:
             return ""
         path = self.path(record.name)
         if image is None:
             return f"its image {path} is missing"
         actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
-        return f"its image {path} has {actual}, its record says {wanted}"
+        return f"its image {path} has {actual}, its record says {wanted}; restore it from a backup"
 
     def check_room(self, size_bytes: int, *, is_sparse: bool) -> None:
         """Check that a new image fits into the free space that is not promised to sparse images.
@@ -92,8 +95,10 @@ class Images:
                 promised = sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
                 self._promised[None] = promised
             if size_bytes + promised > free * self._overcommit:
-                also = f", of which {_rounded(promised)} are promised to sparse volumes" if promised else ""
-                room = f"{_rounded(free)} free{also}"
+                also = (
+                    f", of which {rounded_size(promised)} are promised to sparse volumes" if promised else ""
+                )
+                room = f"{rounded_size(free)} free{also}"
                 raise LimitExceeded(
                     f"{format_size(size_bytes)} do not fit: {self._directory} has {room}",
                     "Free some space, or ask for a smaller size",
@@ -181,7 +186,3 @@ def _promised(image: Path) -> int:
     except FileNotFoundError:
         return 0
     return max(status.st_size - status.st_blocks * _BLOCK, 0)
-
-
-def _rounded(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.1f}GiB" if size_bytes >= GIB else f"{size_bytes / MIB:.1f}MiB"

@@ -200,7 +200,8 @@ class RecordFiles:
         """
         path = self._path(volume.name)
         self._cached.pop(volume.name, None)
-        text = json.dumps({"format": _FORMAT, "volume": json.loads(volume_to_json(volume))}, indent=1)
+        described = json.loads(volume_to_json(replace(volume, details=())))
+        text = json.dumps({"format": _FORMAT, "volume": described}, indent=1)
         try:
             replace_file(path, text + "\n")
             sync_directory(self._directory)
@@ -232,7 +233,7 @@ class RecordFiles:
         except (ValueError, KeyError, TypeError, RecursionError):
             return unusable(unknown, f"{path} is not a record; restore it from a backup")
         state = _BEGUN.get(described.state, VolumeState.AVAILABLE)
-        described = replace(described, state=state, holder=None, detail="")
+        described = replace(described, state=state, holder=None, detail="", details=())
         volume = checked(described, lambda _: f"its record {path}", self._check_options)
         if volume.state is VolumeState.ERROR:
             return unusable(replace(volume, name=name), volume.detail)

@@ -142,6 +142,11 @@ class Filesystem:
         return self.parse_superblock(data) if len(data) >= SUPERBLOCK_BYTES else None
 
 
+def is_outgrown(filesystem_bytes: int, device_bytes: int) -> bool:
+    """Return whether a device has room that its filesystem does not use, more than mkfs leaves."""
+    return filesystem_bytes + MAX_UNUSED_BYTES < device_bytes
+
+
 def uuid_at(data: bytes, offset: int) -> str:
     """Return the UUID whose 16 bytes are at an offset."""
     return str(uuid.UUID(bytes=data[offset : offset + 16]))

@@ -1,0 +1,41 @@
+"""Compares the sizes of a volume, its device and its filesystem, and words what differs. Pure."""
+
+from __future__ import annotations
+
+from volplug.host.filesystems.base import is_outgrown
+from volplug.models import Contents, MountSource, Volume, VolumeState
+from volplug.sizes import rounded_size
+from volplug.volumes.decision import SizeMatch
+
+
+def size_match_of(volume: Volume | None, source: MountSource | None, contents: Contents | None) -> SizeMatch:
+    """Compare the sizes of record, device and filesystem, as far as they are known."""
+    if volume is None or source is None or volume.state is VolumeState.ERROR:
+        return SizeMatch.EQUAL
+    filesystem_bytes = contents.filesystem_bytes if contents else None
+    if filesystem_bytes is not None and filesystem_bytes > source.size_bytes:
+        return SizeMatch.FILESYSTEM_LARGER
+    if source.size_bytes != volume.size_bytes:
+        if filesystem_bytes is not None:
+            return SizeMatch.FILESYSTEM_FITS
+        is_smaller = source.size_bytes < volume.size_bytes
+        return SizeMatch.DEVICE_SMALLER if is_smaller else SizeMatch.DEVICE_LARGER
+    if filesystem_bytes is not None and is_outgrown(filesystem_bytes, source.size_bytes):
+        return SizeMatch.FILESYSTEM_SMALLER
+    return SizeMatch.EQUAL
+
+
+def describe_difference(volume_bytes: int, device_bytes: int, filesystem_bytes: int | None) -> str:
+    """Return what is smaller than what of a volume that is served all the same, "" if nothing is."""
+    differences = []
+    if filesystem_bytes is not None and is_outgrown(filesystem_bytes, device_bytes):
+        differences.append(
+            f"its filesystem, {rounded_size(filesystem_bytes)}, is smaller than its device,"
+            f" {rounded_size(device_bytes)}"
+        )
+    if device_bytes < volume_bytes:
+        differences.append(
+            f"its device, {rounded_size(device_bytes)}, is smaller than the volume at its backend,"
+            f" {rounded_size(volume_bytes)}"
+        )
+    return "; ".join(differences)

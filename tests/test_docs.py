@@ -3,10 +3,15 @@
 import ast
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from tests.drivers.ebs.scripted import described
+from tests.handlers.test_plugin import FULL
 from tests.lab.parts import PARTS
 from volplug.config import Settings
+from volplug.drivers.ebs.volumes import DETAILS, read_volume
+from volplug.handlers.plugin import status_of
 
 ROOT = Path(__file__).parents[1]
 TABLES = {"backends", "profiles"}
@@ -17,6 +22,19 @@ def test_every_setting_is_in_the_configuration_page_and_nothing_else() -> None:
         re.findall(r"^\| `VOLPLUG_(\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
     )
     assert documented == {name.upper() for name in Settings.model_fields if name not in TABLES}
+
+
+def test_every_key_of_a_status_is_in_the_page_on_inspect_and_nothing_else() -> None:
+    table = (ROOT / "docs/inspect.md").read_text().split("\n## ")[0]
+    documented = {
+        key
+        for keys in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", keys)
+    }
+    ebs = dict(read_volume(described("v", **dict.fromkeys(DETAILS, "known")), "ebs").volume.details)
+    core = status_of(replace(FULL, details=(), detail="known"))
+    assert documented == {*core, *ebs, "image"}
+    assert not core.keys() & {*ebs, "image"}
 
 
 def test_every_test_that_a_promise_names_exists() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from volplug.errors import HostError
 from volplug.host import directories, libc
-from volplug.models import Usage, VolumeSpec
+from volplug.models import VolumeSpec
 
 SPEC = VolumeSpec("volume", 1, uid=os.geteuid(), gid=os.getegid(), mode=0o2750)
 
@@ -87,16 +87,3 @@ def test_a_filesystem_that_cannot_be_written_to_its_disk_is_an_error(
     monkeypatch.setattr(libc, "_libc", SimpleNamespace(syncfs=syncfs))
     with pytest.raises(HostError, match="data cannot be made: Input/output error"):
         directories.make_data_directory(str(tmp_path), "data", SPEC)
-
-
-def test_usage_adds_up_to_the_filesystem(tmp_path: Path) -> None:
-    space = os.statvfs(tmp_path)
-    usage = directories.usage(str(tmp_path))
-    assert isinstance(usage, Usage)
-    assert 0 < usage.used_bytes < space.f_blocks * space.f_frsize
-    assert 0 < usage.free_bytes <= space.f_blocks * space.f_frsize - usage.used_bytes
-
-
-def test_usage_of_a_missing_place_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot be read: No such file"):
-        directories.usage(str(tmp_path / "missing"))

@@ -36,7 +36,7 @@ async def test_a_volumes_life(machine: Host, disks: Disks, fs_type: str) -> None
     assert await machine.mount(request, locate) == HostReading(disk.source, MountState.OK)
     assert await machine.mount_state(target, disk.source) is MountState.OK
     await machine.make_data_directory(target, "data", spec)
-    assert 0 < (await machine.usage(target)).free_bytes < spec.size_bytes
+    assert 0 < (await machine.usage(target, None)).free_bytes < spec.size_bytes
     assert await machine.is_held(disk.source, patience_s=0)
     assert await machine.unmount(target, disk.source)
 

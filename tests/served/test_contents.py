@@ -1,6 +1,7 @@
 """Devices that do not hold what their record says: refused, and not a byte changed."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.host.disks import SMALL_MIB
 from tests.host.test_contents import SIGNATURES
 from tests.lab import loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.waiting import wait_until
 from tests.served.volumes import container_of, digest, image_of, mount_of, record_of, wait_until_detached
+from volplug.sizes import rounded_size
 
 pytestmark = [pytest.mark.loop, pytest.mark.contract]
 
@@ -48,6 +51,9 @@ FOREIGN = [
     ),
     ("garbage", _write(3 * _MIB, b"precious"), f"data at byte {3 * _MIB} that no known filesystem claims"),
 ]
+# As docs/drivers/loop.md says.
+_GROWN_WHILE_DETACHED = {"ext4": (("e2fsck", "-f", "-p"), ("resize2fs",))}
+_GROWN_WHILE_MOUNTED = {"xfs": (("xfs_growfs",),), "btrfs": (("btrfs", "filesystem", "resize", "max"),)}
 ZEROS = ("zeros", _write(0, b""), "only zeros")
 
 
@@ -142,16 +148,76 @@ async def test_a_missing_image_is_named_and_its_volume_can_be_removed(
 
 
 async def test_a_truncated_image_is_refused_and_left_alone(dockerd: Dockerd, volplug: VolplugProcess) -> None:
-    known = await _created(dockerd, volplug, formatted=True)
+    await _created(dockerd, volplug, formatted=True)
     image = image_of(volplug, "db")
     with image.open("r+b") as file:
         file.truncate(9 * _MIB)
     before = digest(image)
-    assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f'mount "db" (loop {known["id"]}, node {platform.node()}): its image {image} has 9MiB, '
-        "its record says 16MiB. Repair it at the backend, or remove the volume."
-    )
+    refused = await dockerd.error("Mount", Name="db", ID="b")
+    assert f"its image {image} has 9MiB, its record says 16MiB; restore it from a backup" in refused
     assert digest(image) == before
+
+
+async def test_an_image_that_was_cut_within_its_filesystem_is_refused_whatever_its_record_says(
+    dockerd: Dockerd, volplug: VolplugProcess
+) -> None:
+    await _created(dockerd, volplug, formatted=True)
+    image, record = image_of(volplug, "db"), record_of(volplug, "db")
+    os.truncate(image, 9 * _MIB)
+    record.write_text(record.read_text().replace(f'"size_bytes": {_SIZE}', f'"size_bytes": {9 * _MIB}'))
+    before = digest(image)
+    refused = await dockerd.error("Mount", Name="db", ID="b")
+    assert "has 9MiB, its filesystem 16MiB: its end is cut off" in refused
+    wait_until_detached(volplug, "db")
+    assert digest(image) == before
+    status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+    assert status["state"] == "error"
+    assert status["detail"].endswith("its end is cut off")
+
+
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs"])
+async def test_an_image_that_was_grown_by_hand_is_served_and_shown(
+    dockerd: Dockerd, volplug: VolplugProcess, fs_type: str
+) -> None:
+    size_bytes = SMALL_MIB[fs_type] * _MIB
+    await dockerd.ok("Create", Name="db", Opts={"size": f"{SMALL_MIB[fs_type]}MiB", "fs": fs_type})
+    await dockerd.ok("Mount", Name="db", ID="a")
+    (mount_of(volplug, "db") / "data" / "kept").write_text("precious")
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    wait_until_detached(volplug, "db")
+    os.truncate(image_of(volplug, "db"), 4 * size_bytes)
+    await dockerd.ok("Mount", Name="db", ID="b")
+    assert (mount_of(volplug, "db") / "data" / "kept").read_text() == "precious"
+    for _ in range(2):
+        status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+        assert (status["state"], status["size"]) == ("in-use", f"{4 * SMALL_MIB[fs_type]}MiB")
+        assert "its filesystem, " in status["sizeDifference"]
+        assert f"is smaller than its device, {rounded_size(4 * size_bytes)}" in status["sizeDifference"]
+    assert volplug.log.read_text().count("sizes of a volume differ") == 1
+    for argv in _GROWN_WHILE_MOUNTED.get(fs_type, ()):
+        subprocess.run([*argv, mount_of(volplug, "db") / "data" / ".."], check=True, capture_output=True)
+    await dockerd.ok("Unmount", Name="db", ID="b")
+    wait_until_detached(volplug, "db")
+    for argv in _GROWN_WHILE_DETACHED.get(fs_type, ()):
+        subprocess.run([*argv, image_of(volplug, "db")], check=True, capture_output=True)
+    await dockerd.ok("Mount", Name="db", ID="c")
+    assert (mount_of(volplug, "db") / "data" / "kept").read_text() == "precious"
+    assert "sizeDifference" not in (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+    await dockerd.ok("Unmount", Name="db", ID="c")
+    wait_until_detached(volplug, "db")
+    await dockerd.ok("Remove", Name="db")
+
+
+async def test_an_unformatted_image_that_was_grown_by_hand_is_formatted_as_a_whole(
+    dockerd: Dockerd, volplug: VolplugProcess
+) -> None:
+    await _created(dockerd, volplug, formatted=False)
+    os.truncate(image_of(volplug, "db"), 4 * _SIZE)
+    await dockerd.ok("Mount", Name="db", ID="a")
+    status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+    assert (status["size"], "sizeDifference" in status) == ("64MiB", False)
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    wait_until_detached(volplug, "db")
 
 
 async def test_a_missing_data_directory_is_not_made_again(dockerd: Dockerd, volplug: VolplugProcess) -> None:

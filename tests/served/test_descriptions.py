@@ -57,6 +57,21 @@ async def test_a_volume_spoilt_while_it_is_mounted_is_unmounted_and_not_mounted_
     await dockerd.ok("Unmount", Name="db", ID="c")
 
 
+async def test_a_record_that_cannot_be_read_is_listed_and_shown_in_error(
+    dockerd: Dockerd, volplug: VolplugProcess
+) -> None:
+    await dockerd.ok("Create", Name="db", Opts=_SMALL)
+    record = record_of(volplug, "db")
+    text = record.read_text()
+    record.write_text(text[: len(text) // 2])
+    assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["db"]
+    status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
+    assert (status["state"], status["fs"]) == ("error", "unknown")
+    assert status["detail"].startswith(f"{record} is not a record")
+    record.write_text(text)
+    await dockerd.ok("Remove", Name="db")
+
+
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_a_record_whose_size_was_changed_and_a_lost_state_file_leave_nothing_unmounted_or_attached(
     dockerd: Dockerd, volplug: VolplugProcess, machine: LocalMachine, is_used: bool

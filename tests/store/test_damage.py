@@ -13,9 +13,13 @@ from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once, update_vol
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volume_json import volume_to_json
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.ledger import Desired, Entry, Failure
 
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
+
+
+def _long(length: int) -> Failure:
+    return Failure("detach", "host-error", "", "x" * length, datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path, damag
     store = SqliteStore(path, THIS_BOOT)
     await store.load()
     for number in range(200):
-        await store.save(Entry(f"v{number}", "loop", last_error="x" * 200), durable=False)
+        await store.save(Entry(f"v{number}", "loop", failure=_long(200)), durable=False)
     await store.close()
     content = DAMAGES[damage](path.read_bytes())
     path.write_bytes(content)
@@ -79,9 +83,9 @@ _RECORD = Volume("w1", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("w1", 1))
 WRITTEN = [
     Entry("forgotten", "loop"),
     *(Entry(f"v{number}", "loop", {"c": 1}, desired=desired) for number, desired in enumerate(Desired)),
-    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.ABSENT, _RECORD, mounted_at_s=12.5, last_error="busy"),
+    Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.ABSENT, _RECORD, mounted_at_s=12.5, failure=_long(4)),
     Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, _RECORD, mounted_at_s=12.5),
-    *(Entry(f"long-{number}", "loop", last_error="x" * 250) for number in range(40)),
+    *(Entry(f"long-{number}", "loop", failure=_long(250)) for number in range(40)),
 ]
 
 
@@ -158,7 +162,7 @@ async def test_of_a_page_in_the_place_of_another_nothing_is_believed(path: Path)
     """Its rows are there twice, each with the right checksum, and SQLite's quick check sees nothing."""
     store = SqliteStore(path, THIS_BOOT)
     await store.load()
-    entries = [Entry(f"v{number:03}", "loop", last_error="x" * 200) for number in range(60)]
+    entries = [Entry(f"v{number:03}", "loop", failure=_long(200)) for number in range(60)]
     for entry in entries:
         await store.save(entry, durable=False)
     await store.close()

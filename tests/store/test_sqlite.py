@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,21 @@ from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
-from tests.store.files import THIS_BOOT, bytes_of, set_version
+from tests.store.files import THIS_BOOT, bytes_of, set_version, update_volumes
 from volplug.errors import HostError, StateUnusable
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store import sqlite
 from volplug.store.sqlite import SqliteStore
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volume_json import volume_to_json
+from volplug.volumes.ledger import Desired, Entry, Failure
 
 NEXT_BOOT = "boot-2"
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 
+FAILURE = Failure(
+    "detach", "volume-in-use", "still in use", "still in use.", datetime(2026, 1, 2, tzinfo=UTC)
+)
+TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
 ENTRIES = NAMES.flatmap(
     lambda name: st.builds(
@@ -33,7 +39,7 @@ ENTRIES = NAMES.flatmap(
         record=st.none() | volumes(st.just(name)),
         holders_unknown=st.booleans(),
         mounted_at_s=st.floats(0, 1e9),
-        last_error=TEXT,
+        failure=st.none() | st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TIMES),
     )
 )
 
@@ -98,16 +104,28 @@ async def test_the_last_write_of_a_name_counts(store: SqliteStore, path: Path) -
 
 async def test_of_another_boot_desires_and_records_stay_and_counts_go(store: SqliteStore, path: Path) -> None:
     record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
-    found = Entry("found", "loop", holders_unknown=True, last_error="still in use")
+    found = Entry("found", "loop", holders_unknown=True, failure=FAILURE)
     await store.save(replace(ENTRY, record=record), durable=True)
     await store.save(found, durable=False)
     await store.save_engine(EngineIdentity(7, 9))
     entries, engine = await read_back(path, NEXT_BOOT)
     assert entries == (
-        Entry("found", "loop", last_error="still in use"),
+        Entry("found", "loop", failure=FAILURE),
         Entry("v", "loop", desired=Desired.MOUNTED, record=record),
     )
     assert engine is None
+
+
+async def test_rows_of_a_version_without_failures_and_details_are_read(
+    store: SqliteStore, path: Path
+) -> None:
+    record = Volume("v", "id", "loop", 1, VolumeState.AVAILABLE, VolumeSpec("v", 1), details=(("zone", "z"),))
+    await store.save(replace(ENTRY, record=record), durable=True)
+    await store.close()
+    old = volume_to_json(replace(record, details=())).replace(',"details":[]', "")
+    update_volumes(path, "last_error = 'still in use', record = ?", old)
+    assert "details" not in old
+    assert (await read_back(path))[0] == (replace(ENTRY, record=replace(record, details=())),)
 
 
 async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: Path) -> None:
@@ -211,7 +229,7 @@ def fill(disk: Path) -> None:
 async def write_much(store: SqliteStore) -> None:
     """More than the log has room for without growing."""
     for number in range(1000):
-        await store.save(Entry(f"v{number}", "loop", last_error="x" * 4096), durable=True)
+        await store.save(Entry(f"v{number}", "loop", failure=replace(FAILURE, text="x" * 4096)), durable=True)
 
 
 async def test_on_a_full_disk_a_write_fails_in_words_and_works_again_afterwards(disk: Path) -> None:

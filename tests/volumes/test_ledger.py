@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
@@ -7,10 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.volumes.world import MemoryStore, spec_of
+from volplug.errors import VolumeInUse
 from volplug.models import EngineIdentity, FilesystemPhase, FilesystemTag, Volume, VolumeState
 from volplug.sizes import GIB
-from volplug.volumes.ledger import Desired, Entry, Ledger
+from volplug.volumes.ledger import Desired, Entry, Failure, Ledger
 
+FAILURE = Failure(
+    "detach", "volume-in-use", "still in use", "still in use.", datetime(2026, 1, 2, tzinfo=UTC)
+)
 IDS = st.sampled_from(["", "c1", "c2", "c3"])
 CALLS = st.lists(st.tuples(st.booleans(), IDS), max_size=30)
 
@@ -85,7 +90,7 @@ async def test_a_new_desired_state_is_written_durably_and_nothing_else_is(
     store: MemoryStore, before: Desired | None, after: Desired
 ) -> None:
     ledger = Ledger(store, [Entry("v", "memory", desired=before)] if before else [])
-    await ledger.put(Entry("v", "memory", desired=after, last_error="changed"))
+    await ledger.put(Entry("v", "memory", desired=after, failure=FAILURE))
     is_new = after not in {before, Desired.NONE}
     assert store.writes == [("v", after.value, is_new)]
 
@@ -109,16 +114,16 @@ async def test_an_unchanged_entry_is_not_written_again(store: MemoryStore, ledge
     assert len(store.writes) == 1
 
 
-@pytest.mark.parametrize("last_error", ["", "still in use"])
+@pytest.mark.parametrize("failure", [None, FAILURE])
 async def test_a_failed_write_is_repeated_durably_by_the_next_try(
-    store: MemoryStore, ledger: Ledger, last_error: str
+    store: MemoryStore, ledger: Ledger, failure: Failure | None
 ) -> None:
     entry = Entry("v", "memory", desired=Desired.MOUNTED)
     store.broken = True
     await ledger.put(entry)
     assert ledger.get("v") == entry
     store.broken = False
-    await ledger.put(replace(entry, last_error=last_error))
+    await ledger.put(replace(entry, failure=failure))
     assert store.writes == [("v", "mounted", True)]
 
 
@@ -207,7 +212,7 @@ async def test_writes_in_any_order_leave_the_store_equal_to_memory(
         ledger.put(Entry("v", "memory", desired=Desired.MOUNTED)),
         ledger.forget("v"),
         ledger.put(Entry("v", "memory", desired=Desired.DETACHED)),
-        ledger.update("v", lambda entry: replace(entry, last_error="in use")),
+        ledger.update("v", lambda entry: replace(entry, failure=FAILURE)),
     ]
     for number in order:
         await writes[number]
@@ -220,7 +225,7 @@ async def test_an_entry_removed_last_is_gone_in_any_order_of_writes(
 ) -> None:
     writes = [
         ledger.put(Entry("v", "memory")),
-        ledger.update("v", lambda entry: replace(entry, last_error="in use")),
+        ledger.update("v", lambda entry: replace(entry, failure=FAILURE)),
         ledger.forget("v"),
     ]
     for number in order:
@@ -229,5 +234,49 @@ async def test_an_entry_removed_last_is_gone_in_any_order_of_writes(
 
 
 async def test_a_missing_entry_is_not_updated(store: MemoryStore, ledger: Ledger) -> None:
-    await ledger.update("v", lambda entry: replace(entry, last_error="in use"))
+    await ledger.update("v", lambda entry: replace(entry, failure=FAILURE))
     assert (store.entries, ledger.entries()) == ({}, [])
+
+
+async def test_a_failure_that_is_repeated_is_not_written_again(store: MemoryStore, ledger: Ledger) -> None:
+    later = replace(FAILURE, at=FAILURE.at + timedelta(minutes=5))
+    for failure in (FAILURE, later):
+        await ledger.put(Entry("v", "memory", failure=failure))
+    assert ledger.get("v") == Entry("v", "memory", failure=later)
+    assert len(store.writes) == 1
+    await ledger.put(Entry("v", "memory", failure=replace(later, text="another")))
+    assert len(store.writes) == 2
+
+
+async def test_a_failure_is_of_one_volume(ledger: Ledger) -> None:
+    volume = volume_of("v")
+    await ledger.put(Entry("v", "memory", record=volume, failure=FAILURE))
+    await ledger.remember(replace(volume, state=VolumeState.IN_USE))
+    assert ledger.get("v") == Entry(
+        "v", "memory", record=replace(volume, state=VolumeState.IN_USE), failure=FAILURE
+    )
+    created_anew = replace(volume, volume_id="another")
+    await ledger.remember(created_anew)
+    assert ledger.get("v") == Entry("v", "memory", record=created_anew)
+
+
+def test_a_success_drops_the_failure_of_its_kind_only() -> None:
+    entry = Entry("v", "memory", failure=FAILURE)
+    assert entry.without_failure("mount", "unmount") is entry
+    assert entry.without_failure("mount", "detach") == Entry("v", "memory")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (VolumeInUse("still in use", "Stop it"), "volume-in-use", "still in use. Stop it."),
+        (
+            RuntimeError("a bug"),
+            "internal-error",
+            "internal error: RuntimeError('a bug'). See the log of volplug.",
+        ),
+    ],
+)
+def test_a_failure_has_the_text_that_the_client_read(error: Exception, code: str, text: str) -> None:
+    failure = Failure.of("mount", error, FAILURE.at)
+    assert (failure.operation, failure.code, failure.text, failure.at) == ("mount", code, text, FAILURE.at)

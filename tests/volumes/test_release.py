@@ -54,11 +54,13 @@ async def test_a_pause_is_never_longer_than_the_limit(world: World) -> None:
 async def test_it_is_detached_once_it_is_free_and_the_error_is_cleared(world: World) -> None:
     await unmounted_while_held(world)
     await world.run_timers()
-    assert "container web" in world.entry().last_error
+    failure = world.entry().failure
+    assert failure is not None
+    assert "container web" in failure.text
     world.vacate("v")
     await world.run_timers()
     assert world.volume().holder is None
-    assert (world.entry().desired, world.entry().last_error) == (Desired.NONE, "")
+    assert (world.entry().desired, world.entry().failure) == (Desired.NONE, None)
 
 
 @pytest.mark.parametrize("error", [BackendUnavailable("no route to the cloud"), RuntimeError("a bug")])

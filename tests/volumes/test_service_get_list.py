@@ -1,10 +1,11 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.volumes.world import LocalDriver, World, spec_of
 from volplug.errors import BackendUnavailable, VolumeNotFound
-from volplug.models import VolumeState
+from volplug.models import Usage, VolumeState
 from volplug.sizes import GIB, MIB
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import Deadlines
@@ -125,6 +126,30 @@ async def test_a_look_up_that_ends_after_a_mount_changes_nothing(world: World) -
     assert world.store.entries["v"].record == world.volume()
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_name_of_two_volumes_exists_and_is_in_error(world: World, is_known: bool) -> None:
+    await world.create("v")
+    first = world.volume()
+    world.cloud.volumes["mem-2"] = replace(first, volume_id="mem-2")
+    if not is_known:
+        await world.ledger.forget("v")
+    view = await world.service.get("v")
+    assert (view.state, view.volume_id) == (VolumeState.ERROR, f"{first.volume_id}, mem-2")
+    assert view.detail == f"{first.volume_id} and mem-2 carry this name"
+    assert (view.backend, view.driver) == ("memory", "memory")
+    await world.finish_tasks()
+    assert (world.ledger.get("v") is not None) == is_known
+
+
+async def test_a_name_of_volumes_of_two_backends_exists_and_is_in_error(world: World) -> None:
+    _, other = world.add_backend("other")
+    for driver in (world.driver, other):
+        await driver.create(spec_of("v"))
+    view = await world.service.get("v")
+    assert (view.state, view.backend, view.driver) == (VolumeState.ERROR, "", "")
+    assert view.volume_id.startswith("memory:mem-")
+
+
 # List
 
 
@@ -178,7 +203,8 @@ async def test_a_mounted_volume_is_listed_although_its_backend_has_lost_it(world
 
 async def test_a_view_has_all_known_values(world: World) -> None:
     volume = await world.mounted()
-    assert await world.service.get("v") == VolumeView(
+    view = await world.service.get("v")
+    assert view == VolumeView(
         name="v",
         volume_id=volume.volume_id,
         backend="memory",
@@ -190,16 +216,29 @@ async def test_a_view_has_all_known_values(world: World) -> None:
         filesystem=volume.filesystem,
         profile="default",
         mount_count=1,
+        sample=view.sample,
         holder="node-a",
         desired=Desired.MOUNTED,
     )
+    assert view.sample is not None
+    assert view.sample.usage == Usage(MIB, GIB)
 
 
-async def test_usage_is_shown_once_it_has_been_sampled(world: World) -> None:
+async def test_a_list_and_a_path_sample_no_usage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[str] = []
+
+    async def usage(target: str, last: Usage | None) -> Usage:
+        samples.append(target)
+        return Usage(1, 2)
+
+    monkeypatch.setattr(world.host, "usage", usage)
     await world.mounted()
-    assert (await world.service.get("v")).used_bytes is None
+    await world.service.list()
+    await world.service.path("v")
     await asyncio.sleep(0)
-    assert (await world.service.get("v")).used_bytes == MIB
+    assert samples == []
+    await world.service.get("v")
+    assert samples == ["/mounts/v"]
 
 
 async def test_a_desired_state_that_is_not_reached_shows_the_reason(world: World) -> None:
@@ -210,7 +249,8 @@ async def test_a_desired_state_that_is_not_reached_shows_the_reason(world: World
     await world.run_timers()
     view = await world.service.get("v")
     assert view.desired is Desired.DETACHED
-    assert "still in use by container web" in view.last_error
+    assert view.failure is not None
+    assert "still in use by container web" in view.failure.text
 
 
 async def test_lists_that_come_while_one_hangs_share_its_call(world: World) -> None:

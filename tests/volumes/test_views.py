@@ -1,16 +1,14 @@
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from volplug.errors import HostError
+from volplug.errors import DuplicateVolumes
 from volplug.models import FilesystemPhase, FilesystemTag, Usage, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
-from volplug.testing.host import MemoryHost
-from volplug.volumes.ledger import Desired, Entry
-from volplug.volumes.views import UsageSampler, VolumeView, view_volume
+from volplug.volumes.ledger import Desired, Entry, Failure
+from volplug.volumes.usage_sampler import UsageSample
+from volplug.volumes.views import VolumeView, view_duplicates, view_volume
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 VOLUME = Volume(
@@ -23,13 +21,18 @@ VOLUME = Volume(
     filesystem=FilesystemTag(FilesystemPhase.FORMATTED, "xfs", "uuid"),
     created_at=CREATED,
     holder="host1",
+    details=(("zone", "a"),),
 )
+SAMPLE = UsageSample(
+    Usage(5 * MIB, 1, device="/dev/loop0", device_bytes=4 * GIB, filesystem_bytes=2 * GIB), 3.0
+)
+FAILURE = Failure("detach", "volume-in-use", "still in use", "still in use.", CREATED)
 MOUNTED = Entry("v", "disks", {"c1": 2, "c2": 1}, desired=Desired.MOUNTED, record=VOLUME)
 
 
 def test_all_known_values_are_shown() -> None:
-    entry = replace(MOUNTED, holders_unknown=True, last_error="still in use")
-    view = view_volume(replace(VOLUME, detail="slow"), entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
+    entry = replace(MOUNTED, holders_unknown=True, failure=FAILURE)
+    view = view_volume(replace(VOLUME, detail="slow"), entry, "/m/v/data", "loop", SAMPLE)
     assert view == VolumeView(
         name="v",
         volume_id="loop-1",
@@ -42,78 +45,53 @@ def test_all_known_values_are_shown() -> None:
         filesystem=VOLUME.filesystem,
         profile="gold",
         mount_count=3,
-        used_bytes=5 * MIB,
+        sample=SAMPLE,
+        size_difference="its filesystem, 2.0GiB, is smaller than its device, 4.0GiB",
         holder="host1",
         detail="slow",
         desired=Desired.MOUNTED,
         holders_unknown=True,
-        last_error="still in use",
+        failure=FAILURE,
+        details=(("zone", "a"),),
     )
 
 
 @pytest.mark.parametrize("entry", [None, replace(MOUNTED, confirmed={})])
 def test_an_unmounted_volume_has_no_mountpoint_and_no_usage(entry: Entry | None) -> None:
-    view = view_volume(VOLUME, entry, "/m/v/data", "loop", Usage(5 * MIB, 1))
-    assert (view.mountpoint, view.used_bytes, view.mount_count) == ("", None, 0)
+    view = view_volume(VOLUME, entry, "/m/v/data", "loop", SAMPLE)
+    assert (view.mountpoint, view.sample, view.size_difference) == ("", None, "")
+    assert view.mount_count == 0
 
 
-class SlowHost(MemoryHost):
-    """A machine whose filesystems answer when the test resolves them.
-
-    Attributes:
-        answers: Resolved by the test; one per sample.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answers: list[asyncio.Future[Usage]] = []
-
-    async def usage(self, target: str) -> Usage:
-        self.answers.append(asyncio.get_running_loop().create_future())
-        return await self.answers[-1]
-
-
-@pytest.fixture
-async def host() -> SlowHost:
-    return SlowHost()
-
-
-async def answer_sample(host: SlowHost, result: Usage | Exception) -> None:
-    """Answer the running sample, and let the sampler record it."""
-    await asyncio.sleep(0)
-    if isinstance(result, Usage):
-        host.answers[-1].set_result(result)
-    else:
-        host.answers[-1].set_exception(result)
-    for _ in range(3):
-        await asyncio.sleep(0)
+@pytest.mark.parametrize(
+    ("state", "desired", "code", "shown"),
+    [
+        (VolumeState.AVAILABLE, Desired.NONE, "filesystem-mismatch", VolumeState.ERROR),
+        (VolumeState.AVAILABLE, Desired.NONE, "device-mismatch", VolumeState.ERROR),
+        (VolumeState.IN_USE, Desired.DETACHED, "device-mismatch", VolumeState.ERROR),
+        (
+            VolumeState.IN_USE,
+            Desired.NONE,
+            "filesystem-mismatch",
+            VolumeState.IN_USE,
+        ),  # another host mounted it
+        (VolumeState.AVAILABLE, Desired.NONE, "backend-unavailable", VolumeState.AVAILABLE),
+    ],
+)
+def test_a_failure_that_stays_until_a_repair_is_the_state_error(
+    state: VolumeState, desired: Desired, code: str, shown: VolumeState
+) -> None:
+    failure = replace(FAILURE, code=code, cause="holds a swap signature")
+    view = view_volume(
+        replace(VOLUME, state=state), Entry("v", "disks", desired=desired, failure=failure), "", "loop", None
+    )
+    detail = "holds a swap signature" if shown is VolumeState.ERROR else ""
+    assert (view.state, view.detail) == (shown, detail)
 
 
-async def test_a_view_never_waits_and_shares_one_sample(host: SlowHost) -> None:
-    sampler = UsageSampler()
-    assert [sampler.last(host, "v", "/m/v") for _ in range(5)] == [None] * 5
-    await answer_sample(host, Usage(1, 2))
-    assert sampler.last(host, "v", "/m/v") == Usage(1, 2)
-    assert len(host.answers) == 1
-
-
-async def test_a_volume_that_was_unmounted_has_no_usage(host: SlowHost) -> None:
-    sampler = UsageSampler()
-    sampler.last(host, "v", "/m/v")
-    await answer_sample(host, Usage(1, 2))
-    sampler.forget("v")
-    assert sampler.last(host, "v", "/m/v") is None
-    await answer_sample(host, Usage(1, 2))
-
-
-@pytest.mark.parametrize("error", [HostError("input/output error"), OSError(5, "input/output error")])
-async def test_a_failed_sample_changes_nothing_and_is_repeated(host: SlowHost, error: Exception) -> None:
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    sampler = UsageSampler()
-    sampler.last(host, "v", "/m/v")
-    await answer_sample(host, error)
-    assert sampler.last(host, "v", "/m/v") is None
-    await answer_sample(host, Usage(3, 4))
-    assert sampler.last(host, "v", "/m/v") == Usage(3, 4)
-    assert complaints == []
+def test_a_name_that_several_volumes_have_exists_and_is_an_error() -> None:
+    error = DuplicateVolumes("2 volumes carry this name: a, b", "Delete one", volume_ids=("a", "b"))
+    view = view_duplicates(error, "v", "cloud", "ebs")
+    assert (view.name, view.volume_id, view.backend, view.driver) == ("v", "a, b", "cloud", "ebs")
+    assert (view.state, view.detail) == (VolumeState.ERROR, "2 volumes carry this name: a, b")
+    assert view.mountpoint == ""

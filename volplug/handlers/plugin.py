@@ -36,10 +36,11 @@ from volplug.errors import (
 from volplug.handlers.answers import CONTENT_TYPE, WholeAnswer, ready_bytes
 from volplug.managed import HostPaths, unchanged
 from volplug.models import EngineIdentity
-from volplug.sizes import format_size
+from volplug.sizes import format_size, rounded_size
 from volplug.volumes.ledger import Desired
 from volplug.volumes.mount import Client, MountAnswer
 from volplug.volumes.options import CreateRequest, read_options
+from volplug.volumes.usage_sampler import FRESH_S, UsageSample
 from volplug.volumes.views import VolumeView
 
 _LOG = structlog.get_logger(__name__)
@@ -306,23 +307,41 @@ def _shown(view: VolumeView, as_on_host: HostPaths) -> dict[str, Any]:
 
 
 def status_of(view: VolumeView) -> dict[str, str | int | bool]:
-    """Return what `docker volume inspect` shows as Status; what is not known or empty is left out."""
+    """Return what `docker volume inspect` shows as Status; what is not known or empty is left out.
+
+    docs/inspect.md describes each key.
+    """
     status: dict[str, str | int | bool] = {
+        **dict(view.details),
         "id": view.volume_id,
         "backend": view.backend,
         "driver": view.driver,
-        "size": format_size(view.size_bytes),
+        "size": format_size(view.size_bytes) if view.size_bytes else "",
         "state": view.state.value,
         "fs": view.filesystem.to_text(),
         "profile": view.profile,
         "mountCount": view.mount_count,
-    }
-    known: dict[str, str | int | bool] = {
-        "used": format_size(view.used_bytes) if view.used_bytes is not None else "",
         "holder": view.holder or "",
         "detail": view.detail,
         "desired": "" if view.desired is Desired.NONE else view.desired.value,
-        "holdersUnknown": view.holders_unknown,
-        "lastError": view.last_error,
+        "holdersUnknown": view.holders_unknown or "",
+        "sizeDifference": view.size_difference,
+        **(_usage_of(view.sample) if view.sample else {}),
     }
-    return status | {key: value for key, value in known.items() if value}
+    if view.failure is not None:
+        status |= {
+            "lastError": view.failure.text,
+            "lastErrorAt": view.failure.at.isoformat(timespec="seconds"),
+        }
+    return {key: value for key, value in status.items() if value != ""}
+
+
+def _usage_of(sample: UsageSample) -> dict[str, str | int | bool]:
+    usage = sample.usage
+    return {
+        "device": usage.device,
+        "used": rounded_size(usage.used_bytes),
+        "free": rounded_size(usage.free_bytes),
+        "usedAge": f"{sample.age_s:.0f}s" if sample.age_s > FRESH_S else "",
+        **({"inodesUsed": usage.used_inodes, "inodes": usage.inodes} if usage.inodes else {}),
+    }

@@ -148,6 +148,11 @@ class Host(Protocol):
         """Make the directory that containers see, with the owner and mode of the spec, and sync it."""
         ...
 
-    async def usage(self, target: str) -> Usage:
-        """Return the space of the filesystem mounted at `target`; may hang on a dead device."""
+    async def usage(self, target: str, last: Usage | None) -> Usage:
+        """Return the space of the filesystem mounted at `target`; may hang on a dead device.
+
+        Args:
+            target: Where it is mounted.
+            last: The usage that was read before, if any; it can save a reading of the device.
+        """
         ...

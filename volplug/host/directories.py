@@ -12,7 +12,7 @@ from volplug.errors import HostError
 from volplug.host import libc
 from volplug.host.devices import opened
 from volplug.host.filesystems.base import DAMAGED
-from volplug.models import Usage, VolumeSpec
+from volplug.models import VolumeSpec
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -80,19 +80,3 @@ def _opened_below(root: int, subpath: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def usage(target: str) -> Usage:
-    """Return the space of the filesystem mounted at `target`.
-
-    Raises:
-        HostError: With the kernel's reason, if it cannot be read.
-    """
-    try:
-        space = os.statvfs(target)
-    except OSError as exc:
-        raise HostError(f"the space at {target} cannot be read: {exc.strerror}") from exc
-    return Usage(
-        used_bytes=(space.f_blocks - space.f_bfree) * space.f_frsize,
-        free_bytes=space.f_bavail * space.f_frsize,
-    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from volplug.errors import UnexpectedState
-from volplug.host import contents, devices, directories, formatting, holders, mounts
+from volplug.host import contents, devices, directories, formatting, holders, mounts, usage
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.threads import DevicePool
 from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
@@ -82,10 +82,10 @@ class Machine:
         await self._pool.blocking(directories.make_data_directory, target, subpath, spec)
         self._on_step(WorldStep.DATA_DIRECTORY_MADE)
 
-    async def usage(self, target: str) -> Usage:
+    async def usage(self, target: str, last: Usage | None) -> Usage:
         """See `Host`."""
         self._check_target(target)
-        return await self._pool.blocking(directories.usage, target)
+        return await self._pool.blocking(usage.read_usage, target, last)
 
     # In threads
 

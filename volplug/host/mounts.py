@@ -116,6 +116,12 @@ def mounts_below(root: str) -> list[str]:
     return [os.path.join(root, os.path.basename(path)) for path in found]
 
 
+def top_entry(target: str) -> MountEntry | None:
+    """Return the entry of what is mounted at `target`, the topmost layer."""
+    entries = mountinfo.entries_at(mountinfo.read(), _resolved(target))
+    return entries[-1] if entries else None
+
+
 def _resolved(target: str) -> str:
     """Resolve links above the target, as the kernel does in mountinfo; never the target itself."""
     parent, name = os.path.split(target)

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,7 +29,7 @@ from volplug.errors import HostError, StateUnusable, UnexpectedState
 from volplug.models import EngineIdentity, Volume
 from volplug.names import is_name
 from volplug.volume_json import volume_from_json, volume_to_json
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.ledger import Desired, Entry, Failure
 
 _T = TypeVar("_T")
 _VERSION: Final = 2
@@ -272,7 +272,7 @@ def _row(entry: Entry, boot_id: str) -> tuple[object, ...]:
             entry.backend,
             entry.desired.value,
             volume_to_json(entry.record) if entry.record else None,
-            entry.last_error,
+            _failure_text(entry.failure),
             json.dumps(dict(entry.confirmed)),
             json.dumps(dict(entry.unconfirmed)),
             int(entry.holders_unknown),
@@ -284,7 +284,9 @@ def _row(entry: Entry, boot_id: str) -> tuple[object, ...]:
 
 def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
     name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, of_boot, _ = row
-    entry = Entry(name, backend, desired=Desired(desired), record=_record(record), last_error=last_error)
+    entry = Entry(
+        name, backend, desired=Desired(desired), record=_record(record), failure=_failure(last_error)
+    )
     if of_boot != boot_id:
         return entry
     return replace(
@@ -294,6 +296,20 @@ def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
         holders_unknown=bool(unknown),
         mounted_at_s=mounted_at_s,
     )
+
+
+def _failure_text(failure: Failure | None) -> str:
+    """Write a failure as JSON; the column is of a version that kept the text alone."""
+    return json.dumps([*astuple(failure)[:-1], failure.at.isoformat()]) if failure else ""
+
+
+def _failure(text: str) -> Failure | None:
+    """Read a failure; the text alone, of an earlier version, says nothing of its time."""
+    try:
+        operation, code, cause, whole, at = json.loads(text)
+        return Failure(str(operation), str(code), str(cause), str(whole), datetime.fromisoformat(at))
+    except (ValueError, TypeError):
+        return None
 
 
 def _is_of_one_volume(entry: Entry) -> bool:

@@ -44,6 +44,7 @@ _DESIRED: Final = {
     Goal.MOUNTED: Desired.MOUNTED,
     Goal.ABSENT: Desired.ABSENT,
 }
+_RELEASES: Final = ("unmount", "detach", "trial release")  # operations that are over once it is detached
 _DETACHING_GOALS: Final = frozenset({Goal.DETACHED, Goal.ABSENT})
 
 
@@ -236,7 +237,7 @@ class Converger:
                 # Attached by a previous process whose ledger is lost; the failed Mount detaches it.
                 entry = replace(entry, desired=Desired.DETACHED)
             elif is_reached and goal is Goal.DETACHED:
-                entry = replace(entry, desired=Desired.NONE, last_error="")
+                entry = replace(entry, desired=Desired.NONE).without_failure(*_RELEASES)
             elif is_reached and goal is Goal.PRESENT:
                 entry = replace(entry, desired=Desired.MOUNTED if entry.is_claimed else Desired.NONE)
             await ledger.put(entry)

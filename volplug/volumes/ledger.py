@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
 import structlog
 
-from volplug.errors import HostError
+from volplug.errors import HostError, VolplugError, internal_error
 from volplug.models import EngineIdentity, Volume, VolumeState, not_older
 from volplug.steps import OnStep, WorldStep, unannounced
 
@@ -37,6 +38,35 @@ class Desired(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last operation of a kind failed.
+
+    Attributes:
+        operation: Its kind: a verb, such as `mount`.
+        code: The error's code.
+        cause: The error's cause.
+        text: The whole error.
+        at: When; with time zone.
+    """
+
+    operation: str
+    code: str
+    cause: str
+    text: str
+    at: datetime
+
+    @classmethod
+    def of(cls, operation: str, error: Exception, at: datetime) -> Failure:
+        """Return the failure of an operation that raised an error."""
+        known = error if isinstance(error, VolplugError) else internal_error(error)
+        return cls(operation, known.code, known.cause, str(known), at)
+
+    def is_same(self, other: Failure | None) -> bool:
+        """Tell whether another failure differs in nothing but its time."""
+        return other is not None and replace(other, at=self.at) == self
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One volume as this host remembers it.
 
@@ -51,7 +81,7 @@ class Entry:
         record: The volume as the backend last described it.
         holders_unknown: Found mounted with no memory of the containers that use it.
         mounted_at_s: When the last Mount was answered, on the boot clock.
-        last_error: Why the desired state is not reached yet; for `docker volume inspect`.
+        failure: Of the last operation, if it failed; for `docker volume inspect`.
     """
 
     name: str
@@ -62,7 +92,7 @@ class Entry:
     record: Volume | None = None
     holders_unknown: bool = False
     mounted_at_s: float = 0.0
-    last_error: str = ""
+    failure: Failure | None = None
 
     @property
     def mount_count(self) -> int:
@@ -111,6 +141,15 @@ class Entry:
         for mount_id, number in self.confirmed.items():
             unconfirmed = {**unconfirmed, mount_id: unconfirmed.get(mount_id, 0) + number}
         return replace(self, confirmed=_NO_MOUNTS, unconfirmed=unconfirmed)
+
+    def with_failure(self, failure: Failure) -> Entry:
+        """Replace the failure of an earlier operation."""
+        return replace(self, failure=failure)
+
+    def without_failure(self, *operations: str) -> Entry:
+        """Drop the failure if it is one of these kinds of operations."""
+        is_over = self.failure is not None and self.failure.operation in operations
+        return replace(self, failure=None) if is_over else self
 
     def without_claims(self) -> Entry:
         """Drop all counts: the volume is not in use, as the release test has shown."""
@@ -183,11 +222,15 @@ class Ledger:
     def put(self, entry: Entry) -> Coroutine[object, object, None]:
         """Change an entry, and return its writing; a change of the desired state is written durably.
 
-        What a restart makes void is not written: which counts are confirmed, where the volume is attached.
+        What a restart makes void is not written: which counts are confirmed, where the volume is attached;
+        nor the time of a failure that is repeated.
         """
         before = self._entries.get(entry.name)
         if entry.record is not None and before is not None:
-            entry = replace(entry, record=not_older(entry.record, before.record))
+            found = not_older(entry.record, before.record)
+            entry = replace(entry, record=found)
+            if before.record is not None and before.record.volume_id != found.volume_id:
+                entry = replace(entry, failure=None)  # it was another volume's
         is_unsaved = entry.name in self._unsaved
         if before == entry and not is_unsaved:
             return _nothing_to_write()
@@ -270,7 +313,8 @@ def _as_kept(entry: Entry) -> Entry:
         record = replace(record, state=VolumeState.AVAILABLE)
     if record is not None:
         record = replace(record, holder=None)
-    return replace(entry.with_none_confirmed(), record=record)
+    failure = replace(entry.failure, at=datetime.min) if entry.failure else None
+    return replace(entry.with_none_confirmed(), record=record, failure=failure)
 
 
 async def _nothing_to_write() -> None:

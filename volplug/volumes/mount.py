@@ -9,6 +9,7 @@ from typing import Protocol
 
 from volplug.errors import ClientGone, ErrorContext, OperationTimeout
 from volplug.models import Volume
+from volplug.volumes import failures
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
@@ -97,7 +98,7 @@ class Mounter:
         lock.begin_mount()
         mount = partial(self._mount, lock, mount_id, call)
         try:
-            path = await node.tasks.wait_for("mount", name, mount, node.deadlines.slow_answer_s)
+            path = await failures.wait_for(node, "mount", name, mount, node.deadlines.slow_answer_s)
         except BaseException as error:
             call.is_over = True
             lock.end_mount()
@@ -144,7 +145,7 @@ class Mounter:
         ledger = self._node.ledger
         entry = ledger.get(name) or Entry(name, backend)
         counted = entry.with_mount(mount_id, self._node.boot_clock())
-        await ledger.put(replace(counted, desired=Desired.MOUNTED, last_error=""))
+        await ledger.put(replace(counted, desired=Desired.MOUNTED, failure=None))
         if call.is_lost():  # while it was written, which a slow disk may make long
             await ledger.update(name, lambda now: now.without_unconfirmed(mount_id))
             raise lost

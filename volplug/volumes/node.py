@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from volplug.drivers.base import Driver
 from volplug.errors import ConfigurationError, VolplugError
@@ -14,6 +15,10 @@ from volplug.volumes.background import BackgroundTasks, Timers
 from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.locks import VolumeLocks
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class LocalNode:
         ledger: What this host remembers.
         mount_root: Directory below which every volume has its place.
         boot_clock: Seconds since boot, suspend included.
+        wall_clock: The time, with its zone; shown, never calculated with.
         timeouts: How long a convergence waits.
         deadlines: Times at the edge to Docker.
         locks: One per volume.
@@ -69,6 +75,7 @@ class LocalNode:
     ledger: Ledger
     mount_root: str
     boot_clock: Callable[[], float]
+    wall_clock: Callable[[], datetime] = _now
     timeouts: Timeouts = field(default_factory=Timeouts)
     deadlines: Deadlines = field(default_factory=Deadlines)
     locks: VolumeLocks = field(default_factory=VolumeLocks)

@@ -13,6 +13,7 @@ import structlog
 from volplug.errors import VolplugError
 from volplug.models import MountState, Volume, VolumeState
 from volplug.names import is_name
+from volplug.volumes import failures
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
@@ -103,9 +104,12 @@ class Recovery:
             _LOG.warning(
                 "recovery failed, will be retried", volume=name, error=str(error), exc_info=not is_expected
             )
+            failures.keep_failure(node, operation.kind, name, error)
             retry = partial(self._retry_recovery, lock, min(retry_s * 2, node.deadlines.retry_max_s))
             # Under a name of its own: what others schedule for the volume must not replace it.
             node.timers.schedule(f"recovery of {name}", retry_s, retry)
+        else:
+            failures.drop_failure(node, name, operation.kind)
         finally:
             lock.release()
 

@@ -13,11 +13,12 @@ import structlog
 
 from volplug.errors import VolplugError, VolumeInUse
 from volplug.models import MountState
+from volplug.volumes import failures
 from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.ledger import Desired, Entry, Failure
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
 
@@ -132,9 +133,12 @@ class Releaser:
             await self._converger.converge(request)
         except Exception as error:  # the trial's own error is the one to show
             _LOG.warning("remount failed, will be retried", volume=name, error=str(error))
+            failures.keep_failure(node, "remount", name, error)
             # Under a name of its own: it must not replace what others schedule for the volume.
             retry = partial(self._retry_remount, node.locks.of(name))
             node.timers.schedule(f"remount {name}", node.deadlines.retry_max_s / 10, retry)
+        else:
+            failures.drop_failure(node, name, "remount")
 
     async def _retry_remount(self, lock: VolumeLock) -> None:
         with self._node.tasks.operation("remount", lock.name) as operation:
@@ -159,6 +163,8 @@ class Releaser:
             await self.trial_release(entry, self._node.timeouts.quick_release_s, operation)
         except Exception as error:  # no caller waits for it, and the counts stay
             is_expected = isinstance(error, VolplugError)
+            if not isinstance(error, VolumeInUse):
+                failures.keep_failure(self._node, "trial release", entry.name, error)
             _LOG.info("mount counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
             # The engine may have forgotten the container, and never send an Unmount.
             pause_s = min(max(retry_s, _TRIAL_RETRY_S), self._node.deadlines.retry_max_s)
@@ -197,14 +203,16 @@ class Releaser:
 
     async def _retry_detach(self, lock: VolumeLock, entry: Entry, error: Exception, retry_s: float) -> None:
         node, name = self._node, lock.name
-        text = str(error)
-        if entry.last_error != text:
+        failure = Failure.of("detach", error, node.wall_clock())
+        if not failure.is_same(entry.failure):
             is_expected = isinstance(error, VolplugError)
-            _LOG.warning("detach failed, will be retried", volume=name, error=text, exc_info=not is_expected)
+            _LOG.warning(
+                "detach failed, will be retried", volume=name, error=failure.text, exc_info=not is_expected
+            )
         longer_s = min(retry_s * 2, node.deadlines.retry_max_s)
         node.timers.schedule(name, retry_s, partial(self._detach, lock, longer_s))
         current = node.ledger.get(name) or entry
-        await node.ledger.put(replace(current, desired=Desired.DETACHED, last_error=text))
+        await node.ledger.put(replace(current, desired=Desired.DETACHED).with_failure(failure))
 
     async def _try_release(self, lock: VolumeLock, retry_s: float) -> None:
         node = self._node

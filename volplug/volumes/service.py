@@ -10,9 +10,17 @@ from typing import Any
 
 import structlog
 
-from volplug.errors import BackendUnavailable, ErrorContext, InvalidName, VolplugError, VolumeNotFound
+from volplug.errors import (
+    BackendUnavailable,
+    DuplicateVolumes,
+    ErrorContext,
+    InvalidName,
+    VolplugError,
+    VolumeNotFound,
+)
 from volplug.models import EngineIdentity, Volume
 from volplug.names import check_name
+from volplug.volumes import failures
 from volplug.volumes.background import Operation
 from volplug.volumes.catalog import Catalog, VolumeListCache
 from volplug.volumes.converge import Converger
@@ -26,7 +34,8 @@ from volplug.volumes.options import CreateRequest, Defaults
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.release import Releaser
 from volplug.volumes.takeover import TakeoverPlan, plan_takeover
-from volplug.volumes.views import UsageSampler, VolumeView, view_volume
+from volplug.volumes.usage_sampler import UsageSample, UsageSampler
+from volplug.volumes.views import VolumeView, view_duplicates, view_volume
 
 _LOG = structlog.get_logger(__name__)
 
@@ -84,13 +93,13 @@ class VolumeService:
         """Provision a volume; one that exists and is the same is success."""
         name = check_name_for("create", request.name)
         create = partial(self._creator.create, request)
-        await self._node.tasks.wait_for("create", name, create, self._node.deadlines.slow_answer_s)
+        await failures.wait_for(self._node, "create", name, create, self._node.deadlines.slow_answer_s)
 
     async def remove(self, name: str) -> None:
         """Delete a volume that is not in use; one that does not exist is success."""
         check_name_for("remove", name)
         remove = partial(self._remove, name)
-        await self._node.tasks.wait_for("remove", name, remove, self._node.deadlines.answer_s)
+        await failures.wait_for(self._node, "remove", name, remove, self._node.deadlines.answer_s)
 
     async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
         """Attach, format once and mount; counted once per answered call."""
@@ -100,11 +109,11 @@ class VolumeService:
         """Take back one mount; after the last, unmount and release now, and detach after the answer."""
         check_name_for("unmount", name)
         unmount = partial(self._unmount, name, mount_id)
-        await self._node.tasks.wait_for("unmount", name, unmount, self._node.deadlines.answer_s)
+        await failures.wait_for(self._node, "unmount", name, unmount, self._node.deadlines.answer_s)
 
     async def path(self, name: str) -> str:
         """Return where the volume is mounted, empty if it is not."""
-        return (await self.get(name)).mountpoint
+        return (await self._described(name)).mountpoint
 
     async def get(self, name: str) -> VolumeView:
         """Describe a volume: from memory if this host has it, from its backend otherwise.
@@ -113,6 +122,9 @@ class VolumeService:
             VolumeNotFound: If there is certainly no such volume. dockerd forgets it then.
             VolplugError: Anything else means that it is not known; it must not be answered.
         """
+        return await self._described(name, with_usage=True)
+
+    async def _described(self, name: str, *, with_usage: bool = False) -> VolumeView:
         context = ErrorContext("get", name)
         try:
             check_name(name)
@@ -121,10 +133,15 @@ class VolumeService:
         entry = self._node.ledger.get(name)
         if entry is not None and entry.record is not None:
             if entry.is_busy:
-                return self._view(entry.record, entry)
+                sample = await self._sample(entry) if with_usage and entry.is_claimed else None
+                return self._view(entry.record, entry, sample)
             if (kept := self._catalog.cached(name, entry.backend)) is not None:
                 return self._view(kept, entry)
-        return self._view(await self._look_up(name, entry, context), self._node.ledger.get(name))
+        try:
+            volume = await self._look_up(name, entry, context)
+        except DuplicateVolumes as error:
+            return self._view_duplicates(error, name, entry)
+        return self._view(volume, self._node.ledger.get(name))
 
     async def list(self) -> Sequence[VolumeView]:
         """Describe all volumes; those of a backend that does not answer as they were last known.
@@ -240,6 +257,8 @@ class VolumeService:
             volume = await self._catalog.find(name, entry.backend if entry and entry.record else None)
             if volume is None and len(self._node.backends) > 1:
                 volume = await self._catalog.find(name)  # it may have moved to another backend
+        except DuplicateVolumes:
+            raise
         except Exception as error:  # whatever it is, what is known is better than no answer
             if entry is not None and entry.record is not None:
                 _LOG.warning("look-up failed, volume shown as last known", volume=name, error=str(error))
@@ -265,15 +284,22 @@ class VolumeService:
             self._node.tasks.start_write(ledger.forget(name))
         raise VolumeNotFound("no such volume").in_context(context)
 
-    def _view(self, volume: Volume, entry: Entry | None) -> VolumeView:
-        node, name = self._node, volume.name
-        is_mounted = entry is not None and entry.is_claimed
-        usage = None
-        if is_mounted:
-            usage = self._usage.last(node.host(volume.backend), name, node.target(name))
-        driver = node.backends.get(volume.backend)
-        driver_name = driver.info.driver if driver else "not configured"
-        return view_volume(volume, entry, node.mountpoint(name, volume), driver_name, usage)
+    async def _sample(self, entry: Entry) -> UsageSample | None:
+        node = self._node
+        return await self._usage.sample(node.host(entry.backend), entry.name, node.target(entry.name))
+
+    def _view(self, volume: Volume, entry: Entry | None, sample: UsageSample | None = None) -> VolumeView:
+        mountpoint = self._node.mountpoint(volume.name, volume)
+        return view_volume(volume, entry, mountpoint, self._driver_name(volume.backend), sample)
+
+    def _view_duplicates(self, error: DuplicateVolumes, name: str, entry: Entry | None) -> VolumeView:
+        backends = [entry.backend] if entry is not None else list(self._node.backends)
+        backend = backends[0] if len(backends) == 1 else ""
+        return view_duplicates(error, name, backend, self._driver_name(backend))
+
+    def _driver_name(self, backend: str) -> str:
+        driver = self._node.backends.get(backend)
+        return driver.info.driver if driver else "not configured" if backend else ""
 
 
 def check_name_for(operation: str, name: str) -> str:

@@ -1,19 +1,20 @@
-"""What is shown of a volume, and the usage of mounted ones, which is sampled in the background."""
+"""What is shown of a volume. Pure."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from volplug.errors import VolplugError
-from volplug.host.base import Host
-from volplug.models import FilesystemTag, Usage, Volume, VolumeState
-from volplug.volumes.ledger import Desired, Entry
+from volplug.descriptions import unusable
+from volplug.errors import DeviceMismatch, DuplicateVolumes, FilesystemMismatch
+from volplug.models import Detail, FilesystemTag, Volume, VolumeSpec, VolumeState
+from volplug.volumes.capacity import describe_difference
+from volplug.volumes.ledger import Desired, Entry, Failure
+from volplug.volumes.usage_sampler import UsageSample
 
-_FRESH_S: Final = 30.0
+# Failures that stay until an operator repairs something.
+_STAYING: Final = frozenset({DeviceMismatch.code, FilesystemMismatch.code})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class VolumeView:
         filesystem: Its filesystem tag.
         profile: The profile that it was created with.
         mount_count: Mounts that were answered and not unmounted.
-        used_bytes: Space used in the mounted filesystem, by the last sample; None if there is none.
+        sample: Usage of the mounted filesystem; None if there is none.
+        size_difference: What is smaller than what of volume, device and filesystem; empty if nothing is.
         holder: Node that has it attached, or None.
         detail: Why the state is `error`; empty otherwise.
         desired: What is still to be reached on this host.
         holders_unknown: Whether it was found mounted with no memory of the containers that use it.
-        last_error: Why the desired state is not reached yet; empty if nothing failed.
+        failure: Of the last operation, if it failed.
+        details: What else its driver shows.
     """
 
     name: str
@@ -51,27 +54,31 @@ class VolumeView:
     filesystem: FilesystemTag
     profile: str
     mount_count: int = 0
-    used_bytes: int | None = None
+    sample: UsageSample | None = None
+    size_difference: str = ""
     holder: str | None = None
     detail: str = ""
     desired: Desired = Desired.NONE
     holders_unknown: bool = False
-    last_error: str = ""
+    failure: Failure | None = None
+    details: tuple[tuple[str, Detail], ...] = ()
 
 
 def view_volume(
-    volume: Volume, entry: Entry | None, mountpoint: str, driver: str, usage: Usage | None
+    volume: Volume, entry: Entry | None, mountpoint: str, driver: str, sample: UsageSample | None
 ) -> VolumeView:
-    """Put together what is known of a volume. Pure.
+    """Put together what is known of a volume.
 
     Args:
         volume: As its backend last described it.
         entry: What this host remembers, if anything.
         mountpoint: Where it is mounted, or would be.
         driver: Name of the backend's driver.
-        usage: The last sample of the mounted filesystem.
+        sample: The usage of the mounted filesystem.
     """
     entry = entry or Entry(volume.name, volume.backend)
+    sample = sample if entry.is_claimed else None
+    state, detail = _state(volume, entry)
     return VolumeView(
         name=volume.name,
         volume_id=volume.volume_id,
@@ -80,42 +87,38 @@ def view_volume(
         mountpoint=mountpoint if entry.is_claimed else "",
         created_at=volume.created_at,
         size_bytes=volume.size_bytes,
-        state=volume.state,
+        state=state,
         filesystem=volume.filesystem,
         profile=volume.spec.profile,
         mount_count=entry.mount_count,
-        used_bytes=usage.used_bytes if usage and entry.is_claimed else None,
+        sample=sample,
+        size_difference=_size_difference(volume, sample),
         holder=volume.holder,
-        detail=volume.detail,
+        detail=detail,
         desired=entry.desired,
         holders_unknown=entry.holders_unknown,
-        last_error=entry.last_error,
+        failure=entry.failure,
+        details=volume.details,
     )
 
 
-class UsageSampler:
-    """Samples the usage of mounted volumes in the background: statvfs on a dead device can hang."""
+def view_duplicates(error: DuplicateVolumes, name: str, backend: str, driver: str) -> VolumeView:
+    """Return what is shown of a name that several volumes have: that it exists, and cannot be used."""
+    several = Volume(name, ", ".join(error.volume_ids), backend, 0, VolumeState.ERROR, VolumeSpec(name, 0))
+    return view_volume(unusable(several, error.cause), None, "", driver, None)
 
-    def __init__(self) -> None:
-        self._samples: dict[str, tuple[float, Usage]] = {}
-        self._sampling: dict[str, asyncio.Task[None]] = {}
 
-    def last(self, host: Host, name: str, target: str) -> Usage | None:
-        """Return the last sample, and start another one, without a wait for it, if that is old."""
-        sample = self._samples.get(name)
-        is_fresh = sample is not None and time.monotonic() - sample[0] <= _FRESH_S
-        if not is_fresh and name not in self._sampling:
-            self._sampling[name] = asyncio.ensure_future(self._take_sample(host, name, target))
-        return sample[1] if sample else None
+def _state(volume: Volume, entry: Entry) -> tuple[VolumeState, str]:
+    """Return the state, and why it is `error`, also where only this host knows that it is one."""
+    failure = entry.failure
+    is_ours = volume.state is VolumeState.AVAILABLE or entry.is_busy
+    if failure is not None and failure.code in _STAYING and is_ours:
+        return VolumeState.ERROR, volume.detail or failure.cause
+    return volume.state, volume.detail
 
-    def forget(self, name: str) -> None:
-        """Drop the sample of a volume that is mounted no more."""
-        self._samples.pop(name, None)
 
-    async def _take_sample(self, host: Host, name: str, target: str) -> None:
-        try:
-            self._samples[name] = (time.monotonic(), await host.usage(target))
-        except (OSError, VolplugError):
-            self._samples.pop(name, None)
-        finally:
-            del self._sampling[name]
+def _size_difference(volume: Volume, sample: UsageSample | None) -> str:
+    if sample is None or not sample.usage.device_bytes:
+        return ""
+    usage = sample.usage
+    return describe_difference(volume.size_bytes, usage.device_bytes, usage.filesystem_bytes)

@@ -182,7 +182,12 @@ class Actions:
         filesystem_bytes = contents.filesystem_bytes if contents else None
         difference = describe_difference(volume.size_bytes, self._source().size_bytes, filesystem_bytes)
         if difference:
-            _LOG.warning("sizes of a volume differ", volume=volume.name, difference=difference)
+            _LOG.warning(
+                "sizes of a volume differ",
+                volume=volume.name,
+                difference=difference,
+                see="docs/inspect.md",
+            )
 
     async def _finish_format(self) -> None:
         """Make the data directory, then write the tag: a crash between the two leads here again."""

@@ -12,6 +12,7 @@ masked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -139,9 +140,16 @@ class InvalidSize(InvalidRequest):
 
 
 class ConfigurationError(InvalidRequest):
-    """The settings of this host are missing something or contradict each other."""
+    """The settings of this host are missing something or contradict each other.
+
+    `mistakes` are all that were found, if it stands for several; else it is empty.
+    """
 
     code = "configuration-error"
+
+    def __init__(self, cause: str, remedy: str = "", *, mistakes: Sequence[ConfigurationError] = ()) -> None:
+        super().__init__(cause, remedy)
+        self.mistakes = tuple(mistakes)
 
 
 class NotFound(VolplugError):

@@ -41,6 +41,18 @@ async def test_a_directory_that_others_can_write_to_is_refused(images: Path, mod
         )
 
 
+@pytest.mark.parametrize("directory", ["new/deeper", "file/deeper", "file"])
+async def test_a_check_of_the_backend_changes_nothing(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "file").touch()
+    driver = driver_of(tmp_path / directory, id_copy=tmp_path / "id")
+    if directory.startswith("file"):
+        with pytest.raises((HostError, BackendUnavailable)):
+            await driver.health()
+    else:
+        await driver.health()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 async def test_a_directory_that_is_opened_to_other_writers_while_it_is_used_is_refused(images: Path) -> None:
     volume, driver = await created(images), driver_of(images)
     assert await driver.get("v") == volume

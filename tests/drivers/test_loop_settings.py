@@ -48,13 +48,18 @@ async def test_volumes_lie_where_the_setting_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"overcommit": 0}, "backends.disks.overcommit: Input should be greater than 0."),
+        ({"overcommit": 0}, "backends.disks.overcommit: 0 is not above 0. Write a number above 0."),
+        ({"overcommit": "much"}, "backends.disks.overcommit: 'much' is not a number. Write a number."),
+        ({"path": "/x"}, "unknown key backends.disks.path. Allowed are directory, driver, overcommit."),
         (
-            {"overcommit": "much"},
-            "backends.disks.overcommit: Input should be a valid number, unable to parse string as a number.",
+            {"directroy": "/x"},
+            "unknown key backends.disks.directroy. Did you mean directory? "
+            "Allowed are directory, driver, overcommit.",
         ),
-        ({"path": "/x"}, "backends.disks.path: Extra inputs are not permitted."),
-        ({"directory": "here"}, "backends.disks.directory: Value error, is not an absolute path."),
+        (
+            {"directory": "here"},
+            "backends.disks.directory: 'here' is not an absolute path. Write one that begins with /.",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, settings: dict[str, object], text: str) -> None:

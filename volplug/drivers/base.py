@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from volplug.errors import InvalidSize, VolumeNotFound
+from volplug.errors import ConfigurationError, InvalidSize, VolumeNotFound
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB, format_size
 from volplug.steps import OnStep, unannounced
@@ -102,6 +102,7 @@ class BackendConfig:
         state_dir: This host's state directory.
         settings: The rest of the backend's table in the configuration file; each driver checks its own.
         on_step: To be called after every change that the driver makes to this host within a call.
+        file: The configuration file that has the table; empty without one.
     """
 
     name: str
@@ -110,6 +111,12 @@ class BackendConfig:
     state_dir: Path
     settings: Mapping[str, object] = field(default_factory=dict)
     on_step: OnStep = unannounced
+    file: str = ""
+
+    def place(self, *location: object) -> str:
+        """Return where a key of the table is, for errors."""
+        key = ".".join(str(part) for part in ("backends", self.name, *location))
+        return f"{key} in {self.file}" if self.file else key
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +256,20 @@ class Driver(Protocol):
         ...
 
     async def health(self) -> None:
-        """Check that the backend can be used.
+        """Check that the backend can be used, with one cheap call and without any change.
 
         Raises:
             VolplugError: If it cannot; the cause tells why.
         """
+        ...
+
+
+@runtime_checkable
+class HasRequirements(Protocol):
+    """A capability of drivers that need more than their table: a cluster, say, or a package."""
+
+    def unmet_requirements(self) -> Sequence[ConfigurationError]:
+        """Return what is not configured or not installed, without a call to the backend."""
         ...
 
 

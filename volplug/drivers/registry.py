@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 from volplug.drivers.base import BackendConfig, Driver
 from volplug.errors import ConfigurationError
+from volplug.mistakes import nearest
 
 ENTRY_POINT_GROUP: Final = "volplug.drivers"
 
@@ -22,6 +23,11 @@ class DriverFactory(Protocol):
         ...
 
 
+def is_installed(driver: str) -> bool:
+    """Tell whether a driver of this name is installed."""
+    return driver in _BUILT_IN or driver in entry_points(group=ENTRY_POINT_GROUP).names
+
+
 def driver_factory(driver: str) -> DriverFactory:
     """Import and return a driver's factory; no other driver is imported.
 
@@ -33,8 +39,12 @@ def driver_factory(driver: str) -> DriverFactory:
         return cast(DriverFactory, getattr(import_module(module), attribute))
     outside = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if driver not in outside:
-        known = ", ".join(sorted({*_BUILT_IN, *outside}))
-        raise ConfigurationError(f"driver {driver!r} is not installed", f"Drivers here are {known}")
+        known = sorted({*_BUILT_IN, *outside})
+        near = nearest(driver, known)
+        raise ConfigurationError(
+            f"driver {driver!r} is not installed",
+            f"{f'Did you mean {near}? ' if near else ''}Drivers here are {', '.join(known)}",
+        )
     try:
         return cast(DriverFactory, outside[driver].load())
     except Exception as error:  # another party's package may fail in any way

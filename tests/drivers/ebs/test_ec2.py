@@ -1,6 +1,7 @@
 """Calls to EC2, over real connections to a server that throttles, fails, hangs up and waits."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
 from volplug.drivers.cloud.calls import RetryingCaller
-from volplug.drivers.ebs.ec2 import Ec2
+from volplug.drivers.ebs.ec2 import Ec2, is_sdk_installed
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
@@ -388,6 +389,14 @@ async def test_sdk_that_is_not_installed_is_an_error_of_the_settings(monkeypatch
     with pytest.raises(ConfigurationError, match="the SDK of AWS is not installed") as missing:
         await ec2_of(NOWHERE).call("AttachVolume", **ATTACHING)
     assert missing.value.remedy == "Install volplug with its extra: volplug[ebs]"
+
+
+def test_sdk_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_sdk_installed()
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "boto3", raising=False)
+    importlib.invalidate_caches()
+    assert not is_sdk_installed()
 
 
 def test_the_sdk_is_not_imported_before_the_first_call() -> None:

@@ -309,7 +309,15 @@ async def test_without_a_cluster_nothing_is_done(
     with pytest.raises(ConfigurationError, match="cluster") as refused:
         await getattr(nobodys, call)(*arguments.get(call, ()))
     assert "VOLPLUG_CLUSTER" in refused.value.remedy
+    assert [str(error) for error in nobodys.unmet_requirements()] == [str(refused.value)]
     assert cloud.calls.counts() == {}
+
+
+async def test_a_check_of_the_backend_is_one_call(cloud: Ec2Cloud, site: Site, tmp_path: Path) -> None:
+    driver = site.driver(tmp_path)
+    cloud.calls.reset()
+    await driver.health()
+    assert (driver.unmet_requirements(), cloud.calls.counts()) == ([], {"DescribeVolumes": 1})
 
 
 # Creating

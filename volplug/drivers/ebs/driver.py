@@ -18,7 +18,7 @@ from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.creation import VolumeCreator
 from volplug.drivers.ebs.deletion import VolumeDeleter
 from volplug.drivers.ebs.disks import Disks
-from volplug.drivers.ebs.ec2 import Ec2
+from volplug.drivers.ebs.ec2 import Ec2, is_sdk_installed, sdk_missing
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings, load_settings
@@ -191,6 +191,11 @@ class EbsDriver:
             raise ConfigurationError("this host does not stop itself")
         await run_to_completion(self._takeover.fence(node_id))
 
+    def unmet_requirements(self) -> Sequence[ConfigurationError]:
+        """Return whether the cluster or the SDK is missing."""
+        unmet = [] if self._cluster else [_no_cluster()]
+        return unmet if is_sdk_installed() else [*unmet, sdk_missing("no module named boto3")]
+
     async def health(self) -> None:
         """Describe a volume that does not exist; tests credentials, region, network and permission."""
         await self._node()
@@ -216,8 +221,12 @@ class EbsDriver:
             ConfigurationError: If it cannot be identified, or no cluster is configured.
         """
         if not self._cluster:
-            raise ConfigurationError(
-                "volumes on EBS belong to a cluster, and none is named",
-                "Set VOLPLUG_CLUSTER to one name on all hosts that share volumes",
-            )
+            raise _no_cluster()
         return self._host.known or await self._host.get()
+
+
+def _no_cluster() -> ConfigurationError:
+    return ConfigurationError(
+        "volumes on EBS belong to a cluster, and none is named",
+        "Set VOLPLUG_CLUSTER to one name on all hosts that share volumes",
+    )

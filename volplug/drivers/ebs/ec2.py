@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Final
 
 import structlog
@@ -134,14 +135,24 @@ class Ec2:
             self._client = None
 
 
+def is_sdk_installed() -> bool:
+    """Tell whether the SDK can be imported, without doing so, which is slow."""
+    return find_spec("boto3") is not None
+
+
+def sdk_missing(why: str) -> ConfigurationError:
+    """Return the error for an SDK that is not installed."""
+    return ConfigurationError(
+        f"the SDK of AWS is not installed: {why}", "Install volplug with its extra: volplug[ebs]"
+    )
+
+
 def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
     try:
         from botocore.config import Config  # slow, so imported by the first call
         from botocore.exceptions import BotoCoreError  # likewise
     except ImportError as error:
-        raise ConfigurationError(
-            f"the SDK of AWS is not installed: {error}", "Install volplug with its extra: volplug[ebs]"
-        ) from error
+        raise sdk_missing(str(error)) from error
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,

@@ -19,6 +19,7 @@ from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import ConfigurationError
 from volplug.masking import keep_secret
+from volplug.mistakes import Location, combined, described
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -45,6 +46,7 @@ VARIABLES: Final = frozenset(
     | {f"{name}{suffix}" for names in _KEYS for name in names.values() for suffix in ("", "_FILE")}
 )
 _KEY_NAMES: Final = ("access_key", "secret_key", "session_token")
+_FOR_TESTS: Final = {"sys_root", "dev_root", "imds_endpoint", "nvme_model", "proof_s", "poll_s"}
 _RESERVED_PREFIXES: Final = ("aws:", "volplug:")
 
 
@@ -73,7 +75,7 @@ class EbsSettings(BaseModel):
         poll_s: Time between two polls of EC2 at first (for tests).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
     region: str = ""
     availability_zone: str = ""
@@ -99,7 +101,7 @@ class EbsSettings(BaseModel):
         try:
             _ = urlsplit(url).port
         except ValueError:  # its text quotes the supposed port, which may be a part of a password
-            raise ValueError("is no URL; a password in it is written with %2F for /") from None
+            raise ValueError("it is no URL", "In a password, write %2F for /") from None
         return url
 
     @field_validator("tags")
@@ -144,7 +146,8 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     """
     variables = os.environ if environment is None else environment
     table = {key: value for key, value in config.settings.items() if value != ""}
-    found = {**_from_environment(variables), **table}
+    named = _named_variables(variables)
+    found = {**{setting: variables[name] for setting, name in named.items()}, **table}
     if not any(key in table for key in (*_KEY_NAMES, "profile")):
         found |= _keys(variables)
     for name in ("secret_key", "session_token"):
@@ -152,18 +155,24 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     try:
         return EbsSettings.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("backends", config.name, *first["loc"]))
-        why = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{where}: {why}") from None  # the original shows values: secrets
+
+        def place(location: Location) -> str:
+            setting = str(location[0]) if location else ""
+            is_variable = setting in named and setting not in table
+            return f"variable {named[setting]}" if is_variable else config.place(*location)
+
+        known = EbsSettings.model_fields.keys() - _FOR_TESTS | {"driver"}
+        # Not from the original, which shows values: secrets.
+        raise combined(described(error, known, place, _KEY_NAMES)) from None
 
 
-def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    found = {
-        setting: next((variables[name] for name in names if variables.get(name)), "")
+def _named_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that the environment has, each with the variable that counts."""
+    return {
+        setting: name
         for setting, names in _VARIABLES.items()
+        if (name := next((each for each in names if variables.get(each)), None))
     }
-    return {setting: value for setting, value in found.items() if value}
 
 
 def _keys(variables: Mapping[str, str]) -> dict[str, str]:

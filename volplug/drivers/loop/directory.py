@@ -57,6 +57,18 @@ class Directory:
             with self._marking:  # two ids at once would be two directories
                 mark_directory(self._id_file, self._id_copy)
 
+    def check_usable(self) -> None:
+        """Check that `mark` can make the directory and write to it, without a change.
+
+        Raises:
+            BackendUnavailable: As `check`.
+            HostError: If it cannot be made or written.
+        """
+        self.check()
+        place = next(each for each in (self.path, *self.path.parents) if each.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise HostError(f"{place} is not a writable directory", "Check that its disk is mounted")
+
     def check(self) -> None:
         """Refuse a directory that only has the right path: its contents prove nothing.
 

@@ -28,7 +28,6 @@ from volplug.drivers.loop.known import KnownVolumes
 from volplug.drivers.loop.listing import CachedList
 from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import (
-    ConfigurationError,
     HostError,
     InvalidOption,
     UnexpectedState,
@@ -38,6 +37,7 @@ from volplug.errors import (
 )
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
+from volplug.mistakes import combined, described
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
 
@@ -61,7 +61,7 @@ class LoopSettings(BaseModel):
         overcommit: How many times the free space may be promised to volumes.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     directory: Path | None = None
     overcommit: float = Field(default=1.0, gt=0)
@@ -70,7 +70,7 @@ class LoopSettings(BaseModel):
     @classmethod
     def _check_directory(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():
-            raise ValueError("is not an absolute path")
+            raise ValueError(f"{str(path)!r} is not an absolute path", "Write one that begins with /")
         return path
 
 
@@ -83,9 +83,8 @@ def build(config: BackendConfig) -> LoopDriver:
     try:
         settings = LoopSettings.model_validate(dict(config.settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"backends.{config.name}.{where}: {first['msg']}") from error
+        known = {"driver", *LoopSettings.model_fields}
+        raise combined(described(error, known, lambda location: config.place(*location))) from error
     directory = settings.directory or config.state_dir / "backends" / config.name
     id_copy = config.state_dir / "backends" / f"{config.name}.id"
     return LoopDriver(config.name, config.node_id, directory, settings.overcommit, id_copy, config.on_step)
@@ -185,7 +184,7 @@ class LoopDriver:
 
     async def health(self) -> None:
         """Check that the directory exists, or can be made, and is writable."""
-        await self._changes.blocking(self._directory.mark)
+        await self._reads.blocking(self._directory.check_usable)
 
     # In threads
 

@@ -1,18 +1,23 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from volplug import config
-from volplug.config import Settings, load_settings
+from volplug.config import TABLES, Settings, load_settings, read_settings
 from volplug.errors import ConfigurationError
+from volplug.variables import CLOUD_VARIABLES, cloud_variables, ignored_variables, rexray_in_force
+
+_SIZE = "Write a number and a unit, such as 10GiB or 512MiB."
+_KEYS = "answer_s, backend, backends, cluster, "
 
 
 @pytest.fixture(autouse=True)
 def without_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"VOLPLUG_{name.upper()}", raising=False)
-    for name in ("VOLPLUG_CONFIG", "REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT"):
-        monkeypatch.delenv(name, raising=False)
+    clouds = tuple(prefix for cloud in CLOUD_VARIABLES for prefix in cloud.prefixes)
+    for name in os.environ:
+        if name.startswith(("VOLPLUG_", "REXRAY_", *clouds)):
+            monkeypatch.delenv(name)
     monkeypatch.setattr(config, "DEFAULT_CONFIG", tmp_path / "none" / "config.toml")
 
 
@@ -84,7 +89,7 @@ def test_flags_take_precedence_over_the_environment_and_that_over_the_file(
     assert settings.linger_s == 1
 
 
-@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+@pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - TABLES))
 def test_an_empty_variable_is_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"VOLPLUG_{name.upper()}", "")
     assert load_settings() == load_settings({})
@@ -129,26 +134,26 @@ def test_the_level_of_the_log_ignores_case() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("default_size", "much", "setting default_size: size 'much' cannot be read."),
-        ("default_size", "0", "setting default_size: size '0' is not above zero."),
-        ("linger_s", "-1", "setting linger_s: Input should be greater than or equal to 0."),
-        (
-            "linger_s",
-            "soon",
-            "setting linger_s: Input should be a valid number, unable to parse string as a number.",
-        ),
-        ("answer_s", "0", "setting answer_s: Input should be greater than 0."),
-        ("slow_answer_s", "-5", "setting slow_answer_s: Input should be greater than 0."),
-        ("log_level", "loud", "setting log_level: is one of debug, info, warning, error."),
+        ("default_size", "much", f"size 'much' cannot be read. {_SIZE}"),
+        ("default_size", "0", f"size '0' is not above zero. {_SIZE}"),
+        ("linger_s", "-1", "'-1' is below 0. Write 0 or more."),
+        ("linger_s", "soon", "'soon' is not a number. Write a number."),
+        ("linger_s", "inf", "'inf' is not a number. Write a number."),
+        ("answer_s", "0", "'0' is not above 0. Write a number above 0."),
+        ("slow_answer_s", "-5", "'-5' is not above 0. Write a number above 0."),
+        ("log_level", "loud", "'loud' is not allowed. Write debug, info, warning or error."),
+        ("takeover", "always", "'always' is not allowed. Write proof, fence or never."),
+        ("default_fs", "zfs", "'zfs' is not allowed. Write one of btrfs, ext4, xfs."),
     ],
 )
 @pytest.mark.parametrize("source", ["flag", "environment"])
-def test_a_wrong_value_is_reported_with_its_setting(
+def test_a_wrong_value_is_reported_with_its_flag_or_variable(
     name: str, value: str, text: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if source == "environment":
         monkeypatch.setenv(f"VOLPLUG_{name.upper()}", value)
-    assert problem({name: value} if source == "flag" else {}) == text
+    where = f"flag --{name.replace('_', '-')}" if source == "flag" else f"variable VOLPLUG_{name.upper()}"
+    assert problem({name: value} if source == "flag" else {}) == f"{where}: {text}"
 
 
 @pytest.mark.parametrize("name", ["socket", "state_dir", "state_marker", "mount_root"])
@@ -156,50 +161,105 @@ def test_a_wrong_value_is_reported_with_its_setting(
 def test_an_empty_path_is_not_the_current_directory(name: str, source: str, file: Path) -> None:
     file.write_text(f'{name} = ""\n' if source == "file" else "")
     flags = {"config": str(file)} | ({name: ""} if source == "flag" else {})
-    assert problem(flags) == f"setting {name}: is an empty path; leave it out for the default."
+    where = f"{name} in {file}" if source == "file" else f"flag --{name.replace('_', '-')}"
+    assert problem(flags) == f"{where}: the path is empty. Leave it out for the default."
 
 
-@pytest.mark.parametrize("value", ["zfs", "ext3", "EXT4 "])
-def test_an_unknown_default_filesystem_is_reported_at_start(value: str) -> None:
-    if value.strip().lower() == "ext4":
-        assert load_settings({"default_fs": value}).default_fs.strip().lower() == "ext4"
-    else:
-        assert problem({"default_fs": value}).startswith("setting default_fs: ")
+def test_the_default_filesystem_ignores_case() -> None:
+    assert load_settings({"default_fs": "EXT4 "}).default_fs == "ext4"
 
 
 @pytest.mark.parametrize("name", ["BACKENDS", "PROFILES"])
-@pytest.mark.parametrize("value", ["{", "loop"])
-def test_a_table_in_the_environment_that_is_no_json_is_reported(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"VOLPLUG_{name}", value)
-    assert name.lower() in problem()
+def test_a_table_in_the_environment_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"VOLPLUG_{name}", "{}")
+    assert problem().startswith(
+        f"variable VOLPLUG_{name}: {name.lower()} are set in the configuration file only."
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "output"),
     [
-        ("colour = 'red'\n", "setting colour: Extra inputs are not permitted."),
-        ("[backends.x]\n", "setting backends.x.driver: Field required."),
-        ("backends = 3\n", "setting backends: Input should be a valid dictionary."),
-        ("profiles = 3\n", "setting profiles: Input should be a valid dictionary."),
+        ("xyz = 'red'\n", f"unknown key xyz in FILE. Allowed are {_KEYS}"),
+        ("backnd = 'loop'\n", f"unknown key backnd in FILE. Did you mean backend? Allowed are {_KEYS}"),
+        ("default-fs = 'xfs'\n", "unknown key default-fs in FILE. Did you mean default_fs? Allowed are "),
+        ("[backend.disks]\n", "backend in FILE is a table. Did you mean [backends.disks]?"),
+        ("[backend]\n", "backend in FILE is a table. Did you mean [backends.NAME]?"),
+        ("[backends.x]\n", "backends.x.driver in FILE is missing."),
+        ("[backends.x]\ndriver = 5\n", "backends.x.driver in FILE: 5 is not a text. Write it in quotes."),
+        ("backends = 3\n", "backends in FILE: 3 is not a table. "),
+        ("[backends]\nx = 3\n", "backends.x in FILE: 3 is not a table. "),
+        ("profiles = 3\n", "profiles in FILE: 3 is not a table. "),
+        ("node_id = 5\n", "node_id in FILE: 5 is not a text. Write it in quotes."),
+        ("cluster = [1]\n", "cluster in FILE: a list is not a text. Write it in quotes."),
+        ("default_fs = true\n", "default_fs in FILE: true is not a text. Write it in quotes."),
+        ("linger_s = 'soon'\n", "linger_s in FILE: 'soon' is not a number. Write a number."),
+        ("linger_s = {}\n", "linger_s in FILE: a table is not a number. Write a number."),
+        ("state_dir = 5\n", "state_dir in FILE: 5 is not a path. Write a path in quotes."),
+        ("takeover = 5\n", "takeover in FILE: 5 is not allowed. Write proof, fence or never."),
         (
             '[backends."UP"]\ndriver = "loop"\n',
-            "settings: backend name 'UP' is not allowed: use a-z 0-9 _ - and at most 32 characters.",
+            "backends.UP in FILE: the name is not allowed. Use a-z 0-9 _ - and at most 32 characters.",
         ),
         (
-            'backend = "c"\n[backends.a]\ndriver = "loop"\n[backends.b]\ndriver = "loop"\n',
-            "settings: backend is 'c', but there are a, b.",
+            'backend = "fats"\n[backends.fast]\ndriver = "loop"\n[backends.b]\ndriver = "loop"\n',
+            "backend in FILE: there is no backend 'fats'. Did you mean fast? Backends are b, fast.",
         ),
         (
             '[backends.a]\ndriver = "loop"\n[backends.b]\ndriver = "loop"\n',
-            "settings: backend names none of a, b as the default.",
+            "backends in FILE: none of a, b is the default. Set backend to one of a, b.",
         ),
     ],
 )
-def test_a_wrong_file_is_reported_with_the_setting(file: Path, text: str, output: str) -> None:
+def test_a_wrong_file_is_reported_with_key_and_file_and_what_is_allowed(
+    file: Path, text: str, output: str
+) -> None:
     file.write_text(text)
-    assert problem({"config": str(file)}) == output
+    assert problem({"config": str(file)}).startswith(output.replace("FILE", str(file)))
+
+
+def test_a_long_value_is_cut() -> None:
+    assert (
+        problem({"linger_s": "9x" * 50})
+        == f"flag --linger-s: '{'9x' * 19}9... is not a number. Write a number."
+    )
+
+
+def test_all_mistakes_are_found_and_the_rest_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(
+        "backnd = 'x'\nlinger_s = 'soon'\nbackend = 'none'\ncluster = 'kept'\n"
+        "[backends.whole]\ndriver = 'loop'\n[backends.half]\n[profiles.kept]\nsize = 1\n"
+    )
+    monkeypatch.setenv("VOLPLUG_ANSWER_S", "0")
+    read = read_settings({"config": str(file), "takeover": "always"})
+    places = {mistake.cause.split(":")[0].replace(f" in {file}", "") for mistake in read.mistakes}
+    assert places == {
+        "unknown key backnd",
+        "linger_s",
+        "backend",
+        "backends.half.driver is missing",
+        "variable VOLPLUG_ANSWER_S",
+        "flag --takeover",
+    }
+    assert (read.settings.cluster, read.settings.takeover, [*read.settings.profiles]) == (
+        "kept",
+        "proof",
+        ["kept"],
+    )
+    assert ([*read.settings.backends], read.has_all_backends) == (["whole"], False)
+
+
+def test_of_several_mistakes_the_first_is_told_and_the_others_are_counted(file: Path) -> None:
+    file.write_text("backnd = 'x'\nlinger_s = 'soon'\nanswer_s = 0\n")
+    assert problem({"config": str(file)}) == (
+        f"linger_s in {file}: 'soon' is not a number (and 2 more mistakes, see volplug check-config). "
+        "Write a number."
+    )
+
+
+def test_a_wrong_value_that_another_takes_precedence_over_is_none(file: Path) -> None:
+    file.write_text("linger_s = 'soon'\n")
+    assert load_settings({"config": str(file), "linger_s": "3"}).linger_s == 3
 
 
 @pytest.mark.parametrize("content", [b"size = \n", b"\xff\xfe", b"[[["])
@@ -232,7 +292,7 @@ def test_variables_of_rexray_are_read_if_ours_are_unset_and_take_precedence_over
         monkeypatch.setenv(f"REXRAY_{name}", text)
     settings = load_settings({"config": str(file)})
     assert (settings.default_fs, settings.log_level, settings.takeover) == ("xfs", "warning", "proof")
-    assert config.rexray_variables() == ("REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT")
+    assert sorted(rexray_in_force()) == ["REXRAY_FSTYPE", "REXRAY_LOGLEVEL", "REXRAY_PREEMPT"]
 
 
 def test_our_own_variables_take_precedence_over_those_of_rexray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +304,64 @@ def test_our_own_variables_take_precedence_over_those_of_rexray(monkeypatch: pyt
     assert (settings.default_fs, settings.log_level, settings.takeover) == ("btrfs", "info", "never")
 
 
-def test_an_invalid_variable_of_rexray_is_reported(
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("REXRAY_PREEMPT", "yes", "true or false"),
+        ("REXRAY_LOGLEVEL", "trace", "debug, info, warn or error"),
+        ("REXRAY_FSTYPE", "zfs", "btrfs, ext4, xfs"),
+    ],
+)
+def test_an_invalid_variable_of_rexray_is_reported_with_its_own_words(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert problem() == f"variable {name}: {value!r} is not allowed. Write {allowed}."
+
+
+# Other variables
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("VOLPLUG_LOGLEVEL", "debug", {"VOLPLUG_LOGLEVEL": "VOLPLUG_LOG_LEVEL"}),
+        ("VOLPLUG_LINGER", "3", {"VOLPLUG_LINGER": "VOLPLUG_LINGER_S"}),
+        ("volplug_linger_s", "3", {"volplug_linger_s": "VOLPLUG_LINGER_S"}),
+        ("VOLPLUG_XYZ", "red", {"VOLPLUG_XYZ": ""}),
+        ("VOLPLUG_LOGLEVEL", "", {}),
+        ("VOLPLUG_LOG_LEVEL", "debug", {}),
+        ("VOLPLUG_CONFIG", "/x", {}),
+        ("OTHER", "1", {}),
+    ],
+)
+def test_unknown_variables_are_found_with_what_may_be_meant(
+    name: str, value: str, meant: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert ignored_variables(Settings.model_fields) == meant
+
+
+@pytest.mark.parametrize(
+    ("names", "driver", "found", "are_for_volumes"),
+    [
+        (["EBS_SECRETKEY", "EBS_ACCESSKEY"], "ebs", ("EBS_ACCESSKEY", "EBS_SECRETKEY"), True),
+        (["AWS_PROFILE", "EBS_REGION"], "ebs", ("EBS_REGION",), True),
+        (["CINDER_AUTHURL"], "cinder", ("CINDER_AUTHURL",), True),
+        (["AWS_PROFILE"], "ebs", ("AWS_PROFILE",), False),
+        (["OS_CLOUD"], "cinder", ("OS_CLOUD",), False),
+    ],
+)
+def test_the_variables_of_a_cloud_are_found(
+    names: list[str],
+    driver: str,
+    found: tuple[str, ...],
+    are_for_volumes: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("REXRAY_PREEMPT", "perhaps")
-    assert "setting takeover" in problem()
+    assert cloud_variables() is None
+    for name in names:
+        monkeypatch.setenv(name, "x")
+    seen = cloud_variables()
+    assert seen is not None
+    assert (seen[0].driver, seen[1], seen[0].are_for_volumes) == (driver, found, are_for_volumes)

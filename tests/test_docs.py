@@ -9,12 +9,11 @@ from pathlib import Path
 from tests.drivers.ebs.scripted import described
 from tests.handlers.test_plugin import FULL
 from tests.lab.parts import PARTS
-from volplug.config import Settings
+from volplug.config import TABLES, Settings, default_text
 from volplug.drivers.ebs.volumes import DETAILS, read_volume
 from volplug.handlers.plugin import status_of
 
 ROOT = Path(__file__).parents[1]
-TABLES = {"backends", "profiles"}
 
 
 def test_every_setting_is_in_the_configuration_page_and_nothing_else() -> None:
@@ -35,6 +34,20 @@ def test_every_key_of_a_status_is_in_the_page_on_inspect_and_nothing_else() -> N
     core = status_of(replace(FULL, details=(), detail="known"))
     assert documented == {*core, *ebs, "image"}
     assert not core.keys() & {*ebs, "image"}
+
+
+def test_the_configuration_page_and_help_have_the_same_meanings_and_defaults() -> None:
+    rows = re.findall(
+        r"^\| `VOLPLUG_(\w+)` \| (.*?) \| (.*) \|$",
+        (ROOT / "docs/configuration.md").read_text(),
+        re.MULTILINE,
+    )
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)|`", r"\1", "|".join(row)).split("|") for row in rows]
+    assert {name.lower(): (default, meaning) for name, default, meaning in plain} == {
+        name: (default_text(name), about.description)
+        for name, about in Settings.model_fields.items()
+        if name not in TABLES
+    }
 
 
 def test_every_test_that_a_promise_names_exists() -> None:

@@ -1,10 +1,15 @@
-"""The command line loads only what the command needs."""
+"""The command line: flags mean the same before and after the command, and explain themselves."""
 
 import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from volplug.__main__ import main, serving_settings, split_command
+from volplug.config import TABLES, Settings, default_text
 
 FOR_PEOPLE = ("rich.", "typer.", "click.")
 
@@ -17,4 +22,48 @@ def test_serving_loads_nothing_that_only_interactive_use_needs(tmp_path: Path) -
     assert ended.returncode == 1
     loaded = re.findall(r"\|\s+([\w.]+)$", ended.stderr, re.MULTILINE)
     assert {"aiohttp.web", "structlog.dev"} <= set(loaded)
-    assert [name for name in loaded if name.startswith(FOR_PEOPLE)] == []
+    assert [name for name in loaded if name.startswith((*FOR_PEOPLE, "volplug.check_config"))] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--node-id", "serve", "--linger-s=3"],
+        ["--node-id", "serve", "--linger-s=3", "serve"],
+        ["--linger-s", "3", "serve", "--node-id", "serve"],
+    ],
+)
+def test_flags_mean_the_same_before_and_after_the_command(arguments: list[str]) -> None:
+    command, flags = split_command(arguments)
+    settings = serving_settings(flags)
+    assert (command, settings.node_id, settings.linger_s) == ("serve", "serve", 3)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["-h", "check-config"]])
+def test_help_has_the_meaning_and_the_default_of_every_flag(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, about in Settings.model_fields.items():
+        if name not in TABLES:
+            flag, variable = f"--{name.replace('_', '-')}", f"VOLPLUG_{name.upper()}"
+            assert f"{flag} VALUE {about.description} (default: {default_text(name)}; {variable})" in text
+    assert "check-config tell all mistakes" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "no command is given. Commands are serve, check-config"),
+        (["volume", "ls"], "unknown command. Commands are serve, check-config"),
+        (["check-config", "--linger-s"], "argument --linger-s: expected one argument. See volplug --help."),
+    ],
+)
+def test_what_is_no_command_is_refused(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"volplug: {told}")

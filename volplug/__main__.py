@@ -4,69 +4,120 @@ from __future__ import annotations
 
 import argparse
 import gc
-import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from volplug import __version__
 
 if TYPE_CHECKING:
     from volplug.config import Settings
+    from volplug.errors import ConfigurationError
+
+_COMMANDS: Final = {
+    "serve": "serve Docker's volume plugin protocol in the foreground",
+    "check-config": "tell all mistakes in flags, environment and file; exits with 1 if there are any",
+}
+_WITHOUT_VALUE: Final = frozenset({"-h", "--help", "--version"})
 
 
-class _Parser(argparse.ArgumentParser):
-    """Does not repeat an unknown command: it may be the value of an unknown flag, and a secret."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(re.sub(r"invalid choice: .*? \(", "invalid choice (", message, flags=re.DOTALL))
-
-
-class _ServeParser(argparse.ArgumentParser):
+class _FlagParser(argparse.ArgumentParser):
     """Raises the error instead of exiting, because a service has to answer with it."""
 
     def error(self, message: str) -> NoReturn:
         from volplug.errors import ConfigurationError
 
-        raise ConfigurationError(message, "See volplug serve --help")
+        raise ConfigurationError(message, "See volplug --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _Parser(
-        prog="volplug", description="Docker volume plugin: block storage that follows your containers."
-    )
-    parser.add_argument("--version", action="version", version=f"volplug {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser(
-        "serve", help="serve Docker's volume plugin protocol in the foreground", add_help=False
-    )
-    _, rest = parser.parse_known_args(given)
-    return _serve(rest)
+    command, rest = split_command(sys.argv[1:] if arguments is None else arguments)
+    if command == "serve":
+        return _serve(rest)
+    from volplug.errors import VolplugError
+
+    try:
+        if command == "check-config":
+            return _check_config(rest)
+        _parser().parse_known_args(rest)  # --help and --version end here
+    except VolplugError as error:
+        sys.stderr.write(f"volplug: {error}\n")
+        return 2
+    # Not repeated: it may be the value of an unknown flag, and a secret.
+    why = "unknown command" if command else "no command is given"
+    sys.stderr.write(f"volplug: {why}. Commands are {', '.join(_COMMANDS)}; see volplug --help.\n")
+    return 2
+
+
+def split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the command, "" if there is none, and the flags: they mean the same before and after it."""
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        at += 1 if "=" in arguments[at] or arguments[at] in _WITHOUT_VALUE else 2
+    return "".join(arguments[at : at + 1]), [*arguments[:at], *arguments[at + 1 :]]
 
 
 def serving_settings(arguments: Sequence[str]) -> Settings:
     """Read the settings of `volplug serve`: flags, environment, file.
 
     Raises:
-        ConfigurationError: With the name of the wrong setting and the reason.
+        ConfigurationError: With the first mistake, and how many more there are.
     """
-    from volplug.config import Settings, load_settings
+    from volplug.config import read_settings
+    from volplug.mistakes import combined
 
-    parser = _ServeParser(prog="volplug serve", allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="configuration file (/etc/volplug/config.toml)")
-    for name in Settings.model_fields:
-        if name not in {"backends", "profiles"}:  # tables stay in the file
-            flag = name.replace("_", "-")
-            parser.add_argument(
-                f"--{flag}", dest=name, metavar="VALUE", help=f"same as VOLPLUG_{name.upper()}"
-            )
-    known, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(map(_without_value, unknown))}")
-    flags = vars(known)
-    return load_settings({name: value for name, value in flags.items() if value is not None})
+    flags, mistakes = _read_flags(arguments)
+    read = read_settings(flags)
+    if not mistakes and not read.mistakes:
+        return read.settings
+    from volplug.check_config import check
+
+    raise combined(check(flags, mistakes).mistakes)
+
+
+def _read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[ConfigurationError]]:
+    """Return the flags that are known, and the mistakes that the others are."""
+    from volplug.config import TABLES, Settings
+    from volplug.errors import ConfigurationError
+    from volplug.mistakes import unknown
+    from volplug.sources import flag_of
+
+    parsed, others = _parser().parse_known_args(arguments)
+    names = [flag_of(name) for name in ("config", *Settings.model_fields) if name not in TABLES]
+    # Without the values, which may be secrets.
+    flags = [
+        each.partition("=")[0] if each.startswith("--") else each[:2] for each in others if each[:1] == "-"
+    ]
+    mistakes = [unknown("flag", flag, names) for flag in flags]
+    if others and not flags:
+        mistakes.append(ConfigurationError("a value without a flag is given", "See volplug --help"))
+    return {name: value for name, value in vars(parsed).items() if value is not None}, mistakes
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags, which are those of all commands."""
+    from volplug.config import DEFAULT_CONFIG, TABLES, Settings, default_text
+    from volplug.sources import flag_of
+    from volplug.variables import variable_of
+
+    parser = _FlagParser(
+        prog="volplug",
+        usage="volplug COMMAND [--FLAG VALUE ...]",
+        description="Docker volume plugin: block storage that follows your containers.",
+        epilog="\n".join(["commands:", *(f"  {name:22}{does}" for name, does in _COMMANDS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"volplug {__version__}")
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"Configuration file (default: {DEFAULT_CONFIG}; VOLPLUG_CONFIG)"
+    )
+    for name, about in Settings.model_fields.items():
+        if name not in TABLES:  # they stay in the file
+            meaning = f"{about.description} (default: {default_text(name)}; {variable_of(name)})"
+            parser.add_argument(flag_of(name), dest=name, metavar="VALUE", help=meaning)
+    return parser
 
 
 def _serve(arguments: Sequence[str]) -> int:
@@ -99,11 +150,13 @@ def _serve(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _without_value(argument: str) -> str:
-    """Return the flag of an unknown argument: its value may be a secret."""
-    if argument.startswith("--"):
-        return argument.partition("=")[0]
-    return argument[:2] if argument.startswith("-") else "VALUE"
+def _check_config(arguments: Sequence[str]) -> int:
+    from volplug.check_config import check
+
+    flags, mistakes = _read_flags(arguments)
+    checked = check(flags, mistakes)
+    sys.stdout.write(f"{checked.report}\n")
+    return 1 if checked.mistakes else 0
 
 
 if __name__ == "__main__":

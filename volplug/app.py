@@ -14,9 +14,9 @@ import structlog
 import uvloop
 
 from volplug import __version__
-from volplug.config import Settings, rexray_variables
-from volplug.drivers.base import BackendConfig, Driver, Scope
-from volplug.drivers.registry import driver_factory
+from volplug.backends import build_drivers, doubt_of
+from volplug.config import Settings
+from volplug.drivers.base import Driver, Scope
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import ConfigurationError, VolplugError, internal_error
 from volplug.handlers.plugin import PluginHandler
@@ -28,6 +28,7 @@ from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
+from volplug.start_checks import warn_of_unusable_backends, warn_of_variables
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
 from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import Loaded, SqliteStore
@@ -58,8 +59,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     """
     os.umask(0o077)  # what is written here is for root alone
     _start_logging(settings.log_level)
-    if taken := rexray_variables():
-        _LOG.warning("variables of REX-Ray are in force; takeover happens on proof only", set=",".join(taken))
+    warn_of_variables(settings)
     _check_may_mount()
     lock = lock_state_dir(settings.state_dir)
     drivers = build_drivers(settings, on_step)
@@ -102,6 +102,8 @@ async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> 
         0 after SIGTERM, 1 where the next start is to try again.
     """
     reason = error if isinstance(error, VolplugError) else internal_error(error)
+    for mistake in error.mistakes if isinstance(error, ConfigurationError) else ():
+        _LOG.error("setting refused", error=str(mistake))
     _LOG.error("serving nothing", error=str(reason), exc_info=None if reason is error else error)
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -167,8 +169,10 @@ async def _serve(
     server = _plugin_server(service, _scope(drivers), engines)
     await server.start(plugin_socket)
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
+    checking = asyncio.create_task(warn_of_unusable_backends(drivers))
     await stop.wait()
     _LOG.info("stopping")
+    checking.cancel()
     if reaping is not None:
         reaping.cancel()
     await _stop(server, service, store)
@@ -193,18 +197,6 @@ async def _stop(server: PluginServer, service: VolumeService, store: SqliteStore
     _LOG.warning("stopped with work unfinished, the next start continues it")
 
 
-def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str, Driver]:
-    """Build the drivers of all configured backends; none asks its backend anything yet."""
-    return {
-        name: driver_factory(table.driver)(
-            BackendConfig(
-                name, settings.node_id, settings.cluster, settings.state_dir, table.driver_settings, on_step
-            )
-        )
-        for name, table in settings.configured_backends.items()
-    }
-
-
 async def _load(store: SqliteStore) -> Loaded:
     loaded = await store.load()
     if loaded.set_aside is not None:
@@ -221,7 +213,7 @@ def _build_service(
     engines: EngineProcesses,
     on_step: OnStep,
 ) -> VolumeService:
-    mount_root = str(settings.resolved_mount_root)
+    mount_root, doubt = str(settings.resolved_mount_root), doubt_of(settings)
     node = LocalNode(
         backends=drivers,
         default_backend=settings.default_backend,
@@ -238,6 +230,7 @@ def _build_service(
         ),
         on_step=on_step,
         takeover=settings.takeover,
+        doubt=doubt[0] if doubt is not None and doubt[1] else None,
         is_engine_alive=engines.is_alive,
     )
     defaults = Defaults(

@@ -9,29 +9,25 @@ from __future__ import annotations
 import os
 import platform
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from volplug.errors import ConfigurationError, InvalidSize
 from volplug.host.filesystems import FILESYSTEMS
+from volplug.mistakes import combined, described, nearest
 from volplug.models import TakeoverPolicy
 from volplug.sizes import parse_size
+from volplug.sources import SettingsSource, from_environment, from_flags, from_rexray, place_of, read_file
+from volplug.variables import variable_of
 
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
 DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
-# REX-Ray's variables with the same meaning here, and those of their values that are named differently.
-# REXRAY_PREEMPT took volumes from any node; here it requires proof that the node is dead.
-REXRAY_VARIABLES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "REXRAY_FSTYPE": ("default_fs", {}),
-    "REXRAY_LOGLEVEL": ("log_level", {"warn": "warning"}),
-    "REXRAY_PREEMPT": ("takeover", {"true": "proof", "1": "proof", "false": "never", "0": "never"}),
-}
+TABLES: Final = ("backends", "profiles")  # in the file only
 _PATHS: Final = ("socket", "state_dir", "state_marker", "mount_root")
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
@@ -49,59 +45,91 @@ class BackendTable(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Settings(BaseSettings):
-    """All settings, checked.
+class Settings(BaseModel):
+    """All settings, checked. Their descriptions are those of `--help` and of docs/configuration.md."""
 
-    Attributes:
-        socket: Path of the plugin's socket, by which Docker finds it.
-        state_dir: Directory of this host's state, and by default of the loop volumes.
-        state_marker: Path of the copy of the state directory's id; set for the default directory only.
-        mount_root: Directory below which volumes are mounted.
-        backend: Name of the default backend.
-        cluster: Name shared by the hosts that share volumes.
-        node_id: Name of this host.
-        default_size: For volumes created without a size.
-        default_fs: For volumes created without a filesystem.
-        linger_s: How long a volume stays attached after its last unmount; unset for the driver's own default.
-        slow_answer_s: Time limit for answers to Create and Mount; Docker waits 120 s.
-        answer_s: Time limit for all other answers; Docker waits 60 s.
-        mount_grace_s: How old an answered Mount must be before it may be checked by a trial release.
-        release_wait_s: How long a Mount waits for another node to detach the volume.
-        takeover: When a Mount may take over a volume from a node that does not: proof, fence or never.
-        log_level: debug, info, warning or error.
-        backends: Name to table.
-        profiles: Name to option defaults.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model_config = SettingsConfigDict(
-        env_prefix="VOLPLUG_", env_ignore_empty=True, extra="forbid", frozen=True
+    socket: Path = Field(
+        default=Path("/run/docker/plugins/volplug.sock"),
+        description="Path of the plugin's socket; its name without .sock is the driver's name",
     )
-
-    socket: Path = Path("/run/docker/plugins/volplug.sock")
-    state_dir: Path = DEFAULT_STATE_DIR
-    state_marker: Path | None = None
-    mount_root: Path | None = None
-    backend: str = ""
-    cluster: str = ""
-    node_id: str = Field(default_factory=platform.node)
-    default_size: str = ""
-    default_fs: str = "ext4"
-    linger_s: float | None = Field(default=None, ge=0)
-    slow_answer_s: float = Field(default=110, gt=0)
-    answer_s: float = Field(default=50, gt=0)
-    mount_grace_s: float = Field(default=60, ge=0)
-    release_wait_s: float = Field(default=20, ge=0)
-    takeover: TakeoverPolicy = TakeoverPolicy.PROOF
-    log_level: str = "info"
-    backends: dict[str, BackendTable] = Field(default_factory=dict)
-    profiles: dict[str, dict[str, str]] = Field(default_factory=dict)
+    state_dir: Path = Field(
+        default=DEFAULT_STATE_DIR,
+        description="Directory of this host's state and, by default, of the loop volumes; "
+        "closed to other users",
+    )
+    state_marker: Path | None = Field(
+        default=None,
+        description="Path of a copy of the state directory's id",
+        json_schema_extra={
+            "unset": "/etc/volplug/state-id for the default state directory, none for another"
+        },
+    )
+    mount_root: Path | None = Field(
+        default=None,
+        description="Directory below which volumes are mounted; closed to other users, too",
+        json_schema_extra={"unset": "mounts in the state directory"},
+    )
+    backend: str = Field(
+        default="",
+        description="The backend of volumes created without -o backend=",
+        json_schema_extra={"unset": "the only one configured, else loop"},
+    )
+    cluster: str = Field(
+        default="",
+        description="Name shared by the hosts that share volumes; ebs needs one",
+        json_schema_extra={"unset": "none"},
+    )
+    node_id: str = Field(
+        default_factory=platform.node,
+        description="Name of this host",
+        json_schema_extra={"unset": "the host's name"},
+    )
+    default_size: str = Field(
+        default="",
+        description="Size of volumes created without one",
+        json_schema_extra={"unset": "the driver's own (loop: 1GiB, ebs: 10GiB)"},
+    )
+    default_fs: str = Field(
+        default="ext4", description=f"Filesystem of volumes created without one: {', '.join(FILESYSTEMS)}"
+    )
+    linger_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that a volume stays attached after its last unmount",
+        json_schema_extra={"unset": "the driver's own (loop: 0, ebs: 5)"},
+    )
+    slow_answer_s: float = Field(
+        default=110, gt=0, description="Seconds to answer Create and Mount; Docker waits 120"
+    )
+    answer_s: float = Field(
+        default=50, gt=0, description="Seconds to answer everything else; Docker waits 60"
+    )
+    mount_grace_s: float = Field(
+        default=60, ge=0, description="Seconds before an answered Mount may be checked by a trial release"
+    )
+    release_wait_s: float = Field(
+        default=20, ge=0, description="Seconds that a Mount waits for another host to detach the volume"
+    )
+    takeover: TakeoverPolicy = Field(
+        default=TakeoverPolicy.PROOF,
+        description="When a Mount may take over a volume from a host that does not detach it: "
+        "proof, fence or never; see docs/safety.md",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    backends: dict[str, BackendTable] = Field(default_factory=dict, description="Name to table")
+    profiles: dict[str, dict[str, str]] = Field(default_factory=dict, description="Name to option defaults")
+    _sources: tuple[SettingsSource, ...] = PrivateAttr(())
 
     @field_validator(*_PATHS, mode="before")
     @classmethod
     def _refuse_empty(cls, path: object) -> object:
         """Refuse an empty path, which would mean the current directory; an empty variable never gets here."""
         if path == "":
-            raise ValueError("is an empty path; leave it out for the default")
+            raise ValueError("the path is empty", "Leave it out for the default")
         return path
 
     @field_validator(*_PATHS)
@@ -117,46 +145,46 @@ class Settings(BaseSettings):
             try:
                 parse_size(text)
             except InvalidSize as error:
-                raise ValueError(error.cause) from error
+                raise ValueError(error.cause, error.remedy) from error
         return text
 
     @field_validator("default_fs")
     @classmethod
     def _check_filesystem(cls, text: str) -> str:
-        if text.strip().lower() not in FILESYSTEMS:
-            raise ValueError(f"is one of {', '.join(FILESYSTEMS)}")
-        return text.strip().lower()
+        name = text.strip().lower()
+        if name not in FILESYSTEMS:
+            raise ValueError(f"{name[:40]!r} is not allowed", f"Write one of {', '.join(FILESYSTEMS)}")
+        return name
 
-    @field_validator("log_level")
+    @field_validator("log_level", "takeover", mode="before")
     @classmethod
-    def _check_level(cls, text: str) -> str:
-        if text.lower() not in {"debug", "info", "warning", "error"}:
-            raise ValueError("is one of debug, info, warning, error")
-        return text.lower()
+    def _ignore_case(cls, word: object) -> object:
+        return word.lower() if isinstance(word, str) else word
 
     @field_validator("profiles", mode="before")
     @classmethod
     def _values_as_text(cls, tables: Any) -> Any:  # noqa: ANN401  # unchecked contents of a file
-        """Let files say `size = 10` and `iops = 3000` without quotes, as options do."""
+        """Let files say `size = 10` and `encrypted = true` without quotes, as options do."""
         if not isinstance(tables, dict):
             return tables
         return {
-            name: {key: str(value) for key, value in table.items()} if isinstance(table, dict) else table
+            name: {key: _as_text(value) for key, value in table.items()} if isinstance(table, dict) else table
             for name, table in tables.items()
         }
 
-    @model_validator(mode="after")
-    def _check_backends(self) -> Self:
-        for name in self.backends:
-            if _BACKEND_NAME.fullmatch(name) is None:
-                raise ValueError(
-                    f"backend name {name!r} is not allowed: use a-z 0-9 _ - and at most 32 characters"
-                )
-        if self.backend and self.backends and self.backend not in self.backends:
-            raise ValueError(f"backend is {self.backend!r}, but there are {', '.join(sorted(self.backends))}")
-        if not self.backend and len(self.backends) > 1:
-            raise ValueError(f"backend names none of {', '.join(sorted(self.backends))} as the default")
-        return self
+    @property
+    def file(self) -> str:
+        """Return the path of the configuration file, for errors."""
+        return next((source.file for source in self._sources if source.file), "")
+
+    def place(self, *location: str) -> str:
+        """Return where a setting, or a key of its table, was given, for errors."""
+        return place_of(self._sources, location)
+
+    @property
+    def is_backend_chosen(self) -> bool:
+        """Tell whether the default backend was chosen, not left to be loop."""
+        return bool(self.backend or self.backends)
 
     @property
     def configured_backends(self) -> Mapping[str, BackendTable]:
@@ -184,6 +212,21 @@ class Settings(BaseSettings):
         return DEFAULT_STATE_MARKER if self.state_dir == DEFAULT_STATE_DIR else None
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """Settings as far as they are right, and all mistakes.
+
+    Attributes:
+        settings: Without those that are wrong.
+        has_all_backends: Whether all of the file's backends are in them.
+        mistakes: What is wrong with the others.
+    """
+
+    settings: Settings
+    has_all_backends: bool
+    mistakes: tuple[ConfigurationError, ...]
+
+
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     """Read the settings: a flag takes precedence over the environment, and that over the file.
 
@@ -191,51 +234,122 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
         flags: Setting to text, as given on the command line; `config` names another file.
 
     Raises:
-        ConfigurationError: With the name of the wrong setting and the reason.
+        ConfigurationError: With where the first mistake is, what is wrong and what is allowed.
     """
+    read = read_settings(flags)
+    if read.mistakes:
+        raise combined(read.mistakes)
+    return read.settings
+
+
+def read_settings(flags: Mapping[str, str] | None = None) -> ReadSettings:
+    """Read the settings as `load_settings` does, and find all mistakes."""
     given = dict(flags or {})
     named = given.pop("config", "") or os.environ.get("VOLPLUG_CONFIG", "")
     path = Path(named) if named else DEFAULT_CONFIG
-    from_file = _read_file(path, must_exist=bool(named))
+    mistakes: list[ConfigurationError] = []
     try:
-        return Settings(**_merged(from_file, given))
-    except SettingsError as error:
-        raise ConfigurationError(f"settings: {error}") from error
+        in_file = read_file(path, must_exist=bool(named))
+    except ConfigurationError as error:
+        mistakes.append(error)
+        in_file = {}
+    sources = (
+        from_flags(given),
+        from_environment(name for name in Settings.model_fields if name not in TABLES),
+        from_rexray(),
+        SettingsSource(in_file, file=str(path)),
+    )
+    values: dict[str, Any] = {}
+    for source in reversed(sources):
+        values |= source.values
+    mistakes += _tables_in_environment()
+    mistakes += _backend_mistakes(values, sources)
+    try:
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"setting {where}: {why}" if where else f"settings: {why}") from error
+        mistakes += _in_plain_words(error, sources)
+        settings = Settings.model_validate(_without_wrong(values, error))
+    settings._sources = sources
+    tables = values.get("backends", {})
+    has_all_backends = isinstance(tables, dict) and settings.backends.keys() == tables.keys()
+    return ReadSettings(settings, has_all_backends, tuple(mistakes))
 
 
-def _merged(from_file: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
-    """Merge file and flags, without the file's values that are in the environment, which pydantic reads."""
-    in_environment = {name for name in Settings.model_fields if os.environ.get(f"VOLPLUG_{name.upper()}")}
-    less = {**from_file, **_from_rexray()}
-    return {**{key: less[key] for key in less.keys() - in_environment}, **flags}
+def default_text(setting: str) -> str:
+    """Return the default of a setting as `--help` shows it."""
+    about = Settings.model_fields[setting]
+    extra = about.json_schema_extra
+    return str(extra["unset"] if isinstance(extra, dict) else about.default)
 
 
-def rexray_variables() -> tuple[str, ...]:
-    """Return the names of REX-Ray's variables that are set, for the log."""
-    return tuple(sorted(name for name in REXRAY_VARIABLES if os.environ.get(name)))
+def _in_plain_words(error: ValidationError, sources: Sequence[SettingsSource]) -> list[ConfigurationError]:
+    known = Settings.model_fields.keys()
+    mistakes = described(error, known, lambda location: place_of(sources, location))
+    for at, detail in enumerate(error.errors(include_url=False)):
+        setting = detail["loc"][0]
+        source = next(each for each in sources if setting in each.values)
+        if setting in source.allowed:
+            mistakes[at] = ConfigurationError(mistakes[at].cause, f"Write {source.allowed[str(setting)]}")
+    return mistakes
 
 
-def _from_rexray() -> dict[str, str]:
-    """Read REX-Ray's variables; volplug's own take precedence."""
-    return {
-        setting: words.get(text.lower(), text)
-        for name, (setting, words) in REXRAY_VARIABLES.items()
-        if (text := os.environ.get(name, ""))
-    }
+def _without_wrong(values: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+    """Return the values that are right; of tables, those that are."""
+    right = dict(values)
+    for detail in error.errors(include_url=False):
+        setting, *below = detail["loc"]
+        if setting in TABLES and below:
+            right[setting] = {name: table for name, table in right[setting].items() if name != below[0]}
+        else:
+            right.pop(str(setting), None)
+    if values.get("backends") and not right.get("backends"):
+        right.pop("backend", None)  # it names one of those
+    return right
 
 
-def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError as error:
-        if must_exist:
-            raise ConfigurationError(f"the configuration file {path} does not exist") from error
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error
+def _backend_mistakes(
+    values: Mapping[str, Any], sources: Sequence[SettingsSource]
+) -> list[ConfigurationError]:
+    """Find what is wrong with the names of the backends, and with the choice of the default one."""
+    names, default = values.get("backends"), values.get("backend")
+    if not isinstance(names, dict) or not names:
+        return []
+    mistakes = [
+        ConfigurationError(
+            f"{place_of(sources, ('backends', name))}: the name is not allowed",
+            "Use a-z 0-9 _ - and at most 32 characters",
+        )
+        for name in names
+        if _BACKEND_NAME.fullmatch(name) is None
+    ]
+    listed = ", ".join(sorted(names))
+    if not default and len(names) > 1:
+        where = place_of(sources, ("backends",))
+        mistakes.append(
+            ConfigurationError(f"{where}: none of {listed} is the default", f"Set backend to one of {listed}")
+        )
+    elif isinstance(default, str) and default and default not in names:
+        near = nearest(default, names)
+        hint = f"Did you mean {near}? " if near else ""
+        mistakes.append(
+            ConfigurationError(
+                f"{place_of(sources, ('backend',))}: there is no backend {default[:40]!r}",
+                f"{hint}Backends are {listed}",
+            )
+        )
+    return mistakes
+
+
+def _tables_in_environment() -> list[ConfigurationError]:
+    return [
+        ConfigurationError(
+            f"variable {variable_of(name)}: {name} are set in the configuration file only",
+            "VOLPLUG_CONFIG names the file",
+        )
+        for name in TABLES
+        if os.environ.get(variable_of(name))
+    ]
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

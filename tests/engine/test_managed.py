@@ -115,7 +115,7 @@ async def test_an_invalid_setting_is_reported_by_every_answer(
 ) -> None:
     create(empty_engine, "db", "--label=team=web")
     run(empty_engine, "-v", "db:/data", script="echo kept >/data/file")
-    reason = "setting default_fs: is one of btrfs, ext4, xfs."
+    reason = "variable VOLPLUG_DEFAULT_FS: 'ntfs' is not allowed. Write one of btrfs, ext4, xfs."
     with _restarted_with(plugin, {"VOLPLUG_DEFAULT_FS": "ntfs"}, {"VOLPLUG_DEFAULT_FS": ""}):
         # Not with the docker command, which sends Get before and waits in vain for 15 s.
         async with Dockerd(empty_engine.path(plugin.socket)) as client:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from volplug.__main__ import serving_settings
-from volplug.config import REXRAY_VARIABLES, Settings
+from volplug.config import Settings
 from volplug.drivers.ebs.settings import VARIABLES
+from volplug.variables import REXRAY_VARIABLES
 
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())

@@ -20,7 +20,7 @@ pytestmark = [
 _VOLPLUG = f"""#!/bin/sh
 exec env PYTHONPATH={Path(__file__).parents[2]} {sys.executable} -m volplug "$@"
 """
-_REASON = "setting log_level: is one of debug, info, warning, error."
+_REASON = "variable VOLPLUG_LOG_LEVEL: 'loud' is not allowed. Write debug, info, warning or error."
 
 
 @pytest.fixture

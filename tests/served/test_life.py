@@ -300,10 +300,10 @@ async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_
         finally:
             process.kill()
     reasons = {
-        "flag": "unrecognized arguments: --log-levl. See volplug serve --help.",
+        "flag": "unknown flag --log-levl. Did you mean --log-level? Allowed are --answer-s, ",
         "bug": "internal error: RecursionError(",
         "late bug": "internal error: ValueError('embedded null byte'). See the log of volplug.",
-        "setting": "setting default_fs: is one of btrfs, ext4, xfs.",
+        "setting": "flag --default-fs: 'ntfs' is not allowed. Write one of btrfs, ext4, xfs.",
         "lock": f"the state directory {state_dir} is in use by process unknown.",
         "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 2.",
     }

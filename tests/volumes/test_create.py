@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.volumes.world import GatedDriver, World
-from volplug.errors import VolumeExists
+from volplug.errors import ConfigurationError, VolumeExists
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.memory import MemoryCloud, MemoryDriver
@@ -77,3 +77,18 @@ async def test_a_creation_that_was_begun_is_finished_as_it_was_begun(driver: typ
     await world.create("v")
     assert world.volume() == begun
     assert world.entry().record == begun
+
+
+async def test_a_doubtful_default_backend_is_refused_until_it_has_a_volume_or_is_named() -> None:
+    world = World(doubt=ConfigurationError("no backend is chosen", "Set VOLPLUG_BACKEND=memory"))
+    for options in ({}, {"volumeType": "gp3"}):  # an option of the backend that was meant
+        with pytest.raises(ConfigurationError) as refused:
+            await world.create("v", **options)
+        assert (refused.value.cause, refused.value.remedy) == (
+            "no backend is chosen",
+            "Set VOLPLUG_BACKEND=memory",
+        )
+    assert world.cloud.volumes == {}
+    await world.create("v", backend="memory")
+    await world.create("other")
+    assert {volume.name for volume in world.cloud.volumes.values()} == {"v", "other"}

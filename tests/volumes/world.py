@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from volplug.drivers.base import Driver, DriverInfo, Scope
-from volplug.errors import HostError
+from volplug.errors import ConfigurationError, HostError
 from volplug.models import EngineIdentity, FilesystemTag, MountSource, TakeoverPolicy, Volume, VolumeSpec
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
@@ -180,6 +180,7 @@ class World:
         deadlines: Time limits of answers to Docker.
         timeouts: How long a convergence waits.
         takeover: When a Mount may take a volume from another node.
+        doubt: Why the default backend may not be the expected one.
     """
 
     cloud: MemoryCloud = field(default_factory=MemoryCloud)
@@ -190,6 +191,7 @@ class World:
     deadlines: Deadlines = GENEROUS
     timeouts: Timeouts = IMPATIENT
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
+    doubt: ConfigurationError | None = None
 
     def __post_init__(self) -> None:
         self.driver = GatedDriver(self.cloud)
@@ -211,6 +213,7 @@ class World:
             deadlines=self.deadlines,
             timers=self.timers,
             takeover=self.takeover,
+            doubt=self.doubt,
         )
         self.service = VolumeService(self.node, Defaults())
 

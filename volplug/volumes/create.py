@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from volplug.errors import Unsupported, VolumeExists
+from volplug.errors import ConfigurationError, Unsupported, VolumeExists
 from volplug.models import VolumeState
 from volplug.volumes.background import Operation
 from volplug.volumes.catalog import Catalog
@@ -33,9 +33,12 @@ class Creator:
 
         Raises:
             VolumeExists: If one exists and differs, or another backend has one of this name.
+            ConfigurationError: If it is doubtful that the default backend is the expected one.
         """
         node, name = self._node, request.name
         backend = request.backend or node.default_backend
+        if not request.backend:
+            await self._refuse_doubtful()
         creation = self._resolve(request, backend)
         async with node.locks.of(name):
             self._catalog.invalidate(name)
@@ -70,6 +73,12 @@ class Creator:
             finally:
                 await self._end_desire(name)
                 self._catalog.invalidate(name)
+
+    async def _refuse_doubtful(self) -> None:
+        """Refuse the default backend if it is in doubt; volumes in it show that it is used on purpose."""
+        doubt = self._node.doubt
+        if doubt is not None and not await self._node.driver(self._node.default_backend).list():
+            raise ConfigurationError(doubt.cause, doubt.remedy)
 
     async def _accept_other_hosts(
         self, creation: ResolvedCreation, backend: str, error: VolumeExists

@@ -66,6 +66,8 @@ class LocalNode:
         tasks: What runs.
         on_step: Called after every change of the world.
         takeover: When a Mount may take a volume from a node that does not detach it.
+        doubt: Why the default backend may not be what the operator expects: as long as it has no volume, none
+            is created in it without `-o backend=`.
         is_engine_alive: Whether a run of the engine that connected before still exists.
     """
 
@@ -83,6 +85,7 @@ class LocalNode:
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     on_step: OnStep = unannounced
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
+    doubt: ConfigurationError | None = None
     is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
 
     def driver(self, backend: str) -> Driver:

@@ -167,6 +167,34 @@ def resolve(request: CreateRequest, info: DriverInfo, defaults: Defaults) -> Res
     return ResolvedCreation(spec, frozenset(explicit | driver_options.keys()))
 
 
+def check_profile_option(key: str, value: str, infos: Sequence[DriverInfo]) -> None:
+    """Check an option of a configured profile as far as that is possible without the others.
+
+    Args:
+        key: As the profile has it.
+        value: As the profile has it.
+        infos: The drivers; one of them has to know the option.
+
+    Raises:
+        InvalidOption: If it is unknown, cannot be read, or is none of a profile.
+        InvalidSize: If it is a size that cannot be read.
+    """
+    request = read_options("", {key: value})
+    if misplaced := _misplaced(request):
+        raise InvalidOption(f"profiles cannot set {misplaced!r}")
+    check_mount_options(",".join(request.mount_options or ()))
+    failure: InvalidOption | None = None
+    for info in infos:
+        try:
+            _driver_options(request, info)
+        except InvalidOption as error:
+            failure = error
+        else:
+            return
+    if failure is not None:
+        raise failure
+
+
 def check_same(creation: ResolvedCreation, existing: Volume) -> None:
     """Check that an existing volume is what the creation asks for.
 
@@ -223,10 +251,13 @@ def _read_profile(name: str, info: DriverInfo, defaults: Defaults) -> CreateRequ
     if name not in profiles:
         raise InvalidOption(f"unknown profile {name!r}", f"Profiles are {', '.join(sorted(profiles))}")
     profile = read_options("", profiles[name])
-    misplaced = "backend" if profile.backend else "profile" if profile.profile is not None else ""
-    if misplaced:
+    if misplaced := _misplaced(profile):
         raise InvalidOption(f"profile {name!r} sets {misplaced!r}, which profiles cannot")
     return profile
+
+
+def _misplaced(profile: CreateRequest) -> str:
+    return "backend" if profile.backend else "profile" if profile.profile is not None else ""
 
 
 def _over_profile(request: CreateRequest, profile: CreateRequest) -> CreateRequest:

@@ -194,6 +194,7 @@ def test_a_table_in_the_environment_is_refused(name: str, monkeypatch: pytest.Mo
         ("cluster = [1]\n", "cluster in FILE: a list is not a text. Write it in quotes."),
         ("default_fs = true\n", "default_fs in FILE: true is not a text. Write it in quotes."),
         ("linger_s = 'soon'\n", "linger_s in FILE: 'soon' is not a number. Write a number."),
+        ("linger_s = true\n", "linger_s in FILE: true is not a number. Write a number."),
         ("linger_s = {}\n", "linger_s in FILE: a table is not a number. Write a number."),
         ("state_dir = 5\n", "state_dir in FILE: 5 is not a path. Write a path in quotes."),
         ("takeover = 5\n", "takeover in FILE: 5 is not allowed. Write proof, fence or never."),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from volplug.errors import ConfigurationError, InvalidSize
 from volplug.host.filesystems import FILESYSTEMS
-from volplug.mistakes import combined, described, nearest
+from volplug.mistakes import Number, combined, described, nearest
 from volplug.models import TakeoverPolicy
 from volplug.sizes import parse_size
 from volplug.sources import SettingsSource, from_environment, from_flags, from_rexray, place_of, read_file
@@ -94,22 +94,22 @@ class Settings(BaseModel):
     default_fs: str = Field(
         default="ext4", description=f"Filesystem of volumes created without one: {', '.join(FILESYSTEMS)}"
     )
-    linger_s: float | None = Field(
+    linger_s: Number | None = Field(
         default=None,
         ge=0,
         description="Seconds that a volume stays attached after its last unmount",
         json_schema_extra={"unset": "the driver's own (loop: 0, ebs: 5)"},
     )
-    slow_answer_s: float = Field(
+    slow_answer_s: Number = Field(
         default=110, gt=0, description="Seconds to answer Create and Mount; Docker waits 120"
     )
-    answer_s: float = Field(
+    answer_s: Number = Field(
         default=50, gt=0, description="Seconds to answer everything else; Docker waits 60"
     )
-    mount_grace_s: float = Field(
+    mount_grace_s: Number = Field(
         default=60, ge=0, description="Seconds before an answered Mount may be checked by a trial release"
     )
-    release_wait_s: float = Field(
+    release_wait_s: Number = Field(
         default=20, ge=0, description="Seconds that a Mount waits for another host to detach the volume"
     )
     takeover: TakeoverPolicy = Field(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import ErrorDetails
 
 from volplug.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
 
 CHECK_COMMAND: Final = "volplug check-config"
 _MAX_SHOWN: Final = 40
@@ -44,6 +43,16 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 Location = tuple[int | str, ...]
+
+
+def _refuse_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is not a number", "Write a number")  # noqa: TRY004  # pydantic's
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_refuse_boolean)]  # pydantic alone reads true as 1
+WholeNumber = Annotated[int, BeforeValidator(_refuse_boolean)]
 
 
 def combined(mistakes: Sequence[ConfigurationError]) -> ConfigurationError:

@@ -49,6 +49,7 @@ async def test_volumes_lie_where_the_setting_says(tmp_path: Path) -> None:
     ("settings", "text"),
     [
         ({"overcommit": 0}, "backends.disks.overcommit: 0 is not above 0. Write a number above 0."),
+        ({"overcommit": True}, "backends.disks.overcommit: true is not a number. Write a number."),
         ({"overcommit": "much"}, "backends.disks.overcommit: 'much' is not a number. Write a number."),
         ({"path": "/x"}, "unknown key backends.disks.path. Allowed are directory, driver, overcommit."),
         (

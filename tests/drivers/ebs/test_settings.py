@@ -95,6 +95,7 @@ def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
             "backends.cloud.endpoint: it is no URL. In a password, write %2F for /.",
         ),
         ({"max_retries": -1}, "backends.cloud.max_retries: -1 is below 0. Write 0 or more."),
+        ({"max_retries": True}, "backends.cloud.max_retries: true is not a number. Write a number."),
         ({"max_retries": 51}, "backends.cloud.max_retries: 51 is above 50. Write 50 or less."),
         ({"max_retries": 1.5}, "backends.cloud.max_retries: 1.5 is not a whole number."),
         ({"force_detach": "maybe"}, "backends.cloud.force_detach: 'maybe' is neither true nor false. "),

@@ -19,7 +19,7 @@ from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import ConfigurationError
 from volplug.masking import keep_secret
-from volplug.mistakes import Location, combined, described
+from volplug.mistakes import Location, WholeNumber, combined, described
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -85,7 +85,7 @@ class EbsSettings(BaseModel):
     session_token: str = Field(default="", repr=False)
     profile: str = ""
     kms_key_id: str = ""
-    max_retries: int = Field(default=8, ge=0, le=50)
+    max_retries: WholeNumber = Field(default=8, ge=0, le=50)
     force_detach: bool = False
     tags: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
     sys_root: Path = Path("/sys")

@@ -37,7 +37,7 @@ from volplug.errors import (
 )
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
-from volplug.mistakes import combined, described
+from volplug.mistakes import Number, combined, described
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
 
@@ -64,7 +64,7 @@ class LoopSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     directory: Path | None = None
-    overcommit: float = Field(default=1.0, gt=0)
+    overcommit: Number = Field(default=1.0, gt=0)
 
     @field_validator("directory")
     @classmethod

@@ -23,6 +23,12 @@ def check_name(name: str) -> str:
     """
     if not is_name(name):
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
+        if "=" in name:  # as Portworx reads options out of names
+            raise InvalidName(
+                f"volume name {shown!r} is not allowed",
+                "A name holds no options: give them as -o, as driver_opts in Compose and Terraform, as "
+                "options of driver_config in Nomad",
+            )
         raise InvalidName(
             f"volume name {shown!r} is not allowed",
             "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit",

@@ -15,7 +15,7 @@ TIB: Final = 1024**4
 
 _UNITS: Final = {"": GIB, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB, "P": 1024**5, "E": 1024**6}
 _PATTERN: Final = re.compile(
-    r"\s*(?P<number>\d{1,18}(?:\.\d{1,6})?)\s*(?:(?P<unit>[KMGTPE])(?:I?B)?|(?P<byte>B))?\s*",
+    r"\s*(?P<number>\d{1,18}(?:\.\d{1,18})?(?:E[+-]?\d{1,2})?)\s*(?:(?P<unit>[KMGTPE])I?B?|(?P<byte>B))?\s*",
     re.IGNORECASE | re.ASCII,
 )
 _ADVICE: Final = "Write a number and a unit, such as 10GiB or 512MiB"
@@ -25,7 +25,7 @@ def parse_size(text: str) -> int:
     """Read a size as users write it; a bare number is GiB and every unit is a power of 1024.
 
     Args:
-        text: For example `10`, `10GiB`, `10G`, `512mb`, `1.5T`.
+        text: For example `10`, `10GiB`, `10G`, `10Gi`, `512mb`, `1.5T`, `1e+06`.
 
     Returns:
         The size in bytes.

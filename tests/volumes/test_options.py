@@ -20,6 +20,7 @@ INFO = DriverInfo(
 )
 NAMES = "allocation, backend, fs, gid, io-size, mkfs-opts, mode, mount-opts, profile, size, uid"
 PLAIN = Defaults()
+MODE = "Write octal permission bits, such as 0750; in YAML in quotes, or it becomes another number."
 
 
 def spec(options: dict[str, str] | None = None, defaults: Defaults = PLAIN) -> VolumeSpec:
@@ -216,22 +217,24 @@ def test_sizes_are_rounded_up_to_whole_units(text: str, size_bytes: int) -> None
         ({"size": "0"}, "size '0' is not above zero. Write a number and a unit, such as 10GiB or 512MiB."),
         ({"size": "-1"}, "size '-1' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
         ({"size": "1.5X"}, "size '1.5X' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
-        ({"size": ""}, "size '' cannot be read. Write a number and a unit, such as 10GiB or 512MiB."),
-        ({"size": "1EiB"}, "size 1048576TiB is above the maximum of 16TiB of driver loop."),
+        (
+            {"size": "1EiB"},
+            "size 1048576TiB is above the maximum of 16TiB of driver loop. "
+            "Ask for less; a number without a unit is GiB.",
+        ),
         ({"size": "7MiB"}, "size 7MiB is below the minimum of 8MiB for ext4."),
         ({"size": "1B"}, "size 1B is below the minimum of 8MiB for ext4."),
         ({"size": "100MiB", "fs": "xfs"}, "size 100MiB is below the minimum of 300MiB for xfs."),
         ({"size": "100MiB", "fs": "btrfs"}, "size 100MiB is below the minimum of 128MiB for btrfs."),
         ({"fs": "zfs"}, "unknown filesystem 'zfs'. Use one of btrfs, ext4, xfs."),
         ({"uid": "-1"}, "option 'uid' is '-1'. Write a number from 0 to 4294967294."),
-        ({"uid": ""}, "option 'uid' is ''. Write a number from 0 to 4294967294."),
         ({"gid": "root"}, "option 'gid' is 'root'. Write a number from 0 to 4294967294."),
         ({"uid": "4294967295"}, "option 'uid' is '4294967295'. Write a number from 0 to 4294967294."),
         ({"uid": "٣"}, r"option 'uid' is '\u0663'. Write a number from 0 to 4294967294."),
-        ({"mode": "0999"}, "option 'mode' is '0999'. Write octal permission bits, such as 0750."),
-        ({"mode": "10000"}, "option 'mode' is '10000'. Write octal permission bits, such as 0750."),
-        ({"mode": "u+w"}, "option 'mode' is 'u+w'. Write octal permission bits, such as 0750."),
-        ({"mode": "0o755"}, "option 'mode' is '0o755'. Write octal permission bits, such as 0750."),
+        ({"mode": "0999"}, f"option 'mode' is '0999'. {MODE}"),
+        ({"mode": "10000"}, f"option 'mode' is '10000'. {MODE}"),
+        ({"mode": "u+w"}, f"option 'mode' is 'u+w'. {MODE}"),
+        ({"mode": "0o"}, f"option 'mode' is '0o'. {MODE}"),
         ({"mkfs-opts": "-L 'open"}, "option 'mkfs-opts' cannot be read: no closing quotation."),
     ],
 )

@@ -35,6 +35,12 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
     {option: option.replace("-", "_") for option in _HELP}
     | {"fs": "fs_type", "mkfs-opts": "mkfs_options", "mount-opts": "mount_options", "size": "size_bytes"}
 )
+# For these an empty value means none, whatever the profile has.
+_MAY_BE_EMPTY: Final = frozenset({"mkfs-opts", "mount-opts"})
+# YAML 1.1 and the languages of templates write booleans in several ways.
+_TRUE: Final = frozenset({"true", "yes", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "off", "0"})
+_OWNER_BITS: Final = 0o700
 _MAX_VALUE_BYTES: Final = 4 * KIB
 _MAX_OPTIONS_BYTES: Final = 64 * KIB
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -104,9 +110,10 @@ class ResolvedCreation:
 
 
 def read_options(name: str, raw: Mapping[str, str]) -> CreateRequest:
-    """Read options as users write them; keys ignore case, `-` and `_`.
+    """Read options as users and their tools write them; keys ignore case, `-` and `_`.
 
-    Their length is bounded first: reading some of them takes time that grows with its square.
+    Their length is bounded first: reading some of them takes time that grows with its square. White space
+    around keys and values and quotes around a value, as YAML, templates and shells leave them, are ignored.
 
     Args:
         name: The volume's name, checked already.
@@ -117,18 +124,25 @@ def read_options(name: str, raw: Mapping[str, str]) -> CreateRequest:
         InvalidSize: If the size cannot be read.
     """
     _check_length(raw)
-    given, others = _canonical(raw, list(_HELP), _ALIASES)
+    bare = {key: _bare(value) for key, value in raw.items()}
+    given, others = _canonical(bare, list(_HELP), _ALIASES)
+    for option in given:
+        if not given[option] and option not in _MAY_BE_EMPTY:
+            raise InvalidOption(
+                f"option {option!r} is empty",
+                "Set the variable that it comes from, or leave the option out",
+            )
     return CreateRequest(
         name=name,
         backend=given.get("backend", ""),
         profile=given.get("profile"),
         size_bytes=parse_size(given["size"]) if "size" in given else None,
-        fs_type=_filesystem(given["fs"]) if given.get("fs") else None,
+        fs_type=_filesystem(given["fs"]) if "fs" in given else None,
         mkfs_options=_words("mkfs-opts", given["mkfs-opts"]) if "mkfs-opts" in given else None,
         mount_options=tuple(given["mount-opts"].split(",")) if "mount-opts" in given else None,
-        uid=_number("uid", given["uid"], 10, MAX_ID) if "uid" in given else None,
-        gid=_number("gid", given["gid"], 10, MAX_ID) if "gid" in given else None,
-        mode=_number("mode", given["mode"], 8, MAX_MODE) if "mode" in given else None,
+        uid=_number("uid", given["uid"], MAX_ID) if "uid" in given else None,
+        gid=_number("gid", given["gid"], MAX_ID) if "gid" in given else None,
+        mode=_mode(given["mode"]) if "mode" in given else None,
         driver_options=others,
     )
 
@@ -243,7 +257,7 @@ def _driver_options(request: CreateRequest, info: DriverInfo) -> dict[str, str]:
         raise OptionHelp(_help_text(info))
     if others:
         raise _unknown(next(iter(others)), info)
-    return options
+    return {name: _choice(value, info.options[name].split("|")) for name, value in options.items()}
 
 
 def _read_profile(name: str, info: DriverInfo, defaults: Defaults) -> CreateRequest:
@@ -291,8 +305,24 @@ def _check_length(raw: Mapping[str, str]) -> None:
         raise InvalidOption(f"the options have {whole} bytes together, more than {_MAX_OPTIONS_BYTES}")
 
 
+def _bare(value: str) -> str:
+    """Return a value without the white space and the pair of quotes around it."""
+    bare = value.strip()
+    quote = bare[:1]
+    is_quoted = len(bare) > 1 and quote in ("'", '"') and bare.find(quote, 1) == len(bare) - 1
+    return bare[1:-1].strip() if is_quoted else bare
+
+
+def _choice(value: str, choices: Sequence[str]) -> str:
+    """Return which of a driver's fixed values is meant, else the value as it is, for the driver to refuse."""
+    folded = value.lower()
+    if set(choices) == {"true", "false"} and folded in _TRUE | _FALSE:
+        return "true" if folded in _TRUE else "false"
+    return folded if len(choices) > 1 and folded in choices else value
+
+
 def _fold(key: str) -> str:
-    return key.lower().replace("-", "").replace("_", "")
+    return key.strip().lower().replace("-", "").replace("_", "")
 
 
 def _help_text(info: DriverInfo) -> str:
@@ -314,7 +344,7 @@ def _shown(key: str) -> str:
 
 
 def _filesystem(text: str) -> str:
-    fs_type = text.strip().lower()
+    fs_type = text.lower()
     if fs_type not in FILESYSTEMS:
         raise InvalidOption(f"unknown filesystem {text!r}", f"Use one of {', '.join(FILESYSTEMS)}")
     return fs_type
@@ -332,7 +362,8 @@ def _size(wanted: int | None, fs_type: str, info: DriverInfo, defaults: Defaults
     if size_bytes > info.maximum_size_bytes:
         raise InvalidSize(
             f"size {format_size(wanted)} is above the maximum of {format_size(info.maximum_size_bytes)} "
-            f"of driver {info.driver}"
+            f"of driver {info.driver}",
+            "Ask for less; a number without a unit is GiB",
         )
     return size_bytes
 
@@ -344,9 +375,29 @@ def _words(name: str, text: str) -> tuple[str, ...]:
         raise InvalidOption(f"option {name!r} cannot be read: {str(error).lower()}") from error
 
 
-def _number(name: str, text: str, base: int, maximum: int) -> int:
-    digits = "01234567" if base == 8 else "0123456789"
-    if not text or len(text) > 12 or any(char not in digits for char in text) or int(text, base) > maximum:
-        kind = "octal permission bits, such as 0750" if base == 8 else f"a number from 0 to {maximum}"
-        raise InvalidOption(f"option {name!r} is {text!r}", f"Write {kind}")
-    return int(text, base)
+def _mode(text: str) -> int:
+    """Read permission bits.
+
+    YAML reads 0770 as a number, and tools deliver it in decimal, as 504. Where that is octal as well, the
+    owner has less than rwx in it; so such bits are accepted only with a leading zero.
+    """
+    digits = text.removeprefix("0o")
+    if _is_number(digits, 8, MAX_MODE):
+        mode = int(digits, 8)
+        if text[0] == "0" or mode & _OWNER_BITS == _OWNER_BITS:
+            return mode
+    raise InvalidOption(
+        f"option 'mode' is {text!r}",
+        "Write octal permission bits, such as 0750; in YAML in quotes, or it becomes another number",
+    )
+
+
+def _number(name: str, text: str, maximum: int) -> int:
+    if not _is_number(text, 10, maximum):
+        raise InvalidOption(f"option {name!r} is {text!r}", f"Write a number from 0 to {maximum}")
+    return int(text)
+
+
+def _is_number(text: str, base: int, maximum: int) -> bool:
+    digits = "0123456789"[:base]
+    return 0 < len(text) <= 12 and all(char in digits for char in text) and int(text, base) <= maximum

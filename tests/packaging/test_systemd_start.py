@@ -23,7 +23,7 @@ exec env PYTHONPATH={Path(__file__).parents[2]} {sys.executable} -m volplug "$@"
 _REASON = "variable VOLPLUG_LOG_LEVEL: 'loud' is not allowed. Write debug, info, warning or error."
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def systemd() -> Iterator[Systemd]:
     """With the units installed and not started."""
     with booted() as systemd:
@@ -53,6 +53,14 @@ async def test_a_wrong_setting_is_told_by_every_answer_until_it_is_right(systemd
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is not None
     assert _journal(systemd, "err") == [line]
     assert [each for each in _journal(systemd, "info") if " event=ready " in each] != []
+
+
+def test_the_name_of_the_managed_plugin_leads_to_the_socket_while_that_exists(systemd: Systemd) -> None:
+    link = systemd.root / "run" / "docker" / "plugins" / "volplug:latest.sock"
+    systemd.run("systemctl", "start", "volplug.socket")
+    assert link.readlink() == Path("/run/docker/plugins/volplug.sock")
+    systemd.run("systemctl", "stop", "volplug.socket")
+    assert not link.is_symlink()
 
 
 def _journal(systemd: Systemd, priority: str) -> list[str]:

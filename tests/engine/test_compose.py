@@ -12,6 +12,7 @@ from tests.engine.versions import DOCKER_26, EngineVersion
 from tests.lab.compose import COMPOSE_1, COMPOSE_2, Compose
 from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
+from tests.lab.programs import checked
 from tests.lab.requirements import ENGINE
 
 pytestmark = [
@@ -101,6 +102,15 @@ def test_a_directory_of_a_volume(
     assert line.endswith(" old" if engine_version == DOCKER_26 else " all")
     COMPOSE_2(empty_engine, files, "down")
     empty_engine.docker("volume", "rm", "diary")
+
+
+@ON_NEWEST
+def test_a_stack_gets_the_whole_volume(empty_engine: Engine, project: Project) -> None:
+    """As docs/compose.md warns; what `docker stack config` shows is what is deployed."""
+    mount = "type: volume\n        source: diary\n        target: /data\n        volume: {subpath: old}"
+    files = project({"stack.yaml": FILES["stack.yaml"].replace("diary:/data", mount)})
+    shown = checked(COMPOSE_2.shell(empty_engine, files, "docker stack config --compose-file stack.yaml"))
+    assert "target: /data\n      volume: {}\n" in shown.stdout
 
 
 @on_each(

@@ -113,6 +113,15 @@ def test_the_stack_of_the_documentation_runs_its_tasks_one_after_the_other(
     swarm.docker("volume", "rm", "notes_diary")
 
 
+def test_each_replica_has_a_volume_of_its_own(swarm: Engine) -> None:
+    source = _MOUNT.replace("source=db", "source=db-{{.Task.Slot}}")
+    _service(swarm, "writer", "--replicas=2", f"--mount={source},volume-opt=size=16MiB", "--env=VERSION=one")
+    wait_until(lambda: volumes(swarm) == ["db-1", "db-2"], _TASK_TIMEOUT_S, "both volumes are made")
+    swarm.docker("service", "rm", "writer")
+    _wait_until_tasks_are_gone(swarm)
+    swarm.docker("volume", "rm", "db-1", "db-2")
+
+
 def _lines(file: Path) -> int:
     """How many lines a file of a volume has; none while that is not mounted."""
     try:

@@ -110,6 +110,31 @@ def test_settings_take_effect_at_the_next_start(empty_engine: Engine, plugin: Ma
         empty_engine.docker("volume", "rm", "old", "new", "tiny")
 
 
+def test_a_local_volume_that_hides_one_of_volplug_is_removed_alone(
+    empty_engine: Engine, plugin: ManagedVolplug
+) -> None:
+    """As docs/errors.md describes; Docker has forgotten the volume, as another host does not know it."""
+    create(empty_engine, "db")
+    run(empty_engine, "-v", "db:/data", script="echo kept >/data/file")
+    records = plugin.state_dir / "backends" / "loop"
+    aside = [path.rename(records.with_name(path.name)) for path in records.glob("db.*")]
+    empty_engine.docker("volume", "rm", "--force", "db")
+    run(empty_engine, "-v", "db:/data", script="echo lost >/data/file")
+    for path in aside:
+        path.rename(records / path.name)
+    assert inspect(empty_engine, "volume", "db")["Driver"] == "local"
+    assert "driver 'local' already has volume" in refusal(
+        empty_engine, "volume", "create", "--driver=volplug", "db"
+    )
+    create(empty_engine, "other")
+    places = ("-v", "db:/from:ro", "-v", "other:/to")
+    run(empty_engine, *places, script="cp -a /from/. /to")
+    empty_engine.docker("volume", "rm", "db")
+    for name, text in (("db", "kept\n"), ("other", "lost\n")):
+        assert run(empty_engine, "-v", f"{name}:/data", script="cat /data/file") == text
+    empty_engine.docker("volume", "rm", "db", "other")
+
+
 async def test_an_invalid_setting_is_reported_by_every_answer(
     empty_engine: Engine, plugin: ManagedVolplug
 ) -> None:

@@ -60,6 +60,8 @@ def test_all_volumes_follow_from_one_form_to_the_other_and_back(
     assert _known(engine) == known
     assert {inspect(engine, "volume", name)["Driver"] for name in _NAMES} == {"volplug:latest"}
     assert run(engine, "-v", "other:/data", script="cat /data/file") == "other\n"
+    assert _shown_after_creation(engine, "volplug") == "volplug:latest"
+    assert _shown_after_creation(engine, "volplug:latest") == "volplug:latest"
     start(engine, "user", "-v", "db:/data")
     assert execute(engine, "user", "cat /data/file") == "db\n"
     engine.docker("stop", "user")
@@ -71,11 +73,21 @@ def test_all_volumes_follow_from_one_form_to_the_other_and_back(
         engine.docker("start", "user")
         assert execute(engine, "user", "cat /data/file") == "db\n"
         engine.docker("rm", "--force", "user")
+        assert _shown_after_creation(engine, "volplug:latest") == "volplug:latest"
         assert _known(engine) == known
         assert run(engine, "-v", "other:/data", script="cat /data/file") == "other\n"
         wait_until_released(engine, service)
         engine.docker("volume", "rm", *_NAMES)
     engine.path(_LINK).unlink()
+
+
+def _shown_after_creation(engine: Engine, driver: str) -> str:
+    """The driver that tools find, and compare with the one that they created the volume with."""
+    engine.docker("volume", "create", f"--driver={driver}", "--opt=size=16MiB", "new")
+    shown = inspect(engine, "volume", "new")
+    assert shown["Options"] == {"size": "16MiB"}
+    engine.docker("volume", "rm", "new")
+    return str(shown["Driver"])
 
 
 def _known(engine: Engine) -> dict[str, tuple[str, dict[str, str], dict[str, str]]]:

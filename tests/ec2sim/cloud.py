@@ -14,6 +14,7 @@ from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.remote import CONTROL_PATH, control
 from tests.ec2sim.scheduler import Scheduler
 from tests.ec2sim.service import Action, Service
+from tests.ec2sim.snapshots import Snapshots, modify_volume
 from tests.ec2sim.table import VolumeTable, describe_volumes
 
 
@@ -36,7 +37,8 @@ class Ec2Cloud(ExitStack[None]):
         self._table = VolumeTable(self.plan)
         self._scheduler = Scheduler()
         self._instances = Instances(self.plan, self._scheduler, hypervisor)
-        self._creation = Creation(self.plan, self._table, self._scheduler, hypervisor)
+        self._snapshots = Snapshots(self._table, hypervisor)
+        self._creation = Creation(self.plan, self._table, self._scheduler, hypervisor, self._snapshots)
         self._service = Service(self.plan, self._instances.all, self._actions())
         self.calls = self._service.calls
         self._metadata = Metadata(self._instances.all)
@@ -90,6 +92,9 @@ class Ec2Cloud(ExitStack[None]):
             "AttachVolume": attachments.attach,
             "DetachVolume": attachments.detach,
             "CreateTags": self._creation.create_tags,
+            "CreateSnapshot": self._snapshots.create,
+            "DescribeSnapshots": self._snapshots.describe,
+            "ModifyVolume": partial(modify_volume, self._table, self.hypervisor),
             **self._instances.actions(),
         }
 

@@ -1,4 +1,4 @@
-"""CreateVolume, DeleteVolume and CreateTags.
+"""CreateVolume, DeleteVolume and CreateTags. A volume may be made of a snapshot.
 
 A ClientToken, https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html: the same token with
 the same parameters is answered with the same volume; other parameters, Region and Availability Zone aside,
@@ -21,6 +21,7 @@ from tests.ec2sim.hypervisor import Hypervisor
 from tests.ec2sim.plan import FaultPlan
 from tests.ec2sim.scheduler import Scheduler
 from tests.ec2sim.service import Request
+from tests.ec2sim.snapshots import Snapshots
 from tests.ec2sim.table import VolumeTable
 from volplug.sizes import GIB
 
@@ -37,9 +38,15 @@ class Creation:
     """Makes and deletes volumes."""
 
     def __init__(
-        self, plan: FaultPlan, table: VolumeTable, scheduler: Scheduler, hypervisor: Hypervisor
+        self,
+        plan: FaultPlan,
+        table: VolumeTable,
+        scheduler: Scheduler,
+        hypervisor: Hypervisor,
+        snapshots: Snapshots,
     ) -> None:
         self._plan = plan
+        self._snapshots = snapshots
         self._table = table
         self._scheduler = scheduler
         self._hypervisor = hypervisor
@@ -63,7 +70,7 @@ class Creation:
                 return answers.answer(request.action, answers.volume(known))
             fact = self._new_volume(request)
             self._tokens[use] = request.parameters, fact.volume_id
-            self._put(fact, request.action)
+            self._put(fact, request.action, request.get("SnapshotId"))
         self._scheduler.begin(fact.volume_id, self._plan.creating, lambda: self._end_creation(fact.volume_id))
         return answers.answer(request.action, answers.volume(fact))
 
@@ -104,10 +111,11 @@ class Creation:
         return answers.answer(request.action, answers.DONE)
 
     def create_tags(self, request: Request) -> bytes:
-        """Set tags of volumes."""
+        """Set tags of volumes; those of instances are accepted and not kept."""
         tags = request.tags()
         with self._table.lock:
-            facts = [self._table.get(each) for each in request.listed("ResourceId")]
+            resources = [each for each in request.listed("ResourceId") if not each.startswith("i-")]
+            facts = [self._table.get(each) for each in resources]
             changed = [replace(fact, tags={**fact.tags, **tags}) for fact in facts]
             for fact in changed:
                 _check_tags(fact.tags)
@@ -122,6 +130,9 @@ class Creation:
         if zone not in ZONES:
             raise refusals.NO_ZONE(zone)
         name, size_gib = request.get("VolumeType") or _DEFAULT_TYPE, request.number("Size")
+        if snapshot_id := request.get("SnapshotId"):
+            of_snapshot = self._snapshots.size_gib(snapshot_id)
+            size_gib = size_gib or of_snapshot
         if size_gib is None:
             raise refusals.MISSING("size/snapshot")
         if name in _TYPES_WITH_IOPS and request.number("Iops") is None:
@@ -129,8 +140,10 @@ class Creation:
         fact = VolumeFact(_new_id(), "creating", size_gib, zone, name, now(), tags)
         return replace(fact, encrypted=request.is_set("Encrypted"), kms_key_id=request.get("KmsKeyId"))
 
-    def _put(self, fact: VolumeFact, action: str = "") -> None:
+    def _put(self, fact: VolumeFact, action: str = "", snapshot_id: str = "") -> None:
         self._hypervisor.provision(fact.volume_id, fact.size_gib * GIB)
+        if snapshot_id:
+            self._snapshots.restore(snapshot_id, fact.volume_id)
         self._table.put(fact, action)
 
     def _end_creation(self, volume_id: str) -> None:

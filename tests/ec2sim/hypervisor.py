@@ -60,6 +60,17 @@ class ShowsInstances(Protocol):
         """Remove all devices and files."""
 
 
+@runtime_checkable
+class CopiesVolumes(Protocol):
+    """A hypervisor whose volumes can be copied and grow."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy the content of a volume or snapshot to another of at least its size, or to a new one."""
+
+    def grow(self, volume_id: str, size_bytes: int) -> None:
+        """Give a volume another size, also while an instance has it."""
+
+
 class Plugged(NamedTuple):
     """A volume on an instance."""
 
@@ -132,6 +143,13 @@ class Views:
             node = f"{self._places(instance_id).dev_root}/{name}"
             os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*number))
             self._make(instance_id, name, volume_id, size_bytes, number)
+
+    def resize(self, instance_id: str, volume_id: str, size_bytes: int) -> None:
+        """Show another size of a volume."""
+        with self._lock:
+            name = self._names[instance_id][volume_id]
+            block = f"{self._places(instance_id).sys_root}/block"
+            _write(f"{block}/{name}/size", str(size_bytes // _SECTOR_BYTES))
 
     def hide(self, instance_id: str, volume_id: str) -> None:
         """Hide a volume; one that is not shown is success."""

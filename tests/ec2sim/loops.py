@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
 import threading
 from typing import Final, NamedTuple
 
@@ -12,7 +13,9 @@ from volplug.errors import VolumeInUse
 from volplug.host import loop_attach, loopdev
 from volplug.host.devices import is_held_now, opened
 
-_LOOP_CLR_FD: Final = 0x4C01  # linux/loop.h; on a device in use: once its last user closes it
+# linux/loop.h
+_LOOP_CLR_FD: Final = 0x4C01  # on a device in use: once its last user closes it
+_LOOP_SET_CAPACITY: Final = 0x4C07
 
 
 class _Plugged(NamedTuple):
@@ -20,6 +23,7 @@ class _Plugged(NamedTuple):
 
     loop: loopdev.LoopDevice
     device: str
+    instance_id: str
 
 
 class LoopHypervisor:
@@ -43,7 +47,7 @@ class LoopHypervisor:
     def plug(self, instance_id: str, volume_id: str, device: str) -> None:
         """Attach the image to a loop device, show it, then announce it to listeners of the kernel."""
         loop = loop_attach.attach(self._image(volume_id), volume_id, direct_io=False, discards=True)
-        plugged = _Plugged(loop, device)
+        plugged = _Plugged(loop, device, instance_id)
         with self._lock:
             self._plugged[volume_id] = plugged
         self._show(instance_id, volume_id, plugged)
@@ -67,6 +71,22 @@ class LoopHypervisor:
 
     def discard(self, volume_id: str) -> None:
         os.unlink(self._image(volume_id))
+
+    def copy(self, source: str, target: str) -> None:
+        argv = ["cp", "--sparse=always", self._image(source), self._image(target)]
+        size_bytes = os.path.getsize(self._image(target)) if os.path.exists(self._image(target)) else 0
+        subprocess.run(argv, check=True)
+        if size_bytes:
+            os.truncate(self._image(target), size_bytes)
+
+    def grow(self, volume_id: str, size_bytes: int) -> None:
+        os.truncate(self._image(volume_id), size_bytes)
+        with self._lock:
+            plugged = self._plugged.get(volume_id)
+        if plugged is not None:
+            with opened(plugged.loop.path, os.O_RDONLY) as device:
+                fcntl.ioctl(device, _LOOP_SET_CAPACITY)
+            self._views.resize(plugged.instance_id, volume_id, size_bytes)
 
     def power_on(self, instance_id: str, kind: str) -> InstanceView:
         return self._views.add(instance_id, kind)

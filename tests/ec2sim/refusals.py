@@ -56,6 +56,7 @@ NO_ACTION: Final = Refusal("InvalidAction", "The action {} is not valid for this
 
 # Parameters
 
+NO_SNAPSHOT: Final = Refusal("InvalidSnapshot.NotFound", "The snapshot '{}' does not exist.")
 MISSING: Final = Refusal("MissingParameter", "The request must contain the parameter {}")
 BAD_VALUE: Final = Refusal("InvalidParameterValue", "Value ({1}) for parameter {0} is invalid. {2}")
 BAD_ID: Final = Refusal("InvalidParameterValue", 'Invalid id: "{}" (expecting "vol-...")')

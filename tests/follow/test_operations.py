@@ -1,0 +1,104 @@
+"""The commands of docs/operations.md and docs/from-rexray.md for EBS volumes, on two hosts and a simulated EC2."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.follow.scene import HOSTS, IMAGE, TIMEOUT_S, Scene
+from tests.lab.ebs import EbsCloud
+from tests.lab.host import Host
+from tests.lab.operator import Operator
+from tests.lab.requirements import MULTIHOST
+from tests.lab.waiting import wait_until
+
+pytestmark = [*MULTIHOST, HOSTS]
+
+_PAGE = "docs/operations.md"
+
+
+@pytest.fixture(scope="module")
+def settings() -> Mapping[str, str]:
+    return {"VOLPLUG_LINGER_S": "0"}
+
+
+@pytest.fixture
+def cloud(scene: Scene) -> EbsCloud:
+    assert isinstance(scene.cloud, EbsCloud)
+    return scene.cloud
+
+
+@pytest.fixture
+def operator(scene: Scene, cloud: EbsCloud, tmp_path: Path) -> Operator:
+    """An operator on host `a`, where a volume holds a file, for whom the volume is `db` and its cluster `prod`."""
+    options = [f"--opt={key}={value}" for key, value in cloud.volume_options.items()]
+    scene.a.docker("volume", "create", "--driver=volplug", *options, "--opt=fs=xfs", scene.volume)
+    _write(scene.a, scene.volume, "first")
+    names = {
+        "vol-0123456789abcdef0": _id(cloud, scene.volume),
+        "prod": "lab",
+        "db2": _other(scene),
+        "db": scene.volume,
+        "tags.json": str(tmp_path / "tags.json"),
+        "eu-central-1a": f"{cloud.ec2.region}a",
+    }
+    return Operator(scene.a.engine.run, names, tmp_path, cloud.ec2.endpoint)
+
+
+def _other(scene: Scene) -> str:
+    return f"{scene.volume}-2"
+
+
+def _id(cloud: EbsCloud, name: str) -> str:
+    (found,) = [each.volume_id for each in cloud.ec2.volumes() if each.tags.get("volplug:name") == name]
+    return found
+
+
+def _in_container(host: Host, volume: str, script: str) -> str:
+    options = ("run", "--rm", "--volume-driver=volplug", "-v", f"{volume}:/data")
+    return host.docker(*options, IMAGE, "sh", "-c", script).strip()
+
+
+def _write(host: Host, volume: str, text: str) -> None:
+    _in_container(host, volume, f"echo {text} >/data/file")
+
+
+def _read(host: Host, volume: str) -> str:
+    return _in_container(host, volume, "cat /data/file")
+
+
+def _is_known(host: Host, volume: str) -> None:
+    wait_until(
+        lambda: volume in host.docker("volume", "ls", "--quiet").split(), TIMEOUT_S, f"{volume} is known"
+    )
+
+
+def test_a_snapshot_becomes_another_volume(scene: Scene, cloud: EbsCloud, operator: Operator) -> None:
+    shown = operator.does(_PAGE, "Back up an EBS volume")
+    _write(scene.a, scene.volume, "second")
+    operator.knows({"snap-0123456789abcdef0": json.loads(shown)["SnapshotId"]})
+    operator.does(_PAGE, "Restore an EBS volume")
+    _is_known(scene.b, _other(scene))
+    assert (_read(scene.b, _other(scene)), _read(scene.a, scene.volume)) == ("first", "second")
+
+
+def test_a_mounted_volume_grows(scene: Scene, cloud: EbsCloud, operator: Operator) -> None:
+    scene.a.docker("run", "-d", "--name=web", "-v", f"{scene.volume}:/data", IMAGE, "sleep", "1000")
+    operator.knows({" 20": " 2"})
+    size_kib = "df -k /data | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2"
+    before = int(scene.a.docker("exec", "web", "sh", "-c", size_kib))
+    operator.does(_PAGE, "Grow an EBS volume")
+    assert int(scene.a.docker("exec", "web", "sh", "-c", size_kib)) > before + 900 * 1024
+    assert scene.a.docker("exec", "web", "cat", "/data/file") == "first\n"
+
+
+def test_volumes_are_listed_found_unused_and_renamed(scene: Scene, cloud: EbsCloud, operator: Operator) -> None:
+    volume_id = _id(cloud, scene.volume)
+    listed = operator.does(_PAGE, "List volumes", 2)
+    assert listed.split() == [scene.volume, volume_id, "available", "None", f"{cloud.ec2.region}a", "1"]
+    assert operator.does(_PAGE, "Find unused volumes", 1).split()[:2] == [scene.volume, volume_id]
+    assert operator.does(_PAGE, "No such volume, on one host only").split() == [volume_id, "lab"]
+    operator.does(_PAGE, "Rename", 1)
+    _is_known(scene.b, _other(scene))
+    assert _read(scene.b, _other(scene)) == "first"

@@ -16,6 +16,7 @@ from tests.lab import checker, loops
 from tests.lab.built import built_plugin
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug, create_plugin
+from tests.lab.operator import Operator
 from tests.lab.registry import Registry
 
 pytestmark = MANAGED
@@ -138,3 +139,22 @@ def test_an_upgrade_keeps_variables_and_reverts_the_state_directory(registry_eng
         records.stop()
         wait_until_released(engine, plugin)
         engine.docker("volume", "rm", "db")
+
+
+def test_volplug_gets_the_name_of_another_plugin_and_its_volumes_in_docker(
+    registry_engine: Engine, tmp_path: Path
+) -> None:
+    """As in docs/from-rexray.md; an earlier version stands for REX-Ray, with loop volumes."""
+    engine = registry_engine
+    with ManagedVolplug(
+        engine, name="rexray/ebs", host_dir=Path("/var/lib"), reference=_reference(_PREVIOUS)
+    ) as plugin:
+        engine.docker("volume", "create", "--driver=rexray/ebs", "--opt=size=16MiB", "db")
+        run(engine, "-v", "db:/data", script="echo kept >/data/file")
+        names = {"registry.example.com/volplug:0.1.0-amd64": _reference(volplug.__version__), "=ebs ": "=loop "}
+        Operator(engine.run, names, tmp_path).does("docs/from-rexray.md", "Keep the driver's name", 0)
+        assert plugin.running
+        assert inspect(engine, "volume", "db")["Driver"] == "rexray/ebs:latest"
+        assert run(engine, "-v", "db:/data", script="cat /data/file") == "kept\n"
+        run(engine, "--volume-driver=rexray/ebs", "-v", "other:/data", script="touch /data/file")
+        engine.docker("volume", "rm", "db", "other")

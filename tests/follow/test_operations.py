@@ -102,3 +102,49 @@ def test_volumes_are_listed_found_unused_and_renamed(scene: Scene, cloud: EbsClo
     operator.does(_PAGE, "Rename", 1)
     _is_known(scene.b, _other(scene))
     assert _read(scene.b, _other(scene)) == "first"
+
+
+_REXRAY = "docs/from-rexray.md"
+
+
+def test_a_volume_of_rexray_is_taken_over_by_seven_tags(scene: Scene, cloud: EbsCloud, tmp_path: Path) -> None:
+    (instance,) = [each for each in cloud.ec2.instances() if each.instance_id == cloud.node_id(scene.a)]
+    operator = Operator(scene.a.engine.run, {}, tmp_path, cloud.ec2.endpoint)
+    names = {
+        "vol-0123456789abcdef0": _made_by_rexray(scene, operator),
+        "i-0123456789abcdef0": instance.instance_id,
+        "/dev/nvme1n1": f"{instance.dev_root}/nvme1n1",
+        "tags.json": str(tmp_path / "tags.json"),
+    }
+    operator.knows(names)
+    probed = operator.does(_REXRAY, "Take volumes over", 0)
+    uuid = next(line for line in probed.splitlines() if line.startswith("UUID=")).removeprefix("UUID=")
+    names = {"prod": "lab", "17179869184": str(2**30), "12345678-1234-1234-1234-123456789abc": uuid}
+    operator.knows({**names, '"db"': f'"{scene.volume}"', "inspect db": f"inspect {scene.volume}"})
+    shown = json.loads(operator.does(_REXRAY, "Take volumes over", 1))
+    assert (shown[0]["Status"]["state"], shown[0]["Status"]["fs"]) == ("available", "ext4")
+    assert _read(scene.a, scene.volume) == "precious"
+    _write(scene.b, scene.volume, "more")
+    assert _read(scene.a, scene.volume) == "more"
+
+
+_CREATE = """
+aws ec2 create-volume --size 1 --availability-zone {zone} --query VolumeId --output text \
+  --tag-specifications '[{{"ResourceType": "volume", "Tags": [{{"Key": "Name", "Value": "{name}"}}]}}]'
+"""
+_FILL = """
+mkfs.ext4 -q -F {image}
+mkdir {place}
+mount -o loop {image} {place}
+mkdir {place}/data
+echo precious >{place}/data/file
+umount {place}
+"""
+
+
+def _made_by_rexray(scene: Scene, operator: Operator) -> str:
+    """A volume in REX-Ray's layout, its name in the tag `Name` and its files in `data`; return its id."""
+    volume_id = operator.types(_CREATE.format(zone="eu-central-1a", name=scene.volume)).strip()
+    image = scene.hosts.directory / "volumes" / f"{volume_id}.img"
+    operator.types(_FILL.format(image=image, place=scene.hosts.directory / "rexray"))
+    return volume_id

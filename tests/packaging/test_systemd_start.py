@@ -1,14 +1,16 @@
-"""The units under a systemd of their own: what users get while a setting is wrong, and once it is right."""
+"""The units under a systemd of their own: wrong settings, and what operators do with the service."""
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.dockerd import Dockerd
+from tests.lab.operator import Operator
 from tests.lab.systemd import Systemd, booted
 from tests.packaging.test_systemd import SERVICE, SOCKET
 
@@ -20,6 +22,7 @@ pytestmark = [
 _VOLPLUG = f"""#!/bin/sh
 exec env PYTHONPATH={Path(__file__).parents[2]} {sys.executable} -m volplug "$@"
 """
+_PAGE = "docs/operations.md"
 _REASON = "variable VOLPLUG_LOG_LEVEL: 'loud' is not allowed. Write debug, info, warning or error."
 
 
@@ -40,7 +43,7 @@ async def test_a_wrong_setting_is_told_by_every_answer_until_it_is_right(systemd
     settings = systemd.root / "etc" / "default" / "volplug"
     settings.write_text("VOLPLUG_LOG_LEVEL=loud\n")
     systemd.run("systemctl", "start", "volplug.service")
-    async with Dockerd(systemd.root / "run" / "docker" / "plugins" / "volplug.sock") as dockerd:
+    async with _dockerd(systemd) as dockerd:
         for verb in ("Create", "Mount", "Unmount", "Remove", "List"):
             assert await dockerd.error(verb, Name="db", ID="a") == _REASON
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
@@ -48,7 +51,7 @@ async def test_a_wrong_setting_is_told_by_every_answer_until_it_is_right(systemd
     assert line.endswith(f'level=error event="serving nothing" error="{_REASON}"')
     settings.write_text("")
     systemd.run("systemctl", "restart", "volplug.service")
-    async with Dockerd(systemd.root / "run" / "docker" / "plugins" / "volplug.sock") as dockerd:
+    async with _dockerd(systemd) as dockerd:
         assert await dockerd.ok("List") == {"Volumes": []}
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is not None
     assert _journal(systemd, "err") == [line]
@@ -61,6 +64,49 @@ def test_the_name_of_the_managed_plugin_leads_to_the_socket_while_that_exists(sy
     assert link.readlink() == Path("/run/docker/plugins/volplug.sock")
     systemd.run("systemctl", "stop", "volplug.socket")
     assert not link.is_symlink()
+
+
+async def test_the_state_moves_to_a_data_disk_or_is_given_up(systemd: Systemd) -> None:
+    systemd.run("systemctl", "start", "volplug.service")
+    async with _dockerd(systemd) as dockerd:
+        await dockerd.ok("Create", Name="db", Opts={"size": "16MiB"})
+    operator = _operator(systemd)
+    operator.types("truncate --size 64M /disk; mkfs.ext4 -q /disk")
+    operator.knows({"mount /dev/sdb1": "mount -o loop /disk"})
+    operator.does(_PAGE, "Move the state to a data disk", 0)
+    assert "/var/lib/volplug" in systemd.run("findmnt", "--noheadings", "/var/lib/volplug")
+    async with _dockerd(systemd) as dockerd:
+        await dockerd.ok("Mount", Name="db", ID="a")
+        await dockerd.ok("Unmount", Name="db", ID="a")
+    systemd.run("systemctl", "stop", "volplug.service")
+    operator.types("umount /var/lib/volplug; mount -t tmpfs -o mode=0700 tmpfs /var/lib/volplug")
+    systemd.run("systemctl", "start", "volplug.service")
+    async with _dockerd(systemd) as dockerd:
+        assert "is not the one used before" in await dockerd.error("List")
+    assert "is not the one used before" in operator.does(_PAGE, "Watch", 0)
+    operator.does(_PAGE, "A state directory that is not the one used before", 0)
+    systemd.run("systemctl", "restart", "volplug.service")
+    async with _dockerd(systemd) as dockerd:
+        assert await dockerd.ok("List") == {"Volumes": []}
+
+
+async def test_the_socket_gets_the_name_of_another_plugin(systemd: Systemd) -> None:
+    _operator(systemd).does("docs/from-rexray.md", "Keep the driver's name", 1)
+    systemd.run("systemctl", "start", "volplug.service")
+    async with Dockerd(systemd.root / "run" / "docker" / "plugins" / "rexray" / "ebs.sock") as dockerd:
+        assert await dockerd.ok("List") == {"Volumes": []}
+    assert not (systemd.root / "run" / "docker" / "plugins" / "volplug.sock").exists()
+
+
+def _dockerd(systemd: Systemd) -> Dockerd:
+    return Dockerd(systemd.root / "run" / "docker" / "plugins" / "volplug.sock")
+
+
+def _operator(systemd: Systemd) -> Operator:
+    def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(list(argv), 0, systemd.run(*argv), "")
+
+    return Operator(run, {}, Path("/usr/local/bin"))
 
 
 def _journal(systemd: Systemd, priority: str) -> list[str]:

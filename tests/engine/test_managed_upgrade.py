@@ -151,7 +151,10 @@ def test_volplug_gets_the_name_of_another_plugin_and_its_volumes_in_docker(
     ) as plugin:
         engine.docker("volume", "create", "--driver=rexray/ebs", "--opt=size=16MiB", "db")
         run(engine, "-v", "db:/data", script="echo kept >/data/file")
-        names = {"registry.example.com/volplug:0.1.0-amd64": _reference(volplug.__version__), "=ebs ": "=loop "}
+        names = {
+            "registry.example.com/volplug:0.1.0-amd64": _reference(volplug.__version__),
+            "=ebs ": "=loop ",
+        }
         Operator(engine.run, names, tmp_path).does("docs/from-rexray.md", "Keep the driver's name", 0)
         assert plugin.running
         assert inspect(engine, "volume", "db")["Driver"] == "rexray/ebs:latest"

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
+from tests import pages
 from tests.follow.measures import Measures
 from tests.follow.scene import HOSTS, IMAGE, TIMEOUT_S, Scene
 from tests.lab import checker
 from tests.lab.compose import COMPOSE_2
 from tests.lab.host import Host, join_swarm
+from tests.lab.operator import Operator
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
@@ -164,3 +167,41 @@ def test_a_start_first_update_is_refused_with_a_hint_and_the_old_task_continues(
     scene.watch.check(scene.volume)
     assert scene.a.docker("ps", "--quiet") == task
     _wait_for_records(scene, scene.count())
+
+
+def test_the_stack_of_the_walk_through_leaves_a_node_that_is_drained(
+    scene: Scene, swarm: Host, tmp_path: Path
+) -> None:
+    page = "docs/aws-swarm.md"
+    a, b = scene.hosts
+    for host in (a, b):
+        host.docker("tag", IMAGE, "busybox")
+    named = f"  diary:\n    driver: volplug\n    name: {scene.volume}-{{{{.Task.Slot}}}}\n"
+    stack = pages.files(page)["diary.yaml"].replace("  diary:\n    driver: volplug\n", named)
+    (tmp_path / "diary.yaml").write_text(stack)
+    names = {
+        "diary.yaml": str(tmp_path / "diary.yaml"),
+        "NODE": "b",
+        "stack deploy": "stack deploy --resolve-image=never",
+    }
+    operator = Operator(a.engine.run, names, tmp_path)
+    operator.does(page, "2. volplug on each node", 1)
+    for host in (b, a):
+        operator.knows({"NODE": host.name})
+        operator.does(page, "3. The Swarm", 1)
+    a.docker("node", "update", "--availability=drain", "b")
+    assert "notes_diary.1" in operator.does(page, "4. A stack")
+
+    def starts(host: Host) -> str:
+        container = host.docker("ps", "--quiet")
+        return host.docker("exec", container.strip(), "cat", "/data/starts", check=False) if container else ""
+
+    wait_until(lambda: len(starts(a).splitlines()) == 1, TIMEOUT_S, "the task runs on a")
+    scene.watch.check(f"{scene.volume}-1")
+    a.docker("node", "update", "--availability=active", "b")
+    drain, activate = pages.commands(page, "5. Drain a node")[0].splitlines()
+    operator.types(drain)
+    wait_until(lambda: len(starts(b).splitlines()) == 2, TIMEOUT_S, "the task runs on b")
+    scene.watch.check(f"{scene.volume}-1")
+    operator.types(activate)
+    a.docker("stack", "rm", "notes")

@@ -10,7 +10,7 @@ from tests import pages
 from tests.lab.programs import checked
 
 _AWS = """#!/bin/sh
-AWS_ENDPOINT_URL={endpoint} PYTHONPATH={root} exec {python} -m tests.lab.aws "$@"
+AWS_ENDPOINT_URL="{endpoint}" PYTHONPATH={root} exec {python} -m tests.lab.aws "$@"
 """
 
 Run = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
@@ -23,17 +23,16 @@ class Operator:
         run: Runs a program on the machine.
         names: What stands in the documents (paths, ids) to what it is called in the lab.
         programs: A directory for programs of the operator.
-        endpoint: The URL of EC2, for the command `aws`.
+        endpoint: The URL of EC2; without one the command `aws` only checks what it is given.
     """
 
     def __init__(self, run: Run, names: Mapping[str, str], programs: Path, endpoint: str = "") -> None:
         self._run = run
         self._names = dict(names)
         self._programs = programs
-        if endpoint:
-            aws = programs / "aws"
-            aws.write_text(_AWS.format(endpoint=endpoint, root=pages.ROOT, python=sys.executable))
-            aws.chmod(0o755)
+        aws = programs / "aws"
+        aws.write_text(_AWS.format(endpoint=endpoint, root=pages.ROOT, python=sys.executable))
+        aws.chmod(0o755)
 
     def knows(self, names: Mapping[str, str]) -> None:
         """Replace further words."""

@@ -84,7 +84,7 @@ async def test_the_state_moves_to_a_data_disk_or_is_given_up(systemd: Systemd) -
     async with _dockerd(systemd) as dockerd:
         assert "is not the one used before" in await dockerd.error("List")
     assert "is not the one used before" in operator.does(_PAGE, "Watch", 0)
-    operator.does(_PAGE, "A state directory that is not the one used before", 0)
+    operator.does("docs/errors.md", "state-unusable", 0)
     systemd.run("systemctl", "restart", "volplug.service")
     async with _dockerd(systemd) as dockerd:
         assert await dockerd.ok("List") == {"Volumes": []}
@@ -106,10 +106,10 @@ def _operator(systemd: Systemd) -> Operator:
     def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(list(argv), 0, systemd.run(*argv), "")
 
-    return Operator(run, {}, Path("/usr/local/bin"))
+    return Operator(run, {}, systemd.root / "usr" / "local" / "bin")
 
 
 def _journal(systemd: Systemd, priority: str) -> list[str]:
     systemd.run("journalctl", "--sync")
     said = systemd.run("journalctl", "--unit=volplug.service", f"--priority={priority}", "--output=cat")
-    return [line for line in said.splitlines() if " level=" in line]
+    return [line for line in said.splitlines() if "level=" in line]

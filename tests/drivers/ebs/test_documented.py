@@ -2,12 +2,16 @@
 
 import json
 import re
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.lab.operator import Operator
+from tests.pages import ROOT
 from volplug.drivers.ebs import options
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
 
-PAGE = (Path(__file__).parents[3] / "docs" / "drivers" / "ebs.md").read_text()
+PAGE = (ROOT / "docs" / "drivers" / "ebs.md").read_text()
 FOR_TESTS = {"sys_root", "dev_root", "imds_endpoint", "nvme_model", "proof_s", "poll_s"}
 
 
@@ -69,3 +73,19 @@ def test_the_policy_on_the_page_is_a_policy() -> None:
     calls = {"AttachVolume", "CreateTags", "CreateVolume", "DeleteVolume", "DescribeInstances"}
     calls.add("DescribeInstanceStatus")
     assert actions == {f"ec2:{call}" for call in calls | {"DescribeVolumes", "DetachVolume"}}
+
+
+def test_the_commands_that_make_the_role_of_the_walk_through_are_known_to_the_sdk(tmp_path: Path) -> None:
+    page = "docs/aws-swarm.md"
+    (trust,) = re.findall(r"```json\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    names = {f"file://{name}.json": f"file://{tmp_path}/{name}.json" for name in ("trust", "policy")}
+    (tmp_path / "trust.json").write_text(json.dumps(json.loads(trust)))
+    (tmp_path / "policy.json").write_text(section("Permissions").split("```json\n")[1].split("```")[0])
+
+    def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, check=False, text=True, capture_output=True)
+
+    operator = Operator(run, names, tmp_path)
+    assert operator.does(page, "1. A role for the instances") == ""
+    assert operator.does(page, "6. A dead node") == ""
+    assert operator.tries("aws iam create-role --roel-name x").returncode != 0

@@ -35,7 +35,7 @@ def checked(
     Args:
         volume: As read.
         source_of: Given `name`, `volume_id`, `subpath`, `spec`, `filesystem` or `created_at`, says in words
-            where that was read, for the detail of the error: `its tag volplug:name`.
+            where that was read, for the detail of the error: `the volume's tag volplug:name`.
         check_options: The check of a driver's own options, if the driver uses them after the creation.
     """
     if volume.state is VolumeState.ERROR and volume.filesystem == _UNKNOWN_CONTENTS:
@@ -92,7 +92,7 @@ def _check_spec(volume: Volume) -> None:
         # Later they are never used again.
         check_label(spec.fs_type, check_mkfs_options(spec.fs_type, spec.mkfs_options))
     if check_mount_options(",".join(spec.mount_options)) != spec.mount_options:
-        raise InvalidOption("its mount options are no list of options")
+        raise InvalidOption("the mount options are not a list of options")
     for what, value, maximum in (
         ("size", spec.size_bytes, _MAX_SIZE_BYTES),
         ("size", volume.size_bytes, _MAX_SIZE_BYTES),

@@ -6,7 +6,7 @@ known, and is logged once where it is handled. Its text is one ASCII line:
     <cause> [<operation> "<volume>", <backend> <id>, node <node>]. <what to do>.
 
 The cause comes first because lists of tasks cut lines: `docker service ps` shows 30 characters. For the same
-reason names are shortened and the whole line is at most 300 characters, cut between words. Secrets are
+reason names are shortened, and the whole line is at most 300 characters, cut between words. Secrets are
 masked.
 """
 
@@ -78,13 +78,14 @@ def internal_error(error: Exception) -> VolplugError:
 
 
 def _describe(context: ErrorContext) -> str:
-    volume = f' "{_middle_out(context.volume)}"' if context.volume else ""
-    place = " ".join(_middle_out(part) for part in (context.backend, context.volume_id) if part)
-    node = f"node {_middle_out(context.node_id)}" if context.node_id else ""
+    volume = f' "{middle_out(context.volume)}"' if context.volume else ""
+    place = " ".join(middle_out(part) for part in (context.backend, context.volume_id) if part)
+    node = f"node {middle_out(context.node_id)}" if context.node_id else ""
     return ", ".join(part for part in (f"{context.operation}{volume}", place, node) if part)
 
 
-def _middle_out(name: str) -> str:
+def middle_out(name: str) -> str:
+    """Return a name, without its middle if it is long."""
     if len(name) <= _MAX_NAME_LENGTH:
         return name
     return f"{name[:12]}..{name[-10:]}"
@@ -127,7 +128,7 @@ class InvalidOption(InvalidRequest):
 
 
 class OptionHelp(InvalidOption):
-    """The options that `-o help` asks for: not a failure, but only errors reach users of `docker volume`."""
+    """The options that `-o help` asks for; no failure, but only errors reach the user of `docker volume`."""
 
     code = "option-help"
     is_bounded = False

@@ -78,7 +78,7 @@ class FilesystemTag:
         elif text and ":" not in text:
             return cls(FilesystemPhase.FORMATTED, text, uuid)
         raise UnexpectedState(
-            f"its filesystem tag {text!r} cannot be read", "Nothing was changed; correct the tag"
+            f"the volume's filesystem tag {text!r} cannot be read", "Nothing was changed; correct the tag"
         )
 
 
@@ -200,11 +200,13 @@ class Contents:
             filesystem, a partition table, LVM, LUKS, or unknown data.
         description: For error messages: what is there, such as `an LVM2_member signature`.
         filesystem_bytes: Size of the expected filesystem by its superblock; None where it was not read.
+        is_unclaimed: Whether it is data without any signature, as a damaged superblock leaves it.
     """
 
     kind: ContentKind
     description: str
     filesystem_bytes: int | None = None
+    is_unclaimed: bool = False
 
 
 class MountState(StrEnum):

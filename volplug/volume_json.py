@@ -21,7 +21,7 @@ def volume_to_json(volume: Volume) -> str:
     return _adapter().dump_json(volume).decode()
 
 
-def volume_from_json(text: str | bytes, source: str = "its record") -> Volume:
+def volume_from_json(text: str | bytes, source: str = "the volume's record") -> Volume:
     """Read a volume from JSON; one that fails a check is in state ERROR.
 
     Args:

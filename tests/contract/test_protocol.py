@@ -68,12 +68,12 @@ async def test_the_life_cycle_of_a_volume_has_exactly_these_answers(dockerd: Doc
 
 
 async def test_get_of_an_unknown_volume_is_answered_because_no_backend_has_it(dockerd: Dockerd) -> None:
-    assert await dockerd.error("Get", Name="nope") == 'get "nope": no such volume.'
+    assert await dockerd.error("Get", Name="nope") == 'no such volume [get "nope"].'
 
 
 @pytest.mark.parametrize("name", ["", "../../etc", "a b", "x" * 300])
 async def test_get_of_an_invalid_name_is_answered_with_no_such_volume(dockerd: Dockerd, name: str) -> None:
-    assert (await dockerd.error("Get", Name=name)).endswith("no such volume.")
+    assert (await dockerd.error("Get", Name=name)).startswith("no such volume [get")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ async def test_an_outage_is_never_answered_as_not_found(dockerd: Dockerd, world:
     world.cloud.outage = BackendUnavailable("the cloud is down")
     assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
     assert await dockerd.error("Mount", Name="db", ID="x") == (
-        'mount "db" (memory, node node-a): the cloud is down.'
+        'the cloud is down [mount "db", memory, node node-a].'
     )
 
 
@@ -192,7 +192,7 @@ async def test_known_volumes_are_described_from_memory_during_an_outage(
     world.cloud.outage = BackendUnavailable("the cloud is down")
     assert (await dockerd.ok("Get", Name="db"))["Volume"]["Name"] == "db"
     assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["db"]
-    assert (await dockerd.error("Remove", Name="db")).endswith("the cloud is down.")
+    assert (await dockerd.error("Remove", Name="db")).startswith("the cloud is down [")
 
 
 async def test_a_list_of_which_nothing_is_known_is_an_error_and_not_empty(

@@ -148,14 +148,16 @@ async def test_an_image_that_is_cut_off_or_missing_is_not_attached(
         image.unlink()
     else:
         os.truncate(image, size_bytes)
-    cause = f"has {said}, its record says 4MiB; restore it from a backup" if said else "is missing"
+    cause = f"has {said}, the volume's record says 4MiB" if said else "is missing"
     shown = await driver.get("v")
     assert shown is not None
-    assert (shown.state, shown.detail) == (VolumeState.ERROR, f"its image {image} {cause}")
+    assert (shown.state, shown.detail) == (VolumeState.ERROR, f"the image {image} {cause}")
     assert list(await driver.list()) == [shown]
     with pytest.raises(UnexpectedState) as refused:
         await driver.attach(volume)
-    assert refused.value.cause == shown.detail
+    assert str(refused.value) == (
+        f"the image {image} {cause}. Nothing was changed; restore the image from a backup."
+    )
     assert loops.attached_below(images) == []
     await driver.delete(volume)
     assert list(images.iterdir()) == []
@@ -199,7 +201,8 @@ async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
     with pytest.raises(VolumeExists) as refused:
         await driver.create(spec_of())
     assert str(refused.value) == (
-        f"the image {image_of(images)} exists without a record. Restore its record, or move the image away."
+        f"the image {image_of(images)} exists without a record. "
+        "Restore its record from a backup, or move the image away."
     )
     assert image_of(images).read_bytes() == GARBAGE
 
@@ -211,9 +214,9 @@ async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
         ("{", "{} is not a record; restore it from a backup"),
         ("[]", "{} is not a record; restore it from a backup"),
         ("\x00" * 100, "{} is not a record; restore it from a backup"),
-        ('{"format": 2, "volume": {}}', "its record {} has format 2, not 1"),
+        ('{"format": 2, "volume": {}}', "the record {} has format 2, not 1"),
         ('{"format": 1}', "{} is not a record; restore it from a backup"),
-        ('{"format": 1, "volume": {"name": "v"}}', "its record {} cannot be read (5 errors)"),
+        ('{"format": 1, "volume": {"name": "v"}}', "the record {} cannot be read (5 errors)"),
         ("[" * 100_000, "{} is not a record; restore it from a backup"),
     ],
     ids=["empty", "cut", "list", "zeros", "newer", "without-volume", "incomplete", "deep"],
@@ -262,7 +265,7 @@ async def test_a_record_passes_the_checks_of_users_options_and_can_be_shown(
     text = record.read_text()
     assert old in text
     record.write_text(text.replace(old, new))
-    await assert_only_described(images, f"its record {record} cannot be used: {cause}")
+    await assert_only_described(images, f"the record {record} cannot be used: {cause}")
     shown = await driver_of(images).get("v")
     assert shown is not None
     assert shown.created_at is None or shown.created_at.tzinfo is not None
@@ -281,7 +284,7 @@ async def test_an_image_attached_by_hand_is_not_attached_a_second_time(images: P
     assert [each.name for each in loops.attached_below(images)] == [by_hand]
     with pytest.raises(VolumeInUse) as refused:
         await driver.delete(volume)
-    assert str(refused.value) == f"its image is attached to {by_hand}."
+    assert str(refused.value) == f"the volume's image is attached to {by_hand}."
     await driver.detach(volume)
     assert loops.attached_below(images) == []
 

@@ -29,7 +29,7 @@ async def test_a_copied_volume_is_never_taken_for_the_original_nor_the_original_
     record = images / "copy.json"
     await assert_only_described(
         images,
-        f"its record {record} is one of volume 'v'; to make a copy a volume of its own, write 'copy' as its "
+        f"the record {record} is one of volume 'v'; to make a copy a volume of its own, write 'copy' as its "
         "name and spec.name, and another volume_id",
         "copy",
     )
@@ -59,7 +59,7 @@ async def test_two_records_with_one_volume_id_are_errors_that_name_each_other(im
     same = "has the same volume_id as"
     remedy = "write another one into that of the copy"
     for name, other in (("v", "copy"), ("copy", "v")):
-        detail = f"its record {record_of(images, name)} {same} {record_of(images, other)}; {remedy}"
+        detail = f"the record {record_of(images, name)} {same} {record_of(images, other)}; {remedy}"
         shown = await driver.get(name)
         assert shown is not None
         assert (shown.state, shown.detail) == (VolumeState.ERROR, detail)

@@ -61,6 +61,8 @@ def reservation(fact: Instance) -> _Content:
         "reason": fact.transition_reason,
         "launchTime": fact.launch_time,
         "placement": {"availabilityZone": fact.zone},
+        "privateDnsName": "" if fact.state == "terminated" else fact.private_dns_name,
+        "tagSet": [{"key": "Name", "value": fact.name}] if fact.name else None,
     }
     return {"reservationId": f"r-{fact.instance_id[2:]}", "instancesSet": [instance]}
 

@@ -88,6 +88,8 @@ class Instance:
 
     Attributes:
         kind: nitro or xen.
+        name: Its tag Name, or empty if it has none.
+        private_dns_name: Its name in the network, which a terminated instance has not.
         state: One of `INSTANCE_STATES`.
         launch_time: When it was last launched, ISO 8601; another one after each start.
         transition_reason: Why it is in its state, where EC2 says so.
@@ -100,6 +102,8 @@ class Instance:
     instance_id: str
     zone: str
     kind: str = "nitro"
+    name: str = ""
+    private_dns_name: str = ""
     state: str = "running"
     launch_time: str = ""
     transition_reason: str = ""

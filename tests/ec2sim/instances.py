@@ -55,7 +55,13 @@ class Instances:
         self._lock = threading.Lock()
 
     def add(
-        self, instance_id: str, *, zone: str = ZONE, kind: str = "nitro", attachment_limit: int = 27
+        self,
+        instance_id: str,
+        *,
+        zone: str = ZONE,
+        kind: str = "nitro",
+        name: str = "",
+        attachment_limit: int = 27,
     ) -> Instance:
         """Start an instance, with credentials and a view of its own."""
         secret = hashlib.sha256(instance_id.encode()).hexdigest()
@@ -63,6 +69,8 @@ class Instances:
             instance_id,
             zone,
             kind,
+            name,
+            f"ip-10-0-0-{len(self._instances) + 1}.{REGION}.compute.internal",
             attachment_limit=attachment_limit,
             access_key=f"ASIA{secret[:16].upper()}",
             secret_key=secret[16:56],

@@ -37,6 +37,22 @@ def test_all_instances_are_described(ec2: Caller) -> None:
     assert {each["Instances"][0]["InstanceId"] for each in found} == {INSTANCE, OTHER}
 
 
+def test_an_instance_has_a_name_in_the_network_until_its_end_and_a_tag_where_it_was_named(
+    cloud: Ec2Cloud, ec2: Caller
+) -> None:
+    named = "i-0000000000000abcd"
+    cloud.add_instance(named, name="swarm-2")
+
+    def shown(instance_id: str) -> tuple[str, list[dict[str, str]]]:
+        [found] = ec2.client.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"]
+        return found["PrivateDnsName"], found.get("Tags", [])
+
+    assert shown(INSTANCE) == (f"ip-10-0-0-1.{REGION}.compute.internal", [])
+    assert shown(named) == (f"ip-10-0-0-3.{REGION}.compute.internal", [{"Key": "Name", "Value": "swarm-2"}])
+    cloud.set_instance_state(named, "terminated")
+    assert shown(named)[0] == ""
+
+
 def test_an_instance_that_was_removed_is_not_found(cloud: Ec2Cloud, ec2: Caller) -> None:
     cloud.remove_instance(INSTANCE)
     with pytest.raises(ClientError) as caught:

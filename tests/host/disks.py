@@ -1,6 +1,7 @@
 """Real loop devices and mounts for tests, which vanish with the test whatever happens in it."""
 
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -145,6 +146,19 @@ def end(program: subprocess.Popen[bytes]) -> None:
 
 def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def damage_inode(path: str, inode: str) -> None:
+    """Damage an inode of an ext4 that is not mounted: its checksum is wrong."""
+    block, offset = re.findall(
+        r"block (\d+), offset 0x([0-9a-f]+)", run("debugfs", "-R", f"imap {inode}", path)
+    )[0]
+    block_bytes = int(re.findall(r"Block size: +(\d+)", run("dumpe2fs", "-h", path))[0])
+    with open(path, "r+b") as file:
+        file.seek(int(block) * block_bytes + int(offset, 16) + 100)
+        file.write(b"\xff" * 4)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def mark(disk: Disk, tag: FilesystemTag) -> None:

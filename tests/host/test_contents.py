@@ -22,7 +22,9 @@ BLANK = Contents(ContentKind.BLANK, "only zeros")
 
 
 def unclaimed(offset: int) -> Contents:
-    return Contents(ContentKind.FOREIGN, f"data at byte {offset} that no known filesystem claims")
+    return Contents(
+        ContentKind.FOREIGN, f"data at byte {offset} that no known filesystem claims", is_unclaimed=True
+    )
 
 
 FORMATTED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", str(uuid.uuid4()))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.host.disks import Disks, damage_inode, run
 from volplug.errors import HostError
 from volplug.host import directories, libc
 from volplug.models import VolumeSpec
@@ -18,9 +19,9 @@ def mode(path: Path) -> int:
 
 
 def test_the_data_directory_is_made_with_owner_and_mode(tmp_path: Path) -> None:
-    assert not directories.has_data_directory(str(tmp_path), "data")
+    assert not directories.has_data_directory(str(tmp_path), "data", "ext4")
     directories.make_data_directory(str(tmp_path), "data", SPEC)
-    assert directories.has_data_directory(str(tmp_path), "data")
+    assert directories.has_data_directory(str(tmp_path), "data", "ext4")
     assert mode(tmp_path / "data") == 0o2750
 
 
@@ -50,7 +51,7 @@ def test_a_directory_that_holds_anything_keeps_its_owner_and_mode(tmp_path: Path
 
 def test_an_empty_subpath_is_the_root_itself(tmp_path: Path) -> None:
     directories.make_data_directory(str(tmp_path), "", SPEC)
-    assert directories.has_data_directory(str(tmp_path), "")
+    assert directories.has_data_directory(str(tmp_path), "", "ext4")
     assert mode(tmp_path) == 0o2750
     assert os.listdir(tmp_path) == []
 
@@ -60,7 +61,7 @@ def test_a_link_or_a_file_is_no_data_directory_and_is_not_followed(tmp_path: Pat
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     for name in ("link", "file"):
-        assert not directories.has_data_directory(str(tmp_path), name)
+        assert not directories.has_data_directory(str(tmp_path), name, "ext4")
         with pytest.raises(HostError, match="cannot be made: Not a directory"):
             directories.make_data_directory(str(tmp_path), name, SPEC)
     assert mode(tmp_path / "elsewhere") == 0o700
@@ -68,13 +69,35 @@ def test_a_link_or_a_file_is_no_data_directory_and_is_not_followed(tmp_path: Pat
 
 def test_a_subpath_below_a_file_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert not directories.has_data_directory(str(tmp_path), "file/data")
+    assert not directories.has_data_directory(str(tmp_path), "file/data", "ext4")
 
 
 def test_a_filesystem_that_does_not_answer_is_an_error_and_not_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
-        directories.has_data_directory(str(tmp_path), "x" * 300)
+        directories.has_data_directory(str(tmp_path), "x" * 300, "ext4")
     assert caught.value.cause.endswith("cannot be read: File name too long")
+
+
+@pytest.mark.loop
+def test_a_damaged_directory_names_the_program_that_repairs_it(disks: Disks) -> None:
+    disk, target = disks.blank(8), Path(disks.target())
+    target.mkdir(parents=True)
+    run("mkfs.ext4", "-q", disk.path)
+    run("mount", disk.path, str(target))
+    directories.make_data_directory(str(target), "data", SPEC)
+    run("umount", str(target))
+    damage_inode(disk.path, "data")
+    run("mount", disk.path, str(target))
+    for how, call in (
+        ("read", lambda: directories.has_data_directory(str(target), "data", "ext4")),
+        ("made", lambda: directories.make_data_directory(str(target), "data", SPEC)),
+    ):
+        with pytest.raises(HostError) as damaged:
+            call()
+        assert str(damaged.value) == (
+            f"the volume's filesystem is damaged: {target}/data cannot be {how} (Bad message). "
+            "Run e2fsck -f on the volume's device, or image, while it is not in use."
+        )
 
 
 def test_a_filesystem_that_cannot_be_written_to_its_disk_is_an_error(

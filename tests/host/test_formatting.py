@@ -331,7 +331,7 @@ async def test_errors_that_remain_are_a_mismatch_with_advice(disks: Disks) -> No
     run("debugfs", "-w", "-R", "set_super_value state 2", disk.path)
     with pytest.raises(FilesystemMismatch, match="fsck left errors") as caught:
         await formatting.check_filesystem(POOL, disk.path, "ext4")
-    assert caught.value.remedy == f"Run e2fsck -f {disk.path} by hand"
+    assert caught.value.remedy == "Run e2fsck -f on the volume's device, or image, while it is not in use"
     assert caught.value.cause == f"fsck left errors on {disk.path}: Root inode is not a directory"
 
 

@@ -67,7 +67,7 @@ async def test_a_journal_that_the_disk_cannot_take_is_kept_until_it_can(
             await formatting.check_filesystem(POOL, disk.path, "ext4")
         assert str(refused.value) == (
             f"the journal on {disk.path} cannot be replayed, and was kept: Input/output error. "
-            "Look at the disk behind it: full, or failing? The kernel's log (dmesg) says more."
+            "Check its disk: full, or failing? The kernel's log (dmesg) has the details."
         )
     (small_disk.directory / "filler").unlink()
     await formatting.check_filesystem(POOL, disk.path, "ext4")

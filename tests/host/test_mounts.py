@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.disks import FS_TYPES, SMALL_MIB, Disk, Disks, assert_let_go, end, run
+from tests.host.disks import FS_TYPES, SMALL_MIB, Disk, Disks, assert_let_go, damage_inode, end, run
 from volplug.errors import MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import MountRequest
@@ -101,6 +101,17 @@ def test_a_refused_option_is_named_and_leaves_no_directory(disk: Disk, target: s
     with pytest.raises(MountFailed, match="Unknown parameter 'nonsense'"):
         mount(disk, target, "ext4", "nonsense")
     assert not os.path.exists(target)
+
+
+@pytest.mark.loop
+def test_a_damaged_filesystem_names_the_program_that_repairs_it(disk: Disk, target: str) -> None:
+    damage_inode(disk.path, "<2>")  # the root
+    with pytest.raises(MountFailed) as damaged:
+        mount(disk, target)
+    assert str(damaged.value) == (
+        f"the volume's filesystem is damaged: mounting {disk.path} as ext4 failed (Bad message). "
+        "Run e2fsck -f on the volume's device, or image, while it is not in use."
+    )
 
 
 @pytest.mark.loop

@@ -127,7 +127,7 @@ def pool(clock: Clock) -> DevicePool:
 
 REFUSAL = (
     "backend slow does not answer: none of 2 calls on its devices has ended for {} s. "
-    "Look at its disk and at hung tasks in the kernel's log; volplug goes on by itself once they end."
+    "Check its disk, and the kernel's log for hung tasks; volplug continues once they end."
 )
 
 

@@ -48,7 +48,8 @@ class EbsCloud:
 
     def settings(self, host: Host) -> Mapping[str, str]:
         """Add the host as an instance, and return the settings of its volplug, as environment."""
-        instance = self.ec2.add_instance(self.node_id(host), zone=f"{self.ec2.region}{_ZONE_SUFFIX}")
+        zone = f"{self.ec2.region}{_ZONE_SUFFIX}"
+        instance = self.ec2.add_instance(self.node_id(host), zone=zone, name=host.name)
         lines = [
             'backend = "ebs"',
             f'cluster = "{_CLUSTER}"',
@@ -81,6 +82,10 @@ class EbsCloud:
     def node_id(self, host: Host) -> str:
         """The id of its instance."""
         return f"i-{host.number:017x}"
+
+    def named(self, host: Host) -> str:
+        """The id of its instance and its tag Name, as errors show them."""
+        return f"{self.node_id(host)} ({host.name})"
 
     def stop_command(self, host: Host) -> str:
         """The command that stops its instance."""

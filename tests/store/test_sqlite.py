@@ -241,7 +241,7 @@ async def test_on_a_full_disk_a_write_fails_in_words_and_works_again_afterwards(
         await write_much(store)
     assert str(refused.value) == (
         f"the state file {disk / 'state.sqlite'} cannot be used: database or disk is full. "
-        "Look at its disk: full, or read-only?"
+        "Check its disk: full, or read-only?"
     )
     (disk / "filler").unlink()
     await store.save(Entry("after", "loop"), durable=True)

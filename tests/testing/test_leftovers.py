@@ -63,7 +63,7 @@ async def test_what_cannot_be_deleted_is_reported_and_the_rest_is_deleted() -> N
     assert await cleanup.end() == [
         f"detach of {second.volume_id}: BackendError('the cloud says no')",
         f"detach of {first.volume_id}: BackendError('the cloud says no')",
-        f"delete of {first.volume_id}: VolumeInUse('node node-a holds it')",
+        f"delete of {first.volume_id}: VolumeInUse('node node-a holds the volume')",
         f"{first.volume_id} is still listed",
         f"{first.volume_id} is still attached as {device_of(first.volume_id)}",
     ]

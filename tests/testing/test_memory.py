@@ -121,7 +121,9 @@ async def test_two_volumes_of_one_name_are_reported_with_both_ids(cloud: MemoryC
     cloud.volumes["mem-2"] = replace(first, volume_id="mem-2")
     with pytest.raises(DuplicateVolumes) as twice:
         await driver.get("v")
-    assert str(twice.value) == f"{first.volume_id} and mem-2 carry this name. Remove or rename one."
+    assert (
+        str(twice.value) == f"{first.volume_id} and mem-2 carry this name. Nothing was changed; rename one."
+    )
     assert twice.value.volume_ids == (first.volume_id, "mem-2")
 
 
@@ -149,7 +151,7 @@ async def test_a_volume_is_taken_from_the_dead_node_that_has_it_and_from_no_othe
     driver, other = MemoryDriver(cloud), MemoryDriver(cloud, "node-b")
     volume = await driver.create(VolumeSpec("v", GIB))
     await other.attach(volume)
-    with pytest.raises(VolumeInUse, match="node-b holds it and is not proven dead"):
+    with pytest.raises(VolumeInUse, match="node-b holds the volume and is not proven dead"):
         await driver.take_from(volume, "node-b")
     cloud.dead_nodes |= {"node-b", "node-c"}
     await driver.take_from(volume, "node-c")

@@ -182,7 +182,9 @@ async def test_one_name_at_two_backends_is_never_the_first(both: Backends) -> No
     with pytest.raises(DuplicateVolumes) as twice:
         await both.catalog.find("v")
     ids = (f"far:{far.volume_id}", f"near:{near.volume_id}")
-    assert str(twice.value) == f"several backends have it: {', '.join(ids)}. Remove or rename one."
+    assert str(twice.value) == (
+        f"several backends have a volume of this name: {', '.join(ids)}. Nothing was changed; rename one."
+    )
     assert twice.value.volume_ids == ids
 
 

@@ -60,7 +60,7 @@ async def test_a_foreign_filesystem_is_not_formatted_although_a_format_was_begun
     with pytest.raises(FilesystemMismatch) as refused:
         await bench.to(Goal.MOUNTED)
     assert refused.value.cause == (
-        "its format was interrupted and it now holds an ext4 filesystem with another UUID; "
+        "the volume's format was interrupted and it now holds an ext4 filesystem with another UUID; "
         "it is not formatted"
     )
     assert (disk.formats, disk.uuid) == (0, "other")
@@ -86,7 +86,7 @@ async def test_a_blank_volume_in_use_is_not_formatted(bench: Bench) -> None:
     bench.host.holders[device_of(volume.volume_id)] = {"process 5 (dd)"}
     with pytest.raises(VolplugError) as refused:
         await bench.to(Goal.MOUNTED)
-    assert refused.value.cause == "still in use by process 5 (dd)"
+    assert refused.value.cause == "the volume is still in use by process 5 (dd)"
     assert bench.disk(volume).formats == 0
 
 
@@ -96,8 +96,9 @@ async def test_a_filesystem_without_its_data_directory_is_refused_and_unmounted(
     with pytest.raises(FilesystemMismatch) as refused:
         await bench.to(Goal.MOUNTED)
     assert str(refused.value) == (
-        f"mounted \"v\" (memory {volume.volume_id}, node node-a): its filesystem lacks the directory 'data' "
-        "that containers see. Nothing was changed; restore it from a backup."
+        "the filesystem lacks the directory 'data' that containers see "
+        f'[mounted "v", memory {volume.volume_id}, node node-a]. '
+        "Nothing was changed; restore it from a backup."
     )
     assert (bench.host.mounts, bench.disk(volume).directories) == ({}, set())
 
@@ -129,8 +130,9 @@ async def test_a_device_of_another_size_is_not_mounted_but_can_be_released_and_d
     with pytest.raises(DeviceMismatch) as refused:
         await bench.to(Goal.MOUNTED)
     assert str(refused.value) == (
-        f'mounted "v" (memory {volume.volume_id}, node node-a): memory:{volume.volume_id} has '
-        f"{format_size(size_bytes)}, its record says 1GiB. Nothing was changed; look at both."
+        f"memory:{volume.volume_id} has {format_size(size_bytes)}, the volume's record says 1GiB "
+        f'[mounted "v", memory {volume.volume_id}, node node-a]. '
+        "Nothing was changed; compare volume and device."
     )
     assert bench.cloud.volumes == {volume.volume_id: volume}
     assert bench.disk(volume).formats == 0
@@ -222,7 +224,7 @@ async def test_a_device_here_of_a_volume_held_elsewhere_is_a_contradiction(bench
     with pytest.raises(DeviceMismatch) as refused:
         await bench.to(Goal.MOUNTED)
     assert refused.value.cause == (
-        f"this host shows memory:{volume.volume_id} for it, but the backend says in-use"
+        f"this host has memory:{volume.volume_id} of the volume, but the backend reports state in-use"
     )
 
 
@@ -231,7 +233,7 @@ async def test_a_device_here_of_a_volume_held_elsewhere_is_a_contradiction(bench
     [
         (VolumeState.ERROR, UnexpectedState, "the disk is broken"),
         (VolumeState.DELETING, UnexpectedState, "the volume is being deleted"),
-        (VolumeState.DETACHING, OperationTimeout, "the backend says detaching for 0 s"),
+        (VolumeState.DETACHING, OperationTimeout, "the backend reports detaching for 0 s"),
     ],
 )
 async def test_no_mount_out_of_a_state_that_does_not_lead_there(
@@ -273,7 +275,7 @@ async def test_an_unreachable_backend_is_reported_with_its_own_error(bench: Benc
     for goal in (Goal.PRESENT, Goal.MOUNTED, Goal.ABSENT):
         with pytest.raises(BackendUnavailable) as refused:
             await bench.to(goal, spec=spec_of("v"))
-        assert str(refused.value) == f'{goal} "v" (memory, node node-a): no route to the cloud.'
+        assert str(refused.value) == f'no route to the cloud [{goal} "v", memory, node node-a].'
     assert bench.changes == []
 
 
@@ -300,7 +302,7 @@ async def test_a_late_device_of_a_volume_that_is_being_detached_is_not_mounted(b
             return super().locate(volume) if "get" in self._cloud.calls else None
 
     bench.driver = LateDevice(bench.cloud)
-    with pytest.raises(OperationTimeout, match="the backend says detaching"):
+    with pytest.raises(OperationTimeout, match="the backend reports detaching"):
         await bench.to(Goal.MOUNTED, known=volume)
     assert bench.host.mounts == {}
 
@@ -337,8 +339,8 @@ async def test_a_failed_mkfs_is_reported_and_the_begun_format_is_recorded(bench:
     with pytest.raises(CommandFailed) as failed:
         await bench.to(Goal.MOUNTED)
     assert str(failed.value) == (
-        f'mounted "v" (memory {volume.volume_id}, node node-a): '
-        "mkfs.ext4 ended with exit code 1: no space left."
+        "mkfs.ext4 ended with exit code 1: no space left "
+        f'[mounted "v", memory {volume.volume_id}, node node-a].'
     )
     assert bench.cloud.volumes[volume.volume_id].filesystem.phase is FilesystemPhase.FORMATTING
 

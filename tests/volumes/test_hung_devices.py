@@ -79,8 +79,9 @@ async def test_a_call_without_a_free_thread_is_refused_with_the_reason(
     for name, unmount in zip(REFUSED, unmounts[THREADS:], strict=True):
         with pytest.raises(BackendUnavailable) as refused:
             await unmount
-        assert str(refused.value).startswith(f'unmount "{name}" (memory {world.volume(name).volume_id}, ')
         assert refused.value.cause == CAUSE
+        context = f'[unmount "{name}", memory {world.volume(name).volume_id}, node node-a]'
+        assert str(refused.value).startswith(f"{CAUSE} {context}. ")
     with pytest.raises(BackendUnavailable) as refused:
         await world.mount("new")
     assert refused.value.cause == CAUSE

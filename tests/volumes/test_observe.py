@@ -52,7 +52,7 @@ def test_a_device_is_identified_by_its_identity_alone() -> None:
     source = MountSource("/dev/sdx", "serial", 1)
     assert device_match_of(None, None) is DeviceMatch.NONE
     assert device_match_of(source, None) is DeviceMatch.RIGHT
-    assert device_match_of(replace(source, outdated="its image was replaced"), None) is DeviceMatch.OUTDATED
+    assert device_match_of(replace(source, outdated="the image was replaced"), None) is DeviceMatch.OUTDATED
     assert device_match_of(source, DeviceMismatch("another serial")) is DeviceMatch.WRONG
 
 
@@ -76,7 +76,7 @@ async def test_contents_are_judged_by_the_record_that_was_read_last() -> None:
     volume = await attached_volume(bench, OLD)
     bench.change(volume, filesystem=formatted(NEW), size_bytes=volume.size_bytes)
     known = replace(volume, size_bytes=volume.size_bytes // 2)
-    with pytest.raises(FilesystemMismatch, match="instead of its ext4 filesystem"):
+    with pytest.raises(FilesystemMismatch, match="not its ext4 filesystem"):
         await bench.to(Goal.MOUNTED, known)
 
 

@@ -316,7 +316,7 @@ async def test_a_mount_without_an_entry_that_the_cloud_does_not_show_yet_is_iden
     present, world.cloud.volumes = world.cloud.volumes, {}
     world.store.entries.clear()
     await crash(world)
-    with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
+    with pytest.raises(BackendUnavailable, match="the volume is mounted here, but no backend has it"):
         await world.service.get("v")
     world.cloud.volumes = present
     world.clock.now_s += world.deadlines.mount_grace_s

@@ -1,5 +1,7 @@
 """The error text of every refusal, exactly as a user reads it."""
 
+from dataclasses import replace
+
 import pytest
 
 from volplug.drivers.base import Holder
@@ -46,42 +48,52 @@ FACTS = Facts(
     source=MountSource("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
     contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature", GIB),
     holders="container web-1",
-    other_node=Holder(HolderState.ALIVE, "EC2 says running", "stop host2"),
+    other_node=Holder(HolderState.ALIVE, "EC2 says running", "stop host2", host_name="db-1"),
 )
 CONTEXT = ErrorContext("mount", "todolist", "loop", VOLUME.volume_id, "host1")
-HEAD = 'mount "todolist" (loop loop-1a2b3c4d5e6f, node host1): '
+BRACKET = ' [mount "todolist", loop loop-1a2b3c4d5e6f, node host1]'
 
-TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
-    Reason.NOT_FOUND: (
-        VolumeNotFound,
-        "no such volume. Create it with docker volume create -d volplug.",
+TEXTS: dict[Reason, tuple[type[VolplugError], str, str]] = {
+    Reason.NOT_FOUND: (VolumeNotFound, "no such volume", "Create it: docker volume create -d volplug NAME."),
+    Reason.UNREACHABLE: (
+        UnexpectedState,
+        "the backend reports state in-use",
+        "Check the volume at its backend.",
     ),
-    Reason.UNREACHABLE: (UnexpectedState, "the backend says in-use. Look at the volume at its backend."),
-    Reason.DUPLICATE: (UnexpectedState, "the backend says in-use. Look at the volume at its backend."),
+    Reason.DUPLICATE: (
+        UnexpectedState,
+        "the backend reports state in-use",
+        "Check the volume at its backend.",
+    ),
     Reason.BEING_DELETED: (
         UnexpectedState,
-        "the volume is being deleted. Create it anew once it has gone.",
+        "the volume is being deleted",
+        "Create it anew once it has gone.",
     ),
     Reason.IN_ERROR: (
         UnexpectedState,
-        "the backend says error. Repair it at the backend, or remove the volume.",
+        "the backend reports an error",
+        "Nothing was changed; try again once that is repaired.",
     ),
     Reason.HELD_ELSEWHERE: (
         VolumeInUse,
-        "node host2 holds it (EC2 says running). "
-        "Stop its containers there (Swarm services: update order stop-first); if it is dead, stop host2.",
+        "node host2 (db-1) holds the volume (EC2 says running)",
+        "Stop its containers there (Swarm: update order stop-first); if it is dead, stop host2.",
     ),
     Reason.HELD_HERE: (
         VolumeInUse,
-        "still in use by container web-1. Stop what uses it; volplug goes on by itself once it is free.",
+        "the volume is still in use by container web-1",
+        "Stop what uses it; volplug retries until it is free.",
     ),
     Reason.WRONG_DEVICE: (
         DeviceMismatch,
-        "another device is where its own should be. Nothing was changed; look at both.",
+        "another device is where the volume's own should be",
+        "Nothing was changed; compare volume and device.",
     ),
     Reason.WRONG_SIZE: (
         DeviceMismatch,
-        "/dev/loop3 has 512MiB, its record says 1GiB. Nothing was changed; look at both.",
+        "/dev/loop3 has 512MiB, the volume's record says 1GiB",
+        "Nothing was changed; compare volume and device.",
     ),
     Reason.CUT_OFF: (
         DeviceMismatch,
@@ -90,31 +102,32 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str]] = {
     ),
     Reason.CONTRADICTION: (
         DeviceMismatch,
-        "this host shows /dev/loop3 for it, but the backend says in-use. Nothing was changed; look at both.",
+        "this host has /dev/loop3 of the volume, but the backend reports state in-use",
+        "Nothing was changed; compare volume and device.",
     ),
     Reason.MOUNTED_UNFORMATTED: (
         FilesystemMismatch,
-        "it is mounted on this host, but its record says that it was never formatted. "
-        "Nothing was changed; look at both.",
+        "the volume is mounted on this host, but its record says that it was never formatted",
+        "Nothing was changed; compare volume and device.",
     ),
     Reason.NOT_BLANK: (
         FilesystemMismatch,
-        "a new volume should be blank, but holds an LVM2_member signature; it is not formatted. "
-        "Remove the volume if its content is not needed.",
+        "a new volume should be blank, but holds an LVM2_member signature; it is not formatted",
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume.",
     ),
     Reason.FOREIGN_DURING_FORMAT: (
         FilesystemMismatch,
-        "its format was interrupted and it now holds an LVM2_member signature; it is not formatted. "
-        "Remove the volume and create it again if its content is not needed.",
+        "the volume's format was interrupted and it now holds an LVM2_member signature; it is not formatted",
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume.",
     ),
     Reason.FILESYSTEM_GONE: (
         FilesystemMismatch,
-        f"holds an LVM2_member signature instead of its ext4 filesystem {UUID}; it is not formatted. "
-        "Restore it from a backup, or remove the volume.",
+        f"the volume holds an LVM2_member signature, not its ext4 filesystem {UUID}; it is not formatted",
+        "Nothing was changed; restore it from a backup.",
     ),
     Reason.READ_ONLY: (
         MountFailed,
-        "its filesystem went read-only after an error and others still use it. "
+        "the filesystem went read-only after an error and is still in use",
         "Stop the containers that use it; the next mount checks it.",
     ),
 }
@@ -126,10 +139,10 @@ def test_every_reason_has_a_text() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_what_a_user_reads(reason: Reason) -> None:
-    kind, text = TEXTS[reason]
+    kind, cause, remedy = TEXTS[reason]
     error = refusal_error(reason, FACTS)
     assert type(error) is kind
-    assert str(error.in_context(CONTEXT)) == HEAD + text
+    assert str(error.in_context(CONTEXT)) == f"{cause}{BRACKET}. {remedy}"
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -152,9 +165,25 @@ def test_the_error_of_the_backend_or_driver_is_passed_on(reason: Reason, error: 
     assert refusal_error(reason, Facts(error=error)) is error
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "command"),
+    [("ext4", "e2fsck -f"), ("xfs", "xfs_repair"), ("btrfs", "btrfs rescue super-recover")],
+)
+def test_data_without_a_superblock_is_repaired_before_a_backup_is_restored(
+    fs_type: str, command: str
+) -> None:
+    volume = replace(VOLUME, filesystem=replace(VOLUME.filesystem, fs_type=fs_type))
+    contents = Contents(ContentKind.FOREIGN, "data that no known filesystem claims", is_unclaimed=True)
+    error = refusal_error(Reason.FILESYSTEM_GONE, replace(FACTS, volume=volume, contents=contents))
+    assert error.remedy == (
+        f"Run {command} on its unused device or image if its superblock is damaged, else restore a backup"
+    )
+    assert f" {error.remedy}." in str(error.in_context(CONTEXT))
+
+
 def test_an_old_error_does_not_hide_another_reason() -> None:
     facts = Facts(error=BackendUnavailable("no route to the cloud"), holders="container web-1")
-    assert refusal_error(Reason.HELD_HERE, facts).cause == "still in use by container web-1"
+    assert refusal_error(Reason.HELD_HERE, facts).cause == "the volume is still in use by container web-1"
 
 
 def test_the_holder_is_an_attribute_of_the_error() -> None:

@@ -149,7 +149,7 @@ async def test_a_trial_that_does_not_pass_remounts_and_keeps_the_counts(world: W
     world.host.disk(world.device()).is_dirty = True  # as every filesystem in use is
     with pytest.raises(VolumeInUse) as held:
         await trials.trial_release()
-    assert "still in use by container web" in str(held.value)
+    assert "the volume is still in use by container web" in str(held.value)
     assert world.is_mounted()
     assert (world.entry().confirmed, world.entry().desired) == ({"c1": 1}, Desired.MOUNTED)
     assert world.host.disk(world.device()).is_dirty, "a filesystem in use was checked"
@@ -163,7 +163,7 @@ async def test_a_recent_mount_is_not_tried(world: World, trials: Trials, age_s: 
     with pytest.raises(VolumeInUse) as refused:
         await trials.trial_release()
     assert str(refused.value) == (
-        f"it was mounted for Docker {age_s:.0f} s ago and not unmounted. "
+        f"the volume was mounted for Docker {age_s:.0f} s ago and not unmounted. "
         f"Stop the container that uses it, or try again in {60 - age_s:.0f} s."
     )
     assert world.is_mounted()
@@ -176,7 +176,9 @@ async def test_a_volume_that_is_being_mounted_is_not_tried(world: World, trials:
     with pytest.raises(VolumeInUse) as refused:
         await trials.trial_release()
     lock.end_mount()
-    assert str(refused.value) == ("it is being mounted. Wait for the container to start, then stop it.")
+    assert str(refused.value) == (
+        "the volume is being mounted. Wait for the container to start, then stop it."
+    )
     assert world.is_mounted()
 
 
@@ -189,7 +191,7 @@ async def test_a_mount_with_an_unknown_device_is_not_touched(world: World, trial
     with pytest.raises(VolumeInUse) as refused:
         await trials.trial_release()
     assert str(refused.value) == (
-        "it is mounted here, and which volume it is cannot be told. See the log of volplug."
+        "what is mounted here cannot be identified as a volume. See the log of volplug."
     )
     assert world.is_mounted()
     assert world.entry().holders_unknown

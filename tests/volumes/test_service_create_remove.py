@@ -66,7 +66,8 @@ async def test_a_different_create_is_refused_naming_the_difference(
     with pytest.raises(VolumeExists) as refused:
         await world.create("v", **options)
     assert str(refused.value) == (
-        f'create "v": it exists and differs: {difference}. Use it as it is, or choose another name.'
+        f'a volume of this name exists and differs: {difference} [create "v"]. '
+        "Use it as it is, or choose another name."
     )
     assert world.volume() == before
 
@@ -99,7 +100,8 @@ async def test_of_two_concurrent_different_creates_one_is_refused(world: World) 
     first, second = await asyncio.gather(*creating, return_exceptions=True)
     assert first is None
     assert str(second) == (
-        'create "v": it exists and differs: size is 1GiB, not 2GiB. Use it as it is, or choose another name.'
+        'a volume of this name exists and differs: size is 1GiB, not 2GiB [create "v"]. '
+        "Use it as it is, or choose another name."
     )
 
 
@@ -122,9 +124,7 @@ async def test_a_create_that_takes_too_long_continues_and_a_retry_joins_it(world
     gate = world.driver.hold("create")
     with pytest.raises(OperationTimeout) as late:
         await world.create("v")
-    assert str(late.value) == (
-        'create "v": not finished after 0 s and still going on. Try again: a retry joins it.'
-    )
+    assert str(late.value) == ('still in progress after 0 s [create "v"]. Try again: a retry joins it.')
     retry = asyncio.create_task(world.create("v"))
     gate.opened.set()
     await retry
@@ -138,7 +138,7 @@ async def test_a_create_that_takes_too_long_continues_and_a_retry_joins_it(world
             "a/b",
             {},
             InvalidName,
-            "create: volume name 'a/b' is not allowed. "
+            "volume name 'a/b' is not allowed [create]. "
             "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit.",
         ),
         ("v", {"size": "0"}, InvalidSize, None),
@@ -158,7 +158,7 @@ async def test_bad_input_reaches_no_backend(
 async def test_an_unknown_backend_is_refused_naming_the_existing_ones(world: World) -> None:
     with pytest.raises(ConfigurationError) as refused:
         await world.create("v", backend="ebs")
-    assert str(refused.value) == "create \"v\": backend 'ebs' is not configured. Backends are memory."
+    assert str(refused.value) == "backend 'ebs' is not configured [create \"v\"]. Backends are memory."
 
 
 async def test_a_missing_mkfs_is_refused_before_anything_is_created(world: World) -> None:
@@ -166,7 +166,7 @@ async def test_a_missing_mkfs_is_refused_before_anything_is_created(world: World
     with pytest.raises(Unsupported) as refused:
         await world.create("v", fs="xfs")
     assert str(refused.value) == (
-        'create "v": mkfs.xfs is not installed on this host. Install it, or use one of ext4.'
+        'mkfs.xfs is not installed on this host [create "v"]. Install it, or use one of ext4.'
     )
     assert world.cloud.volumes == {}
 
@@ -191,7 +191,9 @@ async def test_a_name_that_another_backend_has_is_refused(world: World) -> None:
     await world.create("v", backend="other")
     with pytest.raises(VolumeExists) as refused:
         await world.create("v", backend="memory")
-    assert str(refused.value) == ('create "v": backend other has one of this name. Choose another name.')
+    assert str(refused.value) == (
+        'backend other has a volume of this name [create "v"]. Choose another name.'
+    )
 
 
 @pytest.mark.parametrize("state", [VolumeState.INCOMPLETE, VolumeState.DELETING])
@@ -212,7 +214,7 @@ async def test_a_failed_create_leaves_nothing_to_be_done(world: World) -> None:
     world.cloud.outage = BackendUnavailable("no route to the cloud")
     with pytest.raises(BackendUnavailable) as failed:
         await world.create("v")
-    assert str(failed.value) == 'create "v": no route to the cloud.'
+    assert str(failed.value) == 'no route to the cloud [create "v"].'
     world.cloud.outage = None
     assert world.ledger.get("v") is None or world.entry().desired is Desired.NONE
     assert world.cloud.volumes == {}
@@ -256,8 +258,9 @@ async def test_remove_is_refused_while_a_container_holds_it_and_nothing_changes(
     with pytest.raises(VolumeInUse) as refused:
         await world.service.remove("v")
     assert str(refused.value) == (
-        f'remove "v" (memory {volume.volume_id}, node node-a): still in use by container web. '
-        "Stop what uses it; volplug goes on by itself once it is free."
+        "the volume is still in use by container web "
+        f'[remove "v", memory {volume.volume_id}, node node-a]. '
+        "Stop what uses it; volplug retries until it is free."
     )
     assert world.is_mounted()
     assert world.entry().confirmed == {"c1": 1}
@@ -271,7 +274,7 @@ async def test_remove_is_refused_for_a_volume_mounted_just_now(world: World) -> 
     with pytest.raises(VolumeInUse) as refused:
         await world.service.remove("v")
     assert str(refused.value) == (
-        'remove "v": it was mounted for Docker 20 s ago and not unmounted. '
+        'the volume was mounted for Docker 20 s ago and not unmounted [remove "v"]. '
         "Stop the container that uses it, or try again in 40 s."
     )
     assert world.is_mounted()
@@ -291,8 +294,9 @@ async def test_remove_of_a_volume_held_by_another_node_names_it(world: World) ->
     with pytest.raises(VolumeInUse) as refused:
         await world.service.remove("v")
     assert str(refused.value) == (
-        f'remove "v" (memory {volume.volume_id}, node node-a): node node-b holds it (node-b is running). '
-        "Stop its containers there (Swarm services: update order stop-first)."
+        "node node-b holds the volume (node-b is running) "
+        f'[remove "v", memory {volume.volume_id}, node node-a]. '
+        "Stop its containers there (Swarm: update order stop-first)."
     )
     assert refused.value.holder == "node-b"
     assert len(world.cloud.volumes) == 1
@@ -331,7 +335,7 @@ async def test_remove_refuses_while_a_mount_waits_behind_it(world: World) -> Non
         mounting = asyncio.create_task(world.mount("v"))
         for _ in range(5):
             await asyncio.sleep(0)
-    with pytest.raises(VolumeInUse, match="it is being mounted"):
+    with pytest.raises(VolumeInUse, match="the volume is being mounted"):
         await removing
     await mounting
     assert world.is_mounted()
@@ -351,7 +355,7 @@ async def test_a_mount_waits_for_a_running_removal(world: World) -> None:
     with pytest.raises(VolplugError) as refused:
         await mounting
     assert str(refused.value) == (
-        'mount "v" (memory, node node-a): no such volume. Create it with docker volume create -d volplug.'
+        'no such volume [mount "v", memory, node node-a]. Create it: docker volume create -d volplug NAME.'
     )
     assert (world.host.mounts, world.cloud.volumes) == ({}, {})
 

@@ -40,7 +40,7 @@ async def test_a_volume_that_certainly_does_not_exist_is_not_found(world: World,
     with pytest.raises(VolumeNotFound) as missing:
         await world.service.get(name)
     assert missing.value.cause == "no such volume"
-    assert str(missing.value).endswith("no such volume.")
+    assert str(missing.value).startswith("no such volume [get")
 
 
 async def test_during_an_outage_a_known_volume_is_described_as_last_known(world: World) -> None:
@@ -56,7 +56,7 @@ async def test_during_an_outage_a_get_of_an_unknown_volume_is_the_outage(world: 
     world.cloud.outage = OUTAGE
     with pytest.raises(BackendUnavailable) as unknown:
         await world.service.get("v")
-    assert str(unknown.value) == 'get "v": no route to the cloud.'
+    assert str(unknown.value) == 'no route to the cloud [get "v"].'
 
 
 async def test_a_defect_of_a_driver_is_not_answered_as_not_found(
@@ -80,7 +80,7 @@ async def test_a_get_from_a_backend_that_hangs_times_out(world: World) -> None:
     gate = world.driver.hold("get")
     with pytest.raises(BackendUnavailable) as unknown:
         await world.service.get("v")
-    assert str(unknown.value) == 'get "v": backend memory did not answer within 0 s. Try again.'
+    assert str(unknown.value) == 'backend memory did not answer within 0 s [get "v"]. Try again.'
     gate.opened.set()
 
 
@@ -250,7 +250,7 @@ async def test_a_desired_state_that_is_not_reached_shows_the_reason(world: World
     view = await world.service.get("v")
     assert view.desired is Desired.DETACHED
     assert view.failure is not None
-    assert "still in use by container web" in view.failure.text
+    assert "the volume is still in use by container web" in view.failure.text
 
 
 async def test_lists_that_come_while_one_hangs_share_its_call(world: World) -> None:
@@ -286,7 +286,7 @@ async def test_a_volume_that_moved_to_another_backend_is_found_there(world: Worl
 
 async def test_a_volume_mounted_here_is_never_not_found(world: World) -> None:
     await world.ledger.put(Entry("v", "memory", holders_unknown=True))
-    with pytest.raises(BackendUnavailable, match="it is mounted here, but no backend knows it"):
+    with pytest.raises(BackendUnavailable, match="the volume is mounted here, but no backend has it"):
         await world.service.get("v")
 
 

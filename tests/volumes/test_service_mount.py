@@ -67,7 +67,7 @@ async def test_an_unknown_volume_is_not_found_and_leaves_no_trace(world: World) 
     with pytest.raises(VolumeNotFound) as refused:
         await world.mount("v")
     assert str(refused.value) == (
-        'mount "v" (memory, node node-a): no such volume. Create it with docker volume create -d volplug.'
+        'no such volume [mount "v", memory, node node-a]. Create it: docker volume create -d volplug NAME.'
     )
     assert (world.ledger.get("v"), world.store.entries, world.timers.delays) == (None, {}, [])
 
@@ -78,8 +78,9 @@ async def test_a_volume_held_by_another_node_is_refused_naming_it(world: World) 
     with pytest.raises(VolumeInUse) as refused:
         await world.mount("v")
     assert str(refused.value) == (
-        f'mount "v" (memory {world.volume().volume_id}, node node-a): node node-b holds it '
-        "(node-b is running). Stop its containers there (Swarm services: update order stop-first)."
+        "node node-b holds the volume (node-b is running) "
+        f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
+        "Stop its containers there (Swarm: update order stop-first)."
     )
 
 
@@ -116,8 +117,9 @@ async def test_a_volume_that_should_be_blank_and_is_not_is_never_formatted(
     with pytest.raises(FilesystemMismatch) as refused:
         await world.mount("v")
     assert str(refused.value) == (
-        f'mount "v" (memory {world.volume().volume_id}, node node-a): a new volume should be blank, but '
-        f"holds {found}; it is not formatted. Remove the volume if its content is not needed."
+        f"a new volume should be blank, but holds {found}; it is not formatted "
+        f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume."
     )
     assert (seen, world.volume().filesystem) == (before, FilesystemTag())
 
@@ -129,7 +131,7 @@ async def test_a_formatted_volume_found_blank_is_not_formatted_again(world: Worl
     world.host.disk(world.device()).fs_type = ""
     with pytest.raises(FilesystemMismatch) as refused:
         await world.mount("v")
-    assert "holds only zeros instead of its ext4 filesystem" in str(refused.value)
+    assert "the volume holds only zeros, not its ext4 filesystem" in str(refused.value)
     assert world.host.disk(world.device()).formats == 1
 
 
@@ -192,7 +194,7 @@ async def test_a_mount_whose_client_left_is_not_counted_and_lingers_for_its_retr
     await world.create("v")
     with pytest.raises(ClientGone) as gone:
         await world.service.mount("v", "c1", Caller(gone=True))
-    assert str(gone.value) == 'mount "v": the client left before the answer.'
+    assert str(gone.value) == 'the client left before the answer [mount "v"].'
     assert world.entry().confirmed == {}
     assert world.timers.delays == [("v", 60.0)]
     before = len(world.cloud.calls)
@@ -308,9 +310,7 @@ async def test_a_mount_that_takes_too_long_continues_and_its_retry_joins_it(worl
     gate = world.driver.hold("attach")
     with pytest.raises(OperationTimeout) as late:
         await world.mount("v")
-    assert str(late.value) == (
-        'mount "v": not finished after 0 s and still going on. Try again: a retry joins it.'
-    )
+    assert str(late.value) == ('still in progress after 0 s [mount "v"]. Try again: a retry joins it.')
     assert world.timers.delays == [("v", 60.0)]
     retry = asyncio.create_task(world.mount("v"))
     gate.opened.set()
@@ -355,6 +355,6 @@ async def test_a_volume_that_stays_in_transition_is_an_error_in_time(world: Worl
     with pytest.raises(OperationTimeout) as late:
         await world.mount("v")
     assert str(late.value) == (
-        f'mount "v" (memory {volume.volume_id}, node node-a): the backend says detaching for 0 s. '
-        "Look at the volume at its backend."
+        "the backend reports detaching for 0 s "
+        f'[mount "v", memory {volume.volume_id}, node node-a]. Check the volume at its backend.'
     )

@@ -72,8 +72,9 @@ async def test_an_unmount_of_a_volume_that_a_container_still_holds_is_an_error_a
     with pytest.raises(VolumeInUse) as held:
         await world.service.unmount("v", "c1")
     assert str(held.value) == (
-        f'unmount "v" (memory {volume.volume_id}, node node-a): still in use by container web. '
-        "Stop what uses it; volplug goes on by itself once it is free."
+        "the volume is still in use by container web "
+        f'[unmount "v", memory {volume.volume_id}, node node-a]. '
+        "Stop what uses it; volplug retries until it is free."
     )
     assert world.volume().holder == "node-a"
     world.vacate("v")
@@ -105,7 +106,7 @@ async def test_a_mount_kept_busy_by_a_process_is_reported_with_it(world: World) 
     world.host.busy_targets["/mounts/v"] = "process 77 (vim)"
     with pytest.raises(VolumeInUse) as held:
         await world.service.unmount("v", "c1")
-    assert "still in use by process 77 (vim)" in str(held.value)
+    assert "the volume is still in use by process 77 (vim)" in str(held.value)
     assert world.is_mounted()
 
 
@@ -135,8 +136,9 @@ async def test_a_read_only_filesystem_in_use_is_not_mounted_again(world: World) 
     with pytest.raises(VolplugError) as refused:
         await world.mount("v", "c2")
     assert str(refused.value) == (
-        f'mount "v" (memory {world.volume().volume_id}, node node-a): its filesystem went read-only after an '
-        "error and others still use it. Stop the containers that use it; the next mount checks it."
+        "the filesystem went read-only after an error and is still in use "
+        f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
+        "Stop the containers that use it; the next mount checks it."
     )
     assert world.host.disk(world.device()).is_dirty
     assert world.entry().confirmed == {"c1": 1}

@@ -215,9 +215,10 @@ async def test_a_refusal_has_the_evidence_and_the_remedy() -> None:
     world.cloud.silent_nodes.add("node-b")
     with pytest.raises(VolumeInUse) as refused:
         await world.mount("v")
-    assert str(refused.value).endswith(
-        "node node-b holds it (node-b does not answer). Stop its containers there "
-        "(Swarm services: update order stop-first); if it is dead, stop node-b."
+    assert str(refused.value) == (
+        "node node-b holds the volume (node-b does not answer) "
+        f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
+        "Stop its containers there (Swarm: update order stop-first); if it is dead, stop node-b."
     )
 
 
@@ -226,7 +227,7 @@ async def test_a_node_that_the_backend_does_not_name_is_neither_alive_nor_dead()
     await held_by_b(world)
     world.cloud.volumes = {key: replace(each, holder=None) for key, each in world.cloud.volumes.items()}
     before = len(world.cloud.calls)
-    with pytest.raises(VolumeInUse, match="the backend does not name it"):
+    with pytest.raises(VolumeInUse, match="the backend does not name the node"):
         await world.mount("v")
     assert set(world.calls_since(before)) == {"get"}
 
@@ -252,7 +253,7 @@ async def test_a_node_whose_state_cannot_be_read_is_neither_alive_nor_dead() -> 
     await held_by_b(world)
     plan = await world.service.plan_takeover("v")
     assert (plan.state, plan.outcome) == (HolderState.UNKNOWN, TakeoverOutcome.REFUSE)
-    with pytest.raises(VolumeInUse, match="whether it lives cannot be asked"):
+    with pytest.raises(VolumeInUse, match="whether it is alive is not known"):
         await world.mount("v")
 
 
@@ -361,7 +362,7 @@ class ChangingHolderDriver(GatedDriver):
 async def test_a_holder_that_keeps_changing_is_refused_by_name() -> None:
     world = world_with(wait_s=0.02, driver=ChangingHolderDriver)
     await held_by_b(world)
-    with pytest.raises(VolumeInUse, match="holds it"):
+    with pytest.raises(VolumeInUse, match="holds the volume"):
         await world.mount("v")
 
 
@@ -385,6 +386,6 @@ async def test_a_device_with_a_possible_detach_is_not_mounted_without_a_look_up(
     if is_restarted:
         world.restart()
         await world.recover()
-    with pytest.raises(OperationTimeout, match="the backend says detaching"):
+    with pytest.raises(OperationTimeout, match="the backend reports detaching"):
         await world.mount("v", "c2")
     assert not world.is_mounted()

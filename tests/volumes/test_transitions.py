@@ -70,7 +70,7 @@ async def test_a_driver_that_cannot_wait_is_polled_until_the_timeout(bench: Benc
     bench.driver = MemoryDriver(bench.cloud)
     await bench.volume(state=VolumeState.CREATING)
     bench.cloud.calls.clear()
-    with pytest.raises(OperationTimeout, match="the backend says creating"):
+    with pytest.raises(OperationTimeout, match="the backend reports creating"):
         await bench.to(Goal.MOUNTED)
     assert bench.cloud.calls.count("get") > 1
     assert set(bench.cloud.calls) == {"get"}

@@ -29,6 +29,7 @@ from volplug.errors import (
     ClientGone,
     ErrorContext,
     InvalidRequest,
+    OptionHelp,
     VolplugError,
     VolumeNotFound,
     internal_error,
@@ -199,6 +200,9 @@ class PluginHandler:
         except ClientGone as error:
             _LOG.info("client left before the answer", call=request.path, error=str(error))
             raise _NoAnswerError from error
+        except OptionHelp as shown:
+            _LOG.info("options listed", call=request.path)
+            return _failed(shown)
         except VolplugError as error:
             if isinstance(error, VolumeNotFound) and tells_existence:
                 return self._failed(error)

@@ -11,6 +11,7 @@ from typing import Final
 from volplug.errors import HostError
 from volplug.host import libc
 from volplug.host.devices import opened
+from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.filesystems.base import DAMAGED
 from volplug.models import VolumeSpec
 
@@ -25,7 +26,7 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
     Args:
         target: Where the filesystem is mounted.
         subpath: Name of the directory; empty for the root of the filesystem, which is only given its owner.
-        spec: Its uid, gid and mode are used.
+        spec: Its uid, gid and mode are used, and its filesystem type for the error.
 
     Raises:
         HostError: With the kernel's reason.
@@ -43,10 +44,10 @@ def make_data_directory(target: str, subpath: str, spec: VolumeSpec) -> None:
                 os.fsync(root)
                 libc.syncfs(directory)
     except OSError as exc:
-        raise _unusable("made", target, subpath, exc) from exc
+        raise _unusable("made", target, subpath, spec.fs_type, exc) from exc
 
 
-def has_data_directory(target: str, subpath: str) -> bool:
+def has_data_directory(target: str, subpath: str, fs_type: str) -> bool:
     """Return whether it is there, as a real directory and not a link to one.
 
     Raises:
@@ -58,16 +59,15 @@ def has_data_directory(target: str, subpath: str) -> bool:
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return False
-        raise _unusable("read", target, subpath, exc) from exc
+        raise _unusable("read", target, subpath, fs_type, exc) from exc
 
 
-def _unusable(how: str, target: str, subpath: str, exc: OSError) -> HostError:
+def _unusable(how: str, target: str, subpath: str, fs_type: str, exc: OSError) -> HostError:
     path = os.path.join(target, subpath)
     if exc.errno in DAMAGED:
-        what = subpath or "its root"
         return HostError(
-            f"the filesystem at {target} is damaged: {what} cannot be {how} ({exc.strerror})",
-            "Stop the containers that use it, then repair it: e2fsck -f, xfs_repair or btrfs check",
+            f"the volume's filesystem is damaged: {path} cannot be {how} ({exc.strerror})",
+            FILESYSTEMS[fs_type].how_to_repair,
         )
     return HostError(f"the data directory {path} cannot be {how}: {exc.strerror}")
 

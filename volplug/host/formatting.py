@@ -54,7 +54,7 @@ async def make_filesystem(
     """
     filesystem = FILESYSTEMS.get(tag.fs_type)
     if tag.phase is not FilesystemPhase.FORMATTING or filesystem is None or not tag.uuid:
-        raise FilesystemMismatch(f"its filesystem tag {tag.to_text()!r} does not permit mkfs")
+        raise FilesystemMismatch(f"the volume's filesystem tag {tag.to_text()!r} does not permit mkfs")
     await _require_free(pool, device)
     contents = await read_contents(pool, device, tag)
     if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):

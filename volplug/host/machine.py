@@ -92,7 +92,9 @@ class Machine:
     def _mount(self, request: MountRequest, locate: Locate) -> HostReading:
         target, directory = request.target, request.data_directory
         mounts.mount(request, self._on_step)
-        is_lacking = bool(directory) and not directories.has_data_directory(target, directory)
+        is_lacking = bool(directory) and not directories.has_data_directory(
+            target, directory, request.fs_type
+        )
         return replace(_read(target, locate, None, test_release=False), lacks_data_directory=is_lacking)
 
     def _unmount(self, target: str, source: MountSource | None) -> bool:

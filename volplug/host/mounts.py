@@ -151,7 +151,7 @@ def _make_bare_directory(target: str) -> None:
         if os.listdir(target):
             raise MountFailed(
                 f"the directory {target} holds files that a mount would hide",
-                f"Look at what is in {target} and move it away",
+                f"Move what is in {target} away",
             )
         os.chmod(target, 0)
     except OSError as exc:
@@ -167,7 +167,7 @@ def _mount_failure(request: MountRequest, exc: OSError, data: str) -> MountFaile
         return MountFailed(f"{cause}: {', '.join(refusals)}", "Correct the mount options")
     if exc.errno in DAMAGED:
         remedy = FILESYSTEMS[request.fs_type].how_to_repair
-        return MountFailed(f"{attempt}: the filesystem is damaged ({exc.strerror})", remedy)
+        return MountFailed(f"the volume's filesystem is damaged: {attempt} ({exc.strerror})", remedy)
     if exc.errno == errno.EINVAL:
         return MountFailed(cause, "The kernel's log (dmesg) has the details")
     return MountFailed(cause)

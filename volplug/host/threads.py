@@ -143,7 +143,7 @@ class DevicePool(Pool):
         return BackendUnavailable(
             f"backend {self._backend} does not answer: none of {self._size} calls on its devices has ended "
             f"for {self._hung_after_s:g} s",
-            "Look at its disk and at hung tasks in the kernel's log; volplug goes on by itself once they end",
+            "Check its disk, and the kernel's log for hung tasks; volplug continues once they end",
         )
 
 

@@ -131,7 +131,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise HostError(
                 f"the state file {self._path} cannot be used: {error}",
-                "Look at its disk: full, or read-only?",
+                "Check its disk: full, or read-only?",
             ) from error
 
     def _close(self) -> None:

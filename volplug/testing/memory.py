@@ -108,7 +108,7 @@ class MemoryDriver:
         self._cloud.record_call("delete")
         current = self._current(volume)
         if current.holder is not None:
-            raise VolumeInUse(f"node {current.holder} holds it", holder=current.holder)
+            raise VolumeInUse(f"node {current.holder} holds the volume", holder=current.holder)
         del self._cloud.volumes[volume.volume_id]
 
     async def get(self, name: str) -> Volume | None:
@@ -126,7 +126,7 @@ class MemoryDriver:
         self._cloud.record_call("attach")
         current = self._current(volume)
         if current.holder not in (None, self._node_id):
-            raise VolumeInUse(f"node {current.holder} holds it", holder=current.holder or "")
+            raise VolumeInUse(f"node {current.holder} holds the volume", holder=current.holder or "")
         self._put(replace(current, state=VolumeState.IN_USE, holder=self._node_id))
         return self._source(current)
 
@@ -166,7 +166,7 @@ class MemoryDriver:
         if current.holder != node_id:
             return
         if node_id not in self._cloud.dead_nodes:
-            raise VolumeInUse(f"node {node_id} holds it and is not proven dead", holder=node_id)
+            raise VolumeInUse(f"node {node_id} holds the volume and is not proven dead", holder=node_id)
         self._put(replace(current, state=VolumeState.AVAILABLE, holder=None))
 
     async def fence(self, node_id: str) -> None:
@@ -192,7 +192,7 @@ class MemoryDriver:
         if len(found) > 1:
             ids = tuple(volume.volume_id for volume in found)
             raise DuplicateVolumes(
-                f"{' and '.join(ids)} carry this name", "Remove or rename one", volume_ids=ids
+                f"{' and '.join(ids)} carry this name", "Nothing was changed; rename one", volume_ids=ids
             )
         return self._described(found[0]) if found else None
 

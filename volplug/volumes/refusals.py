@@ -15,6 +15,7 @@ from volplug.errors import (
     VolplugError,
     VolumeInUse,
     VolumeNotFound,
+    middle_out,
 )
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.models import Contents, MountSource, Volume
@@ -60,7 +61,7 @@ def _expected(facts: Facts) -> str:
 
 
 def _not_found(_: Facts) -> VolplugError:
-    return VolumeNotFound("no such volume", "Create it with docker volume create -d volplug")
+    return VolumeNotFound("no such volume", "Create it: docker volume create -d volplug NAME")
 
 
 def _unexpected(facts: Facts) -> VolplugError:
@@ -75,7 +76,7 @@ def _being_deleted(_: Facts) -> VolplugError:
 
 def _in_error(facts: Facts) -> VolplugError:
     detail = facts.volume.detail if facts.volume and facts.volume.detail else "the backend reports an error"
-    return UnexpectedState(detail, "Nothing was changed; repair it at its backend")
+    return UnexpectedState(detail, "Nothing was changed; try again once that is repaired")
 
 
 def _held_elsewhere(facts: Facts) -> VolplugError:
@@ -83,19 +84,19 @@ def _held_elsewhere(facts: Facts) -> VolplugError:
     holder = f"node {node}" if node else "another host"
     answer = facts.other_node
     if answer and answer.host_name:
-        holder += f" ({answer.host_name})"
+        holder += f" ({middle_out(answer.host_name)})"
     evidence = f" ({answer.evidence})" if answer and answer.evidence else ""
     last_resort = f"; if it is dead, {answer.remedy}" if answer and answer.remedy else ""
     return VolumeInUse(
         f"{holder} holds the volume{evidence}",
-        f"Stop its containers there (Swarm services: update order stop-first){last_resort}",
+        f"Stop its containers there (Swarm: update order stop-first){last_resort}",
         holder=node,
     )
 
 
 def _held_here(facts: Facts) -> VolplugError:
     return VolumeInUse(
-        f"still in use by {facts.holders}",
+        f"the volume is still in use by {facts.holders}",
         "Stop what uses it; volplug retries until it is free",
         holder=facts.holders,
     )
@@ -104,7 +105,7 @@ def _held_here(facts: Facts) -> VolplugError:
 def _wrong_device(facts: Facts) -> VolplugError:
     if facts.source and facts.source.outdated:
         return DeviceMismatch(
-            facts.source.outdated, "Stop what uses it; the next mount uses the present image"
+            facts.source.outdated, "Stop the containers that use it; the next mount uses the present image"
         )
     return DeviceMismatch(
         "another device is where the volume's own should be", "Nothing was changed; compare volume and device"
@@ -164,7 +165,7 @@ def _foreign_during_format(facts: Facts) -> VolplugError:
 
 def _filesystem_gone(facts: Facts) -> VolplugError:
     return FilesystemMismatch(
-        f"the volume holds {_found(facts)} instead of {_expected(facts)}; it is not formatted",
+        f"the volume holds {_found(facts)}, not {_expected(facts)}; it is not formatted",
         _how_to_repair(facts),
     )
 
@@ -178,9 +179,9 @@ def _read_only(_: Facts) -> VolplugError:
 
 def _how_to_repair(facts: Facts) -> str:
     filesystem = FILESYSTEMS.get(facts.volume.filesystem.fs_type) if facts.volume else None
-    if filesystem is None:
-        return "Nothing was changed; restore it from a backup"
-    return f"If its superblock was damaged: {filesystem.how_to_repair.lower()}. Else restore a backup"
+    if filesystem is not None and facts.contents is not None and facts.contents.is_unclaimed:
+        return filesystem.how_to_repair_superblock
+    return "Nothing was changed; restore it from a backup"
 
 
 _TOLD_BY_DRIVER: Final = frozenset(

@@ -13,7 +13,7 @@ from volplug.models import HolderState, TakeoverPolicy, Volume
 from volplug.volumes.converge_request import ConvergeRequest, Timeouts
 from volplug.volumes.decision import HolderVerdict
 
-_UNNAMED: Final = Holder(HolderState.UNKNOWN, "the backend does not name it", is_answered=False)
+_UNNAMED: Final = Holder(HolderState.UNKNOWN, "the backend does not name the node", is_answered=False)
 
 
 def judge_holder(holder: Holder, policy: TakeoverPolicy, *, may_wait: bool, can_take: bool) -> HolderVerdict:
@@ -84,7 +84,7 @@ async def ask_holder(driver: Driver, node_id: str) -> Holder:
     try:
         return await driver.holder_state(node_id)
     except VolplugError as error:
-        evidence = f"whether it lives cannot be asked: {error.cause}"
+        evidence = f"whether it is alive is not known: {error.cause}"
         return Holder(HolderState.UNKNOWN, evidence, is_answered=False)
 
 
@@ -206,5 +206,5 @@ class HolderWatch:
 
     def _takes_over(self) -> TakesOver:
         if not isinstance(self._driver, TakesOver):
-            raise UnexpectedState("its driver cannot take volumes from other nodes")
+            raise UnexpectedState(f"driver {self._driver.info.driver} cannot take volumes from other nodes")
         return self._driver

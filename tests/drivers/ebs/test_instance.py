@@ -1,10 +1,12 @@
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.drivers.ebs.answering import Asked, Reply, Server, answering, metadata_of
+from volplug.drivers.ebs import instance
 from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import ConfigurationError
@@ -55,9 +57,13 @@ async def test_the_zone_of_new_volumes_is_not_that_of_the_instance(metadata: Ser
 async def test_without_any_zone_the_error_says_what_to_set(tmp_path: Path) -> None:
     write_asset_tag(tmp_path, f"{INSTANCE}\n")
     settings = settings_of(tmp_path, region="eu-central-1", imds_endpoint="http://127.0.0.1:1")
-    with pytest.raises(ConfigurationError, match="placement/availability-zone") as wrong:
+    with pytest.raises(ConfigurationError) as wrong:
         await HostIdentity(settings).get()
-    assert "availability_zone" in wrong.value.remedy
+    assert str(wrong.value) == (
+        "the instance metadata service at http://127.0.0.1:1 does not tell this host's "
+        "placement/availability-zone: Connection refused. "
+        "Enable the service, or set region and availability_zone."
+    )
 
 
 @pytest.mark.parametrize("tag", ["Not Specified", "", "i-xyz", "vol-0123456789abcdef0"])
@@ -85,10 +91,35 @@ async def test_outside_of_ec2_the_error_says_what_to_set(tmp_path: Path) -> None
     settings = settings_of(tmp_path, imds_endpoint="http://127.0.0.1:1")
     with pytest.raises(ConfigurationError) as wrong:
         await HostIdentity(settings).get()
-    assert wrong.value.cause.startswith(
-        "this host's instance-id is not known: the instance metadata service at http://127.0.0.1:1 does not"
+    assert str(wrong.value) == (
+        "the instance metadata service at http://127.0.0.1:1 does not tell this host's instance-id: "
+        "Connection refused. Run volplug on an EC2 instance whose metadata service is enabled."
     )
-    assert "HttpPutResponseHopLimit 2" in wrong.value.remedy
+
+
+async def test_an_answer_that_does_not_reach_a_container_names_the_hop_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's answer is dropped on its way through the container's network."""
+    monkeypatch.setattr(instance, "METADATA_TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ConfigurationError) as wrong:
+            await HostIdentity(settings_of(tmp_path, imds_endpoint=endpoint)).get()
+    assert str(wrong.value) == (
+        f"the instance metadata service at {endpoint} does not tell this host's instance-id: timed out. "
+        "On EC2, in a container without host networking, set HttpPutResponseHopLimit to 2."
+    )
+
+
+async def test_a_service_that_is_disabled_says_so(tmp_path: Path) -> None:
+    write_asset_tag(tmp_path, INSTANCE)
+    with answering(lambda _: Reply("", 403)) as server, pytest.raises(ConfigurationError) as wrong:
+        await HostIdentity(settings_of(tmp_path, imds_endpoint=server.url)).get()
+    assert str(wrong.value) == (
+        f"the instance metadata service at {server.url} does not tell this host's placement/region: "
+        "Forbidden. Enable the service, or set region and availability_zone."
+    )
 
 
 async def test_a_failure_is_asked_again_the_next_time(tmp_path: Path) -> None:
@@ -112,7 +143,7 @@ async def test_a_failure_is_asked_again_the_next_time(tmp_path: Path) -> None:
     ("says", "error"),
     [
         ("<html>Please log in</html>", "calls this host '<html>Please log in</html>'"),
-        ("", "this host's instance-id is not known: .* does not say .an empty answer"),
+        ("", "does not tell this host's instance-id: an empty answer"),
     ],
 )
 async def test_who_claims_to_be_the_service_and_is_not_is_not_believed(

@@ -147,19 +147,19 @@ def test_states_are_translated(description: dict[str, Any], state: VolumeState, 
 @pytest.mark.parametrize(
     ("description", "detail"),
     [
-        ({"State": "error"}, "EC2 could not create it"),
+        ({"State": "error"}, "EC2 could not create the volume"),
         (
             {"State": "error", "KmsKeyId": "arn:k"},
-            "EC2 could not create it, most often because it may not use the KMS key arn:k",
+            "EC2 could not create the volume, most often because it may not use the KMS key arn:k",
         ),
-        ({"State": "sleeping"}, "EC2 calls its state 'sleeping'"),
+        ({"State": "sleeping"}, "EC2 calls the volume's state 'sleeping'"),
         (
             {"MultiAttachEnabled": True},
-            "it can be attached to several instances at once, which is not supported",
+            "the volume can be attached to several instances at once, which is not supported",
         ),
         (
             {"State": "in-use", "Attachments": [attached("attached"), attached("attached", "i-2")]},
-            "it can be attached to several instances at once, which is not supported",
+            "the volume can be attached to several instances at once, which is not supported",
         ),
     ],
 )
@@ -171,33 +171,42 @@ def test_a_volume_in_error_says_why(description: dict[str, Any], detail: str) ->
 @pytest.mark.parametrize(
     ("tags", "name", "detail"),
     [
-        ([], VOLUME_ID, "its tag volplug:name is missing"),
-        (changed(name=None), VOLUME_ID, "its tag volplug:name is missing"),
-        (changed(spec=None), "todolist", "its tag volplug:spec cannot be read (1 errors)"),
-        (changed(spec="{"), "todolist", "its tag volplug:spec cannot be read (1 errors)"),
-        (changed(spec='{"fs":"ext4"}'), "todolist", "its tag volplug:spec cannot be read (5 errors)"),
-        (changed(fs=None), "todolist", "its tag volplug:fs is missing"),
-        (changed(fs=""), "todolist", "its filesystem tag '' cannot be read"),
-        (changed(fs="formatting:ext4"), "todolist", "its filesystem tag 'formatting:ext4' cannot be read"),
+        ([], VOLUME_ID, "the volume's tag volplug:name is missing"),
+        (changed(name=None), VOLUME_ID, "the volume's tag volplug:name is missing"),
+        (changed(spec=None), "todolist", "the volume's tag volplug:spec cannot be read (1 errors)"),
+        (changed(spec="{"), "todolist", "the volume's tag volplug:spec cannot be read (1 errors)"),
+        (
+            changed(spec='{"fs":"ext4"}'),
+            "todolist",
+            "the volume's tag volplug:spec cannot be read (5 errors)",
+        ),
+        (changed(fs=None), "todolist", "the volume's tag volplug:fs is missing"),
+        (changed(fs=""), "todolist", "the volume's filesystem tag '' cannot be read"),
+        (
+            changed(fs="formatting:ext4"),
+            "todolist",
+            "the volume's filesystem tag 'formatting:ext4' cannot be read",
+        ),
         (
             changed(name="../../x", spec=SPEC_TAG),
             VOLUME_ID,
-            "its tag volplug:name cannot be used: volume name '../../x' is not allowed",
+            "the volume's tag volplug:name cannot be used: volume name '../../x' is not allowed",
         ),
         (
             changed(subpath="../.."),
             "todolist",
-            "its tag volplug:subpath cannot be used: '../..' is not the name of one directory",
+            "the volume's tag volplug:subpath cannot be used: '../..' is not the name of one directory",
         ),
         (
             changed(spec=SPEC_TAG.replace('"-m","0"', '"-d","/etc"')),
             "todolist",
-            "its tag volplug:spec cannot be used: option 'mkfs-opts' has '-d', which is not allowed for ext4",
+            "the volume's tag volplug:spec cannot be used: option 'mkfs-opts' has '-d', "
+            "which is not allowed for ext4",
         ),
         (
             changed(fs="formatting:ext4:-F"),
             "todolist",
-            "its tag volplug:fs cannot be used: '-F' is no UUID of a filesystem",
+            "the volume's tag volplug:fs cannot be used: '-F' is no UUID of a filesystem",
         ),
     ],
 )

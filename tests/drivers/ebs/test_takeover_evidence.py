@@ -44,14 +44,46 @@ def of(caller: _Caller) -> Takeover:
     return Takeover(caller, unused, unused, Ec2Timeouts())
 
 
-@pytest.mark.parametrize("state", ["running", "stopping", "shutting-down"])
-async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_holder(state: str) -> None:
-    takeover = of(_Caller(state))
+_DNS_NAME = "ip-172-31-245-112.eu-central-1.compute.internal"
+
+
+@pytest.mark.parametrize(
+    ("more", "host_name"),
+    [
+        ({}, ""),
+        ({"PrivateDnsName": ""}, ""),
+        ({"PrivateDnsName": _DNS_NAME}, "ip-172-31-245-112"),
+        ({"PrivateDnsName": f"{_HOLDER}.eu-central-1.compute.internal"}, ""),
+        ({"PrivateDnsName": _DNS_NAME, "Tags": [{"Key": "team", "Value": "web"}]}, "ip-172-31-245-112"),
+        ({"PrivateDnsName": _DNS_NAME, "Tags": [{"Key": "Name", "Value": ""}]}, "ip-172-31-245-112"),
+        ({"PrivateDnsName": _DNS_NAME, "Tags": [{"Key": "Name", "Value": "swarm-2"}]}, "swarm-2"),
+    ],
+)
+@pytest.mark.parametrize("state", ["running", "stopping", "stopped"])
+async def test_an_instance_has_the_name_that_operators_know_it_by(
+    state: str, more: dict[str, object], host_name: str
+) -> None:
+    hibernated = {"StateReason": {"Code": "Client.UserInitiatedHibernate"}}
+    for reason in ({}, hibernated):
+        assert (await of(_Caller(state, **more, **reason)).holder_state(_HOLDER)).host_name == host_name
+
+
+@pytest.mark.parametrize(
+    ("state", "host_name", "shown"),
+    [
+        *((state, "swarm-worker-2", "swarm-worker-2") for state in ("running", "stopping", "shutting-down")),
+        ("running", "x" * 255, f"{'x' * 12}..{'x' * 10}"),
+    ],
+)
+async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_holder(
+    state: str, host_name: str, shown: str
+) -> None:
+    takeover = of(_Caller(state, Tags=[{"Key": "Name", "Value": host_name}]))
     facts = Facts(_VOLUME, other_node=await takeover.holder_state(_HOLDER))
     error = refusal_error(Reason.HELD_ELSEWHERE, facts)
     context = ErrorContext("mount", "db", "ebs", _VOLUME.volume_id, "i-0fedcba9876543210")
     said = str(error.in_context(context))
-    assert f"node {_HOLDER} holds it (EC2 says it is {state}). " in said
+    assert said.startswith(f"node {_HOLDER} ({shown}) holds the volume (EC2 says it is {state}) [mount ")
     assert said.endswith(f"if it is dead, run aws ec2 stop-instances --instance-ids {_HOLDER}.")
 
 

@@ -54,6 +54,24 @@ def test_exit_codes_of_e2fsck_are_read(codes: tuple[int, ...], result: CheckResu
     assert {code: check.read_exit_code(code) for code in codes} == dict.fromkeys(codes, result)
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "damage", "superblock"),
+    [
+        ("ext4", "e2fsck -f", "e2fsck -f"),
+        ("xfs", "xfs_repair", "xfs_repair"),
+        ("btrfs", "btrfs check", "btrfs rescue super-recover"),
+    ],
+)
+def test_remedies_name_the_program_that_repairs_a_type(fs_type: str, damage: str, superblock: str) -> None:
+    filesystem = FILESYSTEMS[fs_type]
+    remedy = f"Run {damage} on the volume's device, or image, while it is not in use"
+    assert filesystem.how_to_repair == remedy
+    remedy = (
+        f"Run {superblock} on its unused device or image if its superblock is damaged, else restore a backup"
+    )
+    assert filesystem.how_to_repair_superblock == remedy
+
+
 def test_the_registry_is_by_name_and_sorted() -> None:
     assert [filesystem.name for filesystem in FILESYSTEMS.values()] == list(FILESYSTEMS) == sorted(FS_TYPES)
 

@@ -145,5 +145,8 @@ class VolumeCreator:
             )
         self._volumes.own.created(seen.volume)
         if seen.state is VolumeState.ERROR:
-            raise UnexpectedState(f"{volume_id}: {seen.volume.detail}", "Remove the volume")
+            raise UnexpectedState(
+                f"{volume_id}: {seen.volume.detail}",
+                "Nothing is on it yet: remove the volume and create it again",
+            )
         return seen.volume

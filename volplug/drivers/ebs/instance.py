@@ -25,7 +25,8 @@ _ASSET_TAG: Final = "devices/virtual/dmi/id/board_asset_tag"
 _TOKEN_TTL_S: Final = 60
 # The service's answer to a container with a network of its own passes one hop too many and is dropped.
 _UNANSWERED: Final = "On EC2, in a container without host networking, set HttpPutResponseHopLimit to 2"
-_UNREACHABLE: Final = "Run volplug on an EC2 instance whose metadata service is enabled"
+_NOT_ON_EC2: Final = "Run volplug on an EC2 instance whose metadata service is enabled"
+_DISABLED: Final = "Enable the service, or set region and availability_zone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,12 @@ def _instance_id_of_firmware(settings: EbsSettings) -> str:
     return text if _INSTANCE_ID.fullmatch(text) else ""
 
 
+def _remedy(what: str, reason: object) -> str:
+    if isinstance(reason, TimeoutError):
+        return _UNANSWERED
+    return _NOT_ON_EC2 if what == "instance-id" else _DISABLED
+
+
 class _Metadata:
     """A client of the metadata service, with one token for several requests."""
 
@@ -123,7 +130,7 @@ class _Metadata:
             raise ConfigurationError(
                 f"the instance metadata service at {self._endpoint} does not tell this host's {what}: "
                 f"{getattr(reason, 'strerror', None) or reason}",
-                _UNANSWERED if isinstance(reason, TimeoutError) else _UNREACHABLE,
+                _remedy(what, reason),
             ) from error
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:

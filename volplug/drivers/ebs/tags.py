@@ -32,12 +32,12 @@ MAX_VALUE_LENGTH: Final = 256
 FORMAT_VERSION: Final = "1"
 # Where each checked part of a volume is read from.
 SOURCES: Final = {
-    "name": f"its tag {NAME}",
-    "volume_id": "its id",
-    "subpath": f"its tag {SUBPATH}",
-    "spec": f"its tag {SPEC}",
-    "filesystem": f"its tag {FS}",
-    "created_at": "its time of creation",
+    "name": f"the volume's tag {NAME}",
+    "volume_id": "the volume's id",
+    "subpath": f"the volume's tag {SUBPATH}",
+    "spec": f"the volume's tag {SPEC}",
+    "filesystem": f"the volume's tag {FS}",
+    "created_at": "the volume's time of creation",
 }
 
 
@@ -131,14 +131,16 @@ def read_spec(name: str, tags: Mapping[str, str]) -> VolumeSpec:
         UnexpectedState: If its tags are missing or cannot be read.
     """
     if not name:
-        raise UnexpectedState(f"its tag {NAME} is missing")
+        raise UnexpectedState(f"the volume's tag {NAME} is missing")
     pieces: list[str] = []
     while (piece := tags.get(_spec_key(len(pieces)))) is not None:
         pieces.append(piece)
     try:
         read = _Spec.model_validate_json("".join(pieces))
     except ValidationError as error:
-        raise UnexpectedState(f"its tag {SPEC} cannot be read ({error.error_count()} errors)") from error
+        raise UnexpectedState(
+            f"the volume's tag {SPEC} cannot be read ({error.error_count()} errors)"
+        ) from error
     return VolumeSpec(
         name=name,
         size_bytes=read.size,
@@ -160,5 +162,5 @@ def read_filesystem(tags: Mapping[str, str]) -> FilesystemTag:
         UnexpectedState: If it is missing or cannot be read.
     """
     if FS not in tags:
-        raise UnexpectedState(f"its tag {FS} is missing")
+        raise UnexpectedState(f"the volume's tag {FS} is missing")
     return FilesystemTag.from_text(tags[FS], tags.get(FS_UUID, ""))

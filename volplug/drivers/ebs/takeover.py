@@ -15,6 +15,7 @@ from typing import Final
 from volplug.drivers.base import Holder
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
+from volplug.drivers.ebs.tags import as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Description, Ec2Volume
 from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
@@ -171,8 +172,8 @@ class Takeover:
                 return
             if waited_s >= self._limits.fence_s:
                 raise OperationTimeout(
-                    f"{node_id}: {holder.evidence}, {waited_s:.0f} s after it was told to stop",
-                    "Look at it in EC2's console",
+                    f"node {node_id} has not stopped within {waited_s:.0f} s: {holder.evidence}",
+                    "Check it in EC2's console",
                 )
             await self._sleep(pause_s)
             waited_s += pause_s
@@ -240,9 +241,9 @@ def _may_resume(instance: Description) -> bool:
 
 
 def _host_name(instance: Description) -> str:
-    """Return the tag Name of an instance, or the first label of its private DNS name."""
-    names = [each["Value"] for each in instance.get("Tags", ()) if each.get("Key") == "Name"]
-    return str(names[0] if names else instance.get("PrivateDnsName", "").partition(".")[0])
+    """Return the tag Name of an instance, else the host part of its DNS name unless that is its id."""
+    label = str(instance.get("PrivateDnsName", "")).partition(".")[0]
+    return as_mapping(instance).get("Name") or (label if label != instance.get("InstanceId") else "")
 
 
 def _state_and_reason(instance: Description) -> tuple[str, str]:

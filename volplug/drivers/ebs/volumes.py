@@ -151,16 +151,19 @@ def _state(description: Description, attachments: Sequence[Description]) -> tupl
     """
     state = str(description.get("State", ""))
     if len(attachments) > 1 or description.get("MultiAttachEnabled"):
-        return VolumeState.ERROR, "it can be attached to several instances at once, which is not supported"
+        return (
+            VolumeState.ERROR,
+            "the volume can be attached to several instances at once, which is not supported",
+        )
     if state in {"deleting", "deleted"}:
         return VolumeState.DELETING, ""
     if state == "error":
-        return VolumeState.ERROR, creation_failed("EC2 could not create it", description)
+        return VolumeState.ERROR, creation_failed("EC2 could not create the volume", description)
     if attachments:
         return _ATTACHED.get(str(attachments[0].get("State", "")), VolumeState.IN_USE), ""
     if state in _DETACHED:
         return _DETACHED[state], ""
-    return VolumeState.ERROR, f"EC2 calls its state {state!r}"
+    return VolumeState.ERROR, f"EC2 calls the volume's state {state!r}"
 
 
 _ATTACHED: Final = {

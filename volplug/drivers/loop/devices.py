@@ -69,7 +69,7 @@ class LoopDevices:
             image = self._images.stat(volume.name)
             if image and (image.st_dev, image.st_ino) != (device.backing_dev, device.backing_inode):
                 path = self._images.path(volume.name)
-                outdated = f"its image {path} was replaced while it was attached to {device.path}"
+                outdated = f"the image {path} was replaced while it was attached to {device.path}"
         return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path), outdated)
 
     def refuse_outdated(self, volume: Volume) -> None:
@@ -81,7 +81,7 @@ class LoopDevices:
         device = self.find(volume)
         if device is not None and (outdated := self.source(volume, device).outdated):
             raise DeviceMismatch(
-                outdated, "Stop the containers that use it; the next mount takes what is there"
+                outdated, "Stop the containers that use it; the next mount uses the present image"
             )
 
     def _had_our_image(self, volume: Volume, device: loopdev.LoopDevice) -> bool:

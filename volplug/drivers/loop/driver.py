@@ -149,9 +149,8 @@ class LoopDriver:
         image = self._images.path(name)
         if await self._reads.blocking(self._images.stat, name) is None:
             return VolumeNotFound("no such volume", f"Create it: docker volume create -d volplug {name}")
-        record = image.with_suffix(".json").name
         return VolumeNotFound(
-            f"no such volume: its image {image} is there without its record {record}",
+            f"no such volume: the image {image} is there, its record {image.stem}.json is not",
             "Restore the record from a backup",
         )
 

@@ -125,7 +125,7 @@ class RecordFiles:
             return record
         records = " and ".join(str(self._path(name)) for name in sorted(others))
         detail = (
-            f"its record {self._path(record.name)} has the same volume_id as {records}; write another one"
+            f"the record {self._path(record.name)} has the same volume_id as {records}; write another one"
             " into that of the copy"
         )
         return replace(record, state=VolumeState.ERROR, detail=detail)
@@ -208,7 +208,7 @@ class RecordFiles:
         except OSError as error:
             raise HostError(
                 f"the record {path} cannot be written: {error.strerror}",
-                "Look at its disk: full, or read-only?",
+                "Check its disk: full, or read-only?",
             ) from error
 
     def remove(self, name: str) -> None:
@@ -226,15 +226,15 @@ class RecordFiles:
         try:
             content = json.loads(text)
             if content["format"] != _FORMAT:
-                return unusable(unknown, f"its record {path} has format {content['format']!r}, not {_FORMAT}")
-            described = unchecked_volume(json.dumps(content["volume"]), f"its record {path}")
+                return unusable(unknown, f"the record {path} has format {content['format']!r}, not {_FORMAT}")
+            described = unchecked_volume(json.dumps(content["volume"]), f"the record {path}")
         except UnexpectedState as error:
             return unusable(unknown, error.cause)
         except (ValueError, KeyError, TypeError, RecursionError):
             return unusable(unknown, f"{path} is not a record; restore it from a backup")
         state = _BEGUN.get(described.state, VolumeState.AVAILABLE)
         described = replace(described, state=state, holder=None, detail="", details=())
-        volume = checked(described, lambda _: f"its record {path}", self._check_options)
+        volume = checked(described, lambda _: f"the record {path}", self._check_options)
         if volume.state is VolumeState.ERROR:
             return unusable(replace(volume, name=name), volume.detail)
         if volume.name == name:
@@ -242,7 +242,7 @@ class RecordFiles:
         # A copy, which has the original's id as well; it must be neither served nor deleted as the original.
         return unusable(
             replace(unknown, size_bytes=volume.size_bytes),
-            f"its record {path} is one of volume {volume.name!r}; to make a copy a volume of its own, write"
+            f"the record {path} is one of volume {volume.name!r}; to make a copy a volume of its own, write"
             f" {name!r} as its name and spec.name, and another volume_id",
         )
 

@@ -100,8 +100,9 @@ class Filesystem:
         default_mount_options: Each is set unless the user sets it, or its opposite.
         forbidden_mount_options: Keys that users may not set: those that name devices or other roots, skip
             the journal, or are set by volplug.
-        repair_command: What an operator runs on the unused device, or image, of a damaged filesystem; the
-            path follows. It finds the copies of a damaged superblock.
+        repair_command: What an operator runs on the unused device, or image, of a damaged filesystem; its
+            path follows.
+        superblock_command: The same for a damaged superblock, which has copies, if it is another one.
         check: The check before a mount, or None if mounting itself does all that is needed.
         has_anonymous_device: Whether mountinfo and stat show an anonymous device number instead of the
             block device's.
@@ -120,6 +121,7 @@ class Filesystem:
     default_mount_options: tuple[str, ...]
     forbidden_mount_options: frozenset[str]
     repair_command: str
+    superblock_command: str = ""
     check: FilesystemCheck | None = None
     has_anonymous_device: bool = False
 
@@ -132,6 +134,14 @@ class Filesystem:
     def how_to_repair(self) -> str:
         """Return the remedy of errors about a damaged filesystem."""
         return f"Run {self.repair_command} on the volume's device, or image, while it is not in use"
+
+    @property
+    def how_to_repair_superblock(self) -> str:
+        """Return the remedy of errors about a superblock that may be damaged."""
+        command = self.superblock_command or self.repair_command
+        return (
+            f"Run {command} on its unused device or image if its superblock is damaged, else restore a backup"
+        )
 
     def primary_superblock(self, page: bytes) -> Superblock | None:
         """Return the superblock in the bytes of `superblock_page`, or None as `superblock` does."""

@@ -47,6 +47,7 @@ BTRFS: Final = Filesystem(
     forbidden_mount_options=frozenset(
         {"degraded", "device", "nologreplay", "norecovery", "rescue", "subvol", "subvolid"}
     ),
-    repair_command="btrfs rescue super-recover",
+    repair_command="btrfs check",
+    superblock_command="btrfs rescue super-recover",
     has_anonymous_device=True,
 )

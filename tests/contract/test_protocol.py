@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.contract.conftest import World
 from tests.dockerd import ENGINE_20_10, ENGINE_26, Dockerd
@@ -103,6 +104,16 @@ async def test_create_that_cannot_be_read_is_an_error_and_creates_nothing(
     reply = await dockerd.raw("/VolumeDriver.Create", body)
     assert reply is not None
     assert (reply.status, reply.error) == (500, error)
+    assert not world.cloud.volumes
+
+
+async def test_options_that_a_user_asks_for_are_shown_and_are_no_failure(
+    dockerd: Dockerd, world: World
+) -> None:
+    with capture_logs() as logs:
+        shown = await dockerd.error("Create", Name="db", Opts={"help": ""})
+    assert shown.startswith("options of driver memory: backend=NAME, fs=btrfs|ext4|xfs, ")
+    assert logs == [{"event": "options listed", "log_level": "info", "call": "/VolumeDriver.Create"}]
     assert not world.cloud.volumes
 
 

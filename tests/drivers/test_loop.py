@@ -148,16 +148,14 @@ async def test_an_image_that_is_cut_off_or_missing_is_not_attached(
         image.unlink()
     else:
         os.truncate(image, size_bytes)
-    cause = f"has {said}, the volume's record says 4MiB" if said else "is missing"
+    cause = f"has {said}, the volume's record says 4MiB; restore it from a backup" if said else "is missing"
     shown = await driver.get("v")
     assert shown is not None
     assert (shown.state, shown.detail) == (VolumeState.ERROR, f"the image {image} {cause}")
     assert list(await driver.list()) == [shown]
     with pytest.raises(UnexpectedState) as refused:
         await driver.attach(volume)
-    assert str(refused.value) == (
-        f"the image {image} {cause}. Nothing was changed; restore the image from a backup."
-    )
+    assert str(refused.value) == f"the image {image} {cause}. Nothing was changed."
     assert loops.attached_below(images) == []
     await driver.delete(volume)
     assert list(images.iterdir()) == []
@@ -198,6 +196,11 @@ async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
     image_of(images).write_bytes(GARBAGE)
     driver = driver_of(images)
     assert (await driver.get("v"), list(await driver.list())) == (None, [])
+    assert str(await driver.absence("v")) == (
+        f"no such volume: the image {image_of(images)} is there, its record v.json is not. "
+        "Restore the record from a backup."
+    )
+    assert str(await driver.absence("w")) == "no such volume. Create it: docker volume create -d volplug w."
     with pytest.raises(VolumeExists) as refused:
         await driver.create(spec_of())
     assert str(refused.value) == (

@@ -99,7 +99,7 @@ async def test_answers_that_come_too_late_are_errors_and_the_work_is_done_once(
             await _patiently(dockerd, "Create", Opts={"size": "16MiB"})
             for attempt in range(3):
                 assert await dockerd.error("Mount", Name="db", ID=f"late-{attempt}") == (
-                    'mount "db": not finished after 0 s and still going on. Try again: a retry joins it.'
+                    'still in progress after 0 s [mount "db"]. Try again: a retry joins it.'
                 )
             slow_format.allow()
             wait_until(lambda: '"formatted"' in record_of(volplug, "db").read_text(), 20, "it is formatted")

@@ -63,7 +63,7 @@ async def test_mounts_trials_and_restarts_heed_no_wall_clock(machine: LocalMachi
 async def _refused_as_recent(dockerd: Dockerd) -> None:
     """The age of a Mount is counted from the boot, whatever the wall clock says."""
     error = await dockerd.error("Remove", Name="db")
-    age = re.search(r"it was mounted for Docker (\d+) s ago and not unmounted", error)
+    age = re.search(r"the volume was mounted for Docker (\d+) s ago and not unmounted", error)
     assert age is not None, error
     assert int(age[1]) < 60
 

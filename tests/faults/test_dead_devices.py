@@ -26,13 +26,17 @@ _SIZE = 16 * 2**20
 
 
 async def _mounted(dockerd: Dockerd) -> tuple[Records, str]:
-    """Create a volume, mount it, and write records; returns them and how errors name the volume."""
+    """Create a volume, mount it, and write records; returns them and the volume's id."""
     await dockerd.ok("Create", Name="db", Opts={"size": "16MiB"})
     path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
     records = Records(path)
     records.write(5)
     status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
-    return records, f'"db" (loop {status["id"]}, node {platform.node()})'
+    return records, status["id"]
+
+
+def _context(verb: str, volume_id: str) -> str:
+    return f'[{verb} "db", loop {volume_id}, node {platform.node()}]'
 
 
 def _device(volplug: VolplugProcess) -> str:
@@ -60,14 +64,15 @@ async def _mounted_again(dockerd: Dockerd, volplug: VolplugProcess, records: Rec
 async def test_a_filesystem_that_stopped_after_an_error_is_not_handed_out_until_it_is_checked(
     machine: LocalMachine, dockerd: Dockerd, volplug: VolplugProcess
 ) -> None:
-    records, shown = await _mounted(dockerd)
+    records, volume_id = await _mounted(dockerd)
     Path(f"/sys/fs/ext4/{Path(_device(volplug)).name}/trigger_fs_error").write_text("as the kernel does")
     with container_of(mount_of(volplug, "db"), machine.directory / "in-container"):
         with pytest.raises(OSError, match="Read-only file system"):
             records.write()
         for _ in range(2):
             assert await dockerd.error("Mount", Name="db", ID="b") == (
-                f"mount {shown}: its filesystem went read-only after an error and others still use it. "
+                "the filesystem went read-only after an error and is still in use "
+                f"{_context('mount', volume_id)}. "
                 "Stop the containers that use it; the next mount checks it."
             )
         records.check()
@@ -86,7 +91,7 @@ async def test_what_can_still_be_read_of_a_device_that_fails_is_read(
     dockerd: Dockerd, volplug: VolplugProcess
 ) -> None:
     """The image loses its end under the mount; whatever lay there is an error to read."""
-    records, _ = await _mounted(dockerd)
+    records, volume_id = await _mounted(dockerd)
     lost = mount_of(volplug, "db") / "data" / "lost"
     _fill(lost)
     image = image_of(volplug, "db")
@@ -100,8 +105,10 @@ async def test_what_can_still_be_read_of_a_device_that_fails_is_read(
     for mount_id in ("a", "b"):
         await dockerd.ok("Unmount", Name="db", ID=mount_id)
     await assert_agreement(dockerd, volplug, {})
-    refused = await dockerd.error("Mount", Name="db", ID="c")
-    assert f"its image {image} has 16320KiB, its record says 16MiB; restore it from a backup" in refused
+    cause = f"the image {image} has 16320KiB, the volume's record says 16MiB; restore it from a backup"
+    assert await dockerd.error("Mount", Name="db", ID="c") == (
+        f"{cause} {_context('mount', volume_id)}. Nothing was changed; try again once that is repaired."
+    )
     os.truncate(image, _SIZE)
     await dockerd.ok("Mount", Name="db", ID="d")
     records.check()
@@ -148,22 +155,24 @@ async def test_a_loop_device_detached_by_hand_under_its_mount_stays_as_long_as_i
 async def test_an_image_deleted_by_hand_under_its_mount_lives_until_the_last_unmount(
     dockerd: Dockerd, volplug: VolplugProcess
 ) -> None:
-    records, shown = await _mounted(dockerd)
+    records, volume_id = await _mounted(dockerd)
     image = image_of(volplug, "db")
     image.unlink()
     await dockerd.ok("Get", Name="db")
     await dockerd.ok("Mount", Name="db", ID="b")
     records.write(5)
     records.check()
-    cause = f"its image {image} is missing. Repair it at the backend, or remove the volume."
-    assert await dockerd.error("Create", Name="db", Opts={"size": "16MiB"}) == f"create {shown}: {cause}"
+    cause, remedy = f"the image {image} is missing", "Nothing was changed; try again once that is repaired"
+    error = await dockerd.error("Create", Name="db", Opts={"size": "16MiB"})
+    assert error == f"{cause} {_context('create', volume_id)}. {remedy}."
     records.check()
     for mount_id in ("a", "b"):
         await dockerd.ok("Unmount", Name="db", ID=mount_id)
     await assert_agreement(dockerd, volplug, {})
-    assert await dockerd.error("Mount", Name="db", ID="c") == f"mount {shown}: {cause}"
+    error = await dockerd.error("Mount", Name="db", ID="c")
+    assert error == f"{cause} {_context('mount', volume_id)}. {remedy}."
     status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
-    assert (status["state"], status["detail"]) == ("error", f"its image {image} is missing")
+    assert (status["state"], status["detail"]) == ("error", cause)
     await dockerd.ok("Remove", Name="db")
     assert await dockerd.ok("List") == {"Volumes": []}
 

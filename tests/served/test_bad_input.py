@@ -40,7 +40,7 @@ async def test_a_name_that_is_not_allowed(
 ) -> None:
     for verb in ("Create", "Mount", "Unmount", "Remove"):
         error = await shared_dockerd.error(verb, Name=name, ID="a")
-        assert error == f"{verb.lower()}: volume name {shown} is not allowed. {_NAME_RULE}"
+        assert error == f"volume name {shown} is not allowed [{verb.lower()}]. {_NAME_RULE}"
     assert not list(shared_volplug.state_dir.glob("backends/**/*.img"))
 
 
@@ -71,15 +71,16 @@ async def test_a_name_that_is_not_allowed(
         ),
         (
             {"sise": "1"},
-            "unknown option 'sise'. Did you mean 'size'? Valid options are allocation, backend, fs, gid, "
-            "mkfs-opts, mode, mount-opts, profile, size, uid.",
+            "unknown option 'sise'. Did you mean 'size'? All options are listed by -o help.",
         ),
     ],
 )
 async def test_an_option_that_cannot_be(
     shared_dockerd: Dockerd, shared_volplug: VolplugProcess, options: dict[str, str], error: str
 ) -> None:
-    assert await shared_dockerd.error("Create", Name="db", Opts=options) == f'create "db": {error}'
+    cause, full_stop, remedy = error.partition(". ")
+    shown = f'{cause.removesuffix(".")} [create "db"].{full_stop[1:]}{remedy}'
+    assert await shared_dockerd.error("Create", Name="db", Opts=options) == shown
     assert await shared_dockerd.ok("List") == {"Volumes": []}
     assert not image_of(shared_volplug, "db").exists()
 
@@ -96,8 +97,8 @@ async def test_more_than_the_disk_has_is_refused_and_leaves_nothing(machine: Loc
                     options = {"size": "1GiB", "profile": profile}
                     error = await dockerd.error("Create", Name="db", Opts=options)
                     assert re.fullmatch(
-                        rf'create "db" \(loop, node {platform.node()}\): 1GiB do not fit: '
-                        rf"{directory} has 6\d\.\dMiB free\. "
+                        rf"1GiB do not fit: {directory} has 6\d\.\dMiB free "
+                        rf'\[create "db", loop, node {platform.node()}\]\. '
                         r"Free some space, or ask for a smaller size\.",
                         error,
                     )
@@ -115,7 +116,7 @@ async def test_a_filesystem_without_its_mkfs_names_those_that_are_there(machine:
         async with Dockerd(machine.directory / "p.sock") as dockerd:
             error = await dockerd.error("Create", Name="db", Opts={"fs": "xfs"})
             assert error == (
-                'create "db": mkfs.xfs is not installed on this host. Install it, or use one of btrfs, ext4.'
+                'mkfs.xfs is not installed on this host [create "db"]. Install it, or use one of btrfs, ext4.'
             )
             await dockerd.ok("Create", Name="db", Opts={"size": "8MiB"})
             await dockerd.ok("Remove", Name="db")
@@ -123,8 +124,8 @@ async def test_a_filesystem_without_its_mkfs_names_those_that_are_there(machine:
 
 async def test_mount_of_an_unknown_volume(dockerd: Dockerd, volplug: VolplugProcess) -> None:
     assert await dockerd.error("Mount", Name="nope", ID="a") == (
-        f'mount "nope" (loop, node {platform.node()}): no such volume. '
-        "Create it with docker volume create -d volplug."
+        f'no such volume [mount "nope", loop, node {platform.node()}]. '
+        "Create it: docker volume create -d volplug nope."
     )
     assert not mount_of(volplug, "nope").exists()
 
@@ -212,10 +213,11 @@ async def test_create_twice_is_success_if_equal_and_names_what_differs(
     await dockerd.ok("Create", Name="db", Opts={"SIZE": "8mib", "mode": "0700"})
     await dockerd.ok("Create", Name="db", Opts=None)
     assert await dockerd.error("Create", Name="db", Opts={"size": "16MiB", "fs": "btrfs"}) == (
-        'create "db": size 16MiB is below the minimum of 128MiB for btrfs.'
+        'size 16MiB is below the minimum of 128MiB for btrfs [create "db"].'
     )
     assert await dockerd.error("Create", Name="db", Opts={"size": "16MiB", "mode": "0750"}) == (
-        'create "db": it exists and differs: mode is 0700, not 0750, size is 8MiB, not 16MiB. '
+        "a volume of this name exists and differs: mode is 0700, not 0750, size is 8MiB, not 16MiB "
+        '[create "db"]. '
         "Use it as it is, or choose another name."
     )
     assert record_of(volplug, "db").read_bytes() == record
@@ -229,7 +231,9 @@ async def test_concurrent_creates_make_one_volume(dockerd: Dockerd, machine: Loc
     ]
     answers = await _together(machine, different)
     assert answers.count("") == 1
-    assert all("it exists and differs: size is" in answer for answer in answers if answer)
+    assert all(
+        answer.startswith("a volume of this name exists and differs: size is") for answer in answers if answer
+    )
     assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["db", "other"]
 
 

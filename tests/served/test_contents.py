@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.host.disks import SMALL_MIB
+from tests.host.disks import SMALL_MIB, damage_inode
 from tests.host.test_contents import SIGNATURES
 from tests.lab import loops
 from tests.lab.plugin import VolplugProcess
@@ -42,6 +42,10 @@ def _other_filesystem(image: Path) -> None:
     subprocess.run(["mkfs.ext4", "-q", "-F", "-U", uuid, image], check=True)
 
 
+GARBAGE = f"data at byte {3 * _MIB} that no known filesystem claims"
+_RESTORE = "Nothing was changed; restore it from a backup"
+_REPAIR_DAMAGE = "Run e2fsck -f on the volume's device, or image, while it is not in use"
+_REPAIR = "Run e2fsck -f on its unused device or image if its superblock is damaged, else restore a backup"
 FOREIGN = [
     *((found, _write(offset, data), found) for found, (offset, data) in SIGNATURES.items()),
     (
@@ -49,12 +53,16 @@ FOREIGN = [
         _other_filesystem,
         "an ext4 filesystem with another UUID (11111111-2222-3333-4444-555555555555)",
     ),
-    ("garbage", _write(3 * _MIB, b"precious"), f"data at byte {3 * _MIB} that no known filesystem claims"),
+    ("garbage", _write(3 * _MIB, b"precious"), GARBAGE),
 ]
 # As docs/drivers/loop.md says.
 _GROWN_WHILE_DETACHED = {"ext4": (("e2fsck", "-f", "-p"), ("resize2fs",))}
 _GROWN_WHILE_MOUNTED = {"xfs": (("xfs_growfs",),), "btrfs": (("btrfs", "filesystem", "resize", "max"),)}
 ZEROS = ("zeros", _write(0, b""), "only zeros")
+
+
+def _context(volume_id: str, verb: str = "mount") -> str:
+    return f'[{verb} "db", loop {volume_id}, node {platform.node()}]'
 
 
 async def _created(dockerd: Dockerd, volplug: VolplugProcess, *, formatted: bool) -> dict[str, str]:
@@ -78,10 +86,9 @@ async def test_a_formatted_volume_that_holds_something_else_is_never_formatted(
     change(image_of(volplug, "db"))
     before = digest(image_of(volplug, "db"))
     error = await dockerd.error("Mount", Name="db", ID="b")
-    head = f'mount "db" (loop {known["id"]}, node {platform.node()}): '
-    tail = "Restore it from a backup, or remove the volume."
-    whole = f"{head}holds {found} instead of its ext4 filesystem {known['uuid']}; it is not formatted. {tail}"
-    assert error == whole
+    remedy = _RESTORE if found != GARBAGE else _REPAIR
+    cause = f"the volume holds {found}, not its ext4 filesystem {known['uuid']}; it is not formatted"
+    assert error == f"{cause} {_context(known['id'])}. {remedy}."
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before
     assert not mount_of(volplug, "db").exists()
@@ -98,11 +105,11 @@ async def test_a_new_volume_that_is_not_blank_is_never_formatted(
     before = digest(image_of(volplug, "db"))
     shown = found.partition(" with another UUID")[0]
     error = await dockerd.error("Mount", Name="db", ID="b")
-    assert error.startswith(
-        f'mount "db" (loop {known["id"]}, node {platform.node()}): '
-        f"a new volume should be blank, but holds {shown}"
+    assert error.startswith(f"a new volume should be blank, but holds {shown}")
+    assert error.endswith(
+        f"; it is not formatted {_context(known['id'])}. "
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume."
     )
-    assert error.endswith("; it is not formatted. Remove the volume if its content is not needed.")
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before
 
@@ -118,11 +125,60 @@ async def test_an_interrupted_format_is_not_done_again_over_anything_else(
     change(image_of(volplug, "db"))
     before = digest(image_of(volplug, "db"))
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f'mount "db" (loop {volume_id}, node {platform.node()}): its format was interrupted and it now holds '
-        f"{found}; it is not formatted. Remove the volume and create it again if its content is not needed."
+        f"the volume's format was interrupted and it now holds {found}; it is not formatted "
+        f"{_context(volume_id)}. "
+        "Nothing was changed; see what is on it. If that is not needed, remove the volume."
     )
     wait_until_detached(volplug, "db")
     assert digest(image_of(volplug, "db")) == before
+
+
+def _wipe_superblock(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.write(bytes(4096))
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause", "remedy"),
+    [
+        (
+            _wipe_superblock,
+            "the volume holds data at byte 4096 that no known filesystem claims, not",
+            _REPAIR,
+        ),
+        (
+            lambda image: damage_inode(str(image), "<2>"),
+            "the volume's filesystem is damaged: mounting /dev/loop",
+            _REPAIR_DAMAGE,
+        ),
+        (
+            lambda image: damage_inode(str(image), "data"),
+            "the volume's filesystem is damaged: {mount}/data cannot be read (Bad message) [mount ",
+            _REPAIR_DAMAGE,
+        ),
+    ],
+    ids=["superblock", "root", "data"],
+)
+async def test_a_damaged_filesystem_is_repaired_by_the_command_that_the_error_names(
+    dockerd: Dockerd, volplug: VolplugProcess, damage: Callable[[Path], None], cause: str, remedy: str
+) -> None:
+    await _created(dockerd, volplug, formatted=True)
+    path = Path((await dockerd.ok("Mount", Name="db", ID="a"))["Mountpoint"])
+    (path / "file").write_text("kept")
+    await dockerd.ok("Unmount", Name="db", ID="a")
+    wait_until_detached(volplug, "db")
+    image = image_of(volplug, "db")
+    damage(image)
+    error = await dockerd.error("Mount", Name="db", ID="b")
+    assert error.startswith(cause.format(mount=mount_of(volplug, "db")))
+    assert error.endswith(f". {remedy}.")
+    wait_until_detached(volplug, "db")
+    command = remedy.split()[1:3]
+    assert subprocess.run([*command, "-y", image], check=False, capture_output=True).returncode == 1
+    await dockerd.ok("Mount", Name="db", ID="c")
+    assert (path / "file").read_text() == "kept"
+    await dockerd.ok("Unmount", Name="db", ID="c")
+    wait_until_detached(volplug, "db")
 
 
 @pytest.mark.parametrize("formatted", [True, False])
@@ -133,11 +189,11 @@ async def test_a_missing_image_is_named_and_its_volume_can_be_removed(
     image = image_of(volplug, "db")
     kept = image.rename(image.with_suffix(".kept"))
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f'mount "db" (loop {known["id"]}, node {platform.node()}): its image {image} is missing. '
-        "Repair it at the backend, or remove the volume."
+        f"the image {image} is missing {_context(known['id'])}. "
+        "Nothing was changed; try again once that is repaired."
     )
     status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
-    assert (status["state"], status["detail"]) == ("error", f"its image {image} is missing")
+    assert (status["state"], status["detail"]) == ("error", f"the image {image} is missing")
     kept.rename(image)
     await dockerd.ok("Mount", Name="db", ID="b")
     await dockerd.ok("Unmount", Name="db", ID="b")
@@ -153,8 +209,10 @@ async def test_a_truncated_image_is_refused_and_left_alone(dockerd: Dockerd, vol
     with image.open("r+b") as file:
         file.truncate(9 * _MIB)
     before = digest(image)
-    refused = await dockerd.error("Mount", Name="db", ID="b")
-    assert f"its image {image} has 9MiB, its record says 16MiB; restore it from a backup" in refused
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f"the image {image} has 9MiB, the volume's record says 16MiB; restore it from a backup "
+        f"{_context(known['id'])}. Nothing was changed; try again once that is repaired."
+    )
     assert digest(image) == before
 
 
@@ -228,8 +286,8 @@ async def test_a_missing_data_directory_is_not_made_again(dockerd: Dockerd, volp
     (path / "data").rename(path / "moved")
     subprocess.run(["umount", path], check=True)
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f'mount "db" (loop {known["id"]}, node {platform.node()}): its filesystem lacks the directory '
-        "'data' that containers see. Nothing was changed; restore it from a backup."
+        f"the filesystem lacks the directory 'data' that containers see {_context(known['id'])}. "
+        "Nothing was changed; restore it from a backup."
     )
     wait_until_detached(volplug, "db")
     assert not mount_of(volplug, "db").exists()
@@ -243,8 +301,12 @@ async def test_an_image_without_a_record_is_not_overwritten(
     before = digest(image)
     record.rename(record.with_suffix(".kept"))
     assert await dockerd.error("Create", Name="db", Opts={"size": "16MiB"}) == (
-        f'create "db" (loop, node {platform.node()}): the image {image} exists without a record. '
-        "Restore its record, or move the image away."
+        f'the image {image} exists without a record [create "db", loop, node {platform.node()}]. '
+        "Restore its record from a backup, or move the image away."
+    )
+    assert await dockerd.error("Mount", Name="db", ID="b") == (
+        f"no such volume: the image {image} is there, its record db.json is not "
+        f'[mount "db", loop, node {platform.node()}]. Restore the record from a backup.'
     )
     assert digest(image) == before
     record.with_suffix(".kept").rename(record)
@@ -267,9 +329,9 @@ async def test_an_image_replaced_under_a_container_is_refused_released_and_then_
     copy.rename(image)
     with container_of(path, tmp_path / "container"):
         refused = await dockerd.error("Mount", Name="db", ID="b")
-        assert f"its image {image} was replaced while it was attached to /dev/loop" in refused
-        assert "still in use by" in await dockerd.error("Unmount", Name="db", ID="a")
-        assert "still in use by" in await dockerd.error("Remove", Name="db")
+        assert f"the image {image} was replaced while it was attached to /dev/loop" in refused
+        assert "the volume is still in use by" in await dockerd.error("Unmount", Name="db", ID="a")
+        assert "the volume is still in use by" in await dockerd.error("Remove", Name="db")
         assert image.exists()
     wait_until(lambda: not loops.attached_below(volplug.state_dir), 20, "the old device is detached")
     path = Path((await dockerd.ok("Mount", Name="db", ID="c"))["Mountpoint"])

@@ -43,10 +43,10 @@ async def test_a_volume_spoilt_while_it_is_mounted_is_unmounted_and_not_mounted_
     await dockerd.ok("Unmount", Name="db", ID="a")
     wait_until(lambda: not loops.attached_below(volplug.state_dir), 20, "it is detached")
     assert leftovers.mounted_below(volplug.state_dir) == []
-    detail = f"its record {record} cannot be used: '../../../../..' is not the name of one directory"
+    detail = f"the record {record} cannot be used: '../../../../..' is not the name of one directory"
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f'mount "db" (loop {_id(record)}, node {_node(volplug)}): {detail}. '
-        "Repair it at the backend, or remove the volume."
+        f'{detail} [mount "db", loop {_id(record)}, node {_node(volplug)}]. '
+        "Nothing was changed; try again once that is repaired."
     )
     shown = (await dockerd.ok("Get", Name="db"))["Volume"]
     assert (shown["Status"]["state"], shown["Status"]["detail"]) == ("error", detail)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.volumes.bench import Bench
 from tests.volumes.world import IMPATIENT, spec_of
-from volplug.errors import DeviceMismatch, DeviceNotFound, FilesystemMismatch, VolumeInUse
+from volplug.errors import DeviceMismatch, DeviceNotFound, FilesystemMismatch, VolumeInUse, VolumeNotFound
 from volplug.models import (
     Contents,
     FilesystemPhase,
@@ -78,6 +78,23 @@ async def test_contents_are_judged_by_the_record_that_was_read_last() -> None:
     known = replace(volume, size_bytes=volume.size_bytes // 2)
     with pytest.raises(FilesystemMismatch, match="not its ext4 filesystem"):
         await bench.to(Goal.MOUNTED, known)
+
+
+class ExplainingDriver(MemoryDriver):
+    """Knows why a volume may be missed."""
+
+    async def absence(self, name: str) -> VolumeNotFound:
+        return VolumeNotFound(f"cluster blue has no {name}", "Check the cluster")
+
+
+async def test_a_driver_explains_why_it_has_no_such_volume() -> None:
+    bench = Bench()
+    bench.driver = ExplainingDriver(bench.cloud)
+    with pytest.raises(VolumeNotFound) as refused:
+        await bench.to(Goal.MOUNTED)
+    assert str(refused.value) == (
+        'cluster blue has no v [mounted "v", memory, node node-a]. Check the cluster.'
+    )
 
 
 class EveryDevice(MemoryDriver):

@@ -320,6 +320,16 @@ async def test_a_check_of_the_backend_is_one_call(cloud: Ec2Cloud, site: Site, t
     assert (driver.unmet_requirements(), cloud.calls.counts()) == ([], {"DescribeVolumes": 1})
 
 
+async def test_a_volume_that_is_missed_may_be_in_another_cluster(
+    cloud: Ec2Cloud, driver: EbsDriver, cluster: str
+) -> None:
+    assert str(await driver.absence("db")) == (
+        f"cluster '{cluster}' has no such volume. "
+        "Check VOLPLUG_CLUSTER, or create it: docker volume create -d volplug db."
+    )
+    assert cloud.calls.counts() == {}, "nothing remote is asked"
+
+
 # Creating
 
 

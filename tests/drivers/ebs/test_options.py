@@ -8,7 +8,7 @@ from volplug.drivers.base import DriverInfo, Scope
 from volplug.drivers.ebs import options
 from volplug.drivers.ebs.options import check_options, create_parameters, parse_tags, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
-from volplug.errors import InvalidOption, InvalidSize, VolplugError
+from volplug.errors import ErrorContext, InvalidOption, InvalidSize, OptionHelp, VolplugError
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 from volplug.volumes.options import Defaults, read_options, resolve
@@ -36,6 +36,20 @@ def spec_of(size_gib: int = 10, **chosen: str) -> VolumeSpec:
 def parameters_of(spec: VolumeSpec, **settings: object) -> dict[str, object]:
     check_options(spec)
     return create_parameters(spec, EbsSettings.model_validate(settings), ZONE)
+
+
+def test_help_is_whole_and_lists_the_types() -> None:
+    with pytest.raises(OptionHelp) as listed:
+        resolve(read_options("v" * 128, {"help": ""}), INFO, Defaults())
+    text = str(listed.value.in_context(ErrorContext("create", "v", "ebs", "", "i-0123456789abcdef0")))
+    assert text == (
+        "options of driver ebs: availability-zone=ZONE, backend=NAME, encrypted=true|false, "
+        "fs=btrfs|ext4|xfs, gid=0, iops=3000, kms-key-id=KEY, mkfs-opts='-m 0', mode=0755, "
+        "mount-opts=noatime, profile=NAME, size=10GiB, tags='team=web,stage=test', throughput=125, "
+        "type=gp3|gp2|io1|io2|sc1|st1|standard, uid=0 "
+        '[create "v", ebs, node i-0123456789abcdef0].'
+    )
+    assert len(text) > 300, "errors are cut there"
 
 
 @pytest.mark.parametrize(

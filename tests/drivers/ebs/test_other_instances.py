@@ -50,8 +50,14 @@ async def test_only_a_stopped_or_terminated_instance_is_proven_dead(
     holder = await on_a.holder_state(B)
     assert (holder.state, holder.evidence) == (judged, f"EC2 says it is {state}")
     assert holder.is_answered
+    assert holder.host_name == ("" if state == "terminated" else "ip-10-0-0-2")
     is_helped = bool(holder.remedy)
     assert is_helped == (judged is not HolderState.DEAD)
+
+
+async def test_an_instance_is_named_by_its_tag(cloud: Ec2Cloud, on_a: EbsDriver) -> None:
+    named = cloud.add_instance("i-0000000000000000f", name="swarm-2").instance_id
+    assert (await on_a.holder_state(named)).host_name == "swarm-2"
 
 
 async def test_an_instance_that_fails_its_checks_is_neither_alive_nor_dead(

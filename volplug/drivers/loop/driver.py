@@ -309,7 +309,7 @@ class LoopDriver:
     def _attach(self, volume: Volume) -> MountSource:
         record = self._recorded(volume)
         if detail := self._images.damage(record, self._images.stat(record.name)):
-            raise UnexpectedState(detail, "Nothing was changed; restore the image from a backup")
+            raise UnexpectedState(detail, "Nothing was changed")
         is_sparse = _is_sparse(record.spec)
         self._devices.refuse_outdated(record)
         try:

@@ -75,7 +75,7 @@ class Images:
         if image is None:
             return f"the image {path} is missing"
         actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
-        return f"the image {path} has {actual}, the volume's record says {wanted}"
+        return f"the image {path} has {actual}, the volume's record says {wanted}; restore it from a backup"
 
     def check_room(self, size_bytes: int, *, is_sparse: bool) -> None:
         """Check that a new image fits into the free space that is not promised to sparse images.

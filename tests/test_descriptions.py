@@ -64,7 +64,7 @@ def test_what_volplug_accepts_from_users_is_left_as_it_is(volume: Volume) -> Non
         (with_spec(mount_options=("a,loop",)), "its spec cannot be used: option 'mount-opts' has 'loop'"),
         (
             with_spec(mount_options=("a,b",)),
-            "its spec cannot be used: its mount options are no list of options",
+            "its spec cannot be used: the mount options are not a list of options",
         ),
         (with_spec(uid=2**40), "its spec cannot be used: uid 1099511627776 is not within 0 and 4294967294"),
         (with_spec(gid=-1), "its spec cannot be used: gid -1 is not within"),

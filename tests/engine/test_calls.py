@@ -237,10 +237,10 @@ def test_a_mount_that_fails_is_not_unmounted(
     error = refusal(empty_engine, "run", "--rm", "-v", f"broken:{_PLACE}", *options, IMAGE, "true")
     prefix = _CREATING[engine_version] if options else _STARTING
     assert error == (
-        f'{prefix}VolumeDriver.Mount: mount "broken" (loop {record["volume_id"]}, node {platform.node()}): '
-        "holds data at byte 0 that no "
-        f"known filesystem claims instead of its ext4 filesystem {record['filesystem']['uuid']}; "
-        "it is not formatted. Restore it from a backup, or remove the volume."
+        f"{prefix}VolumeDriver.Mount: the volume holds data at byte 0 that no known filesystem claims, not "
+        f"its ext4 filesystem {record['filesystem']['uuid']}; it is not formatted "
+        f'[mount "broken", loop {record["volume_id"]}, node {platform.node()}]. '
+        "Run e2fsck -f on its unused device or image if its superblock is damaged, else restore a backup."
     )
     assert calls.changing("broken") == {"Mount": 1}
     assert mounted(empty_engine, recorded_volplug) == []

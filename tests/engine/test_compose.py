@@ -82,7 +82,7 @@ def test_a_changed_option_changes_no_volume(empty_engine: Engine, project: Proje
 def test_a_misspelt_option_creates_nothing(empty_engine: Engine, project: Project) -> None:
     misspelt = project({"compose.yaml": _FILE.replace("size:", "sise:")})
     error = COMPOSE_2.refusal(empty_engine, misspelt, "up")
-    assert "create \"notes_diary\": unknown option 'sise'. Did you mean 'size'? Valid options are " in error
+    assert "unknown option 'sise' [create \"notes_diary\"]. Did you mean 'size'? All options are " in error
     assert volumes(empty_engine) == []
     COMPOSE_2(empty_engine, misspelt, "down")
 

@@ -14,7 +14,7 @@ from tests.served.volumes import image_of, mount_of
 
 pytestmark = [*ENGINE, AS_SERVICE]
 
-_REMEDY = "Stop what uses it; volplug goes on by itself once it is free."
+_REMEDY = "Stop what uses it; volplug retries until it is free."
 
 
 # How / is mounted: systemd makes it shared, without systemd it is private. Docker gives containers a
@@ -81,8 +81,8 @@ def test_a_container_that_uses_a_mount_that_it_sees_keeps_the_volume_until_it_en
     own_empty_engine.docker("rm", "-f", "user")
     volume_id = inspect(own_empty_engine, "volume", "db")["Status"]["id"]
     assert refusal(own_empty_engine, "volume", "rm", "db") == (
-        f'remove db: VolumeDriver.Remove: remove "db" (loop {volume_id}, node {platform.node()}): '
-        f"still in use by container {intruder}. {_REMEDY}"
+        f"remove db: VolumeDriver.Remove: the volume is still in use by container {intruder} "
+        f'[remove "db", loop {volume_id}, node {platform.node()}]. {_REMEDY}'
     )
     assert image_of(own_volplug, "db").exists()
     status = inspect(own_empty_engine, "volume", "db")["Status"]

@@ -76,7 +76,7 @@ def test_what_one_container_writes_the_next_one_reads(podman: Podman, machine: E
 def test_a_refusal_is_an_error(podman: Podman, volplug: VolplugProcess) -> None:
     misspelt = podman("volume", "create", "--driver=volplug", "--opt=szie=64MiB", "bad", check=False)
     assert misspelt.returncode == 125
-    assert "create \"bad\": unknown option 'szie'. Did you mean 'size'?" in misspelt.stderr
+    assert "unknown option 'szie' [create \"bad\"]. Did you mean 'size'?" in misspelt.stderr
     assert podman("volume", "ls", "--quiet").stdout == ""
 
     _create(podman, "db")
@@ -85,7 +85,7 @@ def test_a_refusal_is_an_error(podman: Podman, volplug: VolplugProcess) -> None:
     refused = podman.run("db", "echo lost >/data/lost", check=False)
     aside.rename(image)
     assert refused.returncode == 126
-    assert f"its image {image} is missing" in refused.stderr
+    assert f"the image {image} is missing [" in refused.stderr
     assert podman.run("db", "ls /data").stdout == ""
 
     podman.start("job", "db")

@@ -80,7 +80,7 @@ def test_an_updated_service_finds_its_data(swarm: Engine, own_volplug: VolplugPr
 
 def test_a_service_without_its_volume_shows_the_error(swarm: Engine) -> None:
     _service(swarm, "writer", f"--mount={_MOUNT},volume-opt=sise=64MiB")
-    error = "create db: VolumeDriver.Create: create \"db\": unknown option 'sise'. Did you mean 'size'? "
+    error = "create db: VolumeDriver.Create: unknown option 'sise' [create \"db\"]. Did you mean 'size'? "
 
     def is_reported() -> bool:
         return any(error in line for line in _tasks(swarm, "writer", "Error"))

@@ -126,7 +126,7 @@ class Holder:
     Attributes:
         state: DEAD only with proof.
         evidence: For error messages: how that is known.
-        host_name: What people call the node, where the backend knows it.
+        host_name: What people call the node, for error messages; empty if the backend does not know it.
         remedy: For operators: how to make it proven dead, if that is possible.
         is_answered: Whether the backend answered; without an answer nothing is concluded and no node fenced.
     """

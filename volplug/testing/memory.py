@@ -197,7 +197,7 @@ class MemoryDriver:
         return self._described(found[0]) if found else None
 
     def _described(self, volume: Volume) -> Volume:
-        return checked(replace(volume, backend=self._backend), lambda what: f"its {what}")
+        return checked(replace(volume, backend=self._backend), lambda what: f"the volume's {what}")
 
     def _current(self, volume: Volume) -> Volume:
         current = self._find(volume.volume_id)

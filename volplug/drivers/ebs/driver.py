@@ -59,7 +59,7 @@ def build(config: BackendConfig) -> EbsDriver:
 
 
 class EbsDriver:
-    """See `volplug.drivers.base.Driver`, `Settles` and `TakesOver` for the contract.
+    """See `volplug.drivers.base.Driver`, `Settles`, `ExplainsAbsence` and `TakesOver` for the contract.
 
     Args:
         config: The backend's name and cluster, among others.

@@ -91,7 +91,7 @@ def build(config: BackendConfig) -> LoopDriver:
 
 
 class LoopDriver:
-    """Volumes in one directory of this host. See `volplug.drivers.base.Driver` for the contract."""
+    """Volumes in one directory of this host. See `Driver` and `ExplainsAbsence` for the contract."""
 
     def __init__(
         self,

@@ -108,6 +108,10 @@ def test_a_long_cause_is_cut_between_words(length: int) -> None:
             ErrorContext("mount", "a" * 64 + "z" * 64),
             f'no such volume [mount "{"a" * 12}..{"z" * 10}"]. Create it.',
         ),
+        (
+            ErrorContext("mount", "", "", "", "\U0001d400" * 24),
+            r"no such volume [mount, node \U0001d400\U..\U0001d400]. Create it.",
+        ),
     ],
 )
 def test_known_context_is_in_the_text(context: ErrorContext | None, text: str) -> None:

@@ -63,7 +63,7 @@ class VolplugError(Exception):
 
     def __str__(self) -> str:
         cause = _one_line(self.cause.removesuffix("."))
-        context = f" [{_one_line(_describe(self.context))}]" if self.context else ""
+        context = f" [{_describe(self.context)}]" if self.context else ""
         remedy = f" {_one_line(_sentence(self.remedy))}" if self.remedy else ""
         if self.is_bounded:
             room = MAX_TEXT_LENGTH - len(context) - 1
@@ -85,10 +85,9 @@ def _describe(context: ErrorContext) -> str:
 
 
 def middle_out(name: str) -> str:
-    """Return a name, without its middle if it is long."""
-    if len(name) <= _MAX_NAME_LENGTH:
-        return name
-    return f"{name[:12]}..{name[-10:]}"
+    """Return a name in ASCII, without its middle if it is long."""
+    name = _one_line(name)
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[:12]}..{name[-10:]}"
 
 
 def _sentence(text: str) -> str:

@@ -50,14 +50,25 @@ async def test_a_name_that_is_not_allowed(
         ({"size": "0"}, f"size '0' is not above zero. {_SIZE_RULE}"),
         ({"size": "-1"}, f"size '-1' cannot be read. {_SIZE_RULE}"),
         ({"size": "1.5X"}, f"size '1.5X' cannot be read. {_SIZE_RULE}"),
-        ({"size": ""}, f"size '' cannot be read. {_SIZE_RULE}"),
-        ({"size": "1EiB"}, "size 1048576TiB is above the maximum of 16TiB of driver loop."),
+        (
+            {"size": ""},
+            "option 'size' is empty. Set the variable that it comes from, or leave the option out.",
+        ),
+        (
+            {"size": "1EiB"},
+            "size 1048576TiB is above the maximum of 16TiB of driver loop. "
+            "Ask for less; a number without a unit is GiB.",
+        ),
         ({"size": "4MiB"}, "size 4MiB is below the minimum of 8MiB for ext4."),
         ({"size": "100MiB", "fs": "xfs"}, "size 100MiB is below the minimum of 300MiB for xfs."),
         ({"fs": "ntfs"}, "unknown filesystem 'ntfs'. Use one of btrfs, ext4, xfs."),
         ({"backend": "ebs"}, "backend 'ebs' is not configured. Backends are loop."),
         ({"profile": "gold"}, "unknown profile 'gold'. Profiles are default, sparse."),
-        ({"mode": "rwx"}, "option 'mode' is 'rwx'. Write octal permission bits, such as 0750."),
+        (
+            {"mode": "rwx"},
+            "option 'mode' is 'rwx'. "
+            "Write octal permission bits, such as 0750; in YAML in quotes, or it becomes another number.",
+        ),
         ({"uid": "-1"}, "option 'uid' is '-1'. Write a number from 0 to 4294967294."),
         (
             {"mkfs-opts": "-F"},

@@ -163,7 +163,7 @@ async def test_a_filesystem_is_served_if_its_device_has_all_of_it_and_released_i
         await bench.to(Goal.MOUNTED)
         assert bench.host.mounts == {TARGET: device_of(volume.volume_id)}
     else:
-        with pytest.raises(DeviceMismatch, match="its end is cut off"):
+        with pytest.raises(DeviceMismatch, match="end is cut off"):
             await bench.to(Goal.MOUNTED)
         assert bench.disk(volume).is_dirty == is_dirty
     for goal in (Goal.RELEASED, Goal.DETACHED):

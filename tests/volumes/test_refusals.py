@@ -97,7 +97,7 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str, str]] = {
     ),
     Reason.CUT_OFF: (
         DeviceMismatch,
-        "/dev/loop3 has 512MiB, its filesystem 1GiB: its end is cut off. "
+        "the volume's end is cut off: /dev/loop3 has 512MiB, the filesystem on it 1GiB",
         "Nothing was changed; restore the volume's size at its backend, or a backup.",
     ),
     Reason.CONTRADICTION: (

@@ -202,7 +202,7 @@ class PluginHandler:
             raise _NoAnswerError from error
         except OptionHelp as shown:
             _LOG.info("options listed", call=request.path)
-            return _failed(shown)
+            return self._failed(shown)
         except VolplugError as error:
             if isinstance(error, VolumeNotFound) and tells_existence:
                 return self._failed(error)

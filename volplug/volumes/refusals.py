@@ -128,7 +128,7 @@ def _cut_off(facts: Facts) -> VolplugError:
     seen = format_size(facts.source.size_bytes) if facts.source else "?"
     device = facts.source.device if facts.source else "its device"
     return DeviceMismatch(
-        f"{device} has {seen}, its filesystem {needed}: its end is cut off",
+        f"the volume's end is cut off: {device} has {seen}, the filesystem on it {needed}",
         "Nothing was changed; restore the volume's size at its backend, or a backup",
     )
 

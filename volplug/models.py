@@ -171,12 +171,19 @@ class MountSource:
         size_bytes: Size of the device as the kernel reports it.
         outdated: Why the device is no longer the volume's storage, such as an image that was replaced; empty
             if it is. It is still what is mounted here, and has to be tested, released and detached.
+        hidden_bytes: How much of the volume its attachment may keep for itself, such as the header of its
+            encryption; the device may be smaller by that.
+        may_hold_noise: Whether data without any signature on it is certainly no one's: the volume was created
+            by this host, this is its first attachment, and its creator accepts that its blocks may not read
+            as zeros. See docs/ARCHITECTURE.md, "When mkfs may run".
     """
 
     device: str
     serial: str
     size_bytes: int
     outdated: str = ""
+    hidden_bytes: int = 0
+    may_hold_noise: bool = False
 
 
 class ContentKind(StrEnum):
@@ -186,6 +193,7 @@ class ContentKind(StrEnum):
     OURS = "ours"
     DIRTY = "dirty"
     PARTIAL = "partial"
+    UNCLAIMED = "unclaimed"
     FOREIGN = "foreign"
 
 
@@ -196,17 +204,16 @@ class Contents:
     Attributes:
         kind: BLANK: no signature and zeros in all samples. OURS: the expected filesystem, cleanly
             unmounted. DIRTY: the expected filesystem, in use or not cleanly unmounted. PARTIAL: what an
-            interrupted format of ours left, by its mark. FOREIGN: anything else, such as another
-            filesystem, a partition table, LVM, LUKS, or unknown data.
+            interrupted format of ours left, by its mark. UNCLAIMED: data without any signature, as a damaged
+            superblock leaves it, or noise on a new disk. FOREIGN: anything else, such as another filesystem,
+            a partition table, LVM or LUKS.
         description: For error messages: what is there, such as `an LVM2_member signature`.
         filesystem_bytes: Size of the expected filesystem by its superblock; None where it was not read.
-        is_unclaimed: Whether it is data without any signature, as a damaged superblock leaves it.
     """
 
     kind: ContentKind
     description: str
     filesystem_bytes: int | None = None
-    is_unclaimed: bool = False
 
 
 class MountState(StrEnum):

@@ -165,7 +165,7 @@ def test_a_destroyed_superblock_is_repaired(
     with image_of(shared_volplug, "db").open("r+b") as image:
         image.seek(offset)
         image.write(bytes(1024))
-    assert f"instead of its {fs_type} filesystem" in refusal(
+    assert f"not its {fs_type} filesystem" in refusal(
         empty_engine, "run", "-v", "db:/data", "busybox", "true"
     )
     operator.knows({"32768": "8193"})

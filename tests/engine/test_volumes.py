@@ -248,6 +248,7 @@ def test_what_ls_and_inspect_show(empty_engine: Engine, shared_volplug: Volplug)
     }
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", created_at)
     assert re.fullmatch("loop-[0-9a-f]{12}", status.pop("id"))
+    assert status.pop("image").endswith("/backends/loop/shown.img")
     assert status == {
         "backend": "loop",
         "driver": "loop",

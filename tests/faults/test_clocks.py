@@ -73,11 +73,12 @@ def test_only_dates_for_people_are_taken_from_the_wall_clock() -> None:
     rooms = ("volumes", "host", "store", "handlers", "drivers/loop")
     sources = [*package.glob("*.py"), *(each for room in rooms for each in (package / room).rglob("*.py"))]
     asking = {str(each.relative_to(package)) for each in sources if _WALL_CLOCK.search(each.read_text())}
-    # When a volume was created, the name of a damaged state file that is set aside, and whether a file is old
-    # enough for its times to tell it from the next one.
+    # When a volume was created and when an operation failed, the name of a damaged state file that is set
+    # aside, and whether a file is old enough for its times to tell it from the next one.
     assert asking == {
         "drivers/loop/driver.py",
         "drivers/loop/listing.py",
         "drivers/loop/records.py",
         "store/sqlite.py",
+        "volumes/node.py",
     }

@@ -22,9 +22,7 @@ BLANK = Contents(ContentKind.BLANK, "only zeros")
 
 
 def unclaimed(offset: int) -> Contents:
-    return Contents(
-        ContentKind.FOREIGN, f"data at byte {offset} that no known filesystem claims", is_unclaimed=True
-    )
+    return Contents(ContentKind.UNCLAIMED, f"data at byte {offset} that no known filesystem claims")
 
 
 FORMATTED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", str(uuid.uuid4()))
@@ -69,7 +67,7 @@ def digest(disk: Disk) -> str:
 
 async def make(disk: Disk, fs_type: str) -> FilesystemTag:
     tag = plan(fs_type)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     return tag
 
 

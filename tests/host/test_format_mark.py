@@ -91,11 +91,11 @@ async def test_the_mark_is_there_until_mkfs_has_ended_well(
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         with pytest.raises(CommandFailed):
-            await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+            await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert mark_is_on(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
-    assert (await read_contents(POOL, disk.path, plan(fs_type))).kind is ContentKind.FOREIGN
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, plan(fs_type))).kind is ContentKind.UNCLAIMED
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert not mark_is_on(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
 
@@ -115,7 +115,7 @@ async def test_any_part_of_what_mkfs_writes_is_an_interrupted_format(disks: Disk
         write_some(disk, written, share)
         found = await read_contents(POOL, disk.path, tag)
         assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format"), share
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
@@ -198,10 +198,10 @@ async def test_what_somebody_else_left_is_refused_even_beside_the_mark(
     disk, tag = disks.blank(size_mib), plan(fs_type)
     expected = write(disk)
     found = await read_contents(POOL, disk.path, tag)
-    assert (found.kind, found.description[:13]) == (ContentKind.FOREIGN, "data at byte ")
+    assert (found.kind, found.description[:13]) == (ContentKind.UNCLAIMED, "data at byte ")
     mark(disk, tag)
     found = await read_contents(POOL, disk.path, tag)
-    assert found.kind is ContentKind.FOREIGN
+    assert found.kind in (ContentKind.FOREIGN, ContentKind.UNCLAIMED)
     if fs_type == "ext4":  # the others read more, and find it sooner
         assert found.description == expected
 
@@ -213,10 +213,10 @@ async def test_our_own_filesystem_with_data_and_without_its_superblock_is_refuse
 ) -> None:
     """The mark was cleared before it was first mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     write_by_hand(disks, disk)
     behead(disk, fs_type)
-    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.FOREIGN
+    assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.UNCLAIMED
 
 
 @pytest.mark.loop

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.host.disks import (
     spec_of,
 )
 from tests.host.pool import POOL
+from tests.host.test_contents import SIGNATURES
 from volplug.errors import CommandFailed, DeviceNotFound, FilesystemMismatch, HostError, VolumeInUse
 from volplug.host import formatting
 from volplug.host.contents import read_contents
@@ -50,7 +52,7 @@ def test_the_installed_types_are_those_whose_mkfs_is_there(
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_type: str) -> None:
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     found = run("blkid", "-p", "-o", "export", disk.path)
     assert f"TYPE={fs_type}\n" in found
     assert f"UUID={tag.uuid}\n" in found
@@ -61,7 +63,7 @@ async def test_a_blank_device_becomes_the_planned_filesystem(disks: Disks, fs_ty
 @pytest.mark.parametrize("fs_type", FS_TYPES)
 async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type])
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), plan(fs_type))
     mountpoint = disks.directory / "mountpoint"
     mountpoint.mkdir()
     run("mount", disk.path, str(mountpoint))
@@ -72,7 +74,7 @@ async def test_each_type_can_be_made_and_mounted_at_its_minimum_size(disks: Disk
 async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_type: str) -> None:
     disk = disks.blank(MINIMUM_MIB[fs_type] - 1)
     with pytest.raises(CommandFailed, match=r"must be larger than 300MB|minimum size for each btrfs device"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), plan(fs_type))
 
 
 @pytest.mark.loop
@@ -80,7 +82,7 @@ async def test_below_the_minimum_size_mkfs_says_what_it_needs(disks: Disks, fs_t
 async def test_what_mkfs_claims_to_have_made_is_looked_at(disks: Disks, fs_type: str, try_run: str) -> None:
     disk = disks.blank(SMALL_MIB[fs_type])
     with pytest.raises(FilesystemMismatch, match=f"mkfs.{fs_type} reported success but {disk.path} does not"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type, [try_run]), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type, [try_run]), plan(fs_type))
 
 
 @pytest.mark.loop
@@ -101,7 +103,7 @@ async def test_a_preallocated_image_stays_allocated_through_mkfs(disks: Disks) -
         image = disks.image(SMALL_MIB[fs_type], fs_type)
         allocate(image)
         disk = disks.attach(image)
-        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan(fs_type))
+        await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), plan(fs_type))
         assert image.stat().st_blocks * 512 >= image.stat().st_size, fs_type
 
 
@@ -114,7 +116,7 @@ def allocate(image: Path) -> None:
 async def test_mkfs_of_a_held_device_is_refused(disks: Disks) -> None:
     disk = disks.blank(8)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), plan("ext4"))
     assert not any(disk.image.read_bytes())
 
 
@@ -133,7 +135,7 @@ async def test_an_mkfs_that_says_it_worked_and_made_nothing_is_an_error(
     disk = disks.blank(8)
     replace_program(disks, monkeypatch, "mkfs.ext4", "exit 0")
     with pytest.raises(FilesystemMismatch, match=r"mkfs\.ext4 reported success but"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), plan("ext4"))
 
 
 @pytest.mark.loop
@@ -168,7 +170,7 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
     disk = disks.blank(8)
     run("mkfs.ext4", "-q", disk.path)
     with held(disk.path), pytest.raises(VolumeInUse):
-        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan("ext4"))
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), plan("ext4"))
 
 
 @pytest.mark.loop
@@ -180,8 +182,36 @@ async def test_that_a_device_is_held_is_said_before_anything_of_its_contents(dis
 async def test_mkfs_needs_a_plan(disks: Disks, tag: FilesystemTag) -> None:
     disk = disks.blank(8)
     with pytest.raises(FilesystemMismatch, match="does not permit mkfs"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), tag)
     assert not any(disk.image.read_bytes())
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("fs_type", FS_TYPES)
+async def test_noise_is_formatted_only_on_a_device_that_may_hold_it(disks: Disks, fs_type: str) -> None:
+    disk = disks.blank(SMALL_MIB[fs_type])
+    noise = os.urandom(SMALL_MIB[fs_type] * MIB)
+    disk.write(0, noise)
+    assert (await read_contents(POOL, disk.path, FilesystemTag())).kind is ContentKind.UNCLAIMED
+    with pytest.raises(FilesystemMismatch, match="that no known filesystem claims"):
+        await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), plan(fs_type))
+    assert disk.image.read_bytes() == noise
+    noisy, tag = replace(disk.source, may_hold_noise=True), plan(fs_type)
+    await formatting.make_filesystem(POOL, noisy, spec_of(fs_type), tag)
+    assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
+
+
+@pytest.mark.loop
+@pytest.mark.parametrize("description", SIGNATURES)
+async def test_a_signature_is_never_taken_for_noise(disks: Disks, description: str) -> None:
+    disk = disks.blank(64)
+    disk.write(0, os.urandom(64 * MIB))
+    disk.write(*SIGNATURES[description])
+    before = disk.image.read_bytes()
+    noisy = replace(disk.source, may_hold_noise=True)
+    with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* holds {description}"):
+        await formatting.make_filesystem(POOL, noisy, spec_of("ext4"), plan("ext4"))
+    assert disk.image.read_bytes() == before
 
 
 @pytest.mark.loop
@@ -195,17 +225,17 @@ async def test_mkfs_never_touches_a_filesystem_of_another_uuid(
     run(f"mkfs.{present}", "-q", disk.path)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match=f"holds an? {present} filesystem"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of(planned), plan(planned))
+        await formatting.make_filesystem(POOL, disk.source, spec_of(planned), plan(planned))
     assert disk.image.read_bytes() == before
 
 
 @pytest.mark.loop
 async def test_mkfs_is_not_repeated_over_the_finished_filesystem(disks: Disks) -> None:
     disk, tag = disks.blank(8), plan("ext4")
-    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), tag)
     before = disk.image.read_bytes()
     with pytest.raises(FilesystemMismatch, match="holds its ext4 filesystem"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), tag)
     assert disk.image.read_bytes() == before
 
 
@@ -239,7 +269,7 @@ async def test_an_interrupted_mkfs_can_be_repeated(disks: Disks, fs_type: str, h
     start_mkfs_and_kill_it(disk, tag, has_written)
     found = await read_contents(POOL, disk.path, tag)
     assert found == Contents(ContentKind.PARTIAL, f"an interrupted {fs_type} format")
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.OURS
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
@@ -258,7 +288,7 @@ async def test_a_captured_unfinished_format_is_made_anew_only_beside_the_mark(
     mark(disk, tag)
     assert (await read_contents(POOL, disk.path, tag)).kind is ContentKind.PARTIAL
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.FOREIGN
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
@@ -270,12 +300,12 @@ async def test_a_finished_superblock_over_lost_metadata_is_made_anew_only_beside
 ) -> None:
     """A power cut leaves it so, before the mark is cleared; later it may have been mounted."""
     disk, tag = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     lose_metadata(disk, fs_type)
     with pytest.raises(FilesystemMismatch, match=f"mkfs was stopped: .* its {fs_type} filesystem"):
-        await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+        await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     mark(disk, tag)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), tag)
     assert (await read_contents(POOL, disk.path, formatted(tag))).kind is ContentKind.OURS
 
 
@@ -293,17 +323,17 @@ async def test_a_filesystem_in_use_is_never_taken_for_an_unfinished_format(
 ) -> None:
     """An old view of the tag may still say that a format is under way, and a crash leaves it unclean."""
     disk, plan_ = disks.blank(SMALL_MIB[fs_type]), plan(fs_type)
-    await formatting.make_filesystem(POOL, disk.path, spec_of(fs_type), plan_)
+    await formatting.make_filesystem(POOL, disk.source, spec_of(fs_type), plan_)
     crashed = disks.attach(copy_while_mounted(disks, disk))
     assert (await read_contents(POOL, crashed.path, plan_)).kind in {ContentKind.OURS, ContentKind.DIRTY}
     with pytest.raises(FilesystemMismatch, match="mkfs was stopped"):
-        await formatting.make_filesystem(POOL, crashed.path, spec_of(fs_type), plan_)
+        await formatting.make_filesystem(POOL, crashed.source, spec_of(fs_type), plan_)
 
 
 @pytest.mark.loop
 async def test_an_unclean_ext4_is_repaired_and_its_data_is_there(disks: Disks) -> None:
     disk, plan_ = disks.blank(8), plan("ext4")
-    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), plan_)
+    await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), plan_)
     copy = copy_while_mounted(disks, disk)
     crashed = disks.attach(copy)
     tag = formatted(plan_)

@@ -46,7 +46,7 @@ def write_durably(mountpoint: Path) -> None:
 async def unmounted_on_a_full_disk(disks: Disks, small_disk: SmallDisk) -> Disk:
     """A sparse filesystem whose journal holds what the full disk did not take at the unmount."""
     disk, tag = disks.attach(disks.image(64, "small/image")), plan("ext4")
-    await formatting.make_filesystem(POOL, disk.path, spec_of("ext4"), tag)
+    await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), tag)
     mountpoint = disks.directory / "mountpoint"
     mountpoint.mkdir()
     run("mount", "-o", "errors=remount-ro", disk.path, str(mountpoint))

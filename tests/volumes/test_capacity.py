@@ -33,6 +33,21 @@ def test_the_sizes_of_record_device_and_filesystem_are_compared(
     assert size_match_of(volume, source, contents) is size
 
 
+@pytest.mark.parametrize(
+    ("device_bytes", "size"),
+    [
+        (GIB + 1, SizeMatch.DEVICE_LARGER),
+        (GIB, SizeMatch.EQUAL),
+        (GIB - 16 * MIB, SizeMatch.EQUAL),
+        (GIB - 16 * MIB - 1, SizeMatch.DEVICE_SMALLER),
+    ],
+)
+def test_a_device_may_be_smaller_by_what_its_attachment_keeps(device_bytes: int, size: SizeMatch) -> None:
+    volume = Volume("v", "vol-1", "memory", GIB, VolumeState.IN_USE, spec_of("v"))
+    source = MountSource("/dev/sdx", "serial", device_bytes, hidden_bytes=16 * MIB)
+    assert size_match_of(volume, source, None) is size
+
+
 FILESYSTEM = "its filesystem, 1.0GiB, is smaller than its device, "
 DEVICE = "is smaller than the volume at its backend, "
 

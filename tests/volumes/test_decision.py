@@ -59,7 +59,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == (10 + 5 + 5) * (3 + 6) * 6 * 3 * 4 * 3 * 2 * 2 * 5
+    assert len(decisions) == (10 + 5 + 5) * (3 + 6) * 7 * 3 * 4 * 3 * 2 * 2 * 5
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -290,9 +290,11 @@ def test_a_device_in_use_means_refused(decisions: list[tuple[Observed, Goal, Dec
             for kind in sorted(set(ContentKind) - {ContentKind.BLANK})
         ),
         (FilesystemPhase.FORMATTING, ContentKind.FOREIGN, Reason.FOREIGN_DURING_FORMAT),
+        (FilesystemPhase.FORMATTING, ContentKind.UNCLAIMED, Reason.FOREIGN_DURING_FORMAT),
         (FilesystemPhase.FORMATTED, ContentKind.BLANK, Reason.FILESYSTEM_GONE),
         (FilesystemPhase.FORMATTED, ContentKind.PARTIAL, Reason.FILESYSTEM_GONE),
         (FilesystemPhase.FORMATTED, ContentKind.FOREIGN, Reason.FILESYSTEM_GONE),
+        (FilesystemPhase.FORMATTED, ContentKind.UNCLAIMED, Reason.FILESYSTEM_GONE),
     ],
 )
 def test_unexpected_contents_are_refused_whether_in_use_or_not(
@@ -301,6 +303,27 @@ def test_unexpected_contents_are_refused_whether_in_use_or_not(
     for kernel in DeviceUse:
         seen = Observed(BackendState.HERE, DeviceMatch.RIGHT, contents, phase, MountState.NONE, kernel)
         assert decide(seen, Goal.MOUNTED) == Refusal(reason)
+
+
+@pytest.mark.parametrize("phase", FilesystemPhase)
+@pytest.mark.parametrize("kind", ContentKind)
+def test_noise_is_formatted_only_where_it_may_be_and_nothing_else_is_judged_differently(
+    phase: FilesystemPhase, kind: ContentKind
+) -> None:
+    free = Observed(
+        BackendState.HERE, DeviceMatch.RIGHT, kind, phase, MountState.NONE, device_use=DeviceUse.FREE
+    )
+    noisy = replace(free, may_hold_noise=True)
+    first_format = {
+        FilesystemPhase.PENDING: Step.TAG_FORMATTING,
+        FilesystemPhase.FORMATTING: Step.MAKE_FILESYSTEM,
+    }
+    if kind is ContentKind.UNCLAIMED and phase in first_format:
+        assert decide(noisy, Goal.MOUNTED) is first_format[phase]
+        assert decide(replace(noisy, device_use=DeviceUse.UNTESTED), Goal.MOUNTED) is Step.TEST_RELEASE
+        assert decide(replace(noisy, device_use=DeviceUse.BUSY), Goal.MOUNTED) == Refusal(Reason.HELD_HERE)
+    else:
+        assert decide(noisy, Goal.MOUNTED) == decide(free, Goal.MOUNTED)
 
 
 def starts() -> Iterator[ModelWorld]:

@@ -104,7 +104,7 @@ async def test_a_removal_that_failed_is_over_once_one_of_a_new_volume_succeeds(w
 
 
 async def test_an_operation_that_takes_too_long_is_shown_and_then_how_it_ended(world: World) -> None:
-    world.deadlines = Deadlines(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.2)
     world.restart()
     await world.create("v")
     world.host.disk(world.device("v")).foreign = "a swap signature"

@@ -173,7 +173,7 @@ def test_data_without_a_superblock_is_repaired_before_a_backup_is_restored(
     fs_type: str, command: str
 ) -> None:
     volume = replace(VOLUME, filesystem=replace(VOLUME.filesystem, fs_type=fs_type))
-    contents = Contents(ContentKind.FOREIGN, "data that no known filesystem claims", is_unclaimed=True)
+    contents = Contents(ContentKind.UNCLAIMED, "data that no known filesystem claims")
     error = refusal_error(Reason.FILESYSTEM_GONE, replace(FACTS, volume=volume, contents=contents))
     assert error.remedy == (
         f"Run {command} on its unused device or image if its superblock is damaged, else restore a backup"

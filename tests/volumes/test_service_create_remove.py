@@ -119,7 +119,7 @@ async def test_remove_waits_for_a_running_creation(world: World) -> None:
 
 
 async def test_a_create_that_takes_too_long_continues_and_a_retry_joins_it(world: World) -> None:
-    world.deadlines = Deadlines(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.2)
     world.restart()
     gate = world.driver.hold("create")
     with pytest.raises(OperationTimeout) as late:

@@ -226,7 +226,7 @@ async def test_a_full_disk_of_the_state_does_not_prevent_mounting_and_unmounting
 async def test_a_mount_that_ends_after_its_answer_was_due_keeps_the_volume_attached_for_its_retry(
     world: World,
 ) -> None:
-    world.deadlines = replace(world.deadlines, slow_answer_s=0.01, linger_s=5)
+    world.deadlines = replace(world.deadlines, slow_answer_s=0.2, linger_s=5)
     world.restart()
     await world.mounted()
     await world.service.unmount("v", "c1")
@@ -290,7 +290,7 @@ async def test_a_count_without_a_confirmed_answer_stays_unconfirmed(world: World
 
 async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: World) -> None:
     await world.create("v")
-    world.deadlines = Deadlines(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.2)
     world.restart()
     world.store.gate = gate = Gate()
     with pytest.raises(OperationTimeout):
@@ -305,7 +305,7 @@ async def test_the_limit_of_an_answer_holds_for_the_writing_of_the_count(world: 
 
 async def test_a_mount_that_takes_too_long_continues_and_its_retry_joins_it(world: World) -> None:
     await world.create("v")
-    world.deadlines = Deadlines(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.2)
     world.restart()
     gate = world.driver.hold("attach")
     with pytest.raises(OperationTimeout) as late:
@@ -324,7 +324,7 @@ async def test_a_mount_without_a_waiting_client_is_released_once_it_is_done(
     world: World, held_at: str
 ) -> None:
     await world.create("v")
-    world.deadlines = Deadlines(slow_answer_s=0.01)
+    world.deadlines = Deadlines(slow_answer_s=0.2)
     world.restart()
     gate = world.driver.hold(held_at)
     with pytest.raises(OperationTimeout):

@@ -1,14 +1,14 @@
 """Logs of walks are too long to be useful, and take longer than the walks."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
-
-from volplug.log import configure_logging
+import structlog
 
 
 @pytest.fixture(autouse=True, scope="module")
 def errors_only_in_the_log() -> Iterator[None]:
-    configure_logging("critical")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
-    configure_logging("debug")
+    structlog.reset_defaults()

@@ -122,7 +122,7 @@ def _read_samples(device: str) -> Contents:
     offset = next((offset for offset in found if offset is not None), None)
     if offset is None:
         return Contents(ContentKind.BLANK, "only zeros")
-    return Contents(ContentKind.FOREIGN, data_at(offset), is_unclaimed=True)
+    return Contents(ContentKind.UNCLAIMED, data_at(offset))
 
 
 def _formatted(found: Superblock) -> Contents:

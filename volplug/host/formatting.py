@@ -19,7 +19,7 @@ from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
 from volplug.host.libc import FsContext
 from volplug.host.process import run, search_path
 from volplug.host.threads import DevicePool
-from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
+from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
 
 # Errors of a failed read or write. After others e2fsck may be able to repair what the kernel refuses.
@@ -33,16 +33,18 @@ def installed() -> tuple[str, ...]:
 
 
 async def make_filesystem(
-    pool: DevicePool, device: str, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
+    pool: DevicePool, source: MountSource, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
 ) -> None:
     """Make the planned filesystem on a device that is blank or has remnants of the same plan.
+
+    On one that may hold noise, data without any signature counts as blank.
 
     The device is judged here again, however recently the caller has done so: mkfs.ext4 overwrites without
     a question if it has no terminal.
 
     Args:
         pool: Threads for blocking calls.
-        device: Path of the device.
+        source: The device.
         spec: Its mkfs options are used.
         tag: Must be in the phase FORMATTING.
         on_step: Called when the mark is written, and when mkfs has ended.
@@ -55,9 +57,11 @@ async def make_filesystem(
     filesystem = FILESYSTEMS.get(tag.fs_type)
     if tag.phase is not FilesystemPhase.FORMATTING or filesystem is None or not tag.uuid:
         raise FilesystemMismatch(f"the volume's filesystem tag {tag.to_text()!r} does not permit mkfs")
+    device = source.device
     await _require_free(pool, device)
     contents = await read_contents(pool, device, tag)
-    if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL):
+    is_noise = contents.kind is ContentKind.UNCLAIMED and source.may_hold_noise
+    if contents.kind not in (ContentKind.BLANK, ContentKind.PARTIAL) and not is_noise:
         raise FilesystemMismatch(f"mkfs was stopped: the device {device} holds {contents.description}")
     await pool.blocking(_mark, device, tag)
     on_step(WorldStep.FORMAT_MARKED)

@@ -60,7 +60,7 @@ class Machine:
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """See `Host`; contents that are neither blank nor remnants of the plan raise FilesystemMismatch."""
-        await formatting.make_filesystem(self._pool, source.device, spec, tag, self._on_step)
+        await formatting.make_filesystem(self._pool, source, spec, tag, self._on_step)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """See `Host`."""

@@ -34,6 +34,7 @@ class Disk:
         is_partial: Whether it has the mark of an interrupted mkfs.
         directories: Directories in its root.
         foreign: Description of other data on it, empty if none.
+        is_noise: Whether it reads as data without any signature until it is formatted.
         formats: How often mkfs ran.
         filesystem_bytes: Size of the filesystem by its superblock; None where it was not read.
     """
@@ -44,6 +45,7 @@ class Disk:
     is_partial: bool = False
     directories: set[str] = field(default_factory=set)
     foreign: str = ""
+    is_noise: bool = False
     formats: int = 0
     filesystem_bytes: int | None = None
 
@@ -107,6 +109,8 @@ class MemoryHost:
         disk = self.disk(source.device)
         if disk.foreign:
             return Contents(ContentKind.FOREIGN, disk.foreign)
+        if disk.is_noise and not disk.fs_type:
+            return Contents(ContentKind.UNCLAIMED, "data that no known filesystem claims")
         if disk.is_partial:
             is_planned = tag.phase is FilesystemPhase.FORMATTING
             kind = ContentKind.PARTIAL if is_planned else ContentKind.FOREIGN

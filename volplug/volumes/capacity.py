@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from volplug.host.filesystems.base import is_outgrown
 from volplug.models import Contents, MountSource, Volume, VolumeState
-from volplug.sizes import rounded_size
+from volplug.sizes import MIB, rounded_size
 from volplug.volumes.decision import SizeMatch
+
+# What an attachment may keep for itself: a LUKS2 header is 16 MiB. Volumes of clouds grow by whole GiB.
+_HIDDEN_BYTES: Final = 16 * MIB
 
 
 def size_match_of(volume: Volume | None, source: MountSource | None, contents: Contents | None) -> SizeMatch:
@@ -15,7 +20,7 @@ def size_match_of(volume: Volume | None, source: MountSource | None, contents: C
     filesystem_bytes = contents.filesystem_bytes if contents else None
     if filesystem_bytes is not None and filesystem_bytes > source.size_bytes:
         return SizeMatch.FILESYSTEM_LARGER
-    if source.size_bytes != volume.size_bytes:
+    if not volume.size_bytes - source.hidden_bytes <= source.size_bytes <= volume.size_bytes:
         if filesystem_bytes is not None:
             return SizeMatch.FILESYSTEM_FITS
         is_smaller = source.size_bytes < volume.size_bytes
@@ -33,7 +38,7 @@ def describe_difference(volume_bytes: int, device_bytes: int, filesystem_bytes: 
             f"its filesystem, {rounded_size(filesystem_bytes)}, is smaller than its device,"
             f" {rounded_size(device_bytes)}"
         )
-    if device_bytes < volume_bytes:
+    if device_bytes + _HIDDEN_BYTES < volume_bytes:
         differences.append(
             f"its device, {rounded_size(device_bytes)}, is smaller than the volume at its backend,"
             f" {rounded_size(volume_bytes)}"

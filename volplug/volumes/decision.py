@@ -168,6 +168,7 @@ class Observed:
         holder: What to do about another node that has the volume.
         is_confirmed: Whether the record was read often enough not to be a stale read.
         size: How record, device and filesystem compare in size.
+        may_hold_noise: Whether data without a signature on the device may be overwritten by its first format.
     """
 
     backend_state: BackendState = BackendState.ABSENT
@@ -180,6 +181,7 @@ class Observed:
     holder: HolderVerdict = HolderVerdict.UNASKED
     is_confirmed: bool = True
     size: SizeMatch = SizeMatch.EQUAL
+    may_hold_noise: bool = False
 
     def __str__(self) -> str:
         """Return what differs from the defaults, for the log."""
@@ -311,9 +313,9 @@ def _finish_format(seen: Observed) -> Decision:
 def _use_contents(seen: Observed) -> Decision:
     match seen.format_phase:
         case FilesystemPhase.PENDING:
-            if seen.contents is not ContentKind.BLANK:
-                return _if_confirmed(seen, Reason.NOT_BLANK)
-            return _if_free(seen, Step.TAG_FORMATTING)
+            if seen.contents is ContentKind.BLANK or _is_noise(seen):
+                return _if_free(seen, Step.TAG_FORMATTING)
+            return _if_confirmed(seen, Reason.NOT_BLANK)
         case FilesystemPhase.FORMATTING:
             return _resume_format(seen)
         case FilesystemPhase.FORMATTED:
@@ -325,13 +327,17 @@ def _use_contents(seen: Observed) -> Decision:
 
 
 def _resume_format(seen: Observed) -> Decision:
-    if seen.contents is ContentKind.FOREIGN:
-        return _if_confirmed(seen, Reason.FOREIGN_DURING_FORMAT)
+    if seen.contents in (ContentKind.BLANK, ContentKind.PARTIAL) or _is_noise(seen):
+        return _if_free(seen, Step.MAKE_FILESYSTEM)
     if seen.contents is ContentKind.OURS:
         return Step.MOUNT
     if seen.contents is ContentKind.DIRTY:
         return _check_if_free(seen)
-    return _if_free(seen, Step.MAKE_FILESYSTEM)
+    return _if_confirmed(seen, Reason.FOREIGN_DURING_FORMAT)
+
+
+def _is_noise(seen: Observed) -> bool:
+    return seen.contents is ContentKind.UNCLAIMED and seen.may_hold_noise
 
 
 def _check_if_free(seen: Observed) -> Decision:

@@ -115,6 +115,7 @@ class Observer:
             holder=self._holder_verdict(),
             is_confirmed=self._rechecks >= self._recheck_limit,
             size=size_match_of(self.volume, self.source, self.contents),
+            may_hold_noise=self.source is not None and self.source.may_hold_noise,
         )
 
     def _believed_state(self) -> BackendState:

@@ -18,7 +18,7 @@ from volplug.errors import (
     middle_out,
 )
 from volplug.host.filesystems import FILESYSTEMS
-from volplug.models import Contents, MountSource, Volume
+from volplug.models import ContentKind, Contents, MountSource, Volume
 from volplug.sizes import format_size
 from volplug.volumes.decision import Reason
 
@@ -179,7 +179,7 @@ def _read_only(_: Facts) -> VolplugError:
 
 def _how_to_repair(facts: Facts) -> str:
     filesystem = FILESYSTEMS.get(facts.volume.filesystem.fs_type) if facts.volume else None
-    if filesystem is not None and facts.contents is not None and facts.contents.is_unclaimed:
+    if filesystem is not None and facts.contents is not None and facts.contents.kind is ContentKind.UNCLAIMED:
         return filesystem.how_to_repair_superblock
     return "Nothing was changed; restore it from a backup"
 

@@ -6,9 +6,12 @@ import pytest
 from volplug import config
 from volplug.config import TABLES, Settings, load_settings, read_settings
 from volplug.errors import ConfigurationError
+from volplug.masking import keep_secret
 from volplug.variables import CLOUD_VARIABLES, cloud_variables, ignored_variables, rexray_in_force
 
 _SIZE = "Write a number and a unit, such as 10GiB or 512MiB."
+_SECRET = "Settings-Secret-" + "k" * 30
+_PASSWORD = "settings-password-" + "p" * 30
 _KEYS = "answer_s, backend, backends, cluster, "
 
 
@@ -219,10 +222,50 @@ def test_a_wrong_file_is_reported_with_key_and_file_and_what_is_allowed(
     assert problem({"config": str(file)}).startswith(output.replace("FILE", str(file)))
 
 
-def test_a_long_value_is_cut() -> None:
-    assert (
-        problem({"linger_s": "9x" * 50})
-        == f"flag --linger-s: '{'9x' * 19}9... is not a number. Write a number."
+_LONG = "9x" * 500
+_CUT = f"'{'9x' * 19}9..."
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("linger_s", f"{_CUT} is not a number"),
+        ("default_size", f"size {_CUT} cannot be read"),
+        ("default_fs", f"{_CUT} is not allowed"),
+        ("takeover", f"{_CUT} is not allowed"),
+    ],
+)
+def test_a_long_value_is_cut(setting: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load_settings({setting: _LONG})
+    assert wrong.value.cause == f"flag --{setting.replace('_', '-')}: {text}"
+
+
+@pytest.mark.parametrize("setting", ["linger_s", "default_size", "default_fs", "log_level"])
+@pytest.mark.parametrize("value", [f"http://me:{_PASSWORD}@host", f"key-of-the-backend={_SECRET}"])
+def test_a_wrong_value_is_masked_before_it_is_cut(
+    setting: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_secret(_SECRET)
+    monkeypatch.setenv(f"VOLPLUG_{setting.upper()}", value)
+    told = problem()
+    assert "***" in told
+    assert _PASSWORD[:6] not in told
+    assert _SECRET[:6].lower() not in told.lower()
+
+
+def test_a_default_backend_that_is_none_is_masked_and_cut(file: Path) -> None:
+    keep_secret(_SECRET)
+    file.write_text(f"backend = 'key-of-the-backend={_SECRET}{_LONG}'\n[backends.a]\ndriver = 'loop'\n")
+    told = problem({"config": str(file)})
+    assert ": there is no backend 'key-of-the-backend=***9x" in told
+    assert len(told) < 150 + len(str(file))
+
+
+def test_a_number_too_long_to_be_read_is_a_mistake_of_the_file(file: Path) -> None:
+    file.write_text(f"linger_s = {'9' * 5000}\n")
+    assert problem({"config": str(file)}).startswith(
+        f"the configuration file {file} cannot be read: Exceeds "
     )
 
 

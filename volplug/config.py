@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from volplug.errors import ConfigurationError, InvalidSize
 from volplug.host.filesystems import FILESYSTEMS
+from volplug.masking import quoted
 from volplug.mistakes import Number, combined, described, nearest
 from volplug.models import TakeoverPolicy
 from volplug.sizes import parse_size
@@ -29,6 +30,8 @@ DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
 TABLES: Final = ("backends", "profiles")  # in the file only
 _PATHS: Final = ("socket", "state_dir", "state_marker", "mount_root")
+_LogLevel = Literal["debug", "info", "warning", "error"]
+_WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *TakeoverPolicy})
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -117,9 +120,7 @@ class Settings(BaseModel):
         description="When a Mount may take over a volume from a host that does not detach it: "
         "proof, fence or never; see docs/safety.md",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="debug, info, warning or error"
-    )
+    log_level: _LogLevel = Field(default="info", description="debug, info, warning or error")
     backends: dict[str, BackendTable] = Field(default_factory=dict, description="Name to table")
     profiles: dict[str, dict[str, str]] = Field(default_factory=dict, description="Name to option defaults")
     _sources: tuple[SettingsSource, ...] = PrivateAttr(())
@@ -151,15 +152,16 @@ class Settings(BaseModel):
     @field_validator("default_fs")
     @classmethod
     def _check_filesystem(cls, text: str) -> str:
-        name = text.strip().lower()
-        if name not in FILESYSTEMS:
-            raise ValueError(f"{name[:40]!r} is not allowed", f"Write one of {', '.join(FILESYSTEMS)}")
-        return name
+        if text not in FILESYSTEMS:
+            raise ValueError(f"{quoted(text)} is not allowed", f"Write one of {', '.join(FILESYSTEMS)}")
+        return text
 
-    @field_validator("log_level", "takeover", mode="before")
+    @field_validator("default_fs", "log_level", "takeover", mode="before")
     @classmethod
     def _ignore_case(cls, word: object) -> object:
-        return word.lower() if isinstance(word, str) else word
+        """Fold known words only: errors quote others as written, because masks depend on case."""
+        folded = word.strip().lower() if isinstance(word, str) else ""
+        return folded if folded in _WORDS else word
 
     @field_validator("profiles", mode="before")
     @classmethod
@@ -333,7 +335,7 @@ def _backend_mistakes(
         hint = f"Did you mean {near}? " if near else ""
         mistakes.append(
             ConfigurationError(
-                f"{place_of(sources, ('backend',))}: there is no backend {default[:40]!r}",
+                f"{place_of(sources, ('backend',))}: there is no backend {quoted(default)}",
                 f"{hint}Backends are {listed}",
             )
         )

@@ -21,6 +21,7 @@ MASK: Final = "***"
 _SHORTEST: Final = 6
 # Each backend gets new ones every few hours, and old ones have expired.
 _MOST_TEMPORARY: Final = 64
+_MOST_QUOTED: Final = 40
 _WORD: Final = re.compile(r"\S+")
 _USER_IN_URL: Final = re.compile(r"://[^/?#:]*:")
 
@@ -63,11 +64,17 @@ def keep_secret(value: str, *, is_temporary: bool = False) -> None:
 def masked(text: str) -> str:
     """Return a text without the secrets of this process and without passwords in URLs.
 
-    To be called before a text is cut, because a part of a secret is not recognised.
+    To be called before a text is cut (as `quoted` does), because a part of a secret is not recognised.
     """
     if "://" in text:
         text = _WORD.sub(lambda word: _without_password(word[0]), text)
     return text if _secrets.pattern is None else _secrets.pattern.sub(MASK, text)
+
+
+def quoted(value: object) -> str:
+    """Return a wrong value as errors show it: in quotes, masked, and then cut."""
+    whole = repr(masked(value) if isinstance(value, str) else value)
+    return whole if len(whole) <= _MOST_QUOTED else f"{whole[:_MOST_QUOTED]}..."
 
 
 def mask_event(_logger: object, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 
 from volplug.errors import ConfigurationError
+from volplug.masking import quoted
 
 CHECK_COMMAND: Final = "volplug check-config"
-_MAX_SHOWN: Final = 40
 _NUMBER: Final = ("is not a number", "Write a number")
 _WHOLE: Final = ("is not a whole number", "Write a whole number")
 _TEXT: Final = ("is not a text", "Write it in quotes")
@@ -136,8 +136,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401  # unchecked contents of a file
         return "a table"
     if isinstance(value, list):
         return "a list"
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return quoted(value)
 
 
 def _fold(name: str) -> str:

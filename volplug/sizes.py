@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from volplug.errors import InvalidSize
+from volplug.masking import quoted
 
 KIB: Final = 1024
 MIB: Final = 1024**2
@@ -35,10 +36,10 @@ def parse_size(text: str) -> int:
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
-        raise InvalidSize(f"size {text!r} cannot be read", _ADVICE)
+        raise InvalidSize(f"size {quoted(text)} cannot be read", _ADVICE)
     size_bytes = int(Decimal(match["number"]) * _UNITS[(match["unit"] or match["byte"] or "").upper()])
     if size_bytes <= 0:
-        raise InvalidSize(f"size {text!r} is not above zero", _ADVICE)
+        raise InvalidSize(f"size {quoted(text)} is not above zero", _ADVICE)
     return size_bytes
 
 

@@ -86,6 +86,7 @@ def read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         if must_exist:
             raise ConfigurationError(f"the configuration file {path} does not exist") from error
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
+        # A ValueError: no UTF-8, no TOML, or a number with too many digits.
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"the configuration file {path} cannot be read: {why}") from error

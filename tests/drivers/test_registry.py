@@ -50,6 +50,12 @@ def test_no_package_replaces_a_driver_of_our_own(site: Path) -> None:
     assert driver_factory("loop") is loop.build
 
 
+def test_the_name_of_an_unknown_driver_is_masked_and_cut() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        driver_factory(f"http://me:{'p' * 60}@host/{'x' * 5000}")
+    assert refused.value.cause == f"driver 'http://me:***@host/{'x' * 20}... is not installed"
+
+
 def test_an_unknown_driver_is_refused_naming_those_there_are(site: Path) -> None:
     install(site, "outside = volplug_outside:build")
     with pytest.raises(ConfigurationError) as refused:

@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 from volplug.drivers.base import BackendConfig, Driver
 from volplug.errors import ConfigurationError
+from volplug.masking import quoted
 from volplug.mistakes import nearest
 
 ENTRY_POINT_GROUP: Final = "volplug.drivers"
@@ -42,7 +43,7 @@ def driver_factory(driver: str) -> DriverFactory:
         known = sorted({*_BUILT_IN, *outside})
         near = nearest(driver, known)
         raise ConfigurationError(
-            f"driver {driver!r} is not installed",
+            f"driver {quoted(driver)} is not installed",
             f"{f'Did you mean {near}? ' if near else ''}Drivers here are {', '.join(known)}",
         )
     try:

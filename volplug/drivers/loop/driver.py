@@ -37,6 +37,7 @@ from volplug.errors import (
 )
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
+from volplug.masking import quoted
 from volplug.mistakes import Number, combined, described
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
@@ -70,7 +71,7 @@ class LoopSettings(BaseModel):
     @classmethod
     def _check_directory(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():
-            raise ValueError(f"{str(path)!r} is not an absolute path", "Write one that begins with /")
+            raise ValueError(f"{quoted(str(path))} is not an absolute path", "Write one that begins with /")
         return path
 
 

@@ -89,7 +89,7 @@ def test_the_configuration_file_names_the_instance_and_nothing_that_the_driver_r
     backend = settings.configured_backends[settings.default_backend]
     assert (backend.driver, settings.cluster, settings.linger_s) == ("ebs", "bench", 0)
     read = load_ebs_settings(
-        BackendConfig("ebs", "node", settings.cluster, tmp_path, backend.driver_settings), {}
+        BackendConfig("ebs", "node", settings.cluster, tmp_path, backend.model_extra or {}), {}
     )
     assert (read.secret_key, str(read.sys_root), read.imds_endpoint) == ('S"K', "/s", "http://i-1")
 

@@ -65,23 +65,23 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
         ConfigurationError: With the first mistake, and how many more there are.
     """
     from volplug.config import read_settings
-    from volplug.mistakes import combined
+    from volplug.config.mistakes import combined
 
     flags, mistakes = _read_flags(arguments)
     read = read_settings(flags)
     if not mistakes and not read.mistakes:
         return read.settings
-    from volplug.check_config import check
+    from volplug.config.checks import check
 
-    raise combined(check(flags, mistakes).mistakes)
+    all_mistakes, _ = check(flags, mistakes)
+    raise combined(all_mistakes)
 
 
 def _read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[ConfigurationError]]:
     """Return the flags that are known, and the mistakes that the others are."""
-    from volplug.config import TABLES, Settings
+    from volplug.config import TABLES, Settings, flag_of
+    from volplug.config.mistakes import unknown
     from volplug.errors import ConfigurationError
-    from volplug.mistakes import unknown
-    from volplug.sources import flag_of
 
     parsed, others = _parser().parse_known_args(arguments)
     names = [flag_of(name) for name in ("config", *Settings.model_fields) if name not in TABLES]
@@ -97,9 +97,7 @@ def _read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[Configur
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the flags, which are those of all commands."""
-    from volplug.config import DEFAULT_CONFIG, TABLES, Settings, default_text
-    from volplug.sources import flag_of
-    from volplug.variables import variable_of
+    from volplug.config import DEFAULT_CONFIG, TABLES, Settings, default_text, flag_of, variable_of
 
     parser = _FlagParser(
         prog="volplug",
@@ -151,12 +149,11 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _check_config(arguments: Sequence[str]) -> int:
-    from volplug.check_config import check
+    from volplug.config.checks import check
 
-    flags, mistakes = _read_flags(arguments)
-    checked = check(flags, mistakes)
-    sys.stdout.write(f"{checked.report}\n")
-    return 1 if checked.mistakes else 0
+    mistakes, report = check(*_read_flags(arguments))
+    sys.stdout.write(f"{report}\n")
+    return 1 if mistakes else 0
 
 
 if __name__ == "__main__":

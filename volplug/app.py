@@ -14,8 +14,13 @@ import structlog
 import uvloop
 
 from volplug import __version__
-from volplug.backends import build_drivers, doubt_of
 from volplug.config import Settings
+from volplug.config.checks import (
+    build_drivers,
+    doubt_of,
+    warn_of_unusable_backends,
+    warn_of_variables,
+)
 from volplug.drivers.base import Driver, Scope
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import ConfigurationError, VolplugError, internal_error
@@ -28,7 +33,6 @@ from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
 from volplug.sizes import parse_size
-from volplug.start_checks import warn_of_unusable_backends, warn_of_variables
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
 from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import Loaded, SqliteStore

@@ -9,8 +9,8 @@ import pytest
 
 from volplug.__main__ import serving_settings
 from volplug.config import Settings
+from volplug.config.reading import REXRAY_VARIABLES
 from volplug.drivers.ebs.settings import VARIABLES
-from volplug.variables import REXRAY_VARIABLES
 
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())

@@ -6,10 +6,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final, Protocol, cast
 
+from volplug.config.mistakes import did_you_mean
 from volplug.drivers.base import BackendConfig, Driver
 from volplug.errors import ConfigurationError
 from volplug.masking import quoted
-from volplug.mistakes import nearest
 
 ENTRY_POINT_GROUP: Final = "volplug.drivers"
 
@@ -41,10 +41,9 @@ def driver_factory(driver: str) -> DriverFactory:
     outside = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if driver not in outside:
         known = sorted({*_BUILT_IN, *outside})
-        near = nearest(driver, known)
         raise ConfigurationError(
             f"driver {quoted(driver)} is not installed",
-            f"{f'Did you mean {near}? ' if near else ''}Drivers here are {', '.join(known)}",
+            f"{did_you_mean(driver, known)}Drivers here are {', '.join(known)}",
         )
     try:
         return cast(DriverFactory, outside[driver].load())

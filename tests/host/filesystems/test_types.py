@@ -16,7 +16,7 @@ UUID = "0f1e2d3c-4b5a-4968-8796-a5b4c3d2e1f0"
 PACKAGE = Path(volplug.__file__).parent
 NAME = re.compile(rf"\b({'|'.join(FILESYSTEMS)})\b")
 # The default where users and administrators name no type; `testing` makes volumes of some type as examples.
-DEFAULTS = [("config.py", "ext4"), ("models.py", "ext4"), ("volumes/options.py", "ext4")]
+DEFAULTS = [("config/settings.py", "ext4"), ("models.py", "ext4"), ("volumes/options.py", "ext4")]
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from volplug.config.mistakes import WholeNumber, combined, described
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import ConfigurationError
-from volplug.masking import keep_secret
-from volplug.mistakes import Location, WholeNumber, combined, described
+from volplug.masking import keep_secret, quoted
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -127,11 +127,11 @@ def check_user_tag(key: str, value: str) -> None:
         ValueError: With what is wrong.
     """
     if not 1 <= len(key) <= 128:
-        raise ValueError(f"tag {key[:40]!r}: a key has 1 to 128 characters")
+        raise ValueError(f"tag {quoted(key)}: a key has 1 to 128 characters")
     if len(value) > 256:
-        raise ValueError(f"tag {key[:40]!r}: a value has at most 256 characters")
+        raise ValueError(f"tag {quoted(key)}: a value has at most 256 characters")
     if key.lower().startswith(_RESERVED_PREFIXES):
-        raise ValueError(f"tag {key[:40]!r}: keys with {' or '.join(_RESERVED_PREFIXES)} are reserved")
+        raise ValueError(f"tag {quoted(key)}: keys with {' or '.join(_RESERVED_PREFIXES)} are reserved")
 
 
 def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> EbsSettings:
@@ -156,7 +156,7 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
         return EbsSettings.model_validate(found)
     except ValidationError as error:
 
-        def place(location: Location) -> str:
+        def place(*location: object) -> str:
             setting = str(location[0]) if location else ""
             is_variable = setting in named and setting not in table
             return f"variable {named[setting]}" if is_variable else config.place(*location)

@@ -20,6 +20,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from volplug.config.mistakes import Number, combined, described
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.drivers.loop.devices import LoopDevices
 from volplug.drivers.loop.directory import Directory
@@ -38,7 +39,6 @@ from volplug.errors import (
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
 from volplug.masking import quoted
-from volplug.mistakes import Number, combined, described
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
 
@@ -85,7 +85,7 @@ def build(config: BackendConfig) -> LoopDriver:
         settings = LoopSettings.model_validate(dict(config.settings))
     except ValidationError as error:
         known = {"driver", *LoopSettings.model_fields}
-        raise combined(described(error, known, lambda location: config.place(*location))) from error
+        raise combined(described(error, known, config.place)) from None
     directory = settings.directory or config.state_dir / "backends" / config.name
     id_copy = config.state_dir / "backends" / f"{config.name}.id"
     return LoopDriver(config.name, config.node_id, directory, settings.overcommit, id_copy, config.on_step)

@@ -1,0 +1,198 @@
+"""All settings: their meaning, types and defaults.
+
+Every default is defined here, because an upgraded plugin keeps its old environment.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+)
+
+from volplug.config.mistakes import Number
+from volplug.errors import InvalidSize
+from volplug.host.filesystems import FILESYSTEMS
+from volplug.masking import quoted
+from volplug.models import TakeoverPolicy
+from volplug.sizes import parse_size
+
+DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
+DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
+DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
+TABLES: Final = ("backends", "profiles")  # in the file only
+_LogLevel = Literal["debug", "info", "warning", "error"]
+_WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *TakeoverPolicy})
+_BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+
+
+def _absolute(path: object) -> object:
+    """Resolve a relative path, because the kernel reports absolute ones; refuse an empty one."""
+    if path == "":
+        raise ValueError("the path is empty", "Leave it out for the default")
+    return os.path.abspath(path) if isinstance(path, str | Path) else path
+
+
+def _fold_case(word: object) -> object:
+    """Fold known words only: errors quote others as written, because masks depend on case."""
+    folded = word.strip().lower() if isinstance(word, str) else ""
+    return folded if folded in _WORDS else word
+
+
+def _check_filesystem(text: str) -> str:
+    if text not in FILESYSTEMS:
+        raise ValueError(f"{quoted(text)} is not allowed", f"Write one of {', '.join(FILESYSTEMS)}")
+    return text
+
+
+def _check_size(text: str) -> str:
+    try:
+        parse_size(text or "1")
+    except InvalidSize as error:
+        raise ValueError(error.cause, error.remedy) from None
+    return text
+
+
+def _check_backend_name(name: str) -> str:
+    if _BACKEND_NAME.fullmatch(name) is None:
+        raise ValueError("the name is not allowed", "Use a-z 0-9 _ - and at most 32 characters")
+    return name
+
+
+def _as_text(value: object) -> str:
+    """Let a profile in the file have `size = 10` and `encrypted = true` without quotes, as options do."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_Path = Annotated[Path, BeforeValidator(_absolute)]
+_Size = Annotated[str, AfterValidator(_check_size)]
+_Filesystem = Annotated[str, BeforeValidator(_fold_case), AfterValidator(_check_filesystem)]
+_Seconds = Annotated[Number, Field(ge=0)]
+_SomeSeconds = Annotated[Number, Field(gt=0)]
+_BackendName = Annotated[str, AfterValidator(_check_backend_name)]
+_OptionValue = Annotated[str, BeforeValidator(_as_text)]
+
+
+class BackendTable(BaseModel):
+    """One `[backends.NAME]` table; its `model_extra` is for the driver, which checks it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    driver: str
+
+
+def _setting(default: object, meaning: str, unset: str = "") -> Any:  # noqa: ANN401  # as of `Field`
+    """Describe a setting; `unset` is shown in place of a default that does not explain itself."""
+    return Field(default=default, description=meaning, json_schema_extra={"shown": unset or str(default)})
+
+
+class Settings(BaseModel):
+    """All settings, checked. Their meanings and defaults are those of `--help` and docs/configuration.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    socket: _Path = _setting(
+        Path("/run/docker/plugins/volplug.sock"),
+        "Path of the plugin's socket; its name without .sock is the driver's name",
+    )
+    state_dir: _Path = _setting(
+        DEFAULT_STATE_DIR,
+        "Directory of this host's state and, by default, of the loop volumes; closed to other users",
+    )
+    state_marker: _Path | None = _setting(
+        None,
+        "Path of a copy of the state directory's id",
+        f"{DEFAULT_STATE_MARKER} for the default state directory, none for another",
+    )
+    mount_root: _Path | None = _setting(
+        None,
+        "Directory below which volumes are mounted; closed to other users, too",
+        "mounts in the state directory",
+    )
+    backend: str = _setting(
+        "", "The backend of volumes created without -o backend=", "the only one configured, else loop"
+    )
+    cluster: str = _setting("", "Name shared by the hosts that share volumes; ebs needs one", "none")
+    node_id: str = _setting(platform.node(), "Name of this host", "the host's name")
+    default_size: _Size = _setting(
+        "", "Size of volumes created without one", "the driver's own (loop: 1GiB, ebs: 10GiB)"
+    )
+    default_fs: _Filesystem = _setting(
+        "ext4", f"Filesystem of volumes created without one: {', '.join(FILESYSTEMS)}"
+    )
+    linger_s: _Seconds | None = _setting(
+        None,
+        "Seconds that a volume stays attached after its last unmount",
+        "the driver's own (loop: 0, ebs: 5)",
+    )
+    slow_answer_s: _SomeSeconds = _setting(110, "Seconds to answer Create and Mount; Docker waits 120")
+    answer_s: _SomeSeconds = _setting(50, "Seconds to answer everything else; Docker waits 60")
+    mount_grace_s: _Seconds = _setting(
+        60, "Seconds before an answered Mount may be checked by a trial release"
+    )
+    release_wait_s: _Seconds = _setting(
+        20, "Seconds that a Mount waits for another host to detach the volume"
+    )
+    takeover: Annotated[TakeoverPolicy, BeforeValidator(_fold_case)] = _setting(
+        TakeoverPolicy.PROOF,
+        "When a Mount may take over a volume from a host that does not detach it: "
+        "proof, fence or never; see docs/safety.md",
+    )
+    log_level: Annotated[_LogLevel, BeforeValidator(_fold_case)] = _setting(
+        "info", "debug, info, warning or error"
+    )
+    backends: dict[_BackendName, BackendTable] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, _OptionValue]] = Field(default_factory=dict)
+    _names: Mapping[str, str] = PrivateAttr({})  # setting to its flag or variable; the others are in the file
+    _file: str = PrivateAttr("")
+
+    @property
+    def file(self) -> str:
+        """Return the path of the configuration file, "" if there is none."""
+        return self._file
+
+    def place(self, setting: str, *below: object) -> str:
+        """Return where a setting, or a key of its table, was given, for errors."""
+        if setting in self._names:
+            return self._names[setting]
+        key = ".".join(str(part) for part in (setting, *below))
+        return f"{key} in {self._file}" if self._file else key
+
+    @property
+    def configured_backends(self) -> Mapping[str, BackendTable]:
+        """Return the backends; with none configured, one named like its driver: `backend`, or loop."""
+        driver = self.backend or "loop"
+        return self.backends or {driver: BackendTable(driver=driver)}
+
+    @property
+    def default_backend(self) -> str:
+        """Return the name of the backend for volumes created without `-o backend=`."""
+        return self.backend or next(iter(self.configured_backends))
+
+    @property
+    def resolved_mount_root(self) -> Path:
+        """Return the directory below which volumes are mounted."""
+        return self.mount_root or self.state_dir / "mounts"
+
+    @property
+    def resolved_state_marker(self) -> Path | None:
+        """Return the path of the copy of the state id, or None for no copy."""
+        is_default = self.state_dir == DEFAULT_STATE_DIR
+        return self.state_marker or (DEFAULT_STATE_MARKER if is_default else None)
+
+
+def default_text(setting: str) -> str:
+    """Return the default of a setting as `--help` shows it."""
+    extra: Any = Settings.model_fields[setting].json_schema_extra
+    return str(extra["shown"])

@@ -1,4 +1,4 @@
-"""The command line. `serve` is parsed first, so that the plugin starts with few imports."""
+"""The command line. Functions import what they need: `serve` stops garbage collection before its imports."""
 
 from __future__ import annotations
 
@@ -65,14 +65,13 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
         ConfigurationError: With the first mistake, and how many more there are.
     """
     from volplug.config import read_settings
+    from volplug.config.checks import check
     from volplug.config.mistakes import combined
 
     flags, mistakes = _read_flags(arguments)
     read = read_settings(flags)
     if not mistakes and not read.mistakes:
         return read.settings
-    from volplug.config.checks import check
-
     all_mistakes, _ = check(flags, mistakes)
     raise combined(all_mistakes)
 

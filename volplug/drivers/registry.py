@@ -11,7 +11,11 @@ from volplug.errors import ConfigurationError
 
 ENTRY_POINT_GROUP: Final = "volplug.drivers"
 
-_BUILT_IN: Final = {"ebs": "volplug.drivers.ebs:build", "loop": "volplug.drivers.loop:build"}
+_BUILT_IN: Final = {
+    "cinder": "volplug.drivers.cinder:build",
+    "ebs": "volplug.drivers.ebs:build",
+    "loop": "volplug.drivers.loop:build",
+}
 
 
 class DriverFactory(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from tests.lab.openstack.lab import OpenStackLab
 def lab() -> Iterator[OpenStackLab]:
     with OpenStackLab() as lab:
         admin = lab.connection("admin")
-        demo = admin.identity.find_project("demo", ignore_missing=False)
+        identity: Any = admin.identity  # its type has the calls of version 2, too
+        demo = identity.find_project("demo", ignore_missing=False)
         admin.block_storage.update_quota_set(demo, volumes=1000, gigabytes=100_000)
         yield lab
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.drivers.cinder.recorded import REFUSALS, refusal
-from volplug.drivers.cinder.errors import OpenStackRefused, is_unavailable, no_room, translated
+from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, is_unavailable, translated
 from volplug.drivers.cinder.openstack import message_of
 from volplug.errors import (
     BackendDenied,
@@ -113,8 +113,24 @@ def test_a_body_that_is_no_error_of_openstack_has_no_message(text: str) -> None:
     assert message_of(text) == ""
 
 
-def test_no_room_is_told_from_other_reasons() -> None:
-    error = no_room("schedule allocate volume:Could not find any available weighted backend.")
-    assert error is not None
-    assert error.code == "limit-exceeded"
-    assert no_room("create volume:Driver failed to create the volume.") is None
+_NO_BACKEND = "schedule allocate volume:Could not find any available weighted backend."
+_DRIVER = "create volume from backend storage:Driver failed to create the volume."
+
+
+@pytest.mark.parametrize(
+    ("reasons", "code", "text"),
+    [
+        ([_NO_BACKEND], "limit-exceeded", "no storage with room"),
+        (
+            [_NO_BACKEND, _DRIVER, _DRIVER],
+            "unexpected-state",
+            "to create vol: create volume from backend storage",
+        ),
+        ([], "unexpected-state", "to create vol: it gives no reason"),
+    ],
+)
+def test_a_failed_creation_is_explained_by_cinders_messages(reasons: list[str], code: str, text: str) -> None:
+    """Without room there is the scheduler's message alone; after failures of all backends it comes, too."""
+    error = creation_failed("vol", reasons)
+    assert error.code == code
+    assert text in error.cause

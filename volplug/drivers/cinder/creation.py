@@ -10,6 +10,7 @@ before `race_s` after this host has created it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -18,7 +19,7 @@ from cachetools import LRUCache
 
 from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.duplicates import chosen_of
-from volplug.drivers.cinder.errors import OpenStackRefused, no_room, short, translated
+from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
 from volplug.drivers.cinder.metadata import ATTACHED, metadata_of
 from volplug.drivers.cinder.notes import CreationNote, CreationNotes
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
@@ -99,16 +100,23 @@ class CinderCreator:
                 await self._notes.drop(spec.name)
             raise translated(refused) from refused
         except BackendUnavailable as lost:
-            found = await self._volumes.by_name(spec.name)
-            mine = [each for each in found if each.token == token]
-            if not mine:
-                raise BackendUnavailable(
-                    f"it is unknown whether the volume was created: {lost.cause}", lost.remedy or "Try again"
-                ) from lost
-            return CreationNote(token), mine[0]
+            return CreationNote(token), await self._requested(spec.name, token, lost)
         made = self._volumes.read(answer["volume"])
         self._created_s[made.volume_id] = asyncio.get_running_loop().time()
         return CreationNote(token), made
+
+    async def _requested(self, name: str, token: str, lost: BackendUnavailable) -> CinderVolume:
+        """Return the volume of a request whose answer was lost.
+
+        Raises:
+            BackendUnavailable: If it does not show; a retry finds it, or requests it again.
+        """
+        with contextlib.suppress(BackendUnavailable):
+            for each in await self._volumes.by_name(name):
+                if each.token == token:
+                    return each
+        cause = f"it is unknown whether the volume was created: {lost.cause}"
+        raise BackendUnavailable(cause, lost.remedy or "Try again") from lost
 
     async def _zone(self, server_zone: str) -> str:
         """Return the zone for new volumes: this server's if Cinder has it, which is asked once."""
@@ -136,21 +144,18 @@ class CinderCreator:
         if seen is None:
             raise OperationTimeout(f"Cinder is still creating {begun.volume_id}", "Try again")
         if seen.state is VolumeState.ERROR and seen.status == "error":
-            reason = await self._reason(seen.volume_id)
+            reasons = await self._reasons(seen.volume_id)
             await self._remove(seen)
-            raise no_room(reason) or UnexpectedState(
-                f"Cinder failed to create {seen.volume_id}: {short(reason) or 'it gives no reason'}",
-                "See the log of Cinder's scheduler and volume services",
-            )
+            raise creation_failed(seen.volume_id, reasons)
         return seen
 
-    async def _reason(self, volume_id: str) -> str:
+    async def _reasons(self, volume_id: str) -> list[str]:
         query = {"resource_uuid": volume_id}
         try:
             answer = await self._caller.call(Call(CINDER, "GET", "/messages", query, microversion=_MESSAGES))
         except (OpenStackRefused, BackendError):
-            return ""  # an old Cinder, or not allowed
-        return " ".join(str(each.get("user_message", "")) for each in answer.get("messages", ()))
+            return []  # an old Cinder, or not allowed
+        return [str(each.get("user_message", "")) for each in answer.get("messages", ())]
 
     async def _refuse_unsuitable(self, made: CinderVolume) -> None:
         """Refuse a volume that its type makes unusable here, and delete it.

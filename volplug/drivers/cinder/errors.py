@@ -7,7 +7,7 @@ requests. The texts are those of Cinder 26 and Nova 31, as recorded from them; a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from volplug.errors import (
@@ -92,11 +92,14 @@ def short(message: str) -> str:
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
 
 
-def no_room(message: str) -> LimitExceeded | None:
-    """Return the error for the reason of a failed creation if there was no room for the volume."""
-    if "weighted backend" not in message and "valid backend" not in message:
-        return None
-    return LimitExceeded("Cinder finds no storage with room for it", "Try less, another type or another zone")
+def creation_failed(volume_id: str, reasons: Sequence[str]) -> VolplugError:
+    """Return the error for a creation that has failed, from Cinder's messages about it."""
+    seen = sorted(set(reasons))
+    if seen and all("available weighted backend" in each or "valid backend" in each for each in seen):
+        cause = "Cinder finds no storage with room for it"
+        return LimitExceeded(cause, "Try less, another type or another zone")
+    why = short("; ".join(seen)) or "it gives no reason"
+    return UnexpectedState(f"Cinder failed to create {volume_id}: {why}", "See the log of cinder-volume")
 
 
 def _cause(refused: OpenStackRefused) -> str:

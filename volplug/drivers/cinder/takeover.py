@@ -7,7 +7,7 @@ is SHUTOFF or deleted in the database while its guest may run on. So a takeover 
 * Without it: the detach itself. The compute service carries it out, so its end is the proof; a detach that is
   refused or does not end proves nothing, and the volume is not taken.
 
-A server in another state, or one that was deleted, is neither alive nor dead. Nobody but Nova may detach:
+A server in another state, or one that was deleted, is neither alive nor dead. Only Nova may detach:
 since CVE-2023-2088 Cinder refuses to, even for administrators, as the guest could read another's volume.
 https://security.openstack.org/ossa/OSSA-2023-003.html
 """

@@ -14,6 +14,7 @@ import pytest
 from tests.cinder.sites import SIZE, CinderSite, spec_of
 from tests.lab.openstack.faults import Operation
 from tests.lab.openstack.lab import OpenStackLab
+from tests.lab.waiting import wait_until
 from volplug.drivers.cinder import CinderDriver
 from volplug.drivers.cinder.metadata import metadata_of
 from volplug.drivers.cloud.tags import NAME
@@ -142,9 +143,7 @@ async def test_a_host_that_looked_too_early_gives_its_volume_up_before_the_first
 ) -> None:
     """The other volume is older, but was not shown yet when this host looked."""
     older = await _created_by_another_host(lab, hosts, spec_of(), "not-shown-yet")
-    created_s = time.time()
-    while int(time.time()) == int(created_s):  # Cinder's database keeps whole seconds
-        await asyncio.sleep(0.05)  # of the clock there is no event
+    await _next_second()
     mine = await hosts.driver().create(spec_of())
     await asyncio.to_thread(_rename, lab, older, "v")
     with pytest.raises(UnexpectedState, match=f"{older} is"):
@@ -154,9 +153,7 @@ async def test_a_host_that_looked_too_early_gives_its_volume_up_before_the_first
 
 async def test_a_volume_with_data_wins_whatever_its_age(lab: OpenStackLab, hosts: Hosts) -> None:
     older = await _created_by_another_host(lab, hosts, spec_of(), "not-shown-yet")
-    created_s = time.time()
-    while int(time.time()) == int(created_s):  # Cinder's database keeps whole seconds
-        await asyncio.sleep(0.05)  # of the clock there is no event
+    await _next_second()
     mine = await hosts.driver().create(spec_of())
     await hosts.driver().tag_filesystem(mine, _FORMATTED)
     await asyncio.to_thread(_rename, lab, older, "v")
@@ -177,6 +174,12 @@ async def test_two_volumes_with_data_are_left_to_the_operator(lab: OpenStackLab,
     with pytest.raises(DuplicateVolumes):
         await hosts.driver().attach(mine)
     assert len(await hosts.found()) == 2
+
+
+async def _next_second() -> None:
+    """Wait for the next second: Cinder's database keeps whole ones."""
+    now_s = int(time.time())
+    await asyncio.to_thread(wait_until, lambda: int(time.time()) > now_s, 5.0, "the next second")
 
 
 def _rename(lab: OpenStackLab, volume_id: str, name: str) -> None:

@@ -54,7 +54,9 @@ def test_an_unknown_driver_is_refused_naming_those_there_are(site: Path) -> None
     install(site, "outside = volplug_outside:build")
     with pytest.raises(ConfigurationError) as refused:
         driver_factory("floppy")
-    assert str(refused.value) == "driver 'floppy' is not installed. Drivers here are cinder, ebs, loop, outside."
+    assert (
+        str(refused.value) == "driver 'floppy' is not installed. Drivers here are cinder, ebs, loop, outside."
+    )
 
 
 @pytest.mark.parametrize(

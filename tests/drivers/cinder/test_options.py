@@ -9,7 +9,6 @@ from volplug.drivers.cinder.options import (
     check_options,
     create_body,
     is_unverified,
-    is_volume_id,
     user_metadata,
 )
 from volplug.drivers.cinder.settings import CinderSettings
@@ -102,9 +101,3 @@ def test_a_volume_is_unverified_only_if_that_was_chosen() -> None:
     assert not is_unverified(spec_of())
     assert not is_unverified(spec_of(blank="verified"))
     assert is_unverified(spec_of(blank="unverified"))
-
-
-def test_only_an_id_of_cinder_is_taken_for_one() -> None:
-    assert is_volume_id("cf24f34d-6ca6-416e-b1d3-20333d32df44")
-    assert not is_volume_id("../volumes")
-    assert not is_volume_id("cf24f34d-6ca6-416e-b1d3-20333d32df44/action")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.drivers.cinder.recorded import SPEC, TOKEN, VOLUMES, Answering, refusal, volume
+from volplug.drivers.cinder.errors import OpenStackRefused
 from volplug.drivers.cinder.openstack import Call
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes, details_of, read_volume
@@ -189,6 +190,23 @@ async def test_volumes_of_another_cluster_are_not_read_by_id() -> None:
     other = volume("available", metadata={"volplug:cluster": "PROD"})
     caller = Answering({"GET /volumes/ID": {"volume": other}})
     assert await volumes_of(caller).by_id(other["id"]) is None
+
+
+async def test_only_cinders_own_404_means_that_a_volume_does_not_exist() -> None:
+    volume_id = VOLUMES["available"]["id"]
+    absent = Answering({"GET /volumes/ID": refusal("show a volume that does not exist")})
+    assert await volumes_of(absent).by_id(volume_id) is None
+    proxy = Answering({"GET /volumes/ID": OpenStackRefused("Cinder", "GET /volumes/ID", 404)})
+    with pytest.raises(BackendError):
+        await volumes_of(proxy).by_id(volume_id)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "vol-0123456789abcdef0", "../servers", f"{VOLUMES['available']['id']}/x"]
+)
+async def test_what_is_no_id_of_cinder_is_not_asked_for(text: str) -> None:
+    caller = Answering({})
+    assert await volumes_of(caller).by_id(text) is None
 
 
 async def test_many_volumes_are_read_by_one_list() -> None:

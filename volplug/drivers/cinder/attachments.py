@@ -250,12 +250,13 @@ class ServerAttachments:
 
     async def _listed(self, server_id: str, volume_ids: Collection[str]) -> dict[str, bool]:
         try:
-            answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}/os-volume_attachments"))
+            path = f"/servers/{server_id}/os-volume_attachments"
+            answer = await self._caller.call(Call(NOVA, "GET", path, expects="volumeAttachments"))
         except OpenStackRefused as refused:
-            if refused.status == 404:
+            if refused.is_missing_server:
                 return {}  # the server is deleted, and its attachments with it
             raise translated(refused) from refused
-        listed: Any = answer.get("volumeAttachments") or ()
+        listed: Any = answer["volumeAttachments"]
         return {str(each["volumeId"]): True for each in listed if each["volumeId"] in volume_ids}
 
 

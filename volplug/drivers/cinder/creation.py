@@ -94,7 +94,9 @@ class CinderCreator:
         )
         body = {"volume": {**create_body(spec, self._settings, zone), "metadata": metadata}}
         try:
-            answer = await self._caller.call(Call(CINDER, "POST", "/volumes", body=body, is_repeatable=False))
+            answer = await self._caller.call(
+                Call(CINDER, "POST", "/volumes", body=body, is_repeatable=False, expects="volume")
+            )
         except OpenStackRefused as refused:
             if is_first:
                 await self._notes.drop(spec.name)
@@ -124,7 +126,9 @@ class CinderCreator:
             return self._settings.availability_zone
         if self._zones is None:
             try:
-                answer = await self._caller.call(Call(CINDER, "GET", "/os-availability-zone"))
+                answer = await self._caller.call(
+                    Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
+                )
             except OpenStackRefused as refused:
                 raise translated(refused) from refused
             self._zones = frozenset(str(each.get("zoneName")) for each in answer["availabilityZoneInfo"])

@@ -136,8 +136,6 @@ class CinderDriver:
 
     async def _listed_by_id(self, name: str) -> Volume | None:
         """Return the volume that is listed under its id because the name in its metadata is invalid."""
-        if not options.is_volume_id(name):
-            return None
         seen = await self._volumes.by_id(name)
         return seen.volume if seen is not None and seen.volume.name == name else None
 

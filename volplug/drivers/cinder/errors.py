@@ -58,13 +58,21 @@ class OpenStackRefused(Exception):
 
     @property
     def is_missing_volume(self) -> bool:
-        """Tell whether the volume does not exist, or not in this project."""
-        return self.status == 404 and re.search(r"^Volume \S+ could not be found", self.message) is not None
+        """Tell whether the volume does not exist in this project: a proxy's 404 does not tell that."""
+        return self._is_missing("Volume")
+
+    @property
+    def is_missing_server(self) -> bool:
+        """Tell whether the server does not exist in this project."""
+        return self._is_missing("Instance")
 
     @property
     def is_not_attached(self) -> bool:
-        """Tell whether the server does not have the volume; Nova says so, too, while it forgets it."""
+        """Tell whether the server does not have the volume."""
         return self.status == 404 and self.says("is not attached")
+
+    def _is_missing(self, what: str) -> bool:
+        return self.status == 404 and re.match(rf"{what} \S+ could not be found", self.message) is not None
 
 
 def is_unavailable(status: int, message: str) -> bool:

@@ -33,6 +33,7 @@ NOVA: Final = "Nova"
 # Types in the catalogue; the SDK knows their older names, such as volumev3.
 _TYPES: Final = MappingProxyType({CINDER: ("block-storage", "3"), NOVA: ("compute", "2.1")})
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
 _VERSIONED: Final = "/v3"
 
 
@@ -48,6 +49,7 @@ class Call:
         body: Sent as JSON.
         microversion: The lowest that has what is asked for; "" for the service's first.
         is_repeatable: Whether it may be sent again if its answer was lost.
+        expects: What the body of the response must have; "" for nothing.
     """
 
     service: str
@@ -57,6 +59,7 @@ class Call:
     body: Mapping[str, Any] | None = None
     microversion: str = ""
     is_repeatable: bool = True
+    expects: str = ""
 
     @property
     def action(self) -> str:
@@ -127,7 +130,7 @@ class OpenStack:
         keep_secret(str(answer.request.headers.get("X-Auth-Token", "")), is_temporary=True)
         if answer.status_code >= 400:
             raise _refusal(call, answer.status_code, answer.text, attempt)
-        return _body(call, answer.text)
+        return body_of(call, answer.text)
 
     def _adapter(self, service: str) -> Any:  # noqa: ANN401  # the SDK is imported by the first call
         with self._lock:  # made once; it takes a fifth of a second
@@ -136,15 +139,16 @@ class OpenStack:
             return self._adapters[service]
 
 
-def _body(call: Call, text: str) -> Mapping[str, Any]:
-    if not text.strip():
+def body_of(call: Call, text: str) -> Mapping[str, Any]:
+    """Return the body of a response; a page of a proxy is none."""
+    if not text.strip() and not call.expects:
         return {}
     try:
         found = json.loads(text)
     except ValueError as error:
         raise unavailable(call.service, call.action, "its answer is no JSON") from error
-    if not isinstance(found, dict):
-        raise unavailable(call.service, call.action, "its answer is no JSON object")
+    if not isinstance(found, dict) or (call.expects and call.expects not in found):
+        raise unavailable(call.service, call.action, f"its answer has no {call.expects or 'object'}")
     return found
 
 
@@ -206,6 +210,7 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
     try:
         from keystoneauth1.adapter import Adapter  # slow, so imported by the first call
         from keystoneauth1.exceptions import ClientException  # likewise
+        from keystoneauth1.session import TCPKeepAliveAdapter  # likewise
         from openstack.config import OpenStackConfig  # likewise
         from openstack.exceptions import SDKException  # likewise
     except ImportError as error:
@@ -232,6 +237,8 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
         ).get_one(cloud=settings.cloud or None, api_timeout=READ_TIMEOUT_S, **chosen)
         _keep_secrets(region.get_auth_args())
         session = region.get_session()
+        for scheme in list(session.session.adapters):
+            session.session.mount(scheme, TCPKeepAliveAdapter(pool_maxsize=_CONNECTIONS))
     except (SDKException, ClientException, OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"the SDK of OpenStack refuses the settings: {error}") from error
     return {

@@ -40,7 +40,6 @@ OPTION_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "zone": "availability-zone",
     }
 )
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
         "availability-zone": re.compile(r"[^\x00-\x1f]{1,255}"),
@@ -71,11 +70,6 @@ def user_metadata(spec: VolumeSpec, configured: Mapping[str, str]) -> dict[str, 
     """
     text = dict(spec.driver_options).get("metadata", "")
     return {**configured, **parse_user_tags(text, check_user_metadata, "metadata", OPTIONS["metadata"])}
-
-
-def is_volume_id(text: str) -> bool:
-    """Tell whether a text has the form of Cinder's ids."""
-    return _ID.fullmatch(text) is not None
 
 
 def is_unverified(spec: VolumeSpec) -> bool:

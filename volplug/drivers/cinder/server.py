@@ -90,9 +90,9 @@ class ThisServer:
 
     async def _ask(self, server_id: str) -> ServerIdentity | None:
         try:
-            answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}"))
+            answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}", expects="server"))
         except OpenStackRefused as refused:
-            if refused.status == 404:
+            if refused.is_missing_server:
                 return None
             raise translated(refused) from refused
         server = answer["server"]

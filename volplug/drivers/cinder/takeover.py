@@ -127,10 +127,10 @@ class ServerTakeover:
         """Return what is known of a server, and Nova's description, empty where there is none."""
         try:
             answer = await self._caller.call(
-                Call(NOVA, "GET", f"/servers/{server_id}", microversion=_HOST_STATUS)
+                Call(NOVA, "GET", f"/servers/{server_id}", microversion=_HOST_STATUS, expects="server")
             )
         except OpenStackRefused as refused:
-            if refused.status == 404:
+            if refused.is_missing_server:
                 return _unanswered("Nova has no such server in this project; its guest may run on")
             return _unanswered(f"Nova does not report it: {short(refused.message)}")
         except BackendError as error:
@@ -197,7 +197,7 @@ class ServerTakeover:
                 Call(NOVA, "POST", f"/servers/{server_id}/action", body={"os-stop": None})
             )
         except OpenStackRefused as refused:
-            if not refused.says("vm_state stopped"):
+            if not refused.says("vm_state stopped", "task_state powering-off"):
                 raise translated(refused) from refused
         waited_s, pause_s = 0.0, self._limits.poll_first_s
         while True:

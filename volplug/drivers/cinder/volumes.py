@@ -8,6 +8,7 @@ what this process deleted within the last minute stays deleted.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ from volplug.sizes import GIB
 
 _SOURCES: Final = sources_of("metadata")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 CinderDescription = Mapping[str, Any]
 
@@ -89,6 +92,11 @@ class CinderVolume:
         is_pending = self.volume.filesystem.phase is FilesystemPhase.PENDING
         is_detached = not self.holder and self.status in {"creating", "available", "error"}
         return is_pending and is_detached and not self.was_attached
+
+
+def is_volume_id(text: str) -> bool:
+    """Tell whether a text has the form of Cinder's ids."""
+    return _ID.fullmatch(text) is not None
 
 
 def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
@@ -217,10 +225,12 @@ class CinderVolumes:
 
     async def by_id(self, volume_id: str) -> CinderVolume | None:
         """Return a volume by id, or None if there is none in this cluster."""
+        if not is_volume_id(volume_id):
+            return None
         try:
-            answer = await self._caller.call(Call(CINDER, "GET", f"/volumes/{volume_id}"))
+            answer = await self._caller.call(Call(CINDER, "GET", f"/volumes/{volume_id}", expects="volume"))
         except OpenStackRefused as refused:
-            if refused.status in {400, 404}:  # 400 for what is no UUID
+            if refused.is_missing_volume:
                 return None
             raise translated(refused) from refused
         return self.read(answer["volume"]) if self._is_ours(answer["volume"]) else None
@@ -312,11 +322,11 @@ class CinderVolumes:
             "limit": str(timeouts.PAGE),
             **({"marker": marker} if marker else {}),
         }
-        answer = await self._caller.call(Call(CINDER, "GET", "/volumes/detail", query))
+        answer = await self._caller.call(Call(CINDER, "GET", "/volumes/detail", query, expects="volumes"))
         links = [each for each in answer.get("volumes_links") or () if each.get("rel") == "next"]
         # Of the link only the marker: behind a proxy the rest may be wrong.
         following = parse_qs(urlsplit(str(links[0]["href"])).query).get("marker", [""])[0] if links else ""
-        return answer.get("volumes") or (), following
+        return answer["volumes"], following
 
 
 def details_of(found: CinderVolume) -> dict[str, str]:

@@ -1,9 +1,8 @@
-"""One OpenStack for all tests of the Cinder driver, with a server on each of its two hosts."""
+"""A server on each of the two hosts of the lab's OpenStack, for the tests of the driver."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -11,25 +10,21 @@ from tests.cinder.sites import CinderSite
 from tests.lab.openstack.lab import OpenStackLab
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[OpenStackLab]:
-    with OpenStackLab() as lab:
-        admin = lab.connection("admin")
-        identity: Any = admin.identity  # its type has the calls of version 2, too
-        demo = identity.find_project("demo", ignore_missing=False)
-        admin.block_storage.update_quota_set(demo, volumes=1000, gigabytes=100_000)
-        yield lab
+@pytest.fixture(scope="module")
+def lab(openstack_lab: OpenStackLab) -> Iterator[OpenStackLab]:
+    """The lab with room for many volumes, and empty afterwards."""
+    openstack_lab.storage.set_quota(volumes=1000, gigabytes=100_000)
+    yield openstack_lab
+    openstack_lab.start_over()
 
 
-@pytest.fixture(scope="session")
-def sites(lab: OpenStackLab) -> Iterator[list[CinderSite]]:
+@pytest.fixture(scope="module")
+def sites(lab: OpenStackLab) -> list[CinderSite]:
     servers = [lab.servers.create(f"host-{node}", node=node) for node in ("node1", "node2")]
-    yield [CinderSite(lab, server) for server in servers]
-    for server in servers:
-        lab.servers.delete(server)
+    return [CinderSite(lab, server) for server in servers]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def identified(sites: list[CinderSite]) -> None:
     """Have each host know its server, as after its first call."""
     for site in sites:

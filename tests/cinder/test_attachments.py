@@ -13,13 +13,14 @@ import pytest
 from tests.cinder.sites import LIMITS, CinderSite, spec_of
 from tests.lab.openstack.faults import Operation
 from tests.lab.openstack.lab import OpenStackLab
+from tests.lab.openstack.shared import CINDER
 from volplug.drivers.cinder import CinderDriver
 from volplug.errors import BackendUnavailable, HostError, VolumeInUse
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeState
 from volplug.testing.conformance.calls import located
 from volplug.testing.driver_fixtures import eventually_within
 
-pytestmark = [pytest.mark.cinder, pytest.mark.lane("openstack")]
+pytestmark = [*CINDER, pytest.mark.usefixtures("identified")]
 
 _NUMBERS = count()
 _FORMATTED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")

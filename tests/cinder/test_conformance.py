@@ -13,6 +13,7 @@ import pytest
 
 from tests.cinder.sites import SIZE, SMALLEST_PAGE, CinderSite, spec_of
 from tests.lab.openstack.lab import OpenStackLab
+from tests.lab.openstack.shared import CINDER
 from volplug.drivers.base import Driver
 from volplug.drivers.cinder.metadata import TOKEN, metadata_of
 from volplug.drivers.cloud.tags import SUBPATH, filesystem_tags
@@ -36,7 +37,7 @@ from volplug.testing.driver_fixtures import (
     Outage,
 )
 
-pytestmark = [pytest.mark.cinder, pytest.mark.conformance, pytest.mark.lane("openstack")]
+pytestmark = [*CINDER, pytest.mark.conformance, pytest.mark.usefixtures("identified")]
 
 _NUMBERS: Final = count()
 

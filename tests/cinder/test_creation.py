@@ -14,6 +14,7 @@ import pytest
 from tests.cinder.sites import SIZE, CinderSite, spec_of
 from tests.lab.openstack.faults import Operation
 from tests.lab.openstack.lab import OpenStackLab
+from tests.lab.openstack.shared import CINDER
 from tests.lab.waiting import wait_until
 from volplug.drivers.cinder import CinderDriver
 from volplug.drivers.cinder.metadata import metadata_of
@@ -31,7 +32,7 @@ from volplug.errors import (
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
 from volplug.sizes import GIB
 
-pytestmark = [pytest.mark.cinder, pytest.mark.lane("openstack")]
+pytestmark = [*CINDER, pytest.mark.usefixtures("identified")]
 
 _NUMBERS = count()
 _FORMATTED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", "0c6f6d3c-9a0b-4f0e-8a4e-111122223333")
@@ -240,21 +241,13 @@ async def test_a_type_for_several_servers_is_refused_and_leaves_nothing(hosts: H
 
 
 async def test_a_quota_is_told_with_its_numbers(lab: OpenStackLab, hosts: Hosts) -> None:
-    demo = lab.connection("demo")
-
-    def allow(more: int) -> int:
-        allowed = len(list(demo.block_storage.volumes())) + more
-        project = str(demo.current_project_id)
-        lab.connection("admin").block_storage.update_quota_set(project, volumes=allowed)
-        return allowed
-
-    allowed = await asyncio.to_thread(allow, 1)
+    await asyncio.to_thread(lambda: lab.storage.set_quota(volumes=1))
     try:
         await hosts.driver().create(spec_of())
-        with pytest.raises(LimitExceeded, match=f"quota of volumes is used up: {allowed} are allowed"):
+        with pytest.raises(LimitExceeded, match="quota of volumes is used up: 1 are allowed"):
             await hosts.driver().create(spec_of("w"))
     finally:
-        await asyncio.to_thread(allow, 1000)
+        await asyncio.to_thread(lambda: lab.storage.set_quota(volumes=1000))
 
 
 async def test_the_first_attach_of_an_unverified_volume_is_noted_on_it(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cinder.sites import CinderSite
+from tests.lab.openstack import shared
 from tests.lab.openstack.lab import OpenStackLab
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.cinder.openstack import CINDER, NOVA, Call, OpenStack
@@ -17,7 +18,7 @@ from volplug.drivers.cinder.settings import load_settings
 from volplug.errors import BackendDenied, BackendUnavailable, ConfigurationError
 from volplug.masking import MASK, masked
 
-pytestmark = [pytest.mark.cinder, pytest.mark.lane("openstack")]
+pytestmark = shared.CINDER
 
 LIST = Call(CINDER, "GET", "/volumes/detail", {"limit": "1"}, expects="volumes")
 SERVERS = Call(NOVA, "GET", "/servers", expects="servers")

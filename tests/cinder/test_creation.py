@@ -139,10 +139,10 @@ async def test_hosts_that_create_and_attach_one_name_at_once_get_one_volume(
     assert attached == [volume.volume_id], results
 
 
-async def test_a_host_that_looked_too_early_gives_its_volume_up_before_the_first_attach(
+async def test_a_host_that_listed_too_early_gives_its_volume_up_before_the_first_attach(
     lab: OpenStackLab, hosts: Hosts
 ) -> None:
-    """The other volume is older, but was not shown yet when this host looked."""
+    """The other volume is older, but was not shown yet when this host listed the name."""
     older = await _created_by_another_host(lab, hosts, spec_of(), "not-shown-yet")
     await _next_second()
     mine = await hosts.driver().create(spec_of())

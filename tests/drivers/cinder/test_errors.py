@@ -1,4 +1,4 @@
-"""Each refusal that was recorded, as users are told of it."""
+"""Each refusal that was recorded, as users see it."""
 
 import pytest
 

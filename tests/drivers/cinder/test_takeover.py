@@ -91,7 +91,7 @@ class Cloud(Answering):
 
     def takeover(self, limits: CinderTimeouts = QUICK) -> ServerTakeover:
         volumes = CinderVolumes(self, "prod", "cloud", limits, lambda: 0.0)
-        disks = guest_disks(Sysfs.__new__(Sysfs), "cloud")  # a takeover looks at no disk of this host
+        disks = guest_disks(Sysfs.__new__(Sysfs), "cloud")  # a takeover reads no disk of this host
         return ServerTakeover(self, volumes, ServerAttachments(self, volumes, disks, limits), limits)
 
     @property
@@ -123,7 +123,7 @@ async def test_a_detach_that_the_compute_host_does_not_carry_out_proves_nothing(
     with pytest.raises(VolumeInUse, match="has not carried out the detach") as refused:
         await cloud.takeover().take_from(HELD, HOLDER)
     assert f"openstack server evacuate {HOLDER}" in refused.value.remedy
-    cloud.ends = True  # its nova-compute is back, and does what it was told
+    cloud.ends = True  # its nova-compute is back, and carries the detach out
     cloud.answers["DELETE /servers/ID/os-volume_attachments/ID"] = lambda _: (
         cloud.detached(),
         refusal("detach a volume that is being detached"),
@@ -184,7 +184,7 @@ async def test_a_server_that_nova_does_not_report_is_neither_alive_nor_dead_and_
 
 async def test_a_fence_ends_when_the_server_is_off() -> None:
     cloud = Cloud(ON)
-    with pytest.raises(OperationTimeout, match="after it was told to stop"):
+    with pytest.raises(OperationTimeout, match="after the request to stop it"):
         await cloud.takeover().fence(HOLDER)
     cloud.server = dict(OFF)
     await cloud.takeover().fence(HOLDER)

@@ -81,7 +81,7 @@ class ServerAttachments:
         volume_id, transition_s = volume.volume_id, self._limits.transition_s
         if refused.is_missing_volume:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused
-        if refused.status not in {400, 409} or not refused.says("nvalid volume", "is already attached"):
+        if refused.status not in {400, 409} or not refused.mentions("nvalid volume", "is already attached"):
             raise translated(refused) from refused
         seen = await self._volumes.by_id(volume_id)
         if seen is not None and seen.is_transitional:
@@ -160,7 +160,7 @@ class ServerAttachments:
                 return
             if not await self._disks.can_be_trusted():
                 raise HostError(
-                    f"Cinder says that {volume.volume_id} is attached to this host, which shows no disks",
+                    f"Cinder reports that {volume.volume_id} is attached to this host, which shows no disks",
                     "Check that /sys is the host's",
                 )
         try:
@@ -180,7 +180,7 @@ class ServerAttachments:
             try:
                 await self.request_detach(volume, node.server_id)
             except OpenStackRefused as refused:
-                if not requests_left or not refused.says("Unable to detach volume"):
+                if not requests_left or not refused.mentions("Unable to detach volume"):
                     raise translated(refused) from refused
             else:
                 return

@@ -2,9 +2,9 @@
 
 Cinder has no idempotent creation. The metadata carries a token that this host has noted, so that after a
 lost answer or a crash it finds its own volume again. Hosts that create one name at once each make a volume;
-each looks afterwards, all choose the same one (`duplicates`), and the others delete their own. A host may
-look too early to see another's volume, so a volume is chosen once more before it is first attached, and not
-before `race_s` after this host has created it.
+each lists the name afterwards, all choose the same one (`duplicates`), and the others delete their own. A
+list may be too early to show another host's volume, so a volume is chosen once more before it is first
+attached, and not before `race_s` after this host has created it.
 """
 
 from __future__ import annotations

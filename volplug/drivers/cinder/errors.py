@@ -1,7 +1,7 @@
 """Translates refusals of Cinder and Nova into volplug's errors: by HTTP status, then by their texts.
 
-A status alone says little: 400 is a wrong option as well as a volume in use, 413 a quota as well as too many
-requests. The texts are those of Cinder 26 and Nova 31, as recorded from them; an unknown one is shown as is.
+A status alone is not enough: 400 is a wrong option as well as a volume in use, 413 a quota as well as too
+many requests. The texts are those of Cinder 26 and Nova 31, as recorded; an unknown one is shown as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OpenStackRefused(Exception):
         self.message = message
         self.was_repeated = was_repeated
 
-    def says(self, *texts: str) -> bool:
+    def mentions(self, *texts: str) -> bool:
         """Tell whether one of some texts is in the message."""
         return any(text in self.message for text in texts)
 
@@ -69,7 +69,7 @@ class OpenStackRefused(Exception):
     @property
     def is_not_attached(self) -> bool:
         """Tell whether the server does not have the volume."""
-        return self.status == 404 and self.says("is not attached")
+        return self.status == 404 and self.mentions("is not attached")
 
     def _is_missing(self, what: str) -> bool:
         return self.status == 404 and re.match(rf"{what} \S+ could not be found", self.message) is not None
@@ -95,7 +95,7 @@ def translated(refused: OpenStackRefused) -> VolplugError:
 
 
 def short(message: str) -> str:
-    """Return a text that fits into an error, without secrets and without what says nothing to users."""
+    """Return a text that fits into an error, without secrets and without what is of no use to users."""
     text = masked(_NOISE.sub("", message)).strip().rstrip(".")
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
 

@@ -13,7 +13,7 @@ from typing import Final
 from volplug.drivers.cloud.tags import volume_tags
 from volplug.models import VolumeSpec
 
-TOKEN: Final = "volplug:token"  # noqa: S105  # a key; its value tells which creation made the volume
+TOKEN: Final = "volplug:token"  # noqa: S105  # a key; its value identifies the creation
 ATTACHED: Final = "volplug:attached"
 
 MAX_VALUE_LENGTH: Final = 255

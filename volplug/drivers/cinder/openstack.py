@@ -259,7 +259,7 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
 
 
 def _versioned(auth_url: str) -> str:
-    """Return Keystone's URL with its version: the SDK does not look for it with application credentials."""
+    """Return Keystone's URL with its version: with application credentials the SDK does not discover it."""
     url = urlsplit(auth_url)
     path = url.path.rstrip("/")
     return url._replace(path=path if path.endswith(_VERSIONED) else f"{path}{_VERSIONED}").geturl()

@@ -1,6 +1,6 @@
 """Other servers: judges whether one is dead, takes volumes from dead ones, and stops one.
 
-What Nova reports of a server is what its compute host last told it: of a host that is partitioned, a server
+What Nova reports of a server is what its compute host last reported: of a host that is partitioned, a server
 is SHUTOFF or deleted in the database while its guest may run on. So a takeover needs the compute host:
 
 * With `host_status`, which Nova shows to administrators: SHUTOFF, and the compute service is up.
@@ -161,7 +161,7 @@ class ServerTakeover:
         try:
             await self._attachments.request_detach(volume, server_id)
         except OpenStackRefused as refused:
-            if refused.says("Unable to detach volume"):
+            if refused.mentions("Unable to detach volume"):
                 return  # an earlier detach has not ended: its end is the proof as well
             if refused.status == 409:
                 evidence = f"Nova does not detach it: {short(refused.message)}"
@@ -197,7 +197,7 @@ class ServerTakeover:
                 Call(NOVA, "POST", f"/servers/{server_id}/action", body={"os-stop": None})
             )
         except OpenStackRefused as refused:
-            if not refused.says("vm_state stopped", "task_state powering-off"):
+            if not refused.mentions("vm_state stopped", "task_state powering-off"):
                 raise translated(refused) from refused
         waited_s, pause_s = 0.0, self._limits.poll_first_s
         while True:
@@ -206,8 +206,8 @@ class ServerTakeover:
                 return
             if waited_s >= self._limits.fence_s:
                 raise OperationTimeout(
-                    f"{server_id}: {holder.evidence}, {waited_s:.0f} s after it was told to stop",
-                    "Look at it in OpenStack",
+                    f"{server_id}: {holder.evidence}, {waited_s:.0f} s after the request to stop it",
+                    f"Check it: openstack server show {server_id}",
                 )
             await self._sleep(pause_s)
             waited_s += pause_s

@@ -27,6 +27,7 @@ from volplug.errors import (
     UnexpectedState,
     Unsupported,
     VolumeExists,
+    VolumeInUse,
     VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
@@ -147,7 +148,7 @@ async def test_a_host_that_listed_too_early_gives_its_volume_up_before_the_first
     await _next_second()
     mine = await hosts.driver().create(spec_of())
     await asyncio.to_thread(_rename, lab, older, "v")
-    with pytest.raises(UnexpectedState, match=f"{older} is"):
+    with pytest.raises(VolumeInUse, match=f"{older} is"):
         await hosts.driver().attach(mine)
     assert [each.volume_id for each in await hosts.found()] == [older]
 

@@ -31,10 +31,10 @@ from volplug.errors import (
     BackendError,
     BackendUnavailable,
     OperationTimeout,
-    UnexpectedState,
     Unsupported,
     VolplugError,
     VolumeExists,
+    VolumeInUse,
     VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
@@ -213,7 +213,7 @@ class CinderCreator:
         """Make sure that a volume without a filesystem is the one of its name.
 
         Raises:
-            UnexpectedState: If another one is.
+            VolumeInUse: If another one is.
             VolumeNotFound: If there is none.
         """
         if volume.filesystem.phase is not FilesystemPhase.PENDING:
@@ -228,7 +228,8 @@ class CinderCreator:
         if chosen is None:
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
         if chosen.volume_id != volume.volume_id:
-            raise UnexpectedState(
+            # The core reads the name again, and gets the other one.
+            raise VolumeInUse(
                 f"{volume.volume_id} is not the volume of this name, {chosen.volume_id} is", "Try again"
             )
         if is_unverified(chosen.volume.spec) and not chosen.was_attached:

@@ -13,8 +13,8 @@ class VolumeState(StrEnum):
     """The state of a volume at its backend, in the words of EBS and Cinder.
 
     CREATING and DETACHING are transitions: they end by themselves, and nothing else can be done before that.
-    ATTACHING is IN_USE by the node that attaches. INCOMPLETE is no word of theirs: a creation was
-    interrupted, and only the same `create` finishes it.
+    ATTACHING is IN_USE by the node that attaches, and a transition if the backend does not name that node.
+    INCOMPLETE is no word of theirs: a creation was interrupted, and only the same `create` finishes it.
     """
 
     INCOMPLETE = "incomplete"

@@ -36,6 +36,7 @@ class WorldStep(StrEnum):
     DATA_DIRECTORY_MADE = auto()
     FORMAT_MARKED = auto()
     MKFS_ENDED = auto()
+    CREATION_NOTED = auto()
 
 
 OnStep = Callable[[WorldStep], None]

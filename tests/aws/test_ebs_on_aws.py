@@ -16,11 +16,12 @@ from uuid import uuid4
 import pytest
 
 from volplug.drivers.base import BackendConfig, Driver
+from volplug.drivers.cloud.tags import NAME
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.ec2 import Ec2
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import load_settings
-from volplug.drivers.ebs.tags import NAME, as_list
+from volplug.drivers.ebs.tags import as_list
 from volplug.errors import VolplugError
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB

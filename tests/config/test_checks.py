@@ -232,13 +232,13 @@ _LOOP = "VOLPLUG_BACKEND=loop"
         ),
         (
             ("CINDER_AUTHURL",),
-            "variables of cinder are set (CINDER_AUTHURL), and driver cinder is not installed",
-            f"Set {_LOOP} for volumes on this host's disk",
+            "variables of cinder are set (CINDER_AUTHURL)",
+            "Set VOLPLUG_BACKEND=cinder",
             True,
         ),
         (("AWS_PROFILE",), "(AWS_PROFILE)", "Set VOLPLUG_BACKEND=ebs", False),
         (("AWS_PROFILE", "EBS_REGION"), "(EBS_REGION)", "Set VOLPLUG_BACKEND=ebs", True),
-        (("OS_CLOUD",), "(OS_CLOUD), and driver cinder is not installed", f"Set {_LOOP}", False),
+        (("OS_CLOUD",), "(OS_CLOUD)", "Set VOLPLUG_BACKEND=cinder", False),
     ],
 )
 def test_a_default_is_doubted(

@@ -62,7 +62,7 @@ def test_an_unknown_driver_is_refused_naming_those_there_are(site: Path) -> None
         driver_factory("floppy")
     assert (
         str(refused.value)
-        == "driver 'floppy' is not installed. Did you mean loop? Drivers here are ebs, loop, outside."
+        == "driver 'floppy' is not installed. Did you mean loop? Drivers here are cinder, ebs, loop, outside."
     )
 
 

@@ -40,6 +40,21 @@ def test_disks_are_found_by_serial_and_partitions_and_paths_are_not(tree: Tree) 
     assert found == {"one": ["nvme0n1", "nvme1n1"], "two": ["nvme12n1"]}
 
 
+def test_disks_of_other_guests_have_their_serials_in_other_files(tree: Tree) -> None:
+    for name in ("vdb", "vdb1", "sdc", "sdd"):
+        tree.add(name, GIB)
+    (tree.sys / "block/vdb/serial").write_text("2f1c2b1e-0d6c-4a52-8")
+    (tree.sys / "block/vdb1/serial").write_text("of a partition")
+    (tree.sys / "block/sdc/device").mkdir()
+    (tree.sys / "block/sdc/device/vpd_pg80").write_bytes(b"\x00\x80\x00\x0442\x00 ")
+    (tree.sys / "block/sdc/device/wwid").write_text("t10.QEMU    QEMU HARDDISK   42\n")
+    assert tree.sysfs.serials() == {
+        "2f1c2b1e-0d6c-4a52-8": ["vdb"],
+        "42": ["sdc"],
+        "t10.QEMU    QEMU HARDDISK   42": ["sdc"],
+    }
+
+
 def test_disk_is_read_without_the_padding_of_its_attributes(tree: Tree) -> None:
     tree.add("nvme1n1", 4 * GIB, serial="one", sequence="7")
     assert tree.sysfs.disk("nvme1n1") == SysfsDisk(str(tree.dev / "nvme1n1"), 4 * GIB, MODEL, "7")

@@ -32,6 +32,7 @@ HERE, OTHER = "node-a", "node-b"
         (VolumeState.AVAILABLE, None, BackendState.AVAILABLE),
         (VolumeState.ATTACHING, HERE, BackendState.HERE),
         (VolumeState.ATTACHING, OTHER, BackendState.ELSEWHERE),
+        (VolumeState.ATTACHING, None, BackendState.DETACHING),
         (VolumeState.IN_USE, HERE, BackendState.HERE),
         (VolumeState.IN_USE, OTHER, BackendState.ELSEWHERE),
         (VolumeState.DETACHING, HERE, BackendState.DETACHING),

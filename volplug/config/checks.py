@@ -18,7 +18,7 @@ from volplug.config.mistakes import combined, placed
 from volplug.config.reading import REXRAY_VARIABLES, ignored_variables, read_settings
 from volplug.config.settings import Settings
 from volplug.drivers.base import BackendConfig, Driver, DriverInfo, HasRequirements
-from volplug.drivers.registry import driver_factory, is_installed
+from volplug.drivers.registry import driver_factory
 from volplug.errors import ConfigurationError, VolplugError
 from volplug.models import TakeoverPolicy
 from volplug.steps import OnStep, unannounced
@@ -79,9 +79,6 @@ def doubt_of(settings: Settings) -> tuple[ConfigurationError, bool] | None:
             listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             cause = f"no backend is chosen, but variables of {driver} are set ({listed})"
             remedy = f"Set VOLPLUG_BACKEND={driver}, or VOLPLUG_BACKEND=loop for this host's disk"
-            if not is_installed(driver):
-                cause += f", and driver {driver} is not installed"
-                remedy = "Set VOLPLUG_BACKEND=loop for volumes on this host's disk"
             return ConfigurationError(cause, remedy), are_for_volumes
     return None
 

@@ -13,7 +13,11 @@ from volplug.masking import quoted
 
 ENTRY_POINT_GROUP: Final = "volplug.drivers"
 
-_BUILT_IN: Final = {"ebs": "volplug.drivers.ebs:build", "loop": "volplug.drivers.loop:build"}
+_BUILT_IN: Final = {
+    "cinder": "volplug.drivers.cinder:build",
+    "ebs": "volplug.drivers.ebs:build",
+    "loop": "volplug.drivers.loop:build",
+}
 
 
 class DriverFactory(Protocol):
@@ -22,11 +26,6 @@ class DriverFactory(Protocol):
     def __call__(self, config: BackendConfig) -> Driver:
         """Build it, without any call to the backend."""
         ...
-
-
-def is_installed(driver: str) -> bool:
-    """Tell whether a driver of this name is installed."""
-    return driver in _BUILT_IN or driver in entry_points(group=ENTRY_POINT_GROUP).names
 
 
 def driver_factory(driver: str) -> DriverFactory:

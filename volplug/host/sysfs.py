@@ -16,6 +16,10 @@ _SECTOR_BYTES: Final = 512  # the unit of `size` for all devices: Documentation/
 _VENDOR: Final = "devices/virtual/dmi/id/sys_vendor"
 _HYPERVISOR: Final = "hypervisor/type"
 _NVME: Final = re.compile(r"nvme\d+n1")
+_VIRTIO: Final = re.compile(r"vd[a-z]+")
+_SCSI: Final = re.compile(r"sd[a-z]+")
+# Device type, page code 80h and length, then the serial: SPC-4, 7.8.13.
+_VPD_HEADER_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,14 @@ class Sysfs:
     def serials(self) -> dict[str, list[str]]:
         """Return the kernel's names of disks by serial, without disks that have none.
 
+        A SCSI disk is found by its serial and by its wwid, which may hold a serial that the former lacks.
+
         Raises:
             HostError: As `names`.
         """
         found: dict[str, list[str]] = {}
         for name in self.names():
-            if serial := self._serial(name):
+            for serial in self._serials(name):
                 found.setdefault(serial, []).append(name)
         return found
 
@@ -118,9 +124,25 @@ class Sysfs:
             f"Check that {self._dev_root} is the host's, and run udevadm trigger --name-match={name}",
         )
 
-    def _serial(self, name: str) -> str:
-        """Return the serial of a disk, "" if it has none; each kind of disk has it in another file."""
-        return self._text(self._blocks / name / "device/serial") if _NVME.fullmatch(name) else ""
+    def _serials(self, name: str) -> set[str]:
+        """Return the serials of a disk; each kind of disk has it in another file."""
+        place = self._blocks / name
+        if _NVME.fullmatch(name):
+            found = {self._text(place / "device/serial")}
+        elif _VIRTIO.fullmatch(name):
+            found = {self._text(place / "serial")}
+        elif _SCSI.fullmatch(name):
+            found = {self._vpd_serial(place / "device/vpd_pg80"), self._text(place / "device/wwid")}
+        else:
+            found = set()
+        return found - {""}
+
+    def _vpd_serial(self, path: Path) -> str:
+        try:
+            page = path.read_bytes()[_VPD_HEADER_BYTES:]
+        except OSError:
+            return ""  # the disk has no such page, or is being removed
+        return page.decode("ascii", "replace").strip(" \0")
 
     def _size_bytes(self, name: str) -> int:
         sectors = self._text(self._blocks / name / "size")

@@ -28,8 +28,8 @@ class BackendState(StrEnum):
     """The volume's state at its backend, from this node's point of view.
 
     HERE, ELSEWHERE: attached to this node, or to another. INCOMPLETE: its creation was interrupted. CREATING,
-    DETACHING, LEAVING and DELETING are transitions; DETACHING is from this node, or from one that the backend
-    does not name, LEAVING from another node.
+    DETACHING, LEAVING and DELETING are transitions; DETACHING is from this node, or from or to one that the
+    backend does not name, LEAVING from another node.
     """
 
     ABSENT = auto()

@@ -49,6 +49,8 @@ def backend_state_of(found: Volume, node_id: str) -> BackendState:
     is_here = found.holder == node_id
     if found.state is VolumeState.DETACHING and found.holder and not is_here:
         return BackendState.LEAVING
+    if found.state is VolumeState.ATTACHING and not found.holder:
+        return BackendState.DETACHING  # a transition, of a node that the backend does not name
     return _BACKEND_STATES.get(found.state, BackendState.HERE if is_here else BackendState.ELSEWHERE)
 
 

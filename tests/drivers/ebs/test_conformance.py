@@ -18,7 +18,8 @@ import pytest
 from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
 from tests.ec2sim import Ec2Cloud, NewVolume, Slow
 from volplug.drivers.base import Driver
-from volplug.drivers.ebs.tags import SUBPATH, as_list, fs_tags, tags_of
+from volplug.drivers.cloud.tags import SUBPATH
+from volplug.drivers.ebs.tags import as_list, fs_tags, tags_of
 from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendUnavailable
 from volplug.models import Volume, VolumeSpec

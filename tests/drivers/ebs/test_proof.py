@@ -11,10 +11,10 @@ import pytest
 
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from tests.ec2sim import Ec2Cloud
+from volplug.drivers.cloud.tags import CLUSTER, NAME
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.disks import Disks
-from volplug.drivers.ebs.tags import CLUSTER, NAME
 from volplug.drivers.ebs.takeover import Takeover
 from volplug.drivers.ebs.volumes import Caller, ClusterVolumes
 from volplug.errors import VolplugError, VolumeInUse, VolumeNotFound

@@ -70,7 +70,7 @@ class RetryingCaller:
         self._reading = Pool(f"{service}-reading", _THREADS)
         self._changing = Pool(f"{service}-changing", _THREADS)
 
-    async def call(self, action: str, make_try: Try[_T], *, changes: bool) -> _T:
+    async def call(self, action: str, make_try: Try[_T], *, changes: bool, is_repeatable: bool = True) -> _T:
         """Make a call and return its result.
 
         If cancelled during a try, a change ends when the try has ended. A read abandons the try at once, and
@@ -80,6 +80,7 @@ class RetryingCaller:
             action: The call's name, for errors.
             make_try: Makes one try. Its errors are raised at once, except `BackendUnavailable`.
             changes: Whether the call is a change, not a read.
+            is_repeatable: Whether it may be made again after a try whose effect is unknown.
 
         Raises:
             BackendUnavailable: If there is no result after all tries; the change may have been made.
@@ -96,7 +97,7 @@ class RetryingCaller:
             except _OutOfTime:
                 break
             except BackendUnavailable as error:
-                if attempt == self._max_retries:
+                if attempt == self._max_retries or not is_repeatable:
                     raise
                 last = error
             pause_s = self._jitter(0.0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))

@@ -11,25 +11,18 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias
 
+from volplug.drivers.cloud.disks import WatchedDisks, sole_disk
 from volplug.drivers.ebs.device_names import NITRO_NAMES, DeviceNames
 from volplug.drivers.ebs.xen import XenDevices, XenScan
-from volplug.errors import DeviceMismatch, VolumeInUse
-from volplug.host import devices as host_devices
-from volplug.host.disk_watch import DiskWatch
+from volplug.errors import DeviceMismatch
 from volplug.host.sysfs import Sysfs
-from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
 
-_THREADS: Final = 8
-_OPENS: Final = 32
 
-_T = TypeVar("_T")
-
-
-class Disks:
-    """The disks of this host, asynchronously.
+class Disks(WatchedDisks["DiskScan"]):
+    """The disks of this host, and the names that volumes are attached under.
 
     Args:
         sysfs: Reads them.
@@ -47,33 +40,12 @@ class Disks:
         backend: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sysfs = sysfs
+        super().__init__(sysfs, self._scan_devices, backend)
         self._model = model
         self._notes = notes
-        self._pool = DevicePool(f"{backend}-disks", _THREADS, backend)
-        # Opening a disk that hangs may hang; scans have threads of their own.
-        self._opens = DevicePool(f"{backend}-opens", _OPENS, backend)
-        self._watch = DiskWatch(self._scan, self._pool)
         self._names = DeviceNames(clock)
         self._making = threading.Lock()
         self._devices: NitroDevices | XenDevices | None = None
-
-    def find(self, volume: Volume) -> MountSource | None:
-        """Return a volume's disk, or None if this host has no usable one. Blocks.
-
-        Raises:
-            DeviceMismatch: If the volume's disk cannot be identified.
-            HostError: If sysfs cannot be read.
-        """
-        return self._scan().find(volume)
-
-    async def locate(self, volume: Volume) -> MountSource | None:
-        """Return what `find` returns, from a thread."""
-        return await self._pool.blocking(self.find, volume)
-
-    async def shows(self, volume_id: str) -> bool:
-        """Tell whether this host has a volume's disk, usable or not."""
-        return await self._ask(lambda scan: scan.has(volume_id))
 
     async def arrival(self, volume: Volume, name: str, timeout_s: float) -> MountSource | None:
         """Wait for the disk of a volume that is being attached under a name; return None after the timeout.
@@ -82,26 +54,6 @@ class Disks:
             DeviceMismatch: If the volume's disk cannot be identified.
         """
         return await self._watch.until(lambda scan: scan.find(volume, name), timeout_s)
-
-    async def departure(self, volume_id: str, timeout_s: float) -> bool:
-        """Wait until a volume's disk has gone; return False after the timeout."""
-        gone = await self._watch.until(lambda scan: None if scan.has(volume_id) else True, timeout_s)
-        return gone is not None
-
-    async def refuse_if_held(self, volume_id: str) -> None:
-        """Refuse if a volume's disk is in use, usable or not.
-
-        Raises:
-            VolumeInUse: If it cannot be opened exclusively.
-            HostError: If it cannot be tested.
-        """
-        for node in await self._ask(lambda scan: scan.nodes_to_test(volume_id)):
-            if await host_devices.is_held(self._opens, node, 0):
-                raise VolumeInUse(f"{node} is in use on this host")
-
-    async def can_be_trusted(self) -> bool:
-        """Tell whether a missing disk is evidence: sysfs shows at least one disk."""
-        return bool(await self._pool.blocking(self._sysfs.names))
 
     async def attached_count(self) -> int:
         """Return how many EBS volumes this host has, its root included."""
@@ -130,12 +82,9 @@ class Disks:
         self.leave_name(volume_id)
         await self._pool.blocking(lambda: self._made().forget(volume_id))
 
-    async def _ask(self, question: Callable[[DiskScan], _T]) -> _T:
-        return await self._pool.blocking(lambda: question(self._scan()))
-
     # In threads
 
-    def _scan(self) -> DiskScan:
+    def _scan_devices(self) -> DiskScan:
         return self._made().scan()
 
     def _made(self) -> NitroDevices | XenDevices:
@@ -204,9 +153,8 @@ class NitroScan:
         """
         serial = _serial_of(volume.volume_id)
         found = self.serials.get(serial, [])
-        if len(found) > 1:
-            raise DeviceMismatch(f"several disks have the serial {serial}: {', '.join(sorted(found))}")
-        disk = self.sysfs.disk(found[0]) if found else None
+        kernel_name = sole_disk(found, serial)
+        disk = self.sysfs.disk(kernel_name) if kernel_name else None
         if disk is None:
             return None
         if disk.model != self.model:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from volplug.drivers.cloud.tags import parse_user_tags
 from volplug.drivers.ebs.settings import EbsSettings, check_user_tag
 from volplug.errors import InvalidOption, InvalidSize
 from volplug.models import VolumeSpec
@@ -156,17 +157,7 @@ def parse_tags(text: str) -> dict[str, str]:
     Raises:
         InvalidOption: If it cannot be read, or EC2 would refuse it.
     """
-    tags: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key.strip() in tags:
-            raise InvalidOption(f"option 'tags' has {part[:40]!r}", f"Write {OPTIONS['tags']}, each key once")
-        try:
-            check_user_tag(key.strip(), value.strip())
-        except ValueError as error:
-            raise InvalidOption(f"option 'tags': {error}") from error
-        tags[key.strip()] = value.strip()
-    return tags
+    return parse_user_tags(text, check_user_tag, "tags", OPTIONS["tags"])
 
 
 def _check_size(chosen: str, spec: VolumeSpec) -> None:

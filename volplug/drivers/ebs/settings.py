@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from volplug.config.mistakes import WholeNumber, combined, described
 from volplug.drivers.base import BackendConfig
+from volplug.drivers.cloud.secrets import secret_of
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
-from volplug.errors import ConfigurationError
 from volplug.masking import keep_secret, quoted
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -177,22 +177,7 @@ def _named_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _keys(variables: Mapping[str, str]) -> dict[str, str]:
     for names in _KEYS:
-        found = {setting: _secret(name, variables) for setting, name in names.items()}
+        found = {setting: secret_of(name, variables) for setting, name in names.items()}
         if found["access_key"] or found["secret_key"]:
             return found
     return {}
-
-
-def _secret(name: str, variables: Mapping[str, str]) -> str:
-    """Return the value of a variable, or the contents of the file that its companion `NAME_FILE` names."""
-    if value := variables.get(name, ""):
-        return value
-    path = variables.get(f"{name}_FILE", "")
-    if not path:
-        return ""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        # Without the path, which is the secret itself if that was given by mistake.
-        raise ConfigurationError(f"{name}_FILE names a file that cannot be read: {why}") from None

@@ -19,21 +19,22 @@ from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
 from volplug.drivers.cloud.batching import Batcher
 from volplug.drivers.cloud.own_writes import OwnWrites
 from volplug.drivers.cloud.polling import SharedPoll, first_result
-from volplug.drivers.ebs import timeouts
-from volplug.drivers.ebs.tags import (
+from volplug.drivers.cloud.tags import (
     CLUSTER,
     NAME,
-    SOURCES,
     SUBPATH,
-    as_mapping,
     read_filesystem,
     read_spec,
+    sources_of,
 )
+from volplug.drivers.ebs import timeouts
+from volplug.drivers.ebs.tags import as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.errors import DuplicateVolumes, UnexpectedState
 from volplug.models import Detail, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
+_SOURCES: Final = sources_of("tag")
 # EC2 cannot undo a deletion, so a volume that is being deleted counts as gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
@@ -141,7 +142,7 @@ def _with_tags(volume: Volume, tags: Mapping[str, str]) -> Volume:
         volume = replace(volume, spec=read_spec(volume.name, tags), filesystem=read_filesystem(tags))
     except UnexpectedState as error:
         return unusable(volume, error.cause)
-    return checked(volume, SOURCES.__getitem__)
+    return checked(volume, _SOURCES.__getitem__)
 
 
 def _state(description: Description, attachments: Sequence[Description]) -> tuple[VolumeState, str]:

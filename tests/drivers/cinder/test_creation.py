@@ -1,0 +1,175 @@
+"""What a creation does about volumes that the lab cannot make: encrypted and superfluous ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drivers.cinder.recorded import TOKEN, Answering, refusal, volume
+from volplug.drivers.cinder.creation import CinderCreator
+from volplug.drivers.cinder.notes import CreationNotes
+from volplug.drivers.cinder.openstack import Call
+from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
+from volplug.errors import Unsupported, VolumeInUse, VolumeNotFound
+from volplug.models import VolumeSpec
+from volplug.sizes import GIB
+from volplug.steps import unannounced
+
+MINE = "22222222-0000-4000-8000-000000000000"
+OLDER = "11111111-0000-4000-8000-000000000000"
+UNVERIFIED = (("blank", "unverified"), ("type", "luks"))
+LIMITS = CinderTimeouts(poll_first_s=0.01, poll_longest_s=0.01, create_s=1.0, delete_s=1.0)
+
+
+class Volumes(Answering):
+    """The volumes of a project, by id, as the requests for them have left them."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            {
+                "GET /volumes/detail": lambda _: {"volumes": list(self.volumes.values())},
+                "GET /volumes/ID": self._show,
+                "POST /volumes": self._create,
+                "POST /volumes/ID/metadata": self._describe,
+                "DELETE /volumes/ID": self._delete,
+            }
+        )
+        self.volumes: dict[str, dict[str, Any]] = {}
+        self.made: Mapping[str, object] = {}
+        self.slept: list[float] = []
+        self.notes = CreationNotes(directory / "notes.json", unannounced)
+        found = CinderVolumes(self, "prod", "cloud", LIMITS, lambda: 0.0)
+        self.creator = CinderCreator(self, found, self.notes, CinderSettings(cloud="c"), LIMITS, self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def _show(self, call: Call) -> Mapping[str, Any] | Exception:
+        found = self.volumes.get(_id_of(call))
+        return {"volume": found} if found else refusal("show a volume that does not exist")
+
+    def _create(self, call: Call) -> Mapping[str, Any]:
+        assert call.body is not None
+        self.volumes[MINE] = volume(
+            "available", id=MINE, metadata=call.body["volume"]["metadata"], **self.made
+        )
+        return {"volume": self.volumes[MINE]}
+
+    def _describe(self, call: Call) -> Mapping[str, Any]:
+        assert call.body is not None
+        self.volumes[_id_of(call)]["metadata"] |= call.body["metadata"]
+        return {}
+
+    def _delete(self, call: Call) -> Mapping[str, Any]:
+        del self.volumes[_id_of(call)]
+        return {}
+
+    def add(self, volume_id: str, state: str = "available", token: str = TOKEN, **metadata: str) -> None:
+        """Add another host's volume, older than any that is created here."""
+        self.volumes[volume_id] = volume(state, id=volume_id, created_at="2026-11-29T00:00:00.000000")
+        self.volumes[volume_id]["metadata"] |= {"volplug:name": "db", "volplug:token": token} | metadata
+
+
+def _id_of(call: Call) -> str:
+    return call.path.split("/")[2]
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Volumes:
+    return Volumes(tmp_path)
+
+
+def spec_of(*driver_options: tuple[str, str]) -> VolumeSpec:
+    return VolumeSpec("db", GIB, driver_options=driver_options)
+
+
+async def test_an_encrypted_volume_is_refused_and_deleted_for_it_never_reads_as_blank(
+    volumes: Volumes,
+) -> None:
+    volumes.made = {"encrypted": True, "volume_type": "luks"}
+    with pytest.raises(
+        Unsupported, match="type luks is encrypted: a new volume reads as random data"
+    ) as refused:
+        await volumes.creator.create(spec_of(("type", "luks")), "")
+    assert "blank=unverified" in refused.value.remedy
+    assert volumes.volumes == {}
+
+
+async def test_an_encrypted_volume_is_accepted_if_that_was_chosen_and_its_first_attach_is_noted(
+    volumes: Volumes,
+) -> None:
+    volumes.made = {"encrypted": True, "volume_type": "luks"}
+    made = await volumes.creator.create(spec_of(*UNVERIFIED), "")
+    assert "volplug:attached" not in volumes.volumes[MINE]["metadata"]
+    for _ in range(2):
+        await volumes.creator.before_attach(made)
+    assert volumes.volumes[MINE]["metadata"]["volplug:attached"] == "true"
+    assert [call.action for call in volumes.calls].count("POST /volumes/ID/metadata") == 1
+
+
+async def test_no_zone_is_asked_for_if_cinder_does_not_have_this_servers(volumes: Volumes) -> None:
+    zones = {"availabilityZoneInfo": [{"zoneName": "az1", "zoneState": {"available": True}}]}
+    volumes.answers["GET /os-availability-zone"] = zones
+    for server_zone, expected in (("nova", None), ("az1", "az1")):
+        await volumes.creator.create(spec_of(), server_zone)
+        (request,) = [
+            call.body["volume"] for call in volumes.calls if call.action == "POST /volumes" and call.body
+        ]
+        assert request.get("availability_zone") == expected
+        volumes.volumes.clear()
+        volumes.calls.clear()
+
+
+async def test_before_the_first_attach_of_its_own_volume_a_host_waits_and_gives_up_a_younger_one(
+    volumes: Volumes,
+) -> None:
+    made = await volumes.creator.create(spec_of(), "")
+    await volumes.creator.before_attach(made)
+    assert 0 < volumes.slept[-1] <= LIMITS.race_s
+    volumes.add(OLDER, token="of-another-host")  # noqa: S106  # of a creation
+    with pytest.raises(VolumeInUse, match=f"{OLDER} is"):
+        await volumes.creator.before_attach(made)
+    assert set(volumes.volumes) == {OLDER}
+
+
+async def test_the_volume_of_another_host_is_attached_without_a_wait_if_it_is_the_chosen_one(
+    volumes: Volumes,
+) -> None:
+    volumes.add(OLDER)
+    await volumes.creator.before_attach(read_volume(volumes.volumes[OLDER], "cloud").volume)
+    assert volumes.slept == []
+    volumes.volumes.clear()
+    with pytest.raises(VolumeNotFound):
+        await volumes.creator.before_attach(read_volume(volume("available"), "cloud").volume)
+
+
+@pytest.mark.parametrize("metadata", [{"volplug:attached": "true"}, {"volplug:fs": "formatting:ext4:x"}])
+async def test_a_volume_that_may_have_been_used_is_not_deleted_as_superfluous(
+    volumes: Volumes, metadata: dict[str, str]
+) -> None:
+    """It was attached between the choice and the deletion."""
+    made = await volumes.creator.create(spec_of(), "")
+    volumes.add(OLDER, token="of-another-host")  # noqa: S106  # of a creation
+    show = volumes.answers["GET /volumes/ID"]
+    assert callable(show)
+
+    def attached_meanwhile(call: Call) -> Mapping[str, Any] | Exception:
+        volumes.volumes[MINE]["metadata"] |= metadata
+        return show(call)
+
+    volumes.answers["GET /volumes/ID"] = attached_meanwhile
+    with pytest.raises(VolumeInUse):
+        await volumes.creator.before_attach(made)
+    assert set(volumes.volumes) == {MINE, OLDER}
+
+
+async def test_the_note_is_dropped_once_the_volume_is_attached(volumes: Volumes) -> None:
+    made = await volumes.creator.create(spec_of(), "")
+    assert await volumes.notes.find("db") is not None
+    await volumes.creator.after_attach(made)
+    assert await volumes.notes.find("db") is None

@@ -1,0 +1,5 @@
+"""Volumes on OpenStack Cinder."""
+
+from volplug.drivers.cinder.driver import CinderDriver, build
+
+__all__ = ["CinderDriver", "build"]

@@ -1,0 +1,253 @@
+"""Creates volumes: a note, one request with all metadata, and a choice if several hosts were at it.
+
+Cinder has no idempotent creation. The metadata carries a token that this host has noted, so that after a
+lost answer or a crash it finds its own volume again. Hosts that create one name at once each make a volume;
+each lists the name afterwards, all choose the same one (`duplicates`), and the others delete their own. A
+list may be too early to show another host's volume, so a volume is chosen once more before it is first
+attached, and not before `race_s` after this host has created it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from cachetools import LRUCache
+
+from volplug.drivers.cinder import timeouts
+from volplug.drivers.cinder.duplicates import chosen_of
+from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
+from volplug.drivers.cinder.metadata import ATTACHED, metadata_of
+from volplug.drivers.cinder.notes import CreationNote, CreationNotes
+from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
+from volplug.drivers.cinder.options import create_body, is_unverified, user_metadata
+from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
+from volplug.errors import (
+    BackendError,
+    BackendUnavailable,
+    OperationTimeout,
+    Unsupported,
+    VolplugError,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
+from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
+
+_LOG = structlog.get_logger(__name__)
+_MESSAGES: Final = "3.5"  # the microversion with the messages API
+
+
+class CinderCreator:
+    """Creates volumes, and makes sure before a volume is first attached that it is the one of its name."""
+
+    def __init__(
+        self,
+        caller: OpenStackCaller,
+        volumes: CinderVolumes,
+        notes: CreationNotes,
+        settings: CinderSettings,
+        limits: CinderTimeouts,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._caller = caller
+        self._volumes = volumes
+        self._notes = notes
+        self._settings = settings
+        self._limits = limits
+        self._sleep = sleep
+        self._created_s: LRUCache[str, float] = LRUCache(timeouts.VOLUMES_KNOWN)  # by volume id
+        self._zones: frozenset[str] | None = None
+
+    # Creating
+
+    async def create(self, spec: VolumeSpec, server_zone: str) -> Volume:
+        """See `Driver.create`; the spec was checked."""
+        note = await self._notes.find(spec.name)
+        found = [] if self._volumes.was_absent(spec.name) else await self._volumes.by_name(spec.name)
+        begun = chosen_of(found)
+        if begun is None:
+            note, begun = await self._request(spec, await self._zone(server_zone), is_first=note is None)
+        elif note is None or note.volume_id or begun.token != note.token or begun.volume.spec != spec:
+            raise VolumeExists(f"{begun.volume_id} has this name")
+        settled = await self._settled(begun)
+        chosen = await self._choose(spec.name, note)
+        if chosen is None or chosen.volume_id != settled.volume_id:
+            other = chosen.volume_id if chosen else "none"
+            raise VolumeExists(f"{other} has this name, another host has created it at the same time")
+        await self._refuse_unsuitable(chosen)
+        await self._notes.succeeded(spec.name, chosen.volume_id)
+        return chosen.volume
+
+    async def _request(
+        self, spec: VolumeSpec, zone: str, *, is_first: bool
+    ) -> tuple[CreationNote, CinderVolume]:
+        """Request a volume, and return it with the note of its token."""
+        token = await self._notes.begin(spec.name)
+        metadata = metadata_of(
+            spec, self._volumes.cluster, user_metadata(spec, self._settings.metadata), token
+        )
+        body = {"volume": {**create_body(spec, self._settings, zone), "metadata": metadata}}
+        try:
+            answer = await self._caller.call(
+                Call(CINDER, "POST", "/volumes", body=body, is_repeatable=False, expects="volume")
+            )
+        except OpenStackRefused as refused:
+            if is_first:
+                await self._notes.drop(spec.name)
+            raise translated(refused) from refused
+        except BackendUnavailable as lost:
+            return CreationNote(token), await self._requested(spec.name, token, lost)
+        made = self._volumes.read(answer["volume"])
+        self._created_s[made.volume_id] = asyncio.get_running_loop().time()
+        return CreationNote(token), made
+
+    async def _requested(self, name: str, token: str, lost: BackendUnavailable) -> CinderVolume:
+        """Return the volume of a request whose answer was lost.
+
+        Raises:
+            BackendUnavailable: If it does not show; a retry finds it, or requests it again.
+        """
+        with contextlib.suppress(BackendUnavailable):
+            for each in await self._volumes.by_name(name):
+                if each.token == token:
+                    return each
+        cause = f"it is unknown whether the volume was created: {lost.cause}"
+        raise BackendUnavailable(cause, lost.remedy or "Try again") from lost
+
+    async def _zone(self, server_zone: str) -> str:
+        """Return the zone for new volumes: this server's if Cinder has it, which is asked once."""
+        if self._settings.availability_zone or not server_zone:
+            return self._settings.availability_zone
+        if self._zones is None:
+            try:
+                answer = await self._caller.call(
+                    Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
+                )
+            except OpenStackRefused as refused:
+                raise translated(refused) from refused
+            self._zones = frozenset(str(each.get("zoneName")) for each in answer["availabilityZoneInfo"])
+        return server_zone if server_zone in self._zones else ""
+
+    async def _settled(self, begun: CinderVolume) -> CinderVolume:
+        """Wait until a new volume is available.
+
+        Raises:
+            LimitExceeded: If Cinder finds no room for it.
+            UnexpectedState: If Cinder fails to create it.
+            OperationTimeout: If that takes too long.
+        """
+        if not begun.is_transitional and begun.state is not VolumeState.ERROR:
+            return begun
+        seen = await self._volumes.wait_settled(begun.volume_id, self._limits.create_s)
+        if seen is None:
+            raise OperationTimeout(f"Cinder is still creating {begun.volume_id}", "Try again")
+        if seen.state is VolumeState.ERROR and seen.status == "error":
+            reasons = await self._reasons(seen.volume_id)
+            await self._remove(seen)
+            raise creation_failed(seen.volume_id, reasons)
+        return seen
+
+    async def _reasons(self, volume_id: str) -> list[str]:
+        query = {"resource_uuid": volume_id}
+        try:
+            answer = await self._caller.call(Call(CINDER, "GET", "/messages", query, microversion=_MESSAGES))
+        except (OpenStackRefused, BackendError):
+            return []  # an old Cinder, or not allowed
+        return [str(each.get("user_message", "")) for each in answer.get("messages", ())]
+
+    async def _refuse_unsuitable(self, made: CinderVolume) -> None:
+        """Refuse a volume that its type makes unusable here, and delete it.
+
+        Raises:
+            Unsupported: If it is encrypted and the option blank does not permit that, or is shareable.
+        """
+        kind = made.volume_type or "its"
+        if made.is_shareable:
+            why, remedy = f"type {kind} allows several attachments at once", "Choose another type"
+        elif made.is_encrypted and not is_unverified(made.volume.spec):
+            why = f"type {kind} is encrypted: a new volume reads as random data, not as blank"
+            remedy = "Choose another type, or -o blank=unverified to format it without that proof"
+        else:
+            return
+        await self._remove(made)
+        raise Unsupported(why, remedy)
+
+    # Choosing
+
+    async def _choose(self, name: str, note: CreationNote | None) -> CinderVolume | None:
+        """Return the volume of a name, and delete this host's volumes that are not it."""
+        found = await self._volumes.by_name(name)
+        chosen = chosen_of(found)
+        if note is not None and chosen is not None:
+            for each in found:
+                if each.token == note.token and each.volume_id != chosen.volume_id:
+                    await self._remove(each)
+        return chosen
+
+    async def _remove(self, made: CinderVolume) -> None:
+        """Delete a volume that this host has created, unless it was attached meanwhile.
+
+        A failure leaves a blank volume more, which is not chosen, and is deleted at the next opportunity.
+        """
+        try:
+            seen = await self._volumes.by_id(made.volume_id)
+            if seen is None or seen.token != made.token or not seen.is_untouched:
+                return
+            await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}"))
+            await self._volumes.wait_gone(made.volume_id, self._limits.delete_s)
+        except (OpenStackRefused, VolplugError) as error:
+            _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
+        else:
+            self._volumes.deleted(made.volume_id)
+            _LOG.info("superfluous volume deleted", volume_id=made.volume_id, volume=made.volume.name)
+
+    # Attaching
+
+    async def before_attach(self, volume: Volume) -> None:
+        """Make sure that a volume without a filesystem is the one of its name.
+
+        Raises:
+            VolumeInUse: If another one is.
+            VolumeNotFound: If there is none.
+        """
+        if volume.filesystem.phase is not FilesystemPhase.PENDING:
+            return
+        note = await self._notes.find(volume.name)
+        if note is not None:
+            now_s = asyncio.get_running_loop().time()
+            await self._sleep(
+                max(0.0, self._created_s.get(volume.volume_id, now_s) + self._limits.race_s - now_s)
+            )
+        chosen = await self._choose(volume.name, note)
+        if chosen is None:
+            raise VolumeNotFound(f"{volume.volume_id} does not exist")
+        if chosen.volume_id != volume.volume_id:
+            # The core reads the name again, and gets the other one.
+            raise VolumeInUse(
+                f"{volume.volume_id} is not the volume of this name, {chosen.volume_id} is", "Try again"
+            )
+        if is_unverified(chosen.volume.spec) and not chosen.was_attached:
+            await self._note_attachment(volume.volume_id)
+
+    async def after_attach(self, volume: Volume) -> None:
+        """Drop the note of a volume that is attached: it is the one of its name from here on."""
+        if volume.filesystem.phase is FilesystemPhase.PENDING:
+            await self._notes.drop(volume.name)
+
+    async def deleted(self, volume: Volume) -> None:
+        """Drop the note of a volume that was deleted."""
+        await self._notes.drop(volume.name, volume.volume_id)
+
+    async def _note_attachment(self, volume_id: str) -> None:
+        """Note on a volume that it was attached, after which it may hold data that reads as random."""
+        body = {"metadata": {ATTACHED: "true"}}
+        try:
+            await self._caller.call(Call(CINDER, "POST", f"/volumes/{volume_id}/metadata", body=body))
+        except OpenStackRefused as refused:
+            raise translated(refused) from refused

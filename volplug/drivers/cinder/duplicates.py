@@ -1,0 +1,43 @@
+"""Decides which of several volumes of one name is the volume of that name. Pure.
+
+Cinder's names are not unique, and its creations not idempotent, so hosts that create one name at once make
+several volumes. All hosts choose the same one: that which was attached or formatted already, else the oldest.
+The others were never attached, since the choice is made again before a volume is first attached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from volplug.drivers.cinder.volumes import CinderVolume
+from volplug.errors import DuplicateVolumes
+from volplug.models import VolumeState
+
+
+def chosen_of(found: Sequence[CinderVolume]) -> CinderVolume | None:
+    """Return the volume of a name, or None.
+
+    Args:
+        found: All volumes of the name, all read at one moment.
+
+    Raises:
+        DuplicateVolumes: If several are not those of concurrent creations, or several may have data.
+    """
+    existing = [each for each in found if each.state is not VolumeState.DELETING]
+    if len(existing) <= 1:
+        return next(iter(existing or found), None)
+    touched = [each for each in existing if not each.is_untouched]
+    if len(touched) > 1 or not all(each.token for each in existing):
+        ids = tuple(sorted(each.volume_id for each in existing))
+        raise DuplicateVolumes(
+            f"{len(ids)} volumes carry this name: {', '.join(ids)}",
+            "Nothing was changed; change the metadata volplug:name of one",
+            volume_ids=ids,
+        )
+    return touched[0] if touched else min(existing, key=_age)
+
+
+def _age(found: CinderVolume) -> tuple[str, str]:
+    """Order by time of creation; Cinder's database may keep whole seconds only, so ids decide."""
+    created_at = found.volume.created_at
+    return created_at.isoformat() if created_at else "", found.volume_id

@@ -1,0 +1,281 @@
+"""Calls Cinder and Nova through the SDK, which makes one try; `RetryingCaller` makes the retries.
+
+Of the SDK its configuration and its sessions are used: the responses are read as the services give them. It
+is imported by the first call, since that takes long: volplug's socket is served before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from volplug import __version__
+from volplug.drivers.cinder.errors import OpenStackRefused, is_unavailable, translated, unavailable
+from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from volplug.drivers.cloud.calls import RetryingCaller
+from volplug.errors import BackendDenied, BackendError, ConfigurationError
+from volplug.masking import keep_secret
+
+_LOG = structlog.get_logger(__name__)
+
+CINDER: Final = "Cinder"
+NOVA: Final = "Nova"
+# Types in the catalogue; the SDK knows their older names, such as volumev3.
+_TYPES: Final = MappingProxyType({CINDER: ("block-storage", "3"), NOVA: ("compute", "2.1")})
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
+_VERSIONED: Final = "/v3"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a service.
+
+    Attributes:
+        service: `CINDER` or `NOVA`.
+        method: Of HTTP.
+        path: Below the service's endpoint.
+        query: Its parameters.
+        body: Sent as JSON.
+        microversion: The lowest that has what is asked for; "" for the service's first.
+        is_repeatable: Whether it may be sent again if its answer was lost.
+        expects: What the body of the response must have; "" for nothing.
+    """
+
+    service: str
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    microversion: str = ""
+    is_repeatable: bool = True
+    expects: str = ""
+
+    @property
+    def action(self) -> str:
+        """Return its name for errors, such as `GET /volumes/ID`."""
+        return f"{self.method} {_UUID.sub('ID', self.path)}"
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether it is a change, not a read."""
+        return self.method != "GET"
+
+
+class OpenStackCaller(Protocol):
+    """Calls services; see `OpenStack`."""
+
+    async def call(self, call: Call) -> Mapping[str, Any]:
+        """Make one call and return the body of the response."""
+        ...
+
+
+class OpenStack:
+    """Calls the services of one region.
+
+    Args:
+        settings: Region and credentials.
+        caller: Makes the retries; by default one with the settings' `max_retries`.
+    """
+
+    def __init__(self, settings: CinderSettings, caller: RetryingCaller | None = None) -> None:
+        self._settings = settings
+        self._caller = caller or RetryingCaller("OpenStack", settings.max_retries)
+        self._lock = threading.Lock()
+        self._adapters: Mapping[str, Any] = {}
+
+    async def call(self, call: Call) -> Mapping[str, Any]:
+        """Make one call and return the body of the response, {} if it has none.
+
+        If cancelled, a call that changes something returns once its current try has ended.
+
+        Raises:
+            OpenStackRefused: If the service refuses; what that means depends on the caller.
+            BackendUnavailable: If there is no usable response after all tries; the change may have been made.
+            BackendDenied: If the credentials are not accepted, or do not permit the call.
+            ConfigurationError: If the SDK refuses the settings, or the region has no such service.
+        """
+        make_try = partial(self._try, call)
+        return await self._caller.call(
+            call.action, make_try, changes=call.changes, is_repeatable=call.is_repeatable
+        )
+
+    def _try(self, call: Call, attempt: int) -> Mapping[str, Any]:
+        """Make one try in this thread, and translate the SDK's errors."""
+        adapter = self._adapter(call.service)
+        timeout_s = CHANGE_TIMEOUT_S if call.changes else READ_TIMEOUT_S
+        try:
+            answer = adapter.request(
+                call.path,
+                call.method,
+                params=dict(call.query) or None,
+                json=call.body,
+                microversion=call.microversion or None,
+                raise_exc=False,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+            )
+        except Exception as error:  # the SDK's own errors, or any that occurs inside of it
+            raise _failure(call, error) from error
+        # It may have been renewed within the call. A service may quote it.
+        keep_secret(str(answer.request.headers.get("X-Auth-Token", "")), is_temporary=True)
+        if answer.status_code >= 400:
+            raise _refusal(call, answer.status_code, answer.text, attempt)
+        return body_of(call, answer.text)
+
+    def _adapter(self, service: str) -> Any:  # noqa: ANN401  # the SDK is imported by the first call
+        with self._lock:  # made once; it takes a fifth of a second
+            if not self._adapters:
+                self._adapters = _make_adapters(self._settings)
+            return self._adapters[service]
+
+
+def body_of(call: Call, text: str) -> Mapping[str, Any]:
+    """Return the body of a response; a page of a proxy is none."""
+    if not text.strip() and not call.expects:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise unavailable(call.service, call.action, "its answer is no JSON") from error
+    if not isinstance(found, dict) or (call.expects and call.expects not in found):
+        raise unavailable(call.service, call.action, f"its answer has no {call.expects or 'object'}")
+    return found
+
+
+def _refusal(call: Call, status: int, text: str, attempt: int) -> Exception:
+    """Return the error for an error response; a proxy's page has no message, only an HTTP status."""
+    message = message_of(text)
+    if is_unavailable(status, message):
+        return unavailable(
+            call.service, call.action, f"{status}: {message}" if message else f"status {status}"
+        )
+    refused = OpenStackRefused(call.service, call.action, status, message, was_repeated=attempt > 0)
+    error = translated(refused)
+    if isinstance(error, BackendDenied):
+        _LOG.warning("OpenStack denied a call", service=call.service, action=call.action, message=message)
+        return error
+    return refused
+
+
+def message_of(text: str) -> str:
+    """Return the message of an error response: `{"itemNotFound": {"code": 404, "message": "..."}}`."""
+    try:
+        (about,) = json.loads(text).values()
+        return str(about["message"])
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return ""
+
+
+def _failure(call: Call, error: Exception) -> Exception:
+    """Return the error for a call without a response of the service; Keystone may have failed."""
+    from keystoneauth1 import exceptions  # imported by the first call
+
+    where, text = f"{call.service} for {call.action}", str(error)
+    if isinstance(error, exceptions.SSLError):
+        return unavailable(call.service, call.action, text, "Check cacert")
+    if isinstance(
+        error, (exceptions.ConnectionError, exceptions.DiscoveryFailure, exceptions.HttpServerError)
+    ):
+        return unavailable(call.service, call.action, text)
+    if isinstance(error, (exceptions.Unauthorized, exceptions.Forbidden)):
+        return BackendDenied(
+            f"Keystone does not accept the credentials: {_without_request(text)}",
+            "Check them, and that they live",
+        )
+    if isinstance(error, exceptions.CatalogException):
+        return ConfigurationError(
+            f"Keystone's catalogue has no {where}: {text}", "Check region and interface"
+        )
+    if isinstance(error, exceptions.HTTPClientError):  # from Keystone
+        return ConfigurationError(f"Keystone refuses: {text}", "Check auth_url")
+    return BackendError(f"the SDK cannot call {where}: {text}")
+
+
+def _without_request(text: str) -> str:
+    """Return an error's text without the request's id."""
+    return text.partition(" (HTTP")[0]
+
+
+def is_sdk_installed() -> bool:
+    """Tell whether the SDK can be imported, without doing so, which is slow."""
+    return find_spec("openstack") is not None
+
+
+def sdk_missing(why: str) -> ConfigurationError:
+    """Return the error for an SDK that is not installed."""
+    return ConfigurationError(
+        f"the SDK of OpenStack is not installed: {why}", "Install volplug with its extra: volplug[cinder]"
+    )
+
+
+def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
+    try:
+        from keystoneauth1.adapter import Adapter  # slow, so imported by the first call
+        from keystoneauth1.exceptions import ClientException  # likewise
+        from keystoneauth1.session import TCPKeepAliveAdapter  # likewise
+        from openstack.config import OpenStackConfig  # likewise
+        from openstack.exceptions import SDKException  # likewise
+    except ImportError as error:
+        raise sdk_missing(str(error)) from error
+    chosen = {
+        name: getattr(settings, name)
+        for name in ("cacert", "interface", "region_name")
+        if getattr(settings, name)
+    }
+    if settings.has_application_credential:
+        chosen["auth_type"] = "v3applicationcredential"
+    if auth := settings.auth():
+        chosen["auth"] = {**auth, "auth_url": _versioned(auth["auth_url"])}
+    try:
+        region = OpenStackConfig(
+            config_files=[settings.clouds_file] if settings.clouds_file else None,
+            load_yaml_config=bool(settings.cloud),
+            load_envvars=False,  # it would take an empty variable for a value
+            app_name="volplug",
+            app_version=__version__,
+        ).get_one(cloud=settings.cloud or None, api_timeout=READ_TIMEOUT_S, **chosen)
+        _keep_secrets(region.get_auth_args())
+        session = region.get_session()
+        for scheme in list(session.session.adapters):
+            session.session.mount(scheme, TCPKeepAliveAdapter(pool_maxsize=_CONNECTIONS))
+    except (SDKException, ClientException, OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"the SDK of OpenStack refuses the settings: {error}") from error
+    return {
+        service: Adapter(
+            session=session,
+            service_type=region.get_service_type(service_type),
+            service_name=region.get_service_name(service_type),
+            interface=region.get_interface(service_type),
+            region_name=region.get_region_name(service_type),
+            endpoint_override=region.get_endpoint(service_type),
+            min_version=version,
+            max_version=f"{version[0]}.latest",
+            connect_retries=0,
+            status_code_retries=0,
+        )
+        for service, (service_type, version) in _TYPES.items()
+    }
+
+
+def _versioned(auth_url: str) -> str:
+    """Return Keystone's URL with its version: with application credentials the SDK does not discover it."""
+    url = urlsplit(auth_url)
+    path = url.path.rstrip("/")
+    return url._replace(path=path if path.endswith(_VERSIONED) else f"{path}{_VERSIONED}").geturl()
+
+
+def _keep_secrets(auth: Mapping[str, Any]) -> None:
+    """Mask the secrets of clouds.yaml, which the settings do not know."""
+    for name in ("password", "application_credential_secret", "token"):
+        keep_secret(str(auth.get(name) or ""))

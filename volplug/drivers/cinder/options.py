@@ -1,0 +1,95 @@
+"""Options of volumes on Cinder: checks what users write and translates it to a request. Pure.
+
+Volume types are the cloud's own, so that only Cinder can check them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from volplug.drivers.cinder.metadata import check_user_metadata
+from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cloud.tags import parse_user_tags
+from volplug.errors import InvalidOption
+from volplug.models import VolumeSpec
+from volplug.sizes import GIB
+
+ALLOCATION_UNIT_BYTES: Final = GIB
+DEFAULT_SIZE_BYTES: Final = 10 * GIB
+MINIMUM_SIZE_BYTES: Final = GIB
+MAXIMUM_SIZE_BYTES: Final = 1024 * 1024 * GIB
+
+UNVERIFIED: Final = "unverified"
+OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "availability-zone": "ZONE",
+        "blank": f"verified|{UNVERIFIED}",
+        "metadata": "'team=web,stage=test'",
+        "type": "TYPE",
+    }
+)
+OPTION_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "az": "availability-zone",
+        "tag": "metadata",
+        "tags": "metadata",
+        "volumetype": "type",
+        "zone": "availability-zone",
+    }
+)
+_FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
+    {
+        "availability-zone": re.compile(r"[^\x00-\x1f]{1,255}"),
+        "blank": re.compile(rf"verified|{UNVERIFIED}"),
+        "type": re.compile(r"[^\x00-\x1f]{1,255}"),
+    }
+)
+
+
+def check_options(spec: VolumeSpec) -> None:
+    """Check a spec's driver options.
+
+    Raises:
+        InvalidOption: If a value is wrong.
+    """
+    options = dict(spec.driver_options)
+    for name, form in _FORMS.items():
+        if name in options and form.fullmatch(options[name]) is None:
+            raise InvalidOption(f"option {name!r} is {options[name][:40]!r}", f"Write {OPTIONS[name]}")
+    user_metadata(spec, {})
+
+
+def user_metadata(spec: VolumeSpec, configured: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata set by users: the backend's, then the volume's own.
+
+    Raises:
+        InvalidOption: If it cannot be read, or Cinder would refuse it.
+    """
+    text = dict(spec.driver_options).get("metadata", "")
+    return {**configured, **parse_user_tags(text, check_user_metadata, "metadata", OPTIONS["metadata"])}
+
+
+def is_unverified(spec: VolumeSpec) -> bool:
+    """Tell whether mkfs does not need the proof that the volume is blank."""
+    return dict(spec.driver_options).get("blank") == UNVERIFIED
+
+
+def create_body(spec: VolumeSpec, settings: CinderSettings, zone: str) -> dict[str, Any]:
+    """Return the body of a creation except for the metadata.
+
+    Args:
+        spec: Checked by `check_options`.
+        settings: For the type and zone of the backend's new volumes.
+        zone: The volume's zone unless its options or the settings name another; "" for Cinder's default.
+    """
+    options = dict(spec.driver_options)
+    chosen = {
+        "name": spec.name,
+        "size": spec.size_bytes // GIB,
+        "volume_type": options.get("type") or settings.volume_type,
+        "availability_zone": options.get("availability-zone") or settings.availability_zone or zone,
+    }
+    return {key: value for key, value in chosen.items() if value}

@@ -1,0 +1,148 @@
+"""Identifies this host: the id that Nova knows it by, and its availability zone.
+
+The id is a setting, or else in the firmware, on the config drive, or known to the metadata service:
+https://docs.openstack.org/nova/latest/user/metadata.html
+All but Nova may be wrong: firmware shows a UUID in either byte order, and a config drive may be that of the
+server that an image was made from. So Nova decides, which knows this project's servers only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from volplug.drivers.cinder.errors import OpenStackRefused, translated
+from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
+from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cinder.timeouts import METADATA_TIMEOUT_S
+from volplug.errors import ConfigurationError
+from volplug.host.threads import Pool
+
+_FIRMWARE: Final = "devices/virtual/dmi/id/product_uuid"
+_METADATA: Final = "openstack/latest/meta_data.json"
+_LARGEST_METADATA: Final = 1 << 20
+_REMEDY: Final = "Run volplug on a server of this project, or set server_id"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """This host as Nova knows it.
+
+    Attributes:
+        server_id: Nova's id of it.
+        zone: Its availability zone in Nova; Cinder may have others.
+    """
+
+    server_id: str
+    zone: str
+
+
+class ThisServer:
+    """Identifies this host, once; after a failure, the next call tries again.
+
+    Args:
+        settings: Where to search.
+        caller: Calls Nova.
+        pool: Threads for the search.
+    """
+
+    def __init__(self, settings: CinderSettings, caller: OpenStackCaller, pool: Pool | None = None) -> None:
+        self._settings = settings
+        self._caller = caller
+        self._pool = pool or Pool("cinder-server", 2)
+        self._asking = asyncio.Lock()
+        self.known: ServerIdentity | None = None
+
+    async def get(self) -> ServerIdentity:
+        """Return this host's identity.
+
+        Raises:
+            ConfigurationError: If Nova knows none of the ids that this host may have.
+            BackendUnavailable: If Nova does not answer.
+        """
+        async with self._asking:
+            if self.known is None:
+                self.known = await self._identify()
+            return self.known
+
+    async def _identify(self) -> ServerIdentity:
+        tried: list[str] = []
+        for source in self._sources():
+            for server_id in await self._pool.blocking(_ids_of, source, self._settings):
+                if server_id in tried:
+                    continue
+                tried.append(server_id)
+                if (found := await self._ask(server_id)) is not None:
+                    return found
+        if not tried:
+            raise ConfigurationError("this host does not know which server of Nova it is", _REMEDY)
+        raise ConfigurationError(f"Nova has no server {' or '.join(tried)} in this project", _REMEDY)
+
+    def _sources(self) -> tuple[_Source, ...]:
+        if self._settings.server_id:
+            return (_of_settings,)
+        return (_of_firmware, _of_config_drive, _of_metadata_service)
+
+    async def _ask(self, server_id: str) -> ServerIdentity | None:
+        try:
+            answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}", expects="server"))
+        except OpenStackRefused as refused:
+            if refused.is_missing_server:
+                return None
+            raise translated(refused) from refused
+        server = answer["server"]
+        return ServerIdentity(str(server["id"]), str(server.get("OS-EXT-AZ:availability_zone") or ""))
+
+
+def _ids_of(source: _Source, settings: CinderSettings) -> list[str]:
+    return list(source(settings))
+
+
+_Source = Callable[[CinderSettings], Iterator[str]]
+
+
+def _of_settings(settings: CinderSettings) -> Iterator[str]:
+    yield settings.server_id
+
+
+def _of_firmware(settings: CinderSettings) -> Iterator[str]:
+    try:
+        text = (settings.sys_root / _FIRMWARE).read_text(encoding="ascii", errors="replace").strip()
+        shown = UUID(text)
+    except (OSError, ValueError):
+        return  # not readable, as in some containers, or no UUID
+    yield str(shown)
+    yield str(UUID(bytes_le=shown.bytes))
+
+
+def _of_config_drive(settings: CinderSettings) -> Iterator[str]:
+    try:
+        text = (settings.config_drive / _METADATA).read_bytes()[:_LARGEST_METADATA]
+    except OSError:
+        return
+    yield from _uuid_in(text)
+
+
+def _of_metadata_service(settings: CinderSettings) -> Iterator[str]:
+    url = f"{settings.metadata_endpoint.rstrip('/')}/{_METADATA}"
+    # Never through a proxy: the response may hold secrets of the server.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=METADATA_TIMEOUT_S) as answer:
+            text = answer.read(_LARGEST_METADATA)
+    except (OSError, ValueError):
+        return
+    yield from _uuid_in(text)
+
+
+def _uuid_in(text: bytes) -> Iterator[str]:
+    try:
+        metadata: Any = json.loads(text)
+        yield str(UUID(metadata["uuid"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return

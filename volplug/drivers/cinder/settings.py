@@ -1,0 +1,245 @@
+"""Settings of a Cinder backend: its table in the configuration file, then the environment.
+
+It reads the variables of OpenStack's tools and those of REX-Ray. An empty one counts as unset: a managed
+plugin's settable variables are always present.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from volplug.config.mistakes import WholeNumber, combined, described
+from volplug.drivers.base import BackendConfig
+from volplug.drivers.cinder.metadata import check_user_metadata
+from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cloud.secrets import secret_of
+from volplug.masking import keep_secret
+
+_LOG = structlog.get_logger(__name__)
+
+_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "availability_zone": ("CINDER_AVAILABILITYZONENAME",),
+        "cacert": ("OS_CACERT", "CINDER_CACERT"),
+        "clouds_file": ("OS_CLIENT_CONFIG_FILE",),
+        "interface": ("OS_INTERFACE",),
+        "region_name": ("OS_REGION_NAME", "CINDER_REGIONNAME"),
+        "volume_type": ("OS_VOLUME_TYPE",),
+    }
+)
+_OS: Final = MappingProxyType(
+    {
+        "auth_url": "OS_AUTH_URL",
+        "application_credential_id": "OS_APPLICATION_CREDENTIAL_ID",
+        "application_credential_name": "OS_APPLICATION_CREDENTIAL_NAME",
+        "application_credential_secret": "OS_APPLICATION_CREDENTIAL_SECRET",
+        "user_id": "OS_USER_ID",
+        "username": "OS_USERNAME",
+        "password": "OS_PASSWORD",
+        "project_id": "OS_PROJECT_ID",
+        "project_name": "OS_PROJECT_NAME",
+        "user_domain_id": "OS_USER_DOMAIN_ID",
+        "user_domain_name": "OS_USER_DOMAIN_NAME",
+        "project_domain_id": "OS_PROJECT_DOMAIN_ID",
+        "project_domain_name": "OS_PROJECT_DOMAIN_NAME",
+    }
+)
+_REXRAY: Final = MappingProxyType(
+    {
+        "auth_url": "CINDER_AUTHURL",
+        "user_id": "CINDER_USERID",
+        "username": "CINDER_USERNAME",
+        "password": "CINDER_PASSWORD",
+        "project_id": "CINDER_TENANTID",
+        "project_name": "CINDER_TENANTNAME",
+        "user_domain_id": "CINDER_DOMAINID",
+        "user_domain_name": "CINDER_DOMAINNAME",
+        "project_domain_id": "CINDER_DOMAINID",
+        "project_domain_name": "CINDER_DOMAINNAME",
+    }
+)
+# Volplug waits as long as Docker lets it, and has no such settings.
+_IGNORED: Final = ("CINDER_ATTACHTIMEOUT", "CINDER_CREATETIMEOUT", "CINDER_DELETETIMEOUT")
+_NOT_SUPPORTED: Final = ("CINDER_TOKENID", "CINDER_TRUSTID")
+_SECRETS: Final = ("password", "application_credential_secret")
+_FOR_TESTS: Final = frozenset({"sys_root", "dev_root", "proof_s", "poll_s", "race_s"})
+_DEFAULT_DOMAIN: Final = "Default"
+
+
+class CinderSettings(BaseModel):
+    """Settings of a `[backends.NAME]` table with `driver = "cinder"`; empty means unset.
+
+    Attributes:
+        cloud: Name of a cloud in clouds.yaml.
+        clouds_file: Path of clouds.yaml; by default it is searched for where OpenStack's tools do.
+        auth_url: URL of Keystone.
+        application_credential_id: Id of an application credential.
+        application_credential_name: Its name, in place of its id; needs the user.
+        application_credential_secret: Its secret.
+        user_id: Id of a user.
+        username: Its name, in place of its id.
+        password: Its password.
+        project_id: Id of the project.
+        project_name: Its name, in place of its id.
+        user_domain_id: Id of the user's domain.
+        user_domain_name: Its name, in place of its id.
+        project_domain_id: Id of the project's domain.
+        project_domain_name: Its name, in place of its id.
+        region_name: Region of the volumes.
+        interface: Which endpoints of the catalogue are called; by default the public ones.
+        cacert: Path of the certificates of the CA that signed the endpoints' certificates.
+        availability_zone: Cinder's zone of new volumes; by default that of this server if Cinder has it.
+        volume_type: Type of new volumes; by default Cinder's.
+        metadata: Put on every volume that is created.
+        server_id: Id of this server; by default it is found out.
+        metadata_endpoint: URL of Nova's metadata service.
+        config_drive: Where the config drive is mounted, if it is.
+        max_retries: How often a call that gets no answer is retried, within its time.
+        sys_root: Path of sysfs (for tests).
+        dev_root: Directory of device nodes (for tests).
+        proof_s: Time between the two reads that prove a server dead (for tests).
+        poll_s: Time between two polls at first (for tests).
+        race_s: Time between a creation and the look-up before the first attach (for tests).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    cloud: str = ""
+    clouds_file: str = ""
+    auth_url: str = ""
+    application_credential_id: str = ""
+    application_credential_name: str = ""
+    application_credential_secret: str = Field(default="", repr=False)
+    user_id: str = ""
+    username: str = ""
+    password: str = Field(default="", repr=False)
+    project_id: str = ""
+    project_name: str = ""
+    user_domain_id: str = ""
+    user_domain_name: str = ""
+    project_domain_id: str = ""
+    project_domain_name: str = ""
+    region_name: str = ""
+    interface: Literal["", "public", "internal", "admin"] = ""
+    cacert: str = ""
+    availability_zone: str = ""
+    volume_type: str = ""
+    metadata: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+    server_id: str = ""
+    metadata_endpoint: str = "http://169.254.169.254"
+    config_drive: Path = Path("/mnt/config")
+    max_retries: WholeNumber = Field(default=8, ge=0, le=50)
+    sys_root: Path = Path("/sys")
+    dev_root: Path = Path("/dev")
+    proof_s: float = Field(default=CinderTimeouts().proof_s, ge=0)
+    poll_s: float = Field(default=CinderTimeouts().poll_first_s, gt=0)
+    race_s: float = Field(default=CinderTimeouts().race_s, ge=0)
+
+    @property
+    def has_application_credential(self) -> bool:
+        """Tell whether an application credential is set."""
+        return bool(self.application_credential_id or self.application_credential_name)
+
+    @field_validator("interface", mode="before")
+    @classmethod
+    def _without_suffix(cls, interface: object) -> object:
+        return interface.removesuffix("URL") if isinstance(interface, str) else interface  # publicURL
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        for key, value in metadata.items():
+            check_user_metadata(key, value)
+        return MappingProxyType(dict(metadata))
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> CinderSettings:
+        if self.cloud:
+            return self
+        if not self.auth_url:
+            raise ValueError("auth_url (OS_AUTH_URL) or cloud (OS_CLOUD) is needed")
+        if self.has_application_credential:
+            if not self.application_credential_secret:
+                raise ValueError("application_credential_secret is needed")
+            if not (self.application_credential_id or self.user_id or self.username):
+                raise ValueError("application_credential_name needs the user, or use its id")
+        elif not (self.user_id or self.username) or not self.password:
+            raise ValueError("an application credential, or a user and its password, is needed")
+        elif not (self.project_id or self.project_name):
+            raise ValueError("project_id or project_name is needed")
+        return self
+
+    def auth(self) -> dict[str, str]:
+        """Return what Keystone is given, in the SDK's words; empty for a cloud of clouds.yaml."""
+        if self.cloud:
+            return {}
+        names = set(_OS)
+        if self.has_application_credential:
+            names -= {"password", *(name for name in _OS if name.startswith("project_"))}
+        found = {name: str(getattr(self, name)) for name in sorted(names) if getattr(self, name)}
+        for who in ("user", "project"):
+            is_named = {"user": "username", "project": "project_name"}[who] in found
+            if is_named and not any(f"{who}_domain_{each}" in found for each in ("id", "name")):
+                found[f"{who}_domain_name"] = _DEFAULT_DOMAIN
+        return found
+
+
+def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> CinderSettings:
+    """Return the settings of a backend: its table takes precedence over the environment.
+
+    Args:
+        config: The backend's configuration.
+        environment: By default this process's.
+
+    Raises:
+        ConfigurationError: Naming the setting that is wrong and why.
+    """
+    variables = os.environ if environment is None else environment
+    table = {key: value for key, value in config.settings.items() if value != ""}
+    found = {**_from_environment(variables), **table}
+    if not any(key in table for key in ("cloud", *_OS)):
+        found |= _credentials(variables)
+    for name in _SECRETS:
+        keep_secret(str(found.get(name, "")).strip())  # as the model reads it
+    try:
+        return CinderSettings.model_validate(found)
+    except ValidationError as error:
+        known = CinderSettings.model_fields.keys() - _FOR_TESTS | {"driver"}
+        # Not from the original, which shows values: secrets.
+        raise combined(described(error, known, config.place, _SECRETS)) from None
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    found = {
+        setting: next((variables[name] for name in names if variables.get(name)), "")
+        for setting, names in _VARIABLES.items()
+    }
+    return {setting: value for setting, value in found.items() if value}
+
+
+def _credentials(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the credentials of one source: a password from one is wrong for a user from another."""
+    if cloud := variables.get("OS_CLOUD", ""):
+        return {"cloud": cloud}
+    if variables.get(_OS["auth_url"]):
+        return _of_source(_OS, variables)
+    if variables.get(_REXRAY["auth_url"]):
+        for name in (name for name in (*_IGNORED, *_NOT_SUPPORTED) if variables.get(name)):
+            _LOG.warning("variable of REX-Ray is ignored", variable=name)
+        return _of_source(_REXRAY, variables)
+    return {}
+
+
+def _of_source(names: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    found = {
+        setting: secret_of(name, variables) if setting in _SECRETS else variables.get(name, "")
+        for setting, name in names.items()
+    }
+    return {setting: value for setting, value in found.items() if value}

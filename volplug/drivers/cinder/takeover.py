@@ -1,0 +1,231 @@
+"""Other servers: judges whether one is dead, takes volumes from dead ones, and stops one.
+
+What Nova reports of a server is what its compute host last reported: of a host that is partitioned, a server
+is SHUTOFF or deleted in the database while its guest may run on. So a takeover needs the compute host:
+
+* With `host_status`, which Nova shows to administrators: SHUTOFF, and the compute service is up.
+* Without it: the detach itself. The compute service carries it out, so its end is the proof; a detach that is
+  refused or does not end proves nothing, and the volume is not taken.
+
+A server in another state, or one that was deleted, is neither alive nor dead. Only Nova may detach:
+since CVE-2023-2088 Cinder refuses to, even for administrators, as the guest could read another's volume.
+https://security.openstack.org/ossa/OSSA-2023-003.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from volplug.drivers.base import Holder
+from volplug.drivers.cinder.attachments import ServerAttachments
+from volplug.drivers.cinder.errors import OpenStackRefused, short, translated
+from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
+from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
+from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
+from volplug.models import HolderState, Volume, VolumeState
+
+_HOST_STATUS: Final = "2.16"  # the microversion with host_status
+_SHUTDOWN: Final = 4  # power_state: https://docs.openstack.org/api-guide/compute/server_concepts.html
+# https://docs.openstack.org/api-guide/compute/server_concepts.html#server-status
+_ALIVE: Final = frozenset(
+    {"ACTIVE", "HARD_REBOOT", "MIGRATING", "PASSWORD", "REBOOT", "RESIZE", "REVERT_RESIZE", "VERIFY_RESIZE"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """One read of a server and of its attachment of a volume; all values are Nova's or Cinder's.
+
+    Attributes:
+        status: The server's status.
+        task: What Nova is doing to it; empty if nothing.
+        power: The power state that its compute host has reported.
+        launched_at: When it was last launched.
+        updated: When Nova last changed its record.
+        host_status: Of its compute host; empty where Nova does not show it.
+        attachment_id: Of the volume's attachment; each attachment has another one.
+    """
+
+    status: str
+    task: str
+    power: int
+    launched_at: str
+    updated: str
+    host_status: str
+    attachment_id: str = ""
+
+    @property
+    def is_off(self) -> bool:
+        """Tell whether the server is shut off, and Nova is doing nothing to it."""
+        return self.status == "SHUTOFF" and self.power == _SHUTDOWN and not self.task
+
+
+def report_of(server: Mapping[str, Any], held: CinderVolume | None = None) -> ServerReport:
+    """Return the report in the descriptions of a server and of a volume attached to it."""
+    return ServerReport(
+        status=str(server.get("status") or ""),
+        task=str(server.get("OS-EXT-STS:task_state") or ""),
+        power=int(server.get("OS-EXT-STS:power_state") or 0),
+        launched_at=str(server.get("OS-SRV-USG:launched_at") or ""),
+        updated=str(server.get("updated") or ""),
+        host_status=str(server.get("host_status") or ""),
+        attachment_id=held.attachment_id if held else "",
+    )
+
+
+def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
+    """Judge a server by a report. Pure."""
+    seen = f"Nova reports {report.status}{f', {report.task}' if report.task else ''}"
+    is_host_down = report.host_status not in {"", "UP", "MAINTENANCE"}
+    if is_host_down:
+        evidence = f"{seen}, but its compute host as {report.host_status}, so it may run on"
+        return Holder(HolderState.UNKNOWN, evidence, _how_to_recover(server_id), host_name=host_name)
+    if report.is_off and report.host_status:
+        return Holder(HolderState.DEAD, f"{seen}, its compute host as up", host_name=host_name)
+    if report.is_off:
+        return Holder(HolderState.DEAD, f"{seen}; its detach is the proof", host_name=host_name)
+    if report.status in _ALIVE:
+        return Holder(HolderState.ALIVE, seen, _how_to_stop(server_id), host_name=host_name)
+    return Holder(HolderState.UNKNOWN, seen, _how_to_stop(server_id), host_name=host_name)
+
+
+def changed_field(before: ServerReport, after: ServerReport) -> str:
+    """Return in which field two reports differ, for error messages; "" if they agree."""
+    for each in fields(ServerReport):
+        was, now = getattr(before, each.name), getattr(after, each.name)
+        if was != now:
+            return f"its {each.name.replace('_', ' ')} changed from {was or 'none'} to {now or 'none'}"
+    return ""
+
+
+class ServerTakeover:
+    """Takes volumes from dead servers."""
+
+    def __init__(
+        self,
+        caller: OpenStackCaller,
+        volumes: CinderVolumes,
+        attachments: ServerAttachments,
+        limits: CinderTimeouts,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._caller = caller
+        self._volumes = volumes
+        self._attachments = attachments
+        self._limits = limits
+        self._sleep = sleep
+
+    async def holder_state(self, server_id: str) -> Holder:
+        """Ask Nova for the state of a server; UNKNOWN without an answer, marked as unanswered."""
+        return (await self._ask(server_id))[0]
+
+    async def _ask(self, server_id: str) -> tuple[Holder, Mapping[str, Any]]:
+        """Return what is known of a server, and Nova's description, empty where there is none."""
+        try:
+            answer = await self._caller.call(
+                Call(NOVA, "GET", f"/servers/{server_id}", microversion=_HOST_STATUS, expects="server")
+            )
+        except OpenStackRefused as refused:
+            if refused.is_missing_server:
+                return _unanswered("Nova has no such server in this project; its guest may run on")
+            return _unanswered(f"Nova does not report it: {short(refused.message)}")
+        except BackendError as error:
+            return _unanswered(f"Nova does not report it: {error.cause}")
+        server: Mapping[str, Any] = answer["server"]
+        return judged(report_of(server), server_id, str(server.get("name") or "")), server
+
+    async def take_from(self, volume: Volume, server_id: str) -> None:
+        """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
+        before = await self._proof(volume, server_id)
+        if before is None:
+            return
+        await self._sleep(self._limits.proof_s)
+        after = await self._proof(volume, server_id)
+        if after is None:
+            return
+        if changed := changed_field(before, after):
+            raise _not_proven(volume, server_id, changed, "Try again")
+        await self._request_detach(volume, server_id)
+        limit_s = self._limits.transition_s
+        if not await self._left(volume, server_id) or not await self._attachments.wait_forgotten(
+            volume, server_id, limit_s
+        ):
+            evidence = f"its compute service has not carried out the detach within {limit_s:.0f} s"
+            raise _not_proven(volume, server_id, evidence, _how_to_recover(server_id))
+
+    async def _request_detach(self, volume: Volume, server_id: str) -> None:
+        try:
+            await self._attachments.request_detach(volume, server_id)
+        except OpenStackRefused as refused:
+            if refused.mentions("Unable to detach volume"):
+                return  # an earlier detach has not ended: its end is the proof as well
+            if refused.status == 409:
+                evidence = f"Nova does not detach it: {short(refused.message)}"
+                raise _not_proven(volume, server_id, evidence, _how_to_recover(server_id)) from refused
+            raise translated(refused) from refused
+
+    async def _left(self, volume: Volume, server_id: str) -> bool:
+        """Wait until Cinder has no attachment of the volume to the server; return False after the timeout."""
+        left = await self._volumes.poll.until(
+            volume.volume_id,
+            lambda seen: None if seen is not None and seen.holder == server_id else True,
+            self._limits.transition_s,
+            at_once=True,
+        )
+        return bool(left)
+
+    async def _proof(self, volume: Volume, server_id: str) -> ServerReport | None:
+        """Read a volume and its holder, which has to be off; None if it is not attached to the server."""
+        seen = await self._volumes.by_id(volume.volume_id)
+        if seen is None or seen.state is VolumeState.DELETING:
+            raise VolumeNotFound(f"{volume.volume_id} does not exist")
+        if seen.holder != server_id:
+            return None
+        holder, server = await self._ask(server_id)  # last: a server that is off may be started
+        if holder.state is not HolderState.DEAD:
+            raise _not_proven(volume, server_id, holder.evidence, holder.remedy)
+        return report_of(server, seen)
+
+    async def fence(self, server_id: str) -> None:
+        """See `TakesOver.fence`."""
+        try:
+            await self._caller.call(
+                Call(NOVA, "POST", f"/servers/{server_id}/action", body={"os-stop": None})
+            )
+        except OpenStackRefused as refused:
+            if not refused.mentions("vm_state stopped", "task_state powering-off"):
+                raise translated(refused) from refused
+        waited_s, pause_s = 0.0, self._limits.poll_first_s
+        while True:
+            holder = await self.holder_state(server_id)
+            if holder.state is HolderState.DEAD:
+                return
+            if waited_s >= self._limits.fence_s:
+                raise OperationTimeout(
+                    f"{server_id}: {holder.evidence}, {waited_s:.0f} s after the request to stop it",
+                    f"Check it: openstack server show {server_id}",
+                )
+            await self._sleep(pause_s)
+            waited_s += pause_s
+            pause_s = min(pause_s * 1.5, self._limits.poll_longest_s)
+
+
+def _unanswered(evidence: str) -> tuple[Holder, Mapping[str, Any]]:
+    return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
+
+
+def _not_proven(volume: Volume, server_id: str, evidence: str, remedy: str) -> VolumeInUse:
+    cause = f"{volume.volume_id} is attached to {server_id}, which is not proven dead: {evidence}"
+    return VolumeInUse(cause, remedy, holder=server_id)
+
+
+def _how_to_stop(server_id: str) -> str:
+    return f"run openstack server stop {server_id}"
+
+
+def _how_to_recover(server_id: str) -> str:
+    return f"once its host is off: openstack server evacuate {server_id}, as administrator"

@@ -1,0 +1,339 @@
+"""Reads volumes from Cinder: parses descriptions, and looks volumes up by name, by id, or all of a cluster.
+
+Look-ups stay within the cluster and are filtered by Cinder, whose filters ignore case, and which an operator
+can switch off: so everything is checked again. Reads come from one database, and are taken for current; only
+what this process deleted within the last minute stays deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from cachetools import LRUCache, TTLCache
+
+from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
+from volplug.drivers.cinder import timeouts
+from volplug.drivers.cinder.errors import OpenStackRefused, translated
+from volplug.drivers.cinder.metadata import ATTACHED, TOKEN
+from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
+from volplug.drivers.cinder.statuses import state_of
+from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cloud.batching import Batcher
+from volplug.drivers.cloud.own_writes import OwnWrites
+from volplug.drivers.cloud.polling import SharedPoll
+from volplug.drivers.cloud.tags import CLUSTER, NAME, SUBPATH, read_filesystem, read_spec, sources_of
+from volplug.errors import BackendError, UnexpectedState
+from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
+from volplug.sizes import GIB
+
+_SOURCES: Final = sources_of("metadata")
+_TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+CinderDescription = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CinderVolume:
+    """A volume as Cinder describes it.
+
+    Attributes:
+        volume: The description that every driver returns.
+        status: Its status, as Cinder names it.
+        zone: Its availability zone.
+        volume_type: Its type.
+        token: Of the creation that made it, or "".
+        attachment_id: Of its attachment, or ""; each attachment has another one.
+        is_encrypted: Whether the compute host encrypts it, so that a new volume reads as random data.
+        is_shareable: Whether several servers may attach it at once.
+        was_attached: Whether it is noted to have been attached; noted only for volumes with blank=unverified.
+    """
+
+    volume: Volume
+    status: str = ""
+    zone: str = ""
+    volume_type: str = ""
+    token: str = ""
+    attachment_id: str = ""
+    is_encrypted: bool = False
+    is_shareable: bool = False
+    was_attached: bool = False
+
+    @property
+    def volume_id(self) -> str:
+        """Return Cinder's id of the volume."""
+        return self.volume.volume_id
+
+    @property
+    def state(self) -> VolumeState:
+        """Return the volume's state."""
+        return self.volume.state
+
+    @property
+    def holder(self) -> str:
+        """Return the server that it is attached to, or ""."""
+        return self.volume.holder or ""
+
+    @property
+    def is_transitional(self) -> bool:
+        """Tell whether it is in a state that ends; of an attach Cinder names the server only at its end."""
+        return self.state in _TRANSITIONS or (self.state is VolumeState.ATTACHING and not self.holder)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Tell whether the volume was, as far as it shows, never attached."""
+        is_pending = self.volume.filesystem.phase is FilesystemPhase.PENDING
+        is_detached = not self.holder and self.status in {"creating", "available", "error"}
+        return is_pending and is_detached and not self.was_attached
+
+
+def is_volume_id(text: str) -> bool:
+    """Tell whether a text has the form of Cinder's ids."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
+    """Parse a volume of a response.
+
+    A volume whose metadata is malformed or fails a check is in state ERROR, with the reason: it must not
+    break the list of all others.
+
+    Args:
+        description: Cinder's item.
+        backend: Name of the configured backend.
+    """
+    metadata = _metadata(description)
+    attachments = [each for each in description.get("attachments") or () if isinstance(each, Mapping)]
+    attachment = attachments[0] if attachments else {}
+    status = str(description.get("status", ""))
+    is_shareable = bool(description.get("multiattach"))
+    state, detail = state_of(
+        status,
+        str(description["id"]),
+        attachments=len(attachments),
+        is_shareable=is_shareable,
+        is_bootable=str(description.get("bootable", "")).lower() == "true",
+    )
+    size_bytes = int(description.get("size") or 0) * GIB
+    volume = Volume(
+        name=metadata.get(NAME, ""),
+        volume_id=str(description["id"]),
+        backend=backend,
+        size_bytes=size_bytes,
+        state=state,
+        spec=VolumeSpec(metadata.get(NAME, ""), size_bytes),
+        subpath=metadata.get(SUBPATH, DEFAULT_SUBPATH),
+        created_at=_time_of(description.get("created_at")),
+        holder=str(attachment.get("server_id") or "") or None,
+        detail=detail,
+    )
+    return CinderVolume(
+        _with_metadata(volume, metadata),
+        status=status,
+        zone=str(description.get("availability_zone") or ""),
+        volume_type=str(description.get("volume_type") or ""),
+        token=metadata.get(TOKEN, ""),
+        attachment_id=str(attachment.get("attachment_id") or ""),
+        is_encrypted=bool(description.get("encrypted")),
+        is_shareable=is_shareable,
+        was_attached=ATTACHED in metadata,
+    )
+
+
+def _with_metadata(volume: Volume, metadata: Mapping[str, str]) -> Volume:
+    try:
+        volume = replace(volume, spec=read_spec(volume.name, metadata), filesystem=read_filesystem(metadata))
+    except UnexpectedState as error:
+        return unusable(volume, error.cause)
+    return checked(volume, _SOURCES.__getitem__)
+
+
+def _metadata(description: CinderDescription) -> dict[str, str]:
+    found = description.get("metadata")
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _time_of(text: object) -> datetime | None:
+    """Return a time; Cinder's are in UTC, without saying so."""
+    try:
+        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC, microsecond=0)
+    except ValueError:
+        return None
+
+
+class CinderVolumes:
+    """The volumes of one cluster.
+
+    Attributes:
+        cluster: The cluster's name.
+        own: The volumes that this process deleted.
+        poll: The poll that all waits for volumes' states share.
+    """
+
+    def __init__(
+        self,
+        caller: OpenStackCaller,
+        cluster: str,
+        backend: str,
+        limits: CinderTimeouts,
+        clock: Callable[[], float],
+    ) -> None:
+        self._caller = caller
+        self.cluster = cluster
+        self._backend = backend
+        self.own = OwnWrites(clock, timeouts.STALE_S)
+        self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
+        self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
+        self._names = Batcher(self._by_names, timeouts.COLLECT_S, timeouts.VOLUMES_KNOWN)
+        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
+
+    def is_known(self, volume_id: str) -> bool:
+        """Tell whether the volume is known to be one of the cluster."""
+        return volume_id in self._known
+
+    def deleted(self, volume_id: str) -> None:
+        """Note that a volume is gone."""
+        self._known.pop(volume_id, None)
+        self.own.deleted(volume_id)
+
+    def was_absent(self, name: str) -> bool:
+        """Tell, once, whether a recent look-up found no volume of this name."""
+        return self._absent.pop(name, False)
+
+    async def by_name(self, name: str) -> list[CinderVolume]:
+        """Return all volumes of a name, read after this call began; concurrent look-ups are combined.
+
+        Raises:
+            BackendUnavailable: If Cinder does not answer.
+        """
+        return await self._names.ask(name)
+
+    async def all(self) -> list[CinderVolume]:
+        """Return all volumes of the cluster.
+
+        Raises:
+            BackendUnavailable: If Cinder does not answer.
+        """
+        return await self._listed({CLUSTER: self.cluster})
+
+    async def by_id(self, volume_id: str) -> CinderVolume | None:
+        """Return a volume by id, or None if there is none in this cluster."""
+        if not is_volume_id(volume_id):
+            return None
+        try:
+            answer = await self._caller.call(Call(CINDER, "GET", f"/volumes/{volume_id}", expects="volume"))
+        except OpenStackRefused as refused:
+            if refused.is_missing_volume:
+                return None
+            raise translated(refused) from refused
+        return self.read(answer["volume"]) if self._is_ours(answer["volume"]) else None
+
+    async def by_ids(self, volume_ids: Collection[str]) -> dict[str, CinderVolume]:
+        """Return volumes by id; those that do not exist are missing."""
+        if len(volume_ids) <= timeouts.FEW:
+            shown = await asyncio.gather(*map(self.by_id, volume_ids))
+            found = [each for each in shown if each is not None]
+        else:
+            found = await self.all()
+        return {each.volume_id: each for each in found if each.volume_id in volume_ids}
+
+    async def wait_settled(self, volume_id: str, timeout_s: float) -> CinderVolume | None:
+        """Wait until a volume is in no transition; return None after the timeout, or once it is gone."""
+
+        def settled(seen: CinderVolume | None) -> CinderVolume | bool | None:
+            if seen is None:
+                return False
+            return None if seen.is_transitional else seen
+
+        found = await self.poll.until(volume_id, settled, timeout_s)
+        return found if isinstance(found, CinderVolume) else None
+
+    async def wait_gone(self, volume_id: str, timeout_s: float) -> CinderVolume | bool | None:
+        """Wait until a volume is gone; return True, or the volume if that failed, None after the timeout."""
+
+        def gone(seen: CinderVolume | None) -> CinderVolume | bool | None:
+            if seen is None:
+                return True
+            return None if seen.state is VolumeState.DELETING else seen
+
+        return await self.poll.until(volume_id, gone, timeout_s, at_once=True)
+
+    def read(self, description: CinderDescription) -> CinderVolume:
+        """Parse the description of a volume of the cluster, and remember that it is one."""
+        found = read_volume(description, self._backend)
+        self._known[found.volume_id] = True
+        self._absent.pop(found.volume.name, None)
+        return found
+
+    async def _by_names(self, names: Collection[str]) -> dict[str, list[CinderVolume]]:
+        if len(names) <= timeouts.FEW:
+            parts = await asyncio.gather(
+                *(self._listed({CLUSTER: self.cluster, NAME: name}) for name in names)
+            )
+            found = [each for part in parts for each in part]
+        else:
+            found = await self.all()
+        by_name: dict[str, list[CinderVolume]] = {name: [] for name in names}
+        for each in found:
+            if each.volume.name in by_name:
+                by_name[each.volume.name].append(each)
+        for name in (name for name, volumes in by_name.items() if not volumes):
+            self._absent[name] = True
+        return by_name
+
+    async def _listed(self, metadata: Mapping[str, str]) -> list[CinderVolume]:
+        shown = await self._pages(metadata)
+        volumes = [self.read(each) for each in shown if self._is_ours(each)]
+        return [each for each in volumes if not self.own.is_deleted(each.volume_id)]
+
+    def _is_ours(self, description: CinderDescription) -> bool:
+        return _metadata(description).get(CLUSTER) == self.cluster
+
+    async def _pages(self, metadata: Mapping[str, str]) -> list[CinderDescription]:
+        """Read all pages; if the volume that ends a page is gone before the next one is read, begin anew."""
+        for _ in range(timeouts.LISTS):
+            found: dict[str, CinderDescription] = {}
+            marker = ""
+            while True:
+                try:
+                    shown, marker = await self._page(metadata, marker)
+                except OpenStackRefused as refused:
+                    if marker and refused.status in {400, 404}:
+                        break
+                    raise translated(refused) from refused
+                found |= {str(each["id"]): each for each in shown}
+                if not marker:
+                    return list(found.values())
+        raise BackendError("volumes are deleted faster than they can be listed", "Try again")
+
+    async def _page(
+        self, metadata: Mapping[str, str], marker: str
+    ) -> tuple[Sequence[CinderDescription], str]:
+        """Return a page and where the next one begins, "" for the last one."""
+        query = {
+            "metadata": repr(dict(metadata)),  # Cinder reads a literal of Python
+            "limit": str(timeouts.PAGE),
+            **({"marker": marker} if marker else {}),
+        }
+        answer = await self._caller.call(Call(CINDER, "GET", "/volumes/detail", query, expects="volumes"))
+        links = [each for each in answer.get("volumes_links") or () if each.get("rel") == "next"]
+        # Of the link only the marker: behind a proxy the rest may be wrong.
+        following = parse_qs(urlsplit(str(links[0]["href"])).query).get("marker", [""])[0] if links else ""
+        return answer["volumes"], following
+
+
+def details_of(found: CinderVolume) -> dict[str, str]:
+    """Return what is shown of a volume beyond what every driver shows."""
+    details = {
+        "type": found.volume_type,
+        "availability-zone": found.zone,
+        "encrypted": "true" if found.is_encrypted else "",
+    }
+    return {key: value for key, value in details.items() if value}

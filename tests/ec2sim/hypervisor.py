@@ -11,16 +11,21 @@ They show what a guest sees on EC2:
   https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html.
 """
 
-import os
 import shutil
-import stat
 import threading
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
+from tests.lab.guest_disks import Disk, GuestDisks
+
 _MODEL: Final = "Amazon Elastic Block Store"
-_SECTOR_BYTES: Final = 512
 _ROOT_SIZE_BYTES: Final = 8 * 1024**3
 _ROOTS: Final = {"nitro": ("nvme0n1", (259, 0)), "xen": ("xvda", (202, 0))}
+_DMI: Final = "devices/virtual/dmi/id"
+_FACTS: Final = {
+    "nitro": {f"{_DMI}/sys_vendor": "Amazon EC2", f"{_DMI}/board_asset_tag": "{}"},
+    "xen": {f"{_DMI}/sys_vendor": "Xen", f"{_DMI}/product_name": "HVM domU", "hypervisor/type": "xen"},
+}
 
 
 class InstanceView(NamedTuple):
@@ -105,19 +110,14 @@ class Views:
     def add(self, instance_id: str, kind: str) -> InstanceView:
         """Show an instance with its root volume."""
         self._kinds[instance_id], self._names[instance_id] = kind, {}
-        places = self._places(instance_id)
-        os.makedirs(places.dev_root)
-        dmi = f"{places.sys_root}/devices/virtual/dmi/id"
-        if kind == "nitro":
-            _write(f"{dmi}/sys_vendor", "Amazon EC2")
-            _write(f"{dmi}/board_asset_tag", instance_id)
-        else:
-            _write(f"{dmi}/sys_vendor", "Xen")
-            _write(f"{dmi}/product_name", "HVM domU")
-            _write(f"{places.sys_root}/hypervisor/type", "xen")
-        root, number = _ROOTS[kind]
-        self._make(instance_id, root, f"vol-{instance_id.removeprefix('i-')}", _ROOT_SIZE_BYTES, number)
-        return places
+        disks = self._disks(instance_id)
+        name, number = _ROOTS[kind]
+        root_id = f"vol-{instance_id.removeprefix('i-')}"
+        disks.boot(
+            {path: text.format(instance_id) for path, text in _FACTS[kind].items()},
+            Disk(name, _ROOT_SIZE_BYTES, number, self._attributes(instance_id, root_id)),
+        )
+        return InstanceView(disks.sys_root, disks.dev_root)
 
     def show(
         self, instance_id: str, volume_id: str, device: str, size_bytes: int, number: tuple[int, int]
@@ -129,50 +129,30 @@ class Views:
             free = (name for each in range(1000) if (name := f"nvme{each}n1") not in taken)
             name = next(free) if self._kinds[instance_id] == "nitro" else _xen_name(device)
             names[volume_id] = name
-            node = f"{self._places(instance_id).dev_root}/{name}"
-            os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*number))
-            self._make(instance_id, name, volume_id, size_bytes, number)
+            disk = Disk(name, size_bytes, number, self._attributes(instance_id, volume_id))
+            self._disks(instance_id).show(disk)
 
     def hide(self, instance_id: str, volume_id: str) -> None:
         """Hide a volume; one that is not shown is success."""
         with self._lock:
             name = self._names[instance_id].pop(volume_id, "")
-            if not name:
-                return
-            sys_root, dev_root = self._places(instance_id)
-            os.rename(
-                f"{sys_root}/block/{name}", f"{sys_root}/block/.gone"
-            )  # at once, as a device disappears
-            os.unlink(f"{dev_root}/{name}")
-            shutil.rmtree(f"{sys_root}/block/.gone")
+            if name:
+                self._disks(instance_id).hide(name)
 
     def close(self) -> None:
         """Remove all files."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _places(self, instance_id: str) -> InstanceView:
-        return InstanceView(*(f"{self._directory}/{instance_id}/{each}" for each in ("sys", "dev")))
+    def _disks(self, instance_id: str) -> GuestDisks:
+        return GuestDisks(f"{self._directory}/{instance_id}")
 
-    def _make(
-        self, instance_id: str, name: str, volume_id: str, size_bytes: int, number: tuple[int, int]
-    ) -> None:
-        block = f"{self._places(instance_id).sys_root}/block"
-        new = f"{block}/.new-{name}"
-        _write(f"{new}/size", str(size_bytes // _SECTOR_BYTES))
-        _write(f"{new}/dev", f"{number[0]}:{number[1]}")
-        os.makedirs(f"{new}/device")
-        if self._kinds[instance_id] == "nitro":
-            _write(f"{new}/device/serial", volume_id.replace("-", ""))
-            _write(f"{new}/device/model", _MODEL.ljust(40))  # as the controller's field is wide
-        os.rename(new, f"{block}/{name}")  # readers see all of it or nothing
+    def _attributes(self, instance_id: str, volume_id: str) -> Mapping[str, str]:
+        if self._kinds[instance_id] != "nitro":
+            return {}
+        # The controller's field for the model is 40 characters wide.
+        return {"device/serial": volume_id.replace("-", ""), "device/model": _MODEL.ljust(40)}
 
 
 def _xen_name(device: str) -> str:
     name = device.removeprefix("/dev/")
     return f"xvd{name.removeprefix('sd')}" if name.startswith("sd") else name
-
-
-def _write(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="ascii") as file:
-        file.write(f"{text}\n")

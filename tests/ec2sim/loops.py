@@ -1,6 +1,5 @@
 """A hypervisor whose volumes are real block devices: loop devices on sparse images."""
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -8,6 +7,7 @@ import threading
 from typing import Final, NamedTuple
 
 from tests.ec2sim.hypervisor import InstanceView, Views
+from tests.lab.guest_disks import announce
 from volplug.errors import VolumeInUse
 from volplug.host import loop_attach, loopdev
 from volplug.host.devices import is_held_now, opened
@@ -62,7 +62,7 @@ class LoopHypervisor:
             return False
         with self._lock:
             del self._plugged[volume_id]
-        _announce(plugged.loop.path)
+        announce(plugged.loop.path)
         return True
 
     def discard(self, volume_id: str) -> None:
@@ -95,7 +95,7 @@ class LoopHypervisor:
         number = os.stat(plugged.loop.path).st_rdev
         size_bytes, numbers = os.path.getsize(self._image(volume_id)), (os.major(number), os.minor(number))
         self._views.show(instance_id, volume_id, plugged.device, size_bytes, numbers)
-        _announce(plugged.loop.path)
+        announce(plugged.loop.path)
 
     def _image(self, volume_id: str) -> str:
         return f"{self._volumes}/{volume_id}.img"
@@ -104,13 +104,3 @@ class LoopHypervisor:
 def _detach_at_last_close(path: str) -> None:
     with opened(path, os.O_RDONLY) as device:
         fcntl.ioctl(device, _LOOP_CLR_FD)
-
-
-def _announce(path: str) -> None:
-    """Let the kernel send a uevent of the device, as it does when a real one appears or disappears."""
-    name = os.path.basename(path)
-    with (
-        contextlib.suppress(OSError),  # where /sys is read-only
-        open(f"/sys/class/block/{name}/uevent", "w", encoding="ascii") as file,
-    ):
-        file.write("change")

@@ -43,6 +43,7 @@ class Namespaces:
         system: System | None = None,
         *,
         own_network: bool = True,
+        in_lane: bool = False,
         hostname: str = "",
     ) -> None:
         """Make them.
@@ -51,6 +52,7 @@ class Namespaces:
             directory: the lab's directory.
             system: a system that replaces this machine's, or None.
             own_network: without it, programs inside see this machine's network.
+            in_lane: instead of either, they see the network of the thread that calls this.
             hostname: the name of the machine inside; by default as outside.
         """
         self.directory = directory
@@ -59,9 +61,9 @@ class Namespaces:
         script = ["sh", str(_FIRST_PROCESS), str(directory)]
         if system is not None:
             script += [str(system.root), *(str(path) for bind in system.binds.items() for path in bind)]
-        unshare = [] if own_network else lane.with_network_outside()
+        unshare = [] if own_network or in_lane else lane.with_network_outside()
         unshare += ["unshare", "-m", "-p", "--fork", "--kill-child", "--propagation", "private"]
-        unshare += ["-n"] if own_network else []
+        unshare += ["-n"] if own_network and not in_lane else []
         unshare += ["-u"] if hostname else []
         # cwd: a process does not see a mount over its current directory.
         self._holder = subprocess.Popen(

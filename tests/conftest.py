@@ -10,6 +10,7 @@ from volplug.log import configure_logging
 # Of two hooks around a test, the later one is the outer one: nothing is prepared while the machine is locked.
 pytest_plugins = [
     "tests.follow.measures",
+    "tests.lab.openstack.shared",
     "tests.lab.parts",
     "tests.lab.parallel",
     "tests.lab.prepared",

@@ -20,7 +20,7 @@ from tests.lab.waiting import WaitTimeoutError, wait_until
 
 _PLUGINS = Path("/run/docker/plugins")
 _NAMED_NAMESPACES = (Path("/run/netns"), Path("/run/docker/netns"))
-_OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu")
+_OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu|mariadbd|rabbitmq|epmd")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Each host has a port on both, so that it can be disconnected from the other host
 is disconnected silently: packets are dropped, without an error.
 """
 
+import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,17 @@ class Network:
         """Remove a host's cables; where it was disconnected, it stays disconnected when it is back."""
         self._plugged.discard(host)
         self._ip(*(f"link delete {host}-{wire}" for wire in Wire))
+
+    def plug_in_caller(self, number: int) -> None:
+        """Connect this process's network to the cloud's wire, until the end: hosts reach what it serves.
+
+        Args:
+            number: the last part of its address there.
+        """
+        name = f"{Wire.CLOUD}{number}"
+        self._ip(f"link add {name} type veth peer name {name} netns {os.getpid()}")
+        self._ip(f"link set {name} master {Wire.CLOUD}", f"link set {name} up")
+        _ip_at(os.getpid(), f"address add {Wire.CLOUD.address(number)}/24 dev {name}", f"link set {name} up")
 
     def cut(self, host: str, wires: Collection[Wire] = BOTH) -> None:
         """Drop all packets on these wires of a host, also when it boots again."""

@@ -30,6 +30,7 @@ PARTS = (
     Part("follow", 3.5, ("tests/follow/",)),
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 3.5, ("tests/faults/", "tests/served/", "tests/walks/")),
+    Part("cinder", 2.0, ("tests/drivers/cinder/", "tests/cinder/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
     Part("unit and contract", 3.5, ("",)),
 )

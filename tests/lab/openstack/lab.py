@@ -2,7 +2,9 @@
 
     with OpenStackLab() as lab:
         server = lab.servers.create("a", node="node1")
-        volume = lab.connection("demo").block_storage.create_volume(size=1)
+        volume_id = lab.storage.create("db")
+        lab.servers.attach(server, volume_id)
+        server.disks()[volume_id]  # the path of its device node
 
 Real are the APIs, the states, the policies and the errors. The last step, of the storage and of the
 hypervisor, is the lab's own (services): a volume is a sparse file, and attached it is a loop device, which
@@ -27,6 +29,7 @@ from tests.lab.openstack.faults import Faults
 from tests.lab.openstack.hosts import ComputeHosts
 from tests.lab.openstack.processes import Processes
 from tests.lab.openstack.servers import Servers
+from tests.lab.openstack.storage import Storage
 
 
 class OpenStackLab:
@@ -40,6 +43,7 @@ class OpenStackLab:
         auth_url: Keystone's URL.
         faults: Delays and failures of the storage and the hosts.
         hosts: The hosts' compute services.
+        storage: The volumes of demo's project.
         servers: The servers of demo's project.
     """
 
@@ -48,6 +52,7 @@ class OpenStackLab:
     auth_url: str
     faults: Faults
     hosts: ComputeHosts
+    storage: Storage
     servers: Servers
 
     def __init__(
@@ -95,6 +100,14 @@ class OpenStackLab:
             self._connections[cloud] = accounts.connection(self._site, cloud)
         return self._connections[cloud]
 
+    def start_over(self) -> None:
+        """End all faults and delete all servers, snapshots and volumes; clients keep their connections."""
+        self.faults.end()
+        self.hosts.start_all()
+        self.servers.delete_all()
+        self.storage.delete_all()
+        self.storage.end_quota()
+
     def _start(self, stack: ExitStack, site: Site, first_state: Path) -> None:
         template.copy(first_state, site)
         configs.write(site)
@@ -108,7 +121,8 @@ class OpenStackLab:
         stack.callback(self._disconnect)
         self.faults = Faults(site.directory / "faults")
         self.hosts = ComputeHosts(self.connection("admin"), processes, site.nodes)
-        self.servers = Servers(self.connection("operator"), self.directory / "guests")
+        self.storage = Storage(self.connection("operator"))
+        self.servers = Servers(self.connection("operator"), self.storage, self.directory / "guests")
 
     def _disconnect(self) -> None:
         for each in self._connections.values():

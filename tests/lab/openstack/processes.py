@@ -14,6 +14,8 @@ from tests.lab.openstack.configs import LOCAL, Site
 from tests.lab.programs import checked, clean_environment, find_program, settled, tail
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
+# What a service of Nova writes when it serves.
+JOINED: Final = "Join ServiceGroup membership"
 MARIADB_OPTIONS: Final = ("--no-defaults", "--user=root", "--innodb-log-file-size=16M")
 _REPOSITORY = Path(__file__).parents[3]
 _SERVICES: Final = f"{__package__}.services"
@@ -48,7 +50,8 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self._namespaces = Namespaces(self._site.directory, in_lane=True)
+        # A lane's name is a number, which is no name of a host for the services.
+        self._namespaces = Namespaces(self._site.directory, in_lane=True, hostname="cloud")
         return self
 
     def __exit__(
@@ -84,7 +87,7 @@ class Processes:
 
     def log(self, name: str) -> Path:
         """Return the file with the output of all starts of a process."""
-        return self._site.directory / "log" / f"{name}.log"
+        return _log(self._site, name)
 
     def await_port(self, name: str, port: int, address: str = "") -> None:
         """Wait until a process accepts connections; RuntimeError with its last lines if it ends."""
@@ -147,6 +150,10 @@ class Processes:
             raise RuntimeError(f"{error}; its output:\n{tail(self.log(name))}") from None
 
 
+def _log(site: Site, name: str) -> Path:
+    return site.directory / "log" / f"{name}.log"
+
+
 def _environment(additional: Mapping[str, str]) -> dict[str, str]:
     # Without settings of a user's own cloud; with this repository, for the code of `services`.
     clean = clean_environment(PYTHONPATH=str(_REPOSITORY), PYTHONWARNINGS="ignore")
@@ -188,7 +195,8 @@ def _programs(site: Site) -> dict[str, Program]:
 
 def _compute(site: Site, node: str) -> list[str]:
     files = [f"--config-file={site.config(name)}" for name in ("nova", f"nova-{node}")]
-    return [str(site.environment / "bin" / "python"), "-m", f"{_SERVICES}.compute", *files]
+    conductor = [str(_log(site, "nova-conductor")), JOINED]
+    return [str(site.environment / "bin" / "python"), "-m", f"{_SERVICES}.compute", *conductor, *files]
 
 
 def _infrastructure(site: Site) -> dict[str, Program]:

@@ -8,6 +8,7 @@ from openstack.connection import Connection
 
 from tests.lab.guest_disks import GuestDisks
 from tests.lab.openstack.accounts import FLAVOR, IMAGE
+from tests.lab.openstack.storage import Storage
 from tests.lab.waiting import wait_until
 
 _TIMEOUT_S: Final = 60.0
@@ -45,11 +46,13 @@ class Servers:
 
     Args:
         cloud: The connection of an admin in this project.
+        storage: Its volumes.
         guests: The directory of all guests.
     """
 
-    def __init__(self, cloud: Connection, guests: Path) -> None:
+    def __init__(self, cloud: Connection, storage: Storage, guests: Path) -> None:
         self._cloud = cloud
+        self._storage = storage
         self._guests = guests
         self._found: dict[str, str] = {}
 
@@ -97,22 +100,23 @@ class Servers:
     def attach(self, server: Server, volume_id: str) -> None:
         """Attach a volume and wait until it is in use."""
         self._cloud.compute.create_volume_attachment(server.id, volume_id=volume_id)
-        self.await_volume(volume_id, "in-use")
+        self._storage.await_status(volume_id, "in-use")
 
     def detach(self, server: Server, volume_id: str) -> None:
         """Detach a volume and wait until Nova no longer lists it, which is after it is available."""
         self._cloud.compute.delete_volume_attachment(server.id, volume_id)
-        self.await_volume(volume_id, "available")
+        self._storage.await_status(volume_id, "available")
         wait_until(lambda: volume_id not in self.volumes(server), _TIMEOUT_S, f"{volume_id} is free")
 
     def volumes(self, server: Server) -> list[str]:
         """Return the ids of the volumes that Nova lists as attached."""
         return [each.volume_id for each in self._cloud.compute.volume_attachments(server.id)]
 
-    def await_volume(self, volume_id: str, status: str) -> None:
-        """Wait until a volume has a status."""
-        get = self._cloud.block_storage.get_volume
-        wait_until(lambda: get(volume_id).status == status, _TIMEOUT_S, f"{volume_id} is {status}")
+    def delete_all(self) -> None:
+        """Delete all servers; the compute services of their hosts have to be up."""
+        for each in self._cloud.compute.servers():
+            self._cloud.compute.delete_server(each.id)
+        wait_until(lambda: not list(self._cloud.compute.servers()), _TIMEOUT_S, "all servers have gone")
 
     def _exists(self, server: Server) -> bool:
         return self._cloud.compute.find_server(server.id) is not None

@@ -3,7 +3,9 @@
 Making it runs a whole cloud in a network of its own.
 """
 
+import base64
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -24,7 +26,6 @@ _CODE: Final = ("accounts.py", "configs.py", "processes.py", "template.py")
 # What a cloud begins with; a host's directory has its id at Nova.
 _PARTS: Final = ("mysql", "keystone", "images")
 _MOVE: Final = "UPDATE keystone.endpoint SET url = REPLACE(url, '//{}:', '//{}:');\n"
-_ALL_ARE_DOWN: Final = "UPDATE {}.services SET updated_at = '2000-01-01'{};\n"
 
 
 def template(nodes: Sequence[str]) -> Path:
@@ -86,9 +87,6 @@ def _fill(site: Site) -> None:
         accounts.create_resources(site)
         processes.manage("nova-manage", "cell_v2", "discover_hosts", configs=("nova", "nova-db"))
         processes.kill(*(name for name in processes.names() if name != "mariadb"))
-        processes.sql(
-            _ALL_ARE_DOWN.format("nova", ", last_seen_up = NULL") + _ALL_ARE_DOWN.format("cinder", "")
-        )
         processes.stop_databases()
 
 
@@ -111,16 +109,16 @@ def _migrate_nova(processes: Processes) -> None:
 
 
 def _migrate_others(processes: Processes, site: Site) -> None:
-    for key in ("fernet", "credential"):
-        (site.directory / "keystone" / key).mkdir(parents=True)
-    owner = ("--keystone-user=root", "--keystone-group=root")
+    for kind in ("fernet", "credential"):
+        keys = site.directory / "keystone" / kind
+        keys.mkdir(parents=True)
+        for key in ("0", "1"):  # the next one, and that which is used
+            (keys / key).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))
     url = f"{site.url(configs.KEYSTONE)}/v3/"
     urls = [f"--bootstrap-{each}-url={url}" for each in ("admin", "internal", "public")]
     password = f"--bootstrap-password={configs.USERS['admin'].password}"
     for arguments in (
         ["db_sync"],
-        ["fernet_setup", *owner],
-        ["credential_setup", *owner],
         ["bootstrap", password, f"--bootstrap-region-id={configs.REGION}", *urls],
     ):
         processes.manage("keystone-manage", *arguments, configs=("keystone",))

@@ -85,7 +85,8 @@ def test_a_killed_host_keeps_its_devices_and_is_down_until_it_is_started(
     volume_id = lab.storage.create("stays")
     lab.servers.attach(server, volume_id)
     lab.hosts.kill("node1")
-    lab.hosts.force_down("node1")
+    assert lab.hosts.state("node1") == "up"
+    lab.hosts.miss_reports("node1")
     assert lab.hosts.state("node1") == "down"
     assert volume_id in server.disks()
     with pytest.raises(ConflictException, match="Service is unavailable at this time"):
@@ -93,6 +94,13 @@ def test_a_killed_host_keeps_its_devices_and_is_down_until_it_is_started(
     lab.hosts.start("node1")
     lab.servers.detach(server, volume_id)
     assert server.disks() == {}
+
+
+def test_a_host_that_is_forced_down_is_down_while_it_runs(openstack_lab: OpenStackLab) -> None:
+    openstack_lab.hosts.force_down("node2")
+    assert openstack_lab.hosts.state("node2") == "down"
+    openstack_lab.hosts.start("node2")
+    assert openstack_lab.hosts.state("node2") == "up"
 
 
 def test_operations_are_held_and_fail_as_ordered(

@@ -7,8 +7,7 @@ What is not obvious:
 - `service_user` and `service_token_roles_required`: since the fix of CVE-2023-2088 Cinder detaches a volume
   that Nova uses only with Nova's token.
 - Cinder's section `nova`: Cinder asks Nova when an attached volume is extended.
-- `report_interval` and `service_down_time`, 10 and 60 s by default, are short, so that a host whose
-  nova-compute is killed is soon down.
+- RabbitMQ and MariaDB have other ports than those that a distribution starts as services.
 """
 
 import json
@@ -20,7 +19,7 @@ from typing import Final
 REGION: Final = "RegionOne"
 KEYSTONE, PLACEMENT, GLANCE, CINDER, NOVA, NEUTRON = 5000, 8778, 9292, 8776, 8774, 9696
 LOCAL: Final = "127.0.0.1"  # of what only the services use
-MARIADB, RABBITMQ, RABBITMQ_NODES, EPMD = 3307, 5672, 25673, 4370
+MARIADB, RABBITMQ, RABBITMQ_NODES, EPMD = 3307, 5673, 25673, 4370
 DATABASES: Final = ("keystone", "glance", "placement", "cinder", "nova", "nova_api", "nova_cell0")
 APPLICATION_SECRET: Final = "application-secret"  # noqa: S105 - of a cloud that ends with the test
 _TOKEN_ROLE: Final = "service"  # noqa: S105 - the name of a role
@@ -238,8 +237,6 @@ def _cinder(site: Site) -> Sections:
             enabled_backends="files",
             default_volume_type="files",
             backend_stats_polling_interval=5,
-            report_interval=3,
-            service_down_time=15,
             image_conversion_dir=site.directory / "cinder/conversion",
         ),
         "database": _database("cinder"),
@@ -272,8 +269,6 @@ def _nova(site: Site) -> Sections:
             compute_driver="loop_guests.LoopGuestDriver",
             instances_path=site.directory / "nova/instances",
             resume_guests_state_on_host_boot=True,
-            report_interval=3,
-            service_down_time=15,
             default_log_levels="amqp=WARN,oslo.messaging=INFO,urllib3=WARN,stevedore=WARN,nova.service=DEBUG",
         ),
         "wsgi": {"api_paste_config": site.environment / "etc/nova/api-paste.ini"},

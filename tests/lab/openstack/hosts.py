@@ -7,10 +7,11 @@ from openstack.compute.v2.service import Service
 from openstack.connection import Connection
 from openstack.exceptions import BadRequestException
 
-from tests.lab.openstack.processes import Processes, compute_of
+from tests.lab.openstack.processes import JOINED, Processes, compute_of
 from tests.lab.waiting import wait_until
 
 _BINARY: Final = "nova-compute"
+_LAST_SEEN: Final = "UPDATE nova.services SET last_seen_up = {} WHERE host = '{}';\n"
 _CHANGE_TIMEOUT_S: Final = 60.0
 
 
@@ -29,23 +30,27 @@ class ComputeHosts:
         self._nodes = nodes
 
     def kill(self, node: str) -> None:
-        """Kill a host's nova-compute; for Nova the host is up for some seconds still."""
+        """Kill a host's nova-compute; for Nova the host is up until it misses reports for a minute."""
         self._processes.kill(compute_of(node))
 
+    def miss_reports(self, node: str) -> None:
+        """Let Nova believe that a killed nova-compute has missed its reports: the host is down now."""
+        assert not self._processes.is_running(compute_of(node))
+        self._processes.sql(_LAST_SEEN.format("'2000-01-01'", node))
+
     def start(self, node: str) -> None:
-        """Start a host's nova-compute if it does not run, end a forced down, and wait until it is up."""
-        if not self._processes.is_running(compute_of(node)):
-            self._processes.start(compute_of(node))
+        """Start a host's nova-compute if it does not run, end a forced down, and wait until it serves."""
+        name = compute_of(node)
+        if not self._processes.is_running(name):
+            self._processes.start(name)
+            self._processes.await_line(name, JOINED)
+            self._processes.sql(_LAST_SEEN.format("UTC_TIMESTAMP()", node))
         wait_until(lambda: self._forced_up(node), _CHANGE_TIMEOUT_S, f"{node} is not forced down")
-        self.await_state(node, "up")
+        wait_until(lambda: self.state(node) == "up", _CHANGE_TIMEOUT_S, f"{node} is up")
 
     def state(self, node: str) -> str:
         """Return "up" or "down", as Nova reports."""
         return str(self._service(node).state)
-
-    def await_state(self, node: str, state: str) -> None:
-        """Wait until Nova reports a host as up or down."""
-        wait_until(lambda: self.state(node) == state, _CHANGE_TIMEOUT_S, f"{node} is {state}")
 
     def force_down(self, node: str) -> None:
         """Declare a host down, as an operator does who has cut its power."""

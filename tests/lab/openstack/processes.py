@@ -48,6 +48,7 @@ class Processes:
         self._site = site
         self._programs = _programs(site)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._begins: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         # A lane's name is a number, which is no name of a host for the services.
@@ -64,6 +65,7 @@ class Processes:
         for name in names:
             program = self._programs[name]
             with self.log(name).open("ab") as log:
+                self._begins[name] = log.tell()
                 environment = _environment(program.env)
                 self._running[name] = self._namespaces.popen(
                     program.argv, env=environment, stdout=log, stderr=log
@@ -103,11 +105,11 @@ class Processes:
         self._await(name, accepts)
 
     def await_line(self, name: str, text: str) -> None:
-        """Wait until a process has written a text to its log."""
+        """Wait until a process has written a text to its log since its start."""
 
         def has_written() -> bool:
             self._check(name)
-            return text in self.log(name).read_text(errors="replace")
+            return text.encode() in self.log(name).read_bytes()[self._begins[name] :]
 
         self._await(name, has_written)
 
@@ -118,8 +120,7 @@ class Processes:
 
     def stop_databases(self) -> None:
         """Stop MariaDB so that its files are complete."""
-        client = ("mariadb-admin", "--no-defaults", f"--socket={self._site.directory}/mysql.sock")
-        checked(self._namespaces.run([*client, "--user=root", "shutdown"], env=_environment({})))
+        self.sql("SHUTDOWN;")
         settled(self._running.pop("mariadb"), _END_TIMEOUT_S)
 
     def manage(self, tool: str, *arguments: str, configs: Sequence[str], env: Mapping[str, str] = {}) -> None:

@@ -17,7 +17,7 @@ from tests.lab.kept import kept
 from tests.lab.programs import checked, clean_environment
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # that in /usr/sbin changes the user
-_PROGRAMS = ("mariadbd", "mariadb-install-db", "epmd", "losetup")
+_PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb", "epmd", "losetup")
 _LOCK = Path(__file__).with_name("requirements.lock")
 _MAX_AGE_S = 365 * 24 * 3600.0
 # oslo.messaging before 18 waits for the answer of a call in steps of half a second, of which an attach takes

@@ -1,6 +1,6 @@
 """Starts the processes of a cloud, and waits until they serve.
 
-Nova and Cinder count a service as up that has reported in the last 15 s. It makes its first report some
+Nova and Cinder count a service as up that has reported in the last minute. It makes its first report some
 seconds after its start; instead of waiting for that, the lab enters one once its log shows that it serves.
 """
 

@@ -237,6 +237,7 @@ def _cinder(site: Site) -> Sections:
             enabled_backends="files",
             default_volume_type="files",
             backend_stats_polling_interval=5,
+            default_log_levels="amqp=WARN,oslo.messaging=INFO,cinder.scheduler.host_manager=DEBUG",
             image_conversion_dir=site.directory / "cinder/conversion",
         ),
         "database": _database("cinder"),

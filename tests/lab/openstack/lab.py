@@ -113,7 +113,7 @@ class OpenStackLab:
         configs.write(site)
         processes = stack.enter_context(Processes(site))
         starting.infrastructure(processes)
-        template.move_endpoints(processes, site)
+        template.move(processes, site)
         starting.services(processes, site)
         self._site = site
         self.clouds_yaml = site.directory / "clouds.yaml"

@@ -14,7 +14,7 @@ from tests.lab.openstack.processes import JOINED, Processes, compute_of
 _LINES: Final = {
     "nova-conductor": JOINED,
     "nova-scheduler": JOINED,
-    "cinder-scheduler": "Starting cinder-scheduler node",
+    "cinder-scheduler": "Received volume service update",
     "cinder-volume": "Driver post RPC initialization completed successfully",
 }
 _PORTS: Final = {

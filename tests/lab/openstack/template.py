@@ -22,9 +22,9 @@ from tests.lab.openstack.processes import MARIADB_OPTIONS, Processes
 from tests.lab.programs import checked, find_program
 
 _MAX_AGE_S: Final = 90 * 24 * 3600.0
-_CODE: Final = ("accounts.py", "configs.py", "processes.py", "template.py")
+_CODE: Final = ("accounts.py", "configs.py", "template.py")
 # What a cloud begins with; a host's directory has its id at Nova.
-_PARTS: Final = ("mysql", "keystone", "images")
+_PARTS: Final = ("mysql", "keystone")
 _MOVE: Final = "UPDATE keystone.endpoint SET url = REPLACE(url, '//{}:', '//{}:');\n"
 
 
@@ -32,7 +32,7 @@ def template(nodes: Sequence[str]) -> Path:
     """The directory of the first state of a cloud with these hosts; made if there is none."""
     code = [(Path(__file__).parent / name).read_text() for name in _CODE]
     version = subprocess.run([find_program("mariadbd"), "--version"], check=True, capture_output=True).stdout
-    key = hashlib.sha256(repr([software.key(), version, nodes, code]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr([software.key(), version, tuple(nodes), code]).encode()).hexdigest()[:12]
     return kept("openstack-state", key, lambda directory: _make(directory, tuple(nodes)), _MAX_AGE_S)
 
 
@@ -48,10 +48,9 @@ def copy(source: Path, site: Site) -> None:
     )
 
 
-def move_endpoints(processes: Processes, site: Site) -> None:
-    """Replace the address of the first state by that of the cloud."""
-    if site.address != LOCAL:
-        processes.sql(_MOVE.format(LOCAL, site.address))
+def move(processes: Processes, site: Site) -> None:
+    """Replace the address in a copied first state by that of the cloud."""
+    processes.sql(_MOVE.format(LOCAL, site.address))
 
 
 def _make(target: Path, nodes: tuple[str, ...]) -> None:

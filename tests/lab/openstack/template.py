@@ -17,7 +17,7 @@ from tests.lab import lane
 from tests.lab.kept import kept
 from tests.lab.namespaces import Namespaces
 from tests.lab.openstack import accounts, configs, software, starting
-from tests.lab.openstack.configs import LOCAL, Site
+from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.openstack.processes import MARIADB_OPTIONS, Processes
 from tests.lab.programs import checked, find_program
 
@@ -36,7 +36,7 @@ def template(nodes: Sequence[str]) -> Path:
     return kept("openstack-state", key, lambda directory: _make(directory, tuple(nodes)), _MAX_AGE_S)
 
 
-def copy(source: Path, site: Site) -> None:
+def copy(source: Path, site: CloudSite) -> None:
     """Give a cloud that has not started yet its first state."""
     checked(
         subprocess.run(
@@ -48,14 +48,14 @@ def copy(source: Path, site: Site) -> None:
     )
 
 
-def move(processes: Processes, site: Site) -> None:
+def move(processes: Processes, site: CloudSite) -> None:
     """Replace the address in a copied first state by that of the cloud."""
     processes.sql(_MOVE.format(LOCAL, site.address))
 
 
 def _make(target: Path, nodes: tuple[str, ...]) -> None:
     directory = lane.new_directory()  # a socket's path must be short
-    site = Site(directory, software.environment(), LOCAL, nodes, capacity_gb=1)
+    site = CloudSite(directory, software.environment(), LOCAL, nodes, capacity_gb=1)
     network = Namespaces(directory)
     try:
         with ThreadPoolExecutor(1, initializer=network.enter_network) as inside:
@@ -67,7 +67,7 @@ def _make(target: Path, nodes: tuple[str, ...]) -> None:
         shutil.rmtree(directory)
 
 
-def _fill(site: Site) -> None:
+def _fill(site: CloudSite) -> None:
     configs.write(site)
     install = [find_program("mariadb-install-db"), *MARIADB_OPTIONS, f"--datadir={site.directory}/mysql"]
     options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -107,7 +107,7 @@ def _migrate_nova(processes: Processes) -> None:
         processes.manage("nova-manage", *arguments, configs=("nova", "nova-db"))
 
 
-def _migrate_others(processes: Processes, site: Site) -> None:
+def _migrate_others(processes: Processes, site: CloudSite) -> None:
     for kind in ("fernet", "credential"):
         keys = site.directory / "keystone" / kind
         keys.mkdir(parents=True)

@@ -32,7 +32,7 @@ class OrderedFaultError(exception.VolumeBackendAPIException):
 
 
 @interface.volumedriver
-class FileDriver(driver.VolumeDriver):
+class VolumeFileDriver(driver.VolumeDriver):
     """See `cinder.interface.volume_driver.VolumeDriverCore` for the calls."""
 
     VERSION = "1.0.0"

@@ -121,6 +121,12 @@ def test_operations_are_held_and_fail_as_ordered(
     lab.servers.detach(server, volume_id)
 
 
+def test_a_volume_can_be_bootable(openstack_lab: OpenStackLab) -> None:
+    volume_id = openstack_lab.storage.create("boots")
+    openstack_lab.storage.make_bootable(volume_id)
+    assert openstack_lab.connection("demo").block_storage.get_volume(volume_id).is_bootable
+
+
 def test_a_project_has_a_quota(openstack_lab: OpenStackLab) -> None:
     openstack_lab.storage.set_quota(gigabytes=1)
     try:

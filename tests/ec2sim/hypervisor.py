@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
-from tests.lab.guest_disks import Disk, GuestDisks
+from tests.lab.guest_disks import GuestDisk, GuestDisks
 
 _MODEL: Final = "Amazon Elastic Block Store"
 _ROOT_SIZE_BYTES: Final = 8 * 1024**3
@@ -126,7 +126,7 @@ class Views:
         root_id = f"vol-{instance_id.removeprefix('i-')}"
         disks.boot(
             {path: text.format(instance_id) for path, text in _FACTS[kind].items()},
-            Disk(name, _ROOT_SIZE_BYTES, number, self._attributes(instance_id, root_id)),
+            GuestDisk(name, _ROOT_SIZE_BYTES, number, self._attributes(instance_id, root_id)),
         )
         return InstanceView(disks.sys_root, disks.dev_root)
 
@@ -140,15 +140,13 @@ class Views:
             free = (name for each in range(1000) if (name := f"nvme{each}n1") not in taken)
             name = next(free) if self._kinds[instance_id] == "nitro" else _xen_name(device)
             names[volume_id] = name
-            disk = Disk(name, size_bytes, number, self._attributes(instance_id, volume_id))
+            disk = GuestDisk(name, size_bytes, number, self._attributes(instance_id, volume_id))
             self._disks(instance_id).show(disk)
 
     def resize(self, instance_id: str, volume_id: str, size_bytes: int) -> None:
         """Show another size of a volume."""
         with self._lock:
-            name = self._names[instance_id][volume_id]
-            block = f"{self._places(instance_id).sys_root}/block"
-            _write(f"{block}/{name}/size", str(size_bytes // _SECTOR_BYTES))
+            self._disks(instance_id).resize(self._names[instance_id][volume_id], size_bytes)
 
     def hide(self, instance_id: str, volume_id: str) -> None:
         """Hide a volume; one that is not shown is success."""

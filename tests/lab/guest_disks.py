@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 _SECTOR_BYTES: Final = 512
 
 
-class Disk(NamedTuple):
+class GuestDisk(NamedTuple):
     """A disk as a guest's kernel shows it.
 
     Attributes:
@@ -42,7 +42,7 @@ class GuestDisks:
         self.dev_root = f"{directory}/dev"
         self._blocks = f"{self.sys_root}/block"
 
-    def boot(self, facts: Mapping[str, str], root: Disk) -> None:
+    def boot(self, facts: Mapping[str, str], root: GuestDisk) -> None:
         """Make both directories.
 
         Args:
@@ -58,7 +58,7 @@ class GuestDisks:
         """Return the kernel names of all disks."""
         return {name for name in os.listdir(self._blocks) if not name.startswith(".")}
 
-    def show(self, disk: Disk) -> None:
+    def show(self, disk: GuestDisk) -> None:
         """Show a disk and its device node."""
         os.mknod(f"{self.dev_root}/{disk.name}", stat.S_IFBLK | 0o600, os.makedev(*disk.number))
         self._make(disk)
@@ -74,7 +74,7 @@ class GuestDisks:
         os.unlink(f"{self.dev_root}/{name}")
         shutil.rmtree(f"{self._blocks}/.gone")
 
-    def _make(self, disk: Disk) -> None:
+    def _make(self, disk: GuestDisk) -> None:
         new = f"{self._blocks}/.new-{disk.name}"
         _write(f"{new}/size", str(disk.size_bytes // _SECTOR_BYTES))
         _write(f"{new}/dev", f"{disk.number[0]}:{disk.number[1]}")

@@ -123,7 +123,9 @@ class Settings(BaseModel):
     backend: str = _setting(
         "", "The backend of volumes created without -o backend=", "the only one configured, else loop"
     )
-    cluster: str = _setting("", "Name shared by the hosts that share volumes; ebs and cinder need one", "none")
+    cluster: str = _setting(
+        "", "Name shared by the hosts that share volumes; ebs and cinder need one", "none"
+    )
     node_id: str = _setting(platform.node(), "Name of this host", "the host's name")
     default_size: _Size = _setting(
         "", "Size of volumes created without one", "the driver's own (loop: 1GiB, ebs and cinder: 10GiB)"

@@ -6,7 +6,7 @@ from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 
 from tests.lab.openstack import configs
-from tests.lab.openstack.configs import APPLICATION_SECRET, REGION, USERS, Site
+from tests.lab.openstack.configs import APPLICATION_SECRET, REGION, USERS, CloudSite
 
 FLAVOR: Final = "small"
 IMAGE: Final = "empty"
@@ -23,13 +23,13 @@ _TYPES: Final = {
 }
 
 
-def connection(site: Site, cloud: str) -> Connection:
+def connection(site: CloudSite, cloud: str) -> Connection:
     """A connection as one of the entries of clouds.yaml."""
     config = OpenStackConfig(config_files=[f"{site.directory}/clouds.yaml"], load_envvars=False)
     return Connection(config=config.get_one(cloud))
 
 
-def create(site: Site) -> None:
+def create(site: CloudSite) -> None:
     """Create projects, users and endpoints at Keystone."""
     with connection(site, "admin") as cloud:
         identity: Any = cloud.identity  # its type has the calls of version 2, too
@@ -66,7 +66,7 @@ def create(site: Site) -> None:
         )
 
 
-def create_resources(site: Site) -> None:
+def create_resources(site: CloudSite) -> None:
     """Create what Nova, Glance and Cinder need before a project can use them."""
     with connection(site, "admin") as cloud:
         cloud.compute.create_flavor(name=FLAVOR, vcpus=1, ram=128, disk=1)

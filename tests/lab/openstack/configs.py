@@ -28,7 +28,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
-class Site:
+class CloudSite:
     """Where a cloud is.
 
     Attributes:
@@ -77,7 +77,7 @@ USERS: Final = {
 }
 
 
-def clouds(site: Site) -> Mapping[str, object]:
+def clouds(site: CloudSite) -> Mapping[str, object]:
     """The content of clouds.yaml: all users, and demo-app, an application credential of demo."""
     auth_url = f"{site.url(KEYSTONE)}/v3"
     shared = {"region_name": REGION, "identity_api_version": 3}
@@ -109,7 +109,7 @@ def clouds(site: Site) -> Mapping[str, object]:
     return {"clouds": made}
 
 
-def write(site: Site) -> None:
+def write(site: CloudSite) -> None:
     """Write all configuration files, and make the directories that they name."""
     for name in ("etc", "log", "volumes", "faults", "guests", "images", "rabbitmq"):
         (site.directory / name).mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ def _database(name: str) -> Mapping[str, object]:
     return {"connection": database_url(name), "max_pool_size": 5}
 
 
-def _login(site: Site, service: str) -> Mapping[str, object]:
+def _login(site: CloudSite, service: str) -> Mapping[str, object]:
     return {
         "auth_type": "password",
         "auth_url": f"{site.url(KEYSTONE)}/v3",
@@ -161,7 +161,7 @@ def _login(site: Site, service: str) -> Mapping[str, object]:
     }
 
 
-def _tokens(site: Site, service: str) -> Mapping[str, object]:
+def _tokens(site: CloudSite, service: str) -> Mapping[str, object]:
     return {
         "www_authenticate_uri": site.url(KEYSTONE),
         "service_token_roles": _TOKEN_ROLE,
@@ -170,7 +170,7 @@ def _tokens(site: Site, service: str) -> Mapping[str, object]:
     }
 
 
-def _common(site: Site, service: str, **options: object) -> Sections:
+def _common(site: CloudSite, service: str, **options: object) -> Sections:
     directory = site.directory / service
     return {
         "DEFAULT": {
@@ -185,7 +185,7 @@ def _common(site: Site, service: str, **options: object) -> Sections:
     }
 
 
-def _keystone(site: Site) -> Sections:
+def _keystone(site: CloudSite) -> Sections:
     keys = site.directory / "keystone"
     return {
         "database": _database("keystone"),
@@ -196,7 +196,7 @@ def _keystone(site: Site) -> Sections:
     }
 
 
-def _placement(site: Site) -> Sections:
+def _placement(site: CloudSite) -> Sections:
     return {
         "placement_database": _database("placement"),
         "api": {"auth_strategy": "keystone"},
@@ -204,7 +204,7 @@ def _placement(site: Site) -> Sections:
     }
 
 
-def _glance(site: Site) -> Sections:
+def _glance(site: CloudSite) -> Sections:
     staging = site.directory / "glance"
     return {
         **_common(site, "glance", bind_host=site.address, workers=0, enabled_backends="files:file"),
@@ -220,7 +220,7 @@ def _glance(site: Site) -> Sections:
     }
 
 
-def _cinder(site: Site) -> Sections:
+def _cinder(site: CloudSite) -> Sections:
     installed = site.environment / "etc/cinder"
     return {
         **_common(
@@ -237,12 +237,13 @@ def _cinder(site: Site) -> Sections:
             enabled_backends="files",
             default_volume_type="files",
             backend_stats_polling_interval=5,
+            default_log_levels="amqp=WARN,oslo.messaging=INFO,cinder.scheduler.host_manager=DEBUG",
             image_conversion_dir=site.directory / "cinder/conversion",
         ),
         "database": _database("cinder"),
         "coordination": {"backend_url": f"file://{site.directory}/cinder/coordination"},
         "files": {
-            "volume_driver": "tests.lab.openstack.services.volume_files.FileDriver",
+            "volume_driver": "tests.lab.openstack.services.volume_files.VolumeFileDriver",
             "volume_backend_name": "files",
             "volumes": site.directory / "volumes",
             "faults": site.directory / "faults",
@@ -256,7 +257,7 @@ def _cinder(site: Site) -> Sections:
     }
 
 
-def _nova(site: Site) -> Sections:
+def _nova(site: CloudSite) -> Sections:
     login = _login(site, "nova")
     return {
         **_common(

@@ -24,7 +24,7 @@ from openstack.connection import Connection
 
 from tests.lab import lane, loops
 from tests.lab.openstack import accounts, configs, software, starting, template
-from tests.lab.openstack.configs import LOCAL, Site
+from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.openstack.faults import Faults
 from tests.lab.openstack.hosts import ComputeHosts
 from tests.lab.openstack.processes import Processes
@@ -84,7 +84,9 @@ class OpenStackLab:
         with ExitStack() as stack:
             self.directory = self._given or lane.new_directory()
             stack.callback(self._remove_directory)
-            site = Site(self.directory, software.environment(), self._address, self._nodes, self._capacity_gb)
+            site = CloudSite(
+                self.directory, software.environment(), self._address, self._nodes, self._capacity_gb
+            )
             self._start(stack, site, first_state)
             self._stack = stack.pop_all()
         return self
@@ -108,12 +110,12 @@ class OpenStackLab:
         self.storage.delete_all()
         self.storage.end_quota()
 
-    def _start(self, stack: ExitStack, site: Site, first_state: Path) -> None:
+    def _start(self, stack: ExitStack, site: CloudSite, first_state: Path) -> None:
         template.copy(first_state, site)
         configs.write(site)
         processes = stack.enter_context(Processes(site))
         starting.infrastructure(processes)
-        template.move_endpoints(processes, site)
+        template.move(processes, site)
         starting.services(processes, site)
         self._site = site
         self.clouds_yaml = site.directory / "clouds.yaml"

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from tests.lab.namespaces import Namespaces
 from tests.lab.openstack import configs, software
-from tests.lab.openstack.configs import LOCAL, Site
+from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.programs import checked, clean_environment, find_program, settled, tail
 from tests.lab.waiting import WaitTimeoutError, wait_until
 
@@ -44,7 +44,7 @@ class Processes:
         site: Where the cloud is.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: CloudSite) -> None:
         self._site = site
         self._programs = _programs(site)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -151,7 +151,7 @@ class Processes:
             raise RuntimeError(f"{error}; its output:\n{tail(self.log(name))}") from None
 
 
-def _log(site: Site, name: str) -> Path:
+def _log(site: CloudSite, name: str) -> Path:
     return site.directory / "log" / f"{name}.log"
 
 
@@ -161,14 +161,14 @@ def _environment(additional: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in clean.items() if not key.startswith("OS_")} | dict(additional)
 
 
-def _command(site: Site, tool: str, *names: str) -> list[str]:
+def _command(site: CloudSite, tool: str, *names: str) -> list[str]:
     """The command of an installed tool; its first line names a path where the environment was not kept."""
     binaries = site.environment / "bin"
     options = [f"--config-file={site.config(name)}" for name in names]
     return [str(binaries / "python"), str(binaries / tool), *options]
 
 
-def _programs(site: Site) -> dict[str, Program]:
+def _programs(site: CloudSite) -> dict[str, Program]:
     nova = ("nova", "nova-db")
     python = str(site.environment / "bin" / "python")
     wsgi = [python, "-m", f"{_SERVICES}.wsgi"]
@@ -194,13 +194,13 @@ def _programs(site: Site) -> dict[str, Program]:
     }
 
 
-def _compute(site: Site, node: str) -> list[str]:
+def _compute(site: CloudSite, node: str) -> list[str]:
     files = [f"--config-file={site.config(name)}" for name in ("nova", f"nova-{node}")]
     conductor = [str(_log(site, "nova-conductor")), JOINED]
     return [str(site.environment / "bin" / "python"), "-m", f"{_SERVICES}.compute", *conductor, *files]
 
 
-def _infrastructure(site: Site) -> dict[str, Program]:
+def _infrastructure(site: CloudSite) -> dict[str, Program]:
     directory = site.directory
     erlang = {
         "HOME": str(directory / "rabbitmq"),

@@ -7,14 +7,14 @@ seconds after its start; instead of waiting for that, the lab enters one once it
 from typing import Final
 
 from tests.lab.openstack import configs
-from tests.lab.openstack.configs import LOCAL, Site
+from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.openstack.processes import JOINED, Processes, compute_of
 
 # To the last thing that each writes when it starts.
 _LINES: Final = {
     "nova-conductor": JOINED,
     "nova-scheduler": JOINED,
-    "cinder-scheduler": "Starting cinder-scheduler node",
+    "cinder-scheduler": "Received volume service update",
     "cinder-volume": "Driver post RPC initialization completed successfully",
 }
 _PORTS: Final = {
@@ -38,7 +38,7 @@ def infrastructure(processes: Processes) -> None:
     processes.await_port("mariadb", configs.MARIADB, LOCAL)
 
 
-def services(processes: Processes, site: Site) -> None:
+def services(processes: Processes, site: CloudSite) -> None:
     """Start what does not run yet of OpenStack's services, and wait until all serve."""
     processes.start(*(name for name in _WITHOUT_MESSAGES if not processes.is_running(name)))
     # One that finds no queue tries again ever later.

@@ -41,6 +41,10 @@ class Storage:
         """Set a volume's status, as an operator does; nothing else changes."""
         self._calls.reset_volume_status(volume_id, status=status)
 
+    def make_bootable(self, volume_id: str) -> None:
+        """Mark a volume as bootable, as one that is made of an image."""
+        self._calls.set_volume_bootable_status(volume_id, True)
+
     def set_quota(self, **limits: int) -> None:
         """Set limits of the project, such as volumes=2, snapshots=1, gigabytes=5."""
         self._calls.update_quota_set(self._project(), **limits)

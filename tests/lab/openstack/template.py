@@ -17,14 +17,14 @@ from tests.lab import lane
 from tests.lab.kept import kept
 from tests.lab.namespaces import Namespaces
 from tests.lab.openstack import accounts, configs, software, starting
-from tests.lab.openstack.configs import LOCAL, Site
+from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.openstack.processes import MARIADB_OPTIONS, Processes
 from tests.lab.programs import checked, find_program
 
 _MAX_AGE_S: Final = 90 * 24 * 3600.0
-_CODE: Final = ("accounts.py", "configs.py", "processes.py", "template.py")
+_CODE: Final = ("accounts.py", "configs.py", "template.py")
 # What a cloud begins with; a host's directory has its id at Nova.
-_PARTS: Final = ("mysql", "keystone", "images")
+_PARTS: Final = ("mysql", "keystone")
 _MOVE: Final = "UPDATE keystone.endpoint SET url = REPLACE(url, '//{}:', '//{}:');\n"
 
 
@@ -32,11 +32,11 @@ def template(nodes: Sequence[str]) -> Path:
     """The directory of the first state of a cloud with these hosts; made if there is none."""
     code = [(Path(__file__).parent / name).read_text() for name in _CODE]
     version = subprocess.run([find_program("mariadbd"), "--version"], check=True, capture_output=True).stdout
-    key = hashlib.sha256(repr([software.key(), version, nodes, code]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr([software.key(), version, tuple(nodes), code]).encode()).hexdigest()[:12]
     return kept("openstack-state", key, lambda directory: _make(directory, tuple(nodes)), _MAX_AGE_S)
 
 
-def copy(source: Path, site: Site) -> None:
+def copy(source: Path, site: CloudSite) -> None:
     """Give a cloud that has not started yet its first state."""
     checked(
         subprocess.run(
@@ -48,15 +48,14 @@ def copy(source: Path, site: Site) -> None:
     )
 
 
-def move_endpoints(processes: Processes, site: Site) -> None:
-    """Replace the address of the first state by that of the cloud."""
-    if site.address != LOCAL:
-        processes.sql(_MOVE.format(LOCAL, site.address))
+def move(processes: Processes, site: CloudSite) -> None:
+    """Replace the address in a copied first state by that of the cloud."""
+    processes.sql(_MOVE.format(LOCAL, site.address))
 
 
 def _make(target: Path, nodes: tuple[str, ...]) -> None:
     directory = lane.new_directory()  # a socket's path must be short
-    site = Site(directory, software.environment(), LOCAL, nodes, capacity_gb=1)
+    site = CloudSite(directory, software.environment(), LOCAL, nodes, capacity_gb=1)
     network = Namespaces(directory)
     try:
         with ThreadPoolExecutor(1, initializer=network.enter_network) as inside:
@@ -68,7 +67,7 @@ def _make(target: Path, nodes: tuple[str, ...]) -> None:
         shutil.rmtree(directory)
 
 
-def _fill(site: Site) -> None:
+def _fill(site: CloudSite) -> None:
     configs.write(site)
     install = [find_program("mariadb-install-db"), *MARIADB_OPTIONS, f"--datadir={site.directory}/mysql"]
     options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -108,7 +107,7 @@ def _migrate_nova(processes: Processes) -> None:
         processes.manage("nova-manage", *arguments, configs=("nova", "nova-db"))
 
 
-def _migrate_others(processes: Processes, site: Site) -> None:
+def _migrate_others(processes: Processes, site: CloudSite) -> None:
     for kind in ("fernet", "credential"):
         keys = site.directory / "keystone" / kind
         keys.mkdir(parents=True)

@@ -26,7 +26,7 @@ from nova.conf import CONF
 from nova.virt import fake
 from oslo_config import cfg
 
-from tests.lab.guest_disks import Disk, GuestDisks, announce, first_free
+from tests.lab.guest_disks import GuestDisk, GuestDisks, announce, first_free
 from tests.lab.openstack.services.striking import strike
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _Connection = dict[str, dict[str, str]]
 _Devices = dict[str, list[dict[str, _Connection]]] | None
 
 
-class Guest:
+class LoopGuest:
     """The files of one guest."""
 
     def __init__(self, directory: str) -> None:
@@ -62,7 +62,7 @@ class Guest:
             f"{_DMI}/product_uuid": server_id,
         }
         prefix = "sd" if bus == "scsi" else "vd"
-        root = Disk(f"{prefix}a", _ROOT_SIZE_BYTES, _ROOT_NUMBERS[prefix], {})
+        root = GuestDisk(f"{prefix}a", _ROOT_SIZE_BYTES, _ROOT_NUMBERS[prefix], {})
         self._disks.boot(facts, root)
 
     def has(self, volume_id: str) -> bool:
@@ -80,7 +80,7 @@ class Guest:
         name = first_free(prefix, names)
         number = os.stat(device).st_rdev
         self._disks.show(
-            Disk(name, size_bytes, (os.major(number), os.minor(number)), _attributes(prefix, volume_id))
+            GuestDisk(name, size_bytes, (os.major(number), os.minor(number)), _attributes(prefix, volume_id))
         )
         os.symlink(name, self._link(volume_id))
 
@@ -184,8 +184,8 @@ class LoopGuestDriver(fake.FakeDriverWithoutFakeNodes):
         for connection in _connections(devices):
             self._plug(instance, connection)
 
-    def _guest(self, instance: Instance) -> Guest:
-        return Guest(f"{CONF.lab.guests}/{self._host}/{instance.uuid}")
+    def _guest(self, instance: Instance) -> LoopGuest:
+        return LoopGuest(f"{CONF.lab.guests}/{self._host}/{instance.uuid}")
 
     def _plug(self, instance: Instance, connection: _Connection) -> None:
         guest, volume_id, path = self._guest(instance), _volume_id(connection), _file(connection)
@@ -212,7 +212,7 @@ def _is_shown(volume_id: str) -> bool:
     """Return whether any guest shows a volume: two do with multiattach, and after an evacuation."""
     hosts = [entry.path for entry in os.scandir(CONF.lab.guests)]
     guests = [entry.path for host in hosts for entry in os.scandir(host)]
-    return any(Guest(path).has(volume_id) for path in guests)
+    return any(LoopGuest(path).has(volume_id) for path in guests)
 
 
 def _await_release(path: str) -> None:

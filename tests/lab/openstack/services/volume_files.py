@@ -17,7 +17,6 @@ from oslo_utils import units
 from tests.lab.openstack.services.striking import strike
 
 if TYPE_CHECKING:
-    from cinder.image.glance import GlanceImageService
     from cinder.objects.snapshot import Snapshot
     from cinder.objects.volume import Volume
 
@@ -33,7 +32,7 @@ class OrderedFaultError(exception.VolumeBackendAPIException):
 
 
 @interface.volumedriver
-class FileDriver(driver.VolumeDriver):
+class VolumeFileDriver(driver.VolumeDriver):
     """See `cinder.interface.volume_driver.VolumeDriverCore` for the calls."""
 
     VERSION = "1.0.0"
@@ -80,21 +79,6 @@ class FileDriver(driver.VolumeDriver):
     def extend_volume(self, volume: Volume, new_size: int) -> None:
         self._strike("extend_volume")
         self._grow(volume.name, new_size)
-
-    def clone_image(self, *_: object) -> tuple[None, bool]:
-        return None, False
-
-    def copy_image_to_volume(
-        self,
-        context: object,
-        volume: Volume,
-        image_service: GlanceImageService,
-        image_id: str,
-        disable_sparse: bool = False,
-    ) -> None:
-        with open(self._path(volume.name), "r+b") as file:
-            image_service.download(context, image_id, file)  # images of the lab are raw
-        self._grow(volume.name, volume.size)
 
     def ensure_export(self, context: object, volume: Volume) -> None:
         pass

@@ -144,7 +144,7 @@ def test_a_right_configuration_is_told_with_what_is_in_force(tmp_path: Path) -> 
             {"EBS_ACCESSKEY": "x"},
             0,
             "warning: no backend is chosen, but variables of ebs are set (EBS_ACCESSKEY). "
-            "Set VOLPLUG_BACKEND=ebs, or VOLPLUG_BACKEND=loop for this host's disk",
+            "Set VOLPLUG_BACKEND=ebs, or VOLPLUG_BACKEND=loop for this host's disk. Until then Create",
         ),
     ],
 )
@@ -314,7 +314,7 @@ async def test_each_backend_that_cannot_be_used_is_warned_of_and_no_other() -> N
     }
 
 
-_DOUBT = "volumes are made on the disk of this host"
+_DOUBT = "loop is the default backend, which was not chosen"
 _PREEMPT = "REXRAY_PREEMPT takes volumes only from hosts that are proven dead"
 _IN_FORCE = "variables of REX-Ray are in force"
 

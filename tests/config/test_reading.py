@@ -262,9 +262,8 @@ def test_a_default_backend_that_is_none_is_masked_and_cut(file: Path) -> None:
 
 def test_a_number_too_long_to_be_read_is_a_mistake_of_the_file(file: Path) -> None:
     file.write_text(f"linger_s = {'9' * 5000}\n")
-    assert problem({"config": str(file)}).startswith(
-        f"the configuration file {file} cannot be read: Exceeds "
-    )
+    told = f"the configuration file {file} cannot be read: a number in it is too long."
+    assert problem({"config": str(file)}) == told
 
 
 def test_all_mistakes_are_found_and_the_rest_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,10 +303,17 @@ def test_a_wrong_value_that_another_takes_precedence_over_is_none(file: Path) ->
     assert load_settings({"config": str(file), "linger_s": "3"}).linger_s == 3
 
 
-@pytest.mark.parametrize("content", [b"size = \n", b"\xff\xfe", b"[[["])
-def test_a_file_that_is_no_toml_is_reported_with_its_path(file: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"size = \n", "Invalid value"),
+        (b"\xff\xfe", "it is not UTF-8."),
+        (b"[[[", "Invalid initial character"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_reported_with_its_path(file: Path, content: bytes, why: str) -> None:
     file.write_bytes(content)
-    assert problem({"config": str(file)}).startswith(f"the configuration file {file} cannot be read: ")
+    assert problem({"config": str(file)}).startswith(f"the configuration file {file} cannot be read: {why}")
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:

@@ -148,14 +148,16 @@ async def test_an_image_that_is_cut_off_or_missing_is_not_attached(
         image.unlink()
     else:
         os.truncate(image, size_bytes)
-    cause = f"has {said}, the volume's record says 4MiB; restore it from a backup" if said else "is missing"
+    detail = f"the image is missing: {image}"
+    if said:
+        detail = f"the image is too small: {image} has {said}, its record says 4MiB; restore it from a backup"
     shown = await driver.get("v")
     assert shown is not None
-    assert (shown.state, shown.detail) == (VolumeState.ERROR, f"the image {image} {cause}")
+    assert (shown.state, shown.detail) == (VolumeState.ERROR, detail)
     assert list(await driver.list()) == [shown]
     with pytest.raises(UnexpectedState) as refused:
         await driver.attach(volume)
-    assert str(refused.value) == f"the image {image} {cause}. Nothing was changed."
+    assert str(refused.value) == f"{detail}. Nothing was changed."
     assert loops.attached_below(images) == []
     await driver.delete(volume)
     assert list(images.iterdir()) == []
@@ -213,14 +215,14 @@ async def test_an_image_without_a_record_is_never_touched(images: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "detail"),
     [
-        ("", "{} is not a record; restore it from a backup"),
-        ("{", "{} is not a record; restore it from a backup"),
-        ("[]", "{} is not a record; restore it from a backup"),
-        ("\x00" * 100, "{} is not a record; restore it from a backup"),
+        ("", "the record is damaged: {}; restore it from a backup"),
+        ("{", "the record is damaged: {}; restore it from a backup"),
+        ("[]", "the record is damaged: {}; restore it from a backup"),
+        ("\x00" * 100, "the record is damaged: {}; restore it from a backup"),
         ('{"format": 2, "volume": {}}', "the record {} has format 2, not 1"),
-        ('{"format": 1}', "{} is not a record; restore it from a backup"),
+        ('{"format": 1}', "the record is damaged: {}; restore it from a backup"),
         ('{"format": 1, "volume": {"name": "v"}}', "the record {} cannot be read (5 errors)"),
-        ("[" * 100_000, "{} is not a record; restore it from a backup"),
+        ("[" * 100_000, "the record is damaged: {}; restore it from a backup"),
     ],
     ids=["empty", "cut", "list", "zeros", "newer", "without-volume", "incomplete", "deep"],
 )

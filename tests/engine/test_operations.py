@@ -210,17 +210,16 @@ def test_a_lost_record_is_made_again_and_a_local_volume_in_its_place_removed(
 
 @MANAGED
 def test_the_state_of_the_managed_plugin_moves_to_another_directory_or_is_given_up(
-    own_empty_engine: Engine, own_volplug: ManagedVolplug, tmp_path: Path
+    engine: Engine, volplug: ManagedVolplug, tmp_path: Path
 ) -> None:
-    engine = own_empty_engine
     create(engine, "db")
     _write(engine, "kept")
-    wait_until_released(engine, own_volplug)
+    wait_until_released(engine, volplug)
     disk = engine.directory / "disk"
     disk.mkdir()
     data_root = engine.docker("info", "--format={{.DockerRootDir}}").stdout.strip()
     names = {
-        "/var/lib/volplug": str(own_volplug.host_dir / "volplug"),
+        "/var/lib/volplug": str(volplug.host_dir / "volplug"),
         "/srv/disk": str(disk),
         "/var/lib/docker": data_root,
     }
@@ -231,10 +230,10 @@ def test_the_state_of_the_managed_plugin_moves_to_another_directory_or_is_given_
     # Otherwise another directory is refused, see tests/engine/test_managed.py.
     empty = engine.directory / "empty"
     empty.mkdir()
-    for directory in (empty, own_volplug.host_dir):
-        own_volplug.stop()
+    for directory in (empty, volplug.host_dir):
+        volplug.stop()
         operator.does("docs/errors.md", "state-unusable", 1)
-        own_volplug.start({"state.source": str(directory)})
+        volplug.start({"state.source": str(directory)})
         create(engine, "db2")
         engine.docker("volume", "rm", "db2")
     assert _read(engine) == "kept"  # the copy that was left behind

@@ -85,7 +85,7 @@ def test_a_refusal_is_an_error(podman: Podman, volplug: VolplugProcess) -> None:
     refused = podman.run("db", "echo lost >/data/lost", check=False)
     aside.rename(image)
     assert refused.returncode == 126
-    assert f"the image {image} is missing [" in refused.stderr
+    assert f"the image is missing: {image} [" in refused.stderr
     assert podman.run("db", "ls /data").stdout == ""
 
     podman.start("job", "db")

@@ -105,7 +105,7 @@ async def test_what_can_still_be_read_of_a_device_that_fails_is_read(
     for mount_id in ("a", "b"):
         await dockerd.ok("Unmount", Name="db", ID=mount_id)
     await assert_agreement(dockerd, volplug, {})
-    cause = f"the image {image} has 16320KiB, the volume's record says 16MiB; restore it from a backup"
+    cause = f"the image is too small: {image} has 16320KiB, its record says 16MiB; restore it from a backup"
     assert await dockerd.error("Mount", Name="db", ID="c") == (
         f"{cause} {_context('mount', volume_id)}. Nothing was changed; try again once that is repaired."
     )
@@ -162,7 +162,7 @@ async def test_an_image_deleted_by_hand_under_its_mount_lives_until_the_last_unm
     await dockerd.ok("Mount", Name="db", ID="b")
     records.write(5)
     records.check()
-    cause, remedy = f"the image {image} is missing", "Nothing was changed; try again once that is repaired"
+    cause, remedy = f"the image is missing: {image}", "Nothing was changed; try again once that is repaired"
     error = await dockerd.error("Create", Name="db", Opts={"size": "16MiB"})
     assert error == f"{cause} {_context('create', volume_id)}. {remedy}."
     records.check()

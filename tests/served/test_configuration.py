@@ -28,7 +28,7 @@ async def test_variables_of_a_cloud_without_a_chosen_backend_refuse_creations_un
             await client.ok("Create", Name="vol2", Opts={"size": "16MiB"})
         log = process.log_text
         assert 'event="unknown variable ignored" variable=VOLPLUG_LOGLEVEL did_you_mean=VOLPLUG_LOG_L' in log
-        assert 'event="volumes are made on the disk of this host"' in log
+        assert 'event="loop is the default backend, which was not chosen"' in log
         assert "not-shown" not in log
 
 

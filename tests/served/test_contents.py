@@ -189,11 +189,11 @@ async def test_a_missing_image_is_named_and_its_volume_can_be_removed(
     image = image_of(volplug, "db")
     kept = image.rename(image.with_suffix(".kept"))
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f"the image {image} is missing {_context(known['id'])}. "
+        f"the image is missing: {image} {_context(known['id'])}. "
         "Nothing was changed; try again once that is repaired."
     )
     status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
-    assert (status["state"], status["detail"]) == ("error", f"the image {image} is missing")
+    assert (status["state"], status["detail"]) == ("error", f"the image is missing: {image}")
     kept.rename(image)
     await dockerd.ok("Mount", Name="db", ID="b")
     await dockerd.ok("Unmount", Name="db", ID="b")
@@ -210,7 +210,7 @@ async def test_a_truncated_image_is_refused_and_left_alone(dockerd: Dockerd, vol
         file.truncate(9 * _MIB)
     before = digest(image)
     assert await dockerd.error("Mount", Name="db", ID="b") == (
-        f"the image {image} has 9MiB, the volume's record says 16MiB; restore it from a backup "
+        f"the image is too small: {image} has 9MiB, its record says 16MiB; restore it from a backup "
         f"{_context(known['id'])}. Nothing was changed; try again once that is repaired."
     )
     assert digest(image) == before

@@ -67,7 +67,7 @@ async def test_a_record_that_cannot_be_read_is_listed_and_shown_in_error(
     assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["db"]
     status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
     assert (status["state"], status["fs"]) == ("error", "unknown")
-    assert status["detail"].startswith(f"{record} is not a record")
+    assert status["detail"].startswith(f"the record is damaged: {record}")
     record.write_text(text)
     await dockerd.ok("Remove", Name="db")
 

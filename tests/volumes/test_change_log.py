@@ -8,6 +8,7 @@ from structlog.typing import EventDict
 
 from tests.volumes.bench import Bench
 from tests.volumes.world import World, spec_of
+from volplug.errors import VolumeNotFound
 from volplug.testing.memory import MemoryDriver, device_of
 from volplug.volumes.converge import CHANGES
 from volplug.volumes.decision import PASSIVE_STEPS, BackendState, DeviceMatch, Goal, Observed, Step
@@ -72,6 +73,12 @@ async def test_what_changes_nothing_logs_nothing_but_debug_lines_that_say_why(be
     assert changes(logs) == []
     assert {log["step"] for log in logs} == {Step.DONE}
     assert "mount=ok" in str(logs[-1]["observed"])
+
+
+async def test_the_debug_line_of_a_refusal_names_its_reason(bench: Bench) -> None:
+    with capture_logs() as logs, pytest.raises(VolumeNotFound):
+        await bench.to(Goal.MOUNTED)
+    assert [str(log["step"]) for log in logs] == ["refused: not_found"]
 
 
 def test_the_log_of_a_reading_shows_what_differs_from_the_defaults() -> None:

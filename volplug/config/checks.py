@@ -54,7 +54,8 @@ def check(
         hint = f", did you mean {near}?" if near else ""
         lines.append(f"warning: unknown variable {name} is ignored{hint}")
     if doubt := doubt_of(read.settings):
-        lines.append(f"warning: {_whole(doubt[0])}")
+        effect = ". Until then Create is refused, unless this host has loop volumes" if doubt[1] else ""
+        lines.append(f"warning: {_whole(doubt[0])}{effect}")
     return mistakes, "\n".join(lines if mistakes else [*lines, *_in_force(read.settings, drivers)])
 
 
@@ -93,7 +94,7 @@ def warn_of_variables(settings: Settings) -> None:
     if "REXRAY_PREEMPT" in taken and settings.takeover is TakeoverPolicy.PROOF:
         _LOG.warning("REXRAY_PREEMPT takes volumes only from hosts that are proven dead")
     if doubt := doubt_of(settings):
-        _LOG.warning("volumes are made on the disk of this host", reason=str(doubt[0]))
+        _LOG.warning("loop is the default backend, which was not chosen", reason=str(doubt[0]))
 
 
 async def warn_of_unusable_backends(drivers: Mapping[str, Driver], timeout_s: float = 60.0) -> None:

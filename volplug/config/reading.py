@@ -69,10 +69,11 @@ def read_settings(flags: Mapping[str, str] | None = None) -> ReadSettings:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8")) | values
         file = str(path)
-    except (OSError, ValueError) as error:  # a ValueError: no UTF-8, no TOML, or a number of too many digits
+    except (OSError, ValueError) as error:
         if named or not isinstance(error, FileNotFoundError):
-            why = error.strerror if isinstance(error, OSError) else error
-            mistakes.append(ConfigurationError(f"the configuration file {path} cannot be read: {why}"))
+            mistakes.append(
+                ConfigurationError(f"the configuration file {path} cannot be read: {_why(error)}")
+            )
     wrong: ValidationError | None = None
     try:
         settings = Settings.model_validate(values)
@@ -106,6 +107,15 @@ def ignored_variables() -> Mapping[str, str]:
         if text and name.upper().startswith("VOLPLUG_") and name not in known
     }
     return {name: variable_of(setting) if setting else "" for name, setting in near.items()}
+
+
+def _why(error: OSError | ValueError) -> str | None:
+    """Return why a file cannot be read, without the words of Python."""
+    if isinstance(error, OSError):
+        return error.strerror
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return str(error)
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a number in it is too long"
 
 
 def _read_environment(values: dict[str, Any], names: dict[str, str]) -> list[ConfigurationError]:

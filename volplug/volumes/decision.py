@@ -152,6 +152,10 @@ class Refusal:
 
     reason: Reason
 
+    def __str__(self) -> str:
+        """Return it in words, for the log."""
+        return f"refused: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:

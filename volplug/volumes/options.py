@@ -41,6 +41,8 @@ _MAY_BE_EMPTY: Final = frozenset({"mkfs-opts", "mount-opts"})
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 _OWNER_BITS: Final = 0o700
+# Least likeness of a suggestion: `sise` is that much like `size`, and `volumename` less so like `volumetype`.
+_NEAR: Final = 0.75
 _MAX_VALUE_BYTES: Final = 4 * KIB
 _MAX_OPTIONS_BYTES: Final = 64 * KIB
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -334,7 +336,7 @@ def _help_text(info: DriverInfo) -> str:
 def _unknown(key: str, info: DriverInfo) -> InvalidOption:
     known = [*_HELP, *info.options]
     by_folded = {**_ALIASES, **info.option_aliases} | {_fold(name): name for name in known}
-    near = difflib.get_close_matches(_fold(key), list(by_folded), n=1)
+    near = difflib.get_close_matches(_fold(key), list(by_folded), n=1, cutoff=_NEAR)
     hint = f"Did you mean {by_folded[near[0]]!r}? " if near else ""
     return InvalidOption(f"unknown option {_shown(key)}", f"{hint}All options are listed by -o help")
 

@@ -205,6 +205,13 @@ def test_a_profile_that_does_not_come_in_this_size_is_an_error_not_another_profi
         check_options(spec)
 
 
+@pytest.mark.parametrize("option", ["volumeName", "volumeID", "snapshotName", "snapshotID"])
+def test_options_of_rexray_that_name_existing_data_suggest_no_other_option(option: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        resolve(read_options("v", {option: "x"}), INFO, Defaults())
+    assert caught.value.remedy == "All options are listed by -o help"
+
+
 def test_several_hosts_cannot_share_a_volume_at_once() -> None:
     with pytest.raises(InvalidOption, match="unknown option 'multi-attach'"):
         resolve(read_options("v", {"multi-attach": "true"}), INFO, Defaults())

@@ -73,9 +73,11 @@ class Images:
             return ""
         path = self.path(record.name)
         if image is None:
-            return f"the image {path} is missing"
+            return f"the image is missing: {path}"
         actual, wanted = format_size(image.st_size), format_size(record.size_bytes)
-        return f"the image {path} has {actual}, the volume's record says {wanted}; restore it from a backup"
+        return (
+            f"the image is too small: {path} has {actual}, its record says {wanted}; restore it from a backup"
+        )
 
     def check_room(self, size_bytes: int, *, is_sparse: bool) -> None:
         """Check that a new image fits into the free space that is not promised to sparse images.

@@ -231,7 +231,7 @@ class RecordFiles:
         except UnexpectedState as error:
             return unusable(unknown, error.cause)
         except (ValueError, KeyError, TypeError, RecursionError):
-            return unusable(unknown, f"{path} is not a record; restore it from a backup")
+            return unusable(unknown, f"the record is damaged: {path}; restore it from a backup")
         state = _BEGUN.get(described.state, VolumeState.AVAILABLE)
         described = replace(described, state=state, holder=None, detail="", details=())
         volume = checked(described, lambda _: f"the record {path}", self._check_options)

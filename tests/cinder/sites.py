@@ -20,6 +20,7 @@ from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.errors import BackendUnavailable
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
+from volplug.steps import OnStep, unannounced
 
 SIZE = GIB
 SMALLEST_PAGE = 5
@@ -105,7 +106,7 @@ class CinderSite:
         state_dir: Path,
         cluster: str,
         limits: CinderTimeouts = LIMITS,
-        caller: OpenStackCaller | None = None,
+        on_step: OnStep = unannounced,
     ) -> CinderDriver:
-        config = BackendConfig("cinder", "unused", cluster, state_dir, self._table)
-        return CinderDriver(config, self._settings, self.host, caller or self.line, limits)
+        config = BackendConfig("cinder", "unused", cluster, state_dir, self._table, on_step)
+        return CinderDriver(config, self._settings, self.host, self.line, limits)

@@ -32,6 +32,7 @@ from volplug.errors import (
 )
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
 from volplug.sizes import GIB
+from volplug.steps import OnStep, WorldStep, unannounced
 
 pytestmark = [*CINDER, pytest.mark.usefixtures("identified")]
 
@@ -47,8 +48,8 @@ class Hosts:
         self.cluster = f"creation-{next(_NUMBERS)}"
         self._directory = directory
 
-    def driver(self, number: int = 0) -> CinderDriver:
-        return self.sites[number].driver(self._directory / str(number), self.cluster)
+    def driver(self, number: int = 0, on_step: OnStep = unannounced) -> CinderDriver:
+        return self.sites[number].driver(self._directory / str(number), self.cluster, on_step=on_step)
 
     async def found(self) -> list[Volume]:
         return list(await self.driver().list())
@@ -97,14 +98,16 @@ async def test_after_a_crash_behind_the_request_the_next_process_continues_with_
         await hosts.driver().create(spec_of())
 
 
-async def test_after_a_crash_before_the_request_the_next_process_creates_it(hosts: Hosts) -> None:
-    line = hosts.sites[0].line
-    driver = hosts.driver()
-    assert await driver.get("v") is None
-    line.is_cut = True
-    with pytest.raises(BackendUnavailable):
-        await driver.create(spec_of())
-    line.is_cut = False
+async def test_after_a_crash_between_note_and_request_the_next_process_creates_it(hosts: Hosts) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(_: WorldStep) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        await hosts.driver(on_step=die).create(spec_of())
+    assert await hosts.found() == []
     volume = await hosts.driver().create(spec_of())
     assert await hosts.found() == [volume]
 

@@ -84,6 +84,16 @@ def test_a_locked_server_and_its_limit_of_disks_are_named() -> None:
     assert "26" in translated(full).cause
 
 
+def test_a_volume_of_another_zone_has_both_zones_named() -> None:
+    text = (
+        "Invalid volume: Instance 1 and volume 2 are not in the same availability_zone. Instance is in az1. "
+        "Volume is in az2"
+    )
+    error = translated(OpenStackRefused("Nova", "POST /x", 400, text))
+    assert error.code == "invalid-request"
+    assert error.cause == "the volume is in availability zone az2, this server in az1"
+
+
 def test_an_unknown_refusal_is_shown_as_it_is() -> None:
     error = translated(OpenStackRefused("Cinder", "GET /x", 418, "I am a teapot"))
     assert type(error) is BackendError

@@ -85,13 +85,20 @@ def test_a_state_that_volplug_cannot_use_is_named(status: str) -> None:
     assert found.volume.detail
 
 
+def test_a_server_that_is_migrated_has_two_attachments_of_one_volume() -> None:
+    twice = VOLUMES["in-use"]["attachments"] * 2
+    found = read("in-use", attachments=twice)
+    assert (found.state, found.holder) == (VolumeState.IN_USE, SERVER)
+
+
 def test_a_volume_that_is_stuck_has_the_command_that_repairs_it() -> None:
     found = read("in-use", status="error_extending")
     assert found.volume.detail.endswith(f"openstack volume set --state in-use {found.volume_id}")
 
 
 def test_volumes_for_several_servers_and_bootable_ones_are_not_used() -> None:
-    two = VOLUMES["in-use"]["attachments"] * 2
+    one = VOLUMES["in-use"]["attachments"][0]
+    two = [one, {**one, "server_id": "another"}]
     assert "several servers" in read("multiattach").volume.detail
     assert "several servers" in read("in-use", attachments=two).volume.detail
     assert "bootable" in read("available", bootable="true").volume.detail

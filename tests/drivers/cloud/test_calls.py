@@ -74,6 +74,13 @@ async def test_what_is_unavailable_is_retried_after_pauses_that_double(time: Tim
     assert (tries.made, time.pauses) == ([0, 1, 2, 3, 4], [1, 2, 4, 5])
 
 
+async def test_a_change_that_must_not_be_repeated_is_tried_once(time: Time) -> None:
+    tries = Tries(UNAVAILABLE, "created twice")
+    with pytest.raises(BackendUnavailable, match="503"):
+        await time.caller().call("CreateVolume", tries, changes=True, is_repeatable=False)
+    assert (tries.made, time.pauses) == ([0], [])
+
+
 async def test_pauses_begin_anywhere_below_their_bound() -> None:
     bounds: list[tuple[float, float]] = []
     time = Time()

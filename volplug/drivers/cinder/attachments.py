@@ -81,7 +81,8 @@ class ServerAttachments:
         volume_id, transition_s = volume.volume_id, self._limits.transition_s
         if refused.is_missing_volume:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused
-        if refused.status not in {400, 409} or not refused.mentions("nvalid volume", "is already attached"):
+        is_about_state = refused.mentions("nvalid volume") and not refused.mentions("availability_zone")
+        if refused.status not in {400, 409} or not is_about_state:
             raise translated(refused) from refused
         seen = await self._volumes.by_id(volume_id)
         if seen is not None and seen.is_transitional:

@@ -16,6 +16,7 @@ from volplug.errors import (
     BackendUnavailable,
     ConfigurationError,
     InvalidOption,
+    InvalidRequest,
     LimitExceeded,
     UnexpectedState,
     VolplugError,
@@ -148,6 +149,13 @@ def _too_many_disks(_: OpenStackRefused, found: _Match) -> VolplugError:
     )
 
 
+def _other_zone(_: OpenStackRefused, found: _Match) -> VolplugError:
+    return InvalidRequest(
+        f"the volume is in availability zone {found['volume']}, this server in {found['server']}",
+        f"Run the container in {found['volume']}: this cloud attaches volumes within a zone only",
+    )
+
+
 def _policy(refused: OpenStackRefused, found: _Match) -> VolplugError:
     return BackendDenied(
         f"{refused.service} does not allow {found['rule']}",
@@ -201,6 +209,8 @@ _MEANINGS: Final[tuple[_Meaning, ...]] = (
         _text(r"volume (?P<volume>\S+) is already attached to instances: (?P<server>[^\s,]+)", 400),
         _in_use,
     ),
+    # https://opendev.org/openstack/nova/src/tag/31.0.0/nova/volume/cinder.py, check_availability_zone
+    (_text(r"Instance is in (?P<server>[^.]+)\. Volume is in (?P<volume>[^.]+)", 400), _other_zone),
     (_text(r"is locked", 409), _locked),
     (_text(r"while it is in (?P<kind>vm_state|task_state) (?P<state>\S+)", 409), _busy_server),
     (_text(r"Service is unavailable at this time", 409), _compute_down),

@@ -53,29 +53,29 @@ _FAILED: Final = MappingProxyType(
 
 
 def state_of(
-    status: str, volume_id: str, *, attachments: int, is_shareable: bool, is_bootable: bool
+    status: str, volume_id: str, *, holders: int, is_shareable: bool, is_bootable: bool
 ) -> tuple[VolumeState, str]:
     """Return the state of a volume, and the reason for an error.
 
     Args:
         status: Cinder's.
         volume_id: Named in the command that repairs it.
-        attachments: How many servers have it.
+        holders: How many servers have it.
         is_shareable: Whether several servers may have it (`multiattach`).
         is_bootable: Whether it was made from an image, or is marked as bootable.
     """
     if status == "deleting":
         return VolumeState.DELETING, ""
-    if attachments > 1 or is_shareable:
+    if holders > 1 or is_shareable:
         return VolumeState.ERROR, "it can be attached to several servers at once, which is not supported"
     if is_bootable:
         return VolumeState.ERROR, "it is a bootable volume, which volplug does not mount"
-    if attachments and status in _IN_USE:
+    if holders and status in _IN_USE:
         return VolumeState.IN_USE, ""
     if status in _STATES:
         return _STATES[status], ""
     if status in _WORKING:
         return VolumeState.ERROR, f"Cinder is not done with it ({status}); it can be used once that has ended"
     why = _FAILED.get(status, f"Cinder calls its status {status!r}")
-    to = "in-use" if attachments else "available"
+    to = "in-use" if holders else "available"
     return VolumeState.ERROR, f"{why}; if it is sound: openstack volume set --state {to} {volume_id}"

@@ -112,12 +112,14 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
     metadata = _metadata(description)
     attachments = [each for each in description.get("attachments") or () if isinstance(each, Mapping)]
     attachment = attachments[0] if attachments else {}
+    # A server that is being migrated has two attachments for a while.
+    holders = {str(each.get("server_id")) for each in attachments}
     status = str(description.get("status", ""))
     is_shareable = bool(description.get("multiattach"))
     state, detail = state_of(
         status,
         str(description["id"]),
-        attachments=len(attachments),
+        holders=len(holders),
         is_shareable=is_shareable,
         is_bootable=str(description.get("bootable", "")).lower() == "true",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,29 @@ async def test_the_note_is_dropped_once_the_volume_is_attached(volumes: Volumes)
     assert await volumes.notes.find("db") is not None
     await volumes.creator.after_attach(made)
     assert await volumes.notes.find("db") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "is_ours", "metadata", "is_noise"),
+    [
+        (UNVERIFIED, True, {}, True),
+        ((), True, {}, False),
+        (UNVERIFIED, False, {}, False),
+        (UNVERIFIED, True, {"volplug:attached": "true"}, False),
+        (UNVERIFIED, True, {"volplug:fs": "ext4", "volplug:fs-uuid": str(uuid.UUID(int=1))}, False),
+    ],
+)
+async def test_only_the_first_attach_of_an_own_volume_may_find_noise(
+    volumes: Volumes,
+    options: tuple[tuple[str, str], ...],
+    is_ours: bool,
+    metadata: dict[str, str],
+    is_noise: bool,
+) -> None:
+    made = await volumes.creator.create(spec_of(*options), "")
+    volumes.volumes[MINE]["metadata"] |= metadata
+    if not is_ours:
+        await volumes.notes.drop("db")
+    made = read_volume(volumes.volumes[made.volume_id], "cloud").volume
+    assert await volumes.creator.before_attach(made) is is_noise
+    assert await volumes.creator.before_attach(made) is False, "it may have been attached by the first"

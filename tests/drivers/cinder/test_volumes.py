@@ -13,7 +13,7 @@ from tests.drivers.cinder.recorded import SPEC, TOKEN, VOLUMES, Answering, refus
 from volplug.drivers.cinder.errors import OpenStackRefused
 from volplug.drivers.cinder.openstack import Call
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes, details_of, read_volume
+from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes, read_volume
 from volplug.errors import BackendError, VolumeNotFound
 from volplug.models import FilesystemTag, VolumeState
 from volplug.sizes import GIB
@@ -51,7 +51,7 @@ def test_a_volume_is_read_whole() -> None:
     assert found.volume.size_bytes == GIB
     assert found.volume.created_at == datetime(2026, 11, 29, 18, 39, 26, tzinfo=UTC)
     assert (found.token, found.is_encrypted, found.was_attached) == (TOKEN, False, False)
-    assert details_of(found) == {"type": "files", "availability-zone": "nova"}
+    assert dict(found.volume.details) == {"type": "files", "encrypted": False, "zone": "nova"}
 
 
 def test_the_time_of_creation_is_the_same_in_every_response() -> None:

@@ -199,7 +199,8 @@ class CinderCreator:
             seen = await self._volumes.by_id(made.volume_id)
             if seen is None or seen.token != made.token or not seen.is_untouched:
                 return
-            await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}"))
+            # Sent once: what was read holds for this moment, and not for a retry after a timeout.
+            await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}", is_repeatable=False))
             await self._volumes.wait_gone(made.volume_id, self._limits.delete_s)
         except (OpenStackRefused, VolplugError) as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
@@ -209,15 +210,19 @@ class CinderCreator:
 
     # Attaching
 
-    async def before_attach(self, volume: Volume) -> None:
+    async def before_attach(self, volume: Volume) -> bool:
         """Make sure that a volume without a filesystem is the one of its name.
+
+        Returns:
+            Whether data without any signature on it is noise: `blank=unverified` was asked for, this host
+            created the volume, and it was never attached before.
 
         Raises:
             VolumeInUse: If another one is.
             VolumeNotFound: If there is none.
         """
         if volume.filesystem.phase is not FilesystemPhase.PENDING:
-            return
+            return False
         note = await self._notes.find(volume.name)
         if note is not None:
             now_s = asyncio.get_running_loop().time()
@@ -232,8 +237,10 @@ class CinderCreator:
             raise VolumeInUse(
                 f"{volume.volume_id} is not the volume of this name, {chosen.volume_id} is", "Try again"
             )
-        if is_unverified(chosen.volume.spec) and not chosen.was_attached:
-            await self._note_attachment(volume.volume_id)
+        if not is_unverified(chosen.volume.spec) or chosen.was_attached:
+            return False
+        await self._note_attachment(volume.volume_id)
+        return note is not None and note.token == chosen.token
 
     async def after_attach(self, volume: Volume) -> None:
         """Drop the note of a volume that is attached: it is the one of its name from here on."""

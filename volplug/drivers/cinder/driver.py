@@ -38,7 +38,9 @@ from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import run_to_completion
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
+from volplug.sizes import MIB
 
+_LUKS_HEADER_BYTES: Final = 16 * MIB  # of LUKS2; LUKS1 takes 2 MiB: cryptsetup(8)
 _INFO: Final = DriverInfo(
     driver="cinder",
     scope=Scope.GLOBAL,
@@ -87,6 +89,7 @@ class CinderDriver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = config.cluster
+        self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
         self._host = host
         self._caller = caller
         notes = config.state_dir / "backends" / f"{config.name}.creations.json"
@@ -158,18 +161,30 @@ class CinderDriver:
 
     async def _attach(self, volume: Volume, node: ServerIdentity) -> MountSource:
         if await self._disks.locate(volume) is None:
-            await self._creation.before_attach(volume)
+            self._noisy.discard(volume.volume_id)
+            if await self._creation.before_attach(volume):
+                self._noisy.add(volume.volume_id)
         source = await self._attachments.attach(volume, node)
         await self._creation.after_attach(volume)
-        return source
+        return self._judged(volume, source)
 
     def locate(self, volume: Volume) -> MountSource | None:
         """Return the disk of a volume; reads only sysfs."""
-        return self._disks.find(volume)
+        source = self._disks.find(volume)
+        return self._judged(volume, source) if source else None
+
+    def _judged(self, volume: Volume, source: MountSource) -> MountSource:
+        """Return a disk with what is known of its volume: noise on it, a header that its encryption hides."""
+        return replace(
+            source,
+            hidden_bytes=_LUKS_HEADER_BYTES if dict(volume.details).get("encrypted") else 0,
+            may_hold_noise=volume.volume_id in self._noisy,
+        )
 
     async def detach(self, volume: Volume) -> None:
         """Detach a volume and wait until its disk has gone and Nova does not list it any more."""
         node = await self._ensure_ours(volume)
+        self._noisy.discard(volume.volume_id)
         await run_to_completion(self._attachments.detach(volume, node))
 
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:

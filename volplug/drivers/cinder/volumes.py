@@ -29,13 +29,16 @@ from volplug.drivers.cloud.own_writes import OwnWrites
 from volplug.drivers.cloud.polling import SharedPoll
 from volplug.drivers.cloud.tags import CLUSTER, NAME, SUBPATH, read_filesystem, read_spec, sources_of
 from volplug.errors import BackendError, UnexpectedState
-from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
+from volplug.models import Detail, FilesystemPhase, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
 _SOURCES: Final = sources_of("metadata")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# What is shown besides, by Cinder's names; tenants do not see the quality of service.
+DETAILS: Final = {"volume_type": "type", "encrypted": "encrypted", "availability_zone": "zone"}
 
 CinderDescription = Mapping[str, Any]
 
@@ -135,6 +138,7 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
         created_at=_time_of(description.get("created_at")),
         holder=str(attachment.get("server_id") or "") or None,
         detail=detail,
+        details=_details(description),
     )
     return CinderVolume(
         _with_metadata(volume, metadata),
@@ -147,6 +151,11 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
         is_shareable=is_shareable,
         was_attached=ATTACHED in metadata,
     )
+
+
+def _details(description: CinderDescription) -> tuple[tuple[str, Detail], ...]:
+    found = ((key, description.get(name)) for name, key in DETAILS.items())
+    return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
 
 
 def _with_metadata(volume: Volume, metadata: Mapping[str, str]) -> Volume:
@@ -329,13 +338,3 @@ class CinderVolumes:
         # Of the link only the marker: behind a proxy the rest may be wrong.
         following = parse_qs(urlsplit(str(links[0]["href"])).query).get("marker", [""])[0] if links else ""
         return answer["volumes"], following
-
-
-def details_of(found: CinderVolume) -> dict[str, str]:
-    """Return what is shown of a volume beyond what every driver shows."""
-    details = {
-        "type": found.volume_type,
-        "availability-zone": found.zone,
-        "encrypted": "true" if found.is_encrypted else "",
-    }
-    return {key: value for key, value in details.items() if value}

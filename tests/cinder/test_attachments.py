@@ -171,3 +171,18 @@ async def test_a_creation_takes_two_look_ups(sites: list[CinderSite], driver: Ci
     counts.pop("GET /volumes/ID")  # the shared poll
     assert dict(counts) == {"GET /volumes/detail": 2, "POST /volumes": 1, "GET /os-availability-zone": 1}
     await driver.delete(made)
+
+
+async def test_a_disk_may_hold_noise_only_in_the_first_attachment_of_an_own_volume(
+    sites: list[CinderSite], driver: CinderDriver, cluster: str, tmp_path: Path
+) -> None:
+    made = await driver.create(spec_of("noisy", blank="unverified"))
+    source = await driver.attach(made)
+    assert source.may_hold_noise
+    assert await located(driver, made) == source
+    restarted = sites[0].driver(tmp_path, cluster, _SOON)
+    assert not (await restarted.attach(made)).may_hold_noise, "another process knows nothing of it"
+    await driver.detach(made)
+    assert not (await driver.attach(made)).may_hold_noise
+    await driver.detach(made)
+    await driver.delete(made)

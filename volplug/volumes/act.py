@@ -185,6 +185,8 @@ class Actions:
             _LOG.warning(
                 "sizes of a volume differ",
                 volume=volume.name,
+                volume_id=volume.volume_id,
+                operation=self._request.operation,
                 difference=difference,
                 see="docs/inspect.md",
             )

@@ -293,7 +293,7 @@ class VolumeService:
         return view_volume(volume, entry, mountpoint, self._driver_name(volume.backend), sample)
 
     def _view_duplicates(self, error: DuplicateVolumes, name: str, entry: Entry | None) -> VolumeView:
-        backends = [entry.backend] if entry is not None else list(self._node.backends)
+        backends = [entry.backend] if entry and entry.record else list(self._node.backends)
         backend = backends[0] if len(backends) == 1 else ""
         return view_duplicates(error, name, backend, self._driver_name(backend))
 

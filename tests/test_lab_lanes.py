@@ -120,7 +120,10 @@ def test_units_are_modules_unless_marks_change_that(suite: Path) -> None:
 
         @pytest.mark.spread
         @pytest.mark.parametrize("number", range(5))
-        def test_spread(number): note("spread")
+        def test_spread(number):
+            note("spread")
+            lanes = lambda: len(set((SHARED / "spread").read_text().split()))
+            wait_until(lambda: lanes() == 2, 30, "the other lane takes one, too")
     """
     _run(suite, one=module, two=module)
     for name, lanes in {"test_one": 1, "test_two": 1, "shared": 1, "spread": 2}.items():

@@ -1,11 +1,20 @@
-"""The interface of a cloud for this suite; a line in `BACKENDS` runs every test on it."""
+"""The interface of a cloud for this suite; a line in `BACKENDS` runs every test on it.
+
+All tests run on EBS. On Cinder, whose lab is slower, those of modules with `ON_ALL_BACKENDS` run always, and
+the others with the slow tests.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
+import pytest
+
+from tests.lab.cinder import CinderCloud
 from tests.lab.ebs import EbsCloud
 from tests.lab.host import Host, Hosts
+from tests.lab.openstack.shared import CINDER
 
 
 class FollowBackend(Protocol):
@@ -14,6 +23,11 @@ class FollowBackend(Protocol):
     @property
     def volume_options(self) -> Mapping[str, str]:
         """The options with which the suite creates volumes."""
+        ...
+
+    @property
+    def images(self) -> Path:
+        """A directory above the images of all volumes."""
         ...
 
     def settings(self, host: Host) -> Mapping[str, str]:
@@ -53,4 +67,26 @@ class FollowBackend(Protocol):
         ...
 
 
-BACKENDS: dict[str, Callable[[Hosts], AbstractContextManager[FollowBackend]]] = {"ebs": EbsCloud}
+_Opener = Callable[[Hosts], AbstractContextManager[FollowBackend]]
+
+
+def _on_cinder(request: pytest.FixtureRequest) -> _Opener:
+    lab = request.getfixturevalue("openstack_lab")
+    return lambda hosts: CinderCloud(hosts, lab)
+
+
+# Each starts what a run shares, and returns what connects the hosts to it.
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest], _Opener]] = {
+    "ebs": lambda _: EbsCloud,
+    "cinder": _on_cinder,
+}
+ALL_WITH_SLOW = ["ebs", pytest.param("cinder", marks=[*CINDER, pytest.mark.slow])]
+
+
+def on(*backends: object) -> pytest.MarkDecorator:
+    """The mark of a module whose tests run on these backends, instead of `ALL_WITH_SLOW`."""
+    return pytest.mark.parametrize("backend", backends, indirect=True)
+
+
+ON_CINDER = on(pytest.param("cinder", marks=CINDER))
+ON_ALL_BACKENDS = on("ebs", pytest.param("cinder", marks=CINDER))

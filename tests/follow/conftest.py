@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from tests.follow.backend import BACKENDS
+from tests.follow.backend import ALL_WITH_SLOW, BACKENDS
 from tests.follow.scene import Scene, SharedHosts
 from tests.follow.watch import Watch
 from tests.lab.fork_server import ForkServer
@@ -16,7 +16,7 @@ from tests.lab.host import Hosts
 from tests.lab.leftovers import settled_difference, snapshot
 
 
-@pytest.fixture(scope="package", params=list(BACKENDS))
+@pytest.fixture(scope="package", params=ALL_WITH_SLOW)
 def backend(request: pytest.FixtureRequest) -> str:
     """The cloud that a test runs on."""
     name: str = request.param
@@ -24,13 +24,14 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="package")
-def shared_hosts(backend: str) -> Iterator[SharedHosts]:
+def shared_hosts(backend: str, request: pytest.FixtureRequest) -> Iterator[SharedHosts]:
     """The hosts and their cloud; fails if anything of them is left over."""
+    cloud_of = BACKENDS[backend](request)
     before = snapshot()
     with (
-        ForkServer(with_ec2=True) as forks,
+        ForkServer(driver=backend) as forks,
         Hosts("a", "b", machine_of=forks.machine_of) as hosts,
-        BACKENDS[backend](hosts) as cloud,
+        cloud_of(hosts) as cloud,
     ):
         try:
             own = {host.name: cloud.settings(host) for host in hosts}

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.follow.backend import ON_ALL_BACKENDS
 from tests.follow.scene import HOSTS, IMAGE, Scene
 from tests.lab.requirements import MULTIHOST
 
-pytestmark = [*MULTIHOST, HOSTS]
+pytestmark = [*MULTIHOST, HOSTS, ON_ALL_BACKENDS]
 
 
 @pytest.fixture(scope="module")

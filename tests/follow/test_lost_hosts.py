@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from tests.follow.backend import ON_ALL_BACKENDS
 from tests.follow.measures import Measures
 from tests.follow.scene import HOSTS, TIMEOUT_S, Scene
 from tests.follow.watch import mounted
@@ -12,7 +13,7 @@ from tests.lab.network import Wire
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = [*MULTIHOST, HOSTS]
+pytestmark = [*MULTIHOST, HOSTS, ON_ALL_BACKENDS]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import pages
+from tests.follow.backend import ON_ALL_BACKENDS
 from tests.follow.measures import Measures
 from tests.follow.scene import HOSTS, IMAGE, TIMEOUT_S, Scene
 from tests.lab import checker
@@ -16,7 +17,7 @@ from tests.lab.operator import Operator
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = [*MULTIHOST, HOSTS]
+pytestmark = [*MULTIHOST, HOSTS, ON_ALL_BACKENDS]
 
 _SETTLED_RECORDS = 5
 

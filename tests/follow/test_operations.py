@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.follow.backend import on
 from tests.follow.scene import HOSTS, IMAGE, TIMEOUT_S, Scene
 from tests.lab.ebs import EbsCloud
 from tests.lab.host import Host
@@ -13,7 +14,7 @@ from tests.lab.operator import Operator
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = [*MULTIHOST, HOSTS]
+pytestmark = [*MULTIHOST, HOSTS, on("ebs")]
 
 _PAGE = "docs/operations.md"
 

@@ -22,7 +22,8 @@ _TIMEOUT_S = 60.0
 class _Cloud:
     """Returns what a test sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: Path) -> None:
+        self.images = images
         self.names: list[str] = ["db"]
         self.holder: set[str] = {"a"}
 
@@ -59,7 +60,7 @@ def _mounted(hosts: Hosts, host: Host, place: Path) -> Iterator[None]:
 
 def test_it_detects_every_broken_promise(hosts: Hosts) -> None:
     a, b = hosts
-    cloud = _Cloud()
+    cloud = _Cloud(hosts.directory)
     with (
         Watch(hosts, cast(FollowBackend, cloud)) as watch,
         _mounted(hosts, a, a.volplug.mount_root / "db"),

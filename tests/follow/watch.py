@@ -58,7 +58,7 @@ class Watch:
 
     def _disks_in_use(self) -> Iterable[str]:
         """The images that are mounted, once for each host that has them, by any device."""
-        images = {device.name: device.image for device in loops.attached_below(self._hosts.directory)}
+        images = {device.name: device.image for device in loops.attached_below(self._cloud.images)}
         for host in self._hosts:
             yield from {images[device] for device in _devices(host) if device in images}
 

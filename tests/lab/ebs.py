@@ -1,6 +1,7 @@
 """EC2 for several hosts: each is an instance, and its volumes are loop devices that only it sees."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
@@ -18,15 +19,18 @@ class EbsCloud:
 
     Attributes:
         volume_options: for small volumes.
+        images: a directory above the images of the volumes.
         ec2: the simulated EC2, for its plan of faults and its counts of calls.
     """
 
     volume_options: Mapping[str, str] = MappingProxyType({"size": "1GiB"})
+    images: Path
     ec2: Ec2Cloud
 
     def __init__(self, hosts: Hosts) -> None:
         """Describe the cloud; nothing runs before ``with``."""
         self._hosts = hosts
+        self.images = hosts.directory
         self._inside = hosts.network.threads()
 
     def __enter__(self) -> Self:

@@ -31,12 +31,12 @@ class ForkServer:
     """The process that forks. Any thread may use it.
 
     Args:
-        with_ec2: Whether it has loaded the SDK, too, which takes as long as everything else.
+        driver: A driver of a cloud whose SDK it has loaded, too, which takes as long as everything else.
     """
 
-    def __init__(self, *, with_ec2: bool = False) -> None:
+    def __init__(self, *, driver: str = "") -> None:
         """Describe the server; nothing runs before ``with``."""
-        self._options = ["--with-ec2"] if with_ec2 else []
+        self._options = [driver] if driver else []
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()

@@ -27,8 +27,8 @@ _exit_codes: dict[int, int] = {}
 
 def main() -> None:
     """Answer requests until the connection is closed."""
-    if "--with-ec2" in sys.argv:
-        _load_sdk()
+    for driver in sys.argv[1:]:
+        _SDKS[driver]()
     gc.collect()
     gc.freeze()  # the children do not write to these objects, so that their memory stays shared
     signal.signal(signal.SIGCHLD, _reap)
@@ -45,7 +45,7 @@ def _answer(do: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - e
         return {"error": str(error)}
 
 
-def _load_sdk() -> None:
+def _load_sdk_of_ec2() -> None:
     """Load the modules that the first call of EC2 loads; this starts no thread."""
     import boto3.session
     import botocore.config
@@ -54,6 +54,22 @@ def _load_sdk() -> None:
 
     unsigned = botocore.config.Config(signature_version=botocore.UNSIGNED)
     boto3.session.Session().client("ec2", region_name="eu-central-1", config=unsigned)
+
+
+def _load_sdk_of_openstack() -> None:
+    """Load the modules that the first call of Cinder or Nova loads; this starts no thread."""
+    import keystoneauth1.adapter  # noqa: F401
+    from openstack.config import OpenStackConfig
+
+    import volplug.drivers.cinder  # noqa: F401
+
+    auth = {
+        "auth_url": "http://127.0.0.1/v3",
+        "application_credential_id": "none",
+        "application_credential_secret": "none",
+    }
+    config = OpenStackConfig(load_yaml_config=False, load_envvars=False)
+    config.get_one(auth_type="v3applicationcredential", auth=auth).get_session()
 
 
 def _start(first_pid: int | None, argv: Sequence[str], env: Mapping[str, str], log: str) -> Mapping[str, Any]:
@@ -154,6 +170,8 @@ def _reap(*_: object) -> None:
 
 
 _ACTIONS: Mapping[str, Callable[..., Mapping[str, Any]]] = {"start": _start, "poll": _poll, "signal": _signal}
+
+_SDKS: Mapping[str, Callable[[], None]] = {"ebs": _load_sdk_of_ec2, "cinder": _load_sdk_of_openstack}
 
 if __name__ == "__main__":
     main()

@@ -93,6 +93,11 @@ class Servers:
         """Return the status that Nova reports."""
         return str(self._cloud.compute.get_server(server.id).status)
 
+    def set_status(self, server: Server, status: str) -> None:
+        """Set the status to ACTIVE or ERROR, as an operator does; nothing else changes."""
+        self._cloud.compute.reset_server_state(server.id, status.lower())
+        self.await_status(server, status)
+
     def await_status(self, server: Server, status: str) -> None:
         """Wait for a status."""
         wait_until(lambda: self.status(server) == status, _TIMEOUT_S, f"server {server.name} is {status}")

@@ -121,7 +121,7 @@ async def test_nothing_is_taken_from_servers_of_a_dead_compute_service(
     off, on = await lose(), await lose()
     await asyncio.to_thread(lab.servers.stop, off.site.server)
     lab.hosts.kill("node2")
-    with pytest.raises(VolumeInUse, match="has not carried out the detach"):
+    with pytest.raises(VolumeInUse, match="has not detached it"):
         await heir.take_from(off.volume, off.node_id)
     await asyncio.to_thread(lab.hosts.miss_reports, "node2")
     assert (await heir.holder_state(on.node_id)).state is HolderState.ALIVE

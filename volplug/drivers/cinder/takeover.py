@@ -148,14 +148,14 @@ class ServerTakeover:
         if after is None:
             return
         if changed := changed_field(before, after):
-            raise _not_proven(volume, server_id, changed, "Try again")
+            raise _not_proven(server_id, changed, "Try again")
         await self._request_detach(volume, server_id)
         limit_s = self._limits.transition_s
         if not await self._left(volume, server_id) or not await self._attachments.wait_forgotten(
             volume, server_id, limit_s
         ):
-            evidence = f"its compute service has not carried out the detach within {limit_s:.0f} s"
-            raise _not_proven(volume, server_id, evidence, _how_to_recover(server_id))
+            evidence = f"its compute service has not detached it in {limit_s:.0f} s"
+            raise _not_proven(server_id, evidence, _how_to_recover(server_id))
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:
@@ -164,8 +164,10 @@ class ServerTakeover:
             if refused.mentions("Unable to detach volume"):
                 return  # an earlier detach has not ended: its end is the proof as well
             if refused.status == 409:
-                evidence = f"Nova does not detach it: {short(refused.message)}"
-                raise _not_proven(volume, server_id, evidence, _how_to_recover(server_id)) from refused
+                is_down = refused.mentions("Service is unavailable at this time")
+                reason = short(refused.message)
+                evidence = "its compute service is down" if is_down else f"Nova does not detach it: {reason}"
+                raise _not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
             raise translated(refused) from refused
 
     async def _left(self, volume: Volume, server_id: str) -> bool:
@@ -187,7 +189,7 @@ class ServerTakeover:
             return None
         holder, server = await self._ask(server_id)  # last: a server that is off may be started
         if holder.state is not HolderState.DEAD:
-            raise _not_proven(volume, server_id, holder.evidence, holder.remedy)
+            raise _not_proven(server_id, holder.evidence, holder.remedy)
         return report_of(server, seen)
 
     async def fence(self, server_id: str) -> None:
@@ -218,9 +220,10 @@ def _unanswered(evidence: str) -> tuple[Holder, Mapping[str, Any]]:
     return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
 
 
-def _not_proven(volume: Volume, server_id: str, evidence: str, remedy: str) -> VolumeInUse:
-    cause = f"{volume.volume_id} is attached to {server_id}, which is not proven dead: {evidence}"
-    return VolumeInUse(cause, remedy, holder=server_id)
+def _not_proven(server_id: str, evidence: str, remedy: str) -> VolumeInUse:
+    # Without the volume's id, which the context has: together they would leave no room for the evidence.
+    cause = f"server {server_id} is not proven dead: {evidence}"
+    return VolumeInUse(cause, f"{remedy[:1].upper()}{remedy[1:]}", holder=server_id)
 
 
 def _how_to_stop(server_id: str) -> str:

@@ -129,8 +129,14 @@ class LoopGuestDriver(fake.FakeDriverWithoutFakeNodes):
         block_device_info: _Devices = None,
     ) -> None:
         """Know a guest again after a start of nova-compute."""
-        self.instances[instance.uuid] = fake.FakeInstance(instance.name, power_state.RUNNING, instance.uuid)
+        self._know(instance, power_state.RUNNING)
         self._boot(instance, block_device_info)
+
+    def power_on(self, context: object, instance: Instance, *args: object, **kwargs: object) -> None:
+        """Start a guest, also one that was off when nova-compute started, which Nova does not resume."""
+        if instance.uuid not in self.instances:
+            self._know(instance, power_state.SHUTDOWN)
+        super().power_on(context, instance, *args, **kwargs)
 
     def destroy(
         self,
@@ -183,6 +189,9 @@ class LoopGuestDriver(fake.FakeDriverWithoutFakeNodes):
         self._guest(instance).boot(instance.uuid, instance.metadata.get("disk_bus", ""))
         for connection in _connections(devices):
             self._plug(instance, connection)
+
+    def _know(self, instance: Instance, power: int) -> None:
+        self.instances[instance.uuid] = fake.FakeInstance(instance.name, power, instance.uuid)
 
     def _guest(self, instance: Instance) -> LoopGuest:
         return LoopGuest(f"{CONF.lab.guests}/{self._host}/{instance.uuid}")

@@ -5,7 +5,8 @@
     assert settled_difference(before) == []
 
 Mounts, processes, namespaces and control groups are those of the lane's namespaces. Loop devices are the
-whole machine's; those count whose images lie below the lane's directory.
+whole machine's; those count whose images lie below the lane's directory. A lab that was there before may
+start processes in its own namespaces: they end with it.
 """
 
 import os
@@ -25,10 +26,11 @@ _OF_INTEREST = re.compile(r"dockerd|containerd|volplug|runc|qemu|mariadbd|rabbit
 
 @dataclass(frozen=True)
 class Process:
-    """A running process: its parent and its command line."""
+    """A running process: its parent, its command line and its mount namespace, if that is readable for us."""
 
     parent: int
     command: str
+    mounts: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,14 @@ def _new_processes(before: Snapshot, after: Snapshot) -> list[str]:
         if before.processes.get(pid, Process(0, "")).command != process.command
         and _OF_INTEREST.search(process.command)
         and pid != os.getpid()
+        and not _is_of_a_lab(process, before)
         and not _started_by_others(pid, before, after)
     ]
+
+
+def _is_of_a_lab(process: Process, before: Snapshot) -> bool:
+    """Whether a process is in the namespaces of a lab that was there before, not in the lane's."""
+    return process.mounts in before.namespaces.keys() - {os.readlink("/proc/self/ns/mnt")}
 
 
 def _started_by_others(pid: int, before: Snapshot, after: Snapshot) -> bool:
@@ -163,7 +171,8 @@ def _processes() -> dict[int, Process]:
         except OSError:
             continue  # ended between the listing and the reading
         if state != "Z":
-            found[int(entry.name)] = Process(int(parent), " ".join(command.split())[:160])
+            mounts = _namespace(int(entry.name), "mnt")
+            found[int(entry.name)] = Process(int(parent), " ".join(command.split())[:160], mounts)
     return found
 
 
@@ -171,11 +180,16 @@ def _namespaces(pids: Iterable[int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for pid in sorted(pids):
         for kind in ("mnt", "net"):
-            try:
-                found.setdefault(os.readlink(f"/proc/{pid}/ns/{kind}"), pid)
-            except OSError:
-                continue  # ended, or not readable for us
+            if namespace := _namespace(pid, kind):
+                found.setdefault(namespace, pid)
     return found
+
+
+def _namespace(pid: int, kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""  # ended, or not readable for us
 
 
 def _entries(directories: Iterable[Path]) -> list[str]:

@@ -26,6 +26,11 @@ class FollowBackend(Protocol):
         ...
 
     @property
+    def zone(self) -> str:
+        """The availability zone of the volumes."""
+        ...
+
+    @property
     def images(self) -> Path:
         """A directory above the images of all volumes."""
         ...

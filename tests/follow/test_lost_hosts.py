@@ -83,6 +83,7 @@ def test_a_host_that_boots_again_detaches_unused_volumes(scene: Scene) -> None:
     scene.a.reboot()
     scene.wait_until_free()
     scene.write(scene.b).stop()
+    scene.wait_until_free()
     scene.verify(scene.a)
 
 

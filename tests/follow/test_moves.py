@@ -179,10 +179,11 @@ def test_the_stack_of_the_walk_through_leaves_a_node_that_is_drained(
         host.docker("tag", IMAGE, "busybox")
     named = f"  diary:\n    driver: volplug\n    name: {scene.volume}-{{{{.Task.Slot}}}}\n"
     stack = pages.files(page)["diary.yaml"].replace("  diary:\n    driver: volplug\n", named)
-    (tmp_path / "diary.yaml").write_text(stack)
+    (tmp_path / "diary.yaml").write_text(stack.replace("eu-central-1a", scene.cloud.zone))
     names = {
         "diary.yaml": str(tmp_path / "diary.yaml"),
         "NODE": "b",
+        "eu-central-1a": scene.cloud.zone,
         "stack deploy": "stack deploy --resolve-image=never",
     }
     operator = Operator(a.engine.run, names, tmp_path)

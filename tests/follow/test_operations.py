@@ -42,7 +42,7 @@ def operator(scene: Scene, cloud: EbsCloud, tmp_path: Path) -> Operator:
         "db2": _other(scene),
         "db": scene.volume,
         "tags.json": str(tmp_path / "tags.json"),
-        "eu-central-1a": f"{cloud.ec2.region}a",
+        "eu-central-1a": cloud.zone,
     }
     return Operator(scene.a.engine.run, names, tmp_path, cloud.ec2.endpoint)
 
@@ -100,7 +100,7 @@ def test_volumes_are_listed_found_unused_and_renamed(
     volume_id = _id(cloud, scene.volume)
     operator.knows({"Values=prod": "Values=lab Name=status,Values=available"})
     listed = operator.does(_PAGE, "List volumes", 1)
-    assert listed.split() == [scene.volume, volume_id, "available", "None", f"{cloud.ec2.region}a", "1"]
+    assert listed.split() == [scene.volume, volume_id, "available", "None", cloud.zone, "1"]
     assert operator.does(_PAGE, "No such volume, on one host only").split() == [volume_id, "lab"]
     operator.does(_PAGE, "Rename", 1)
     _is_known(scene.b, _other(scene))

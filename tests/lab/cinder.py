@@ -25,10 +25,12 @@ class CinderCloud:
 
     Attributes:
         volume_options: For small volumes.
+        zone: The availability zone of the volumes.
         images: The directory of the files that are the volumes.
     """
 
     volume_options: Mapping[str, str] = MappingProxyType({"size": "1GiB"})
+    zone = "nova"
     images: Path
 
     def __init__(self, hosts: Hosts, lab: OpenStackLab) -> None:
@@ -111,14 +113,20 @@ class CinderCloud:
     def start(self, host: Host) -> None:
         """Start its server, from any state that a test left it in."""
         server = self._servers[host.name]
-        self._lab.hosts.start(server.node)
+        self.recover_compute(host)
         if self._lab.servers.status(server) == "SHUTOFF":
             self._lab.servers.start(server)
         else:
             self._lab.servers.set_status(server, "ACTIVE")
+
+    # What no other cloud has
 
     def lose_compute(self, host: Host) -> None:
         """Kill the compute service of its server, which has missed its reports; the server stays as it is."""
         node = self._servers[host.name].node
         self._lab.hosts.kill(node)
         self._lab.hosts.miss_reports(node)
+
+    def recover_compute(self, host: Host) -> None:
+        """Start the compute service again."""
+        self._lab.hosts.start(self._servers[host.name].node)

@@ -19,11 +19,13 @@ class EbsCloud:
 
     Attributes:
         volume_options: for small volumes.
+        zone: the availability zone of the volumes.
         images: a directory above the images of the volumes.
         ec2: the simulated EC2, for its plan of faults and its counts of calls.
     """
 
     volume_options: Mapping[str, str] = MappingProxyType({"size": "1GiB"})
+    zone: str
     images: Path
     ec2: Ec2Cloud
 
@@ -35,6 +37,7 @@ class EbsCloud:
 
     def __enter__(self) -> Self:
         self.ec2 = self._inside.submit(self._start).result()
+        self.zone = f"{self.ec2.region}{_ZONE_SUFFIX}"
         return self
 
     def __exit__(
@@ -52,8 +55,7 @@ class EbsCloud:
 
     def settings(self, host: Host) -> Mapping[str, str]:
         """Add the host as an instance, and return the settings of its volplug, as environment."""
-        zone = f"{self.ec2.region}{_ZONE_SUFFIX}"
-        instance = self.ec2.add_instance(self.node_id(host), zone=zone, name=host.name)
+        instance = self.ec2.add_instance(self.node_id(host), zone=self.zone, name=host.name)
         lines = [
             'backend = "ebs"',
             f'cluster = "{_CLUSTER}"',

@@ -32,7 +32,7 @@ HELD: Volume = read_volume(volume("in-use"), "cloud").volume
         (ON, {"host_status": "DOWN"}, HolderState.UNKNOWN, "its compute host as DOWN, so it may run on"),
         (OFF, {}, HolderState.DEAD, "Nova reports SHUTOFF; its detach is the proof"),
         (OFF, {"host_status": "UP"}, HolderState.DEAD, "its compute host as up"),
-        (OFF, {"host_status": "MAINTENANCE"}, HolderState.DEAD, "its compute host as up"),
+        (OFF, {"host_status": "MAINTENANCE"}, HolderState.DEAD, "its detach is the proof"),
         (OFF, {"host_status": "DOWN"}, HolderState.UNKNOWN, "its compute host as DOWN, so it may run on"),
         (OFF, {"host_status": "UNKNOWN"}, HolderState.UNKNOWN, "its compute host as UNKNOWN"),
         (OFF, {"OS-EXT-STS:task_state": "powering-on"}, HolderState.UNKNOWN, "SHUTOFF, powering-on"),

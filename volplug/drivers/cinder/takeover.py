@@ -29,6 +29,7 @@ from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNo
 from volplug.models import HolderState, Volume, VolumeState
 
 _HOST_STATUS: Final = "2.16"  # the microversion with host_status
+_DISABLED: Final = "MAINTENANCE"  # shown whether the compute service runs or not
 _SHUTDOWN: Final = 4  # power_state: https://docs.openstack.org/api-guide/compute/server_concepts.html
 # https://docs.openstack.org/api-guide/compute/server_concepts.html#server-status
 _ALIVE: Final = frozenset(
@@ -80,11 +81,10 @@ def report_of(server: Mapping[str, Any], held: CinderVolume | None = None) -> Se
 def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
     """Judge a server by a report. Pure."""
     seen = f"Nova reports {report.status}{f', {report.task}' if report.task else ''}"
-    is_host_down = report.host_status not in {"", "UP", "MAINTENANCE"}
-    if is_host_down:
+    if report.host_status not in {"", "UP", _DISABLED}:
         evidence = f"{seen}, but its compute host as {report.host_status}, so it may run on"
         return Holder(HolderState.UNKNOWN, evidence, _how_to_recover(server_id), host_name=host_name)
-    if report.is_off and report.host_status:
+    if report.is_off and report.host_status == "UP":
         return Holder(HolderState.DEAD, f"{seen}, its compute host as up", host_name=host_name)
     if report.is_off:
         return Holder(HolderState.DEAD, f"{seen}; its detach is the proof", host_name=host_name)

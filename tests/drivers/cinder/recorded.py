@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from volplug.drivers.cinder.errors import OpenStackRefused
 from volplug.drivers.cinder.metadata import metadata_of
-from volplug.drivers.cinder.openstack import CINDER, NOVA, Call, message_of
+from volplug.drivers.cinder.openstack import CINDER, NOVA, Call, body_of, message_of
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 
@@ -62,4 +62,4 @@ class Answering:
         found = answer(call) if callable(answer) else answer
         if isinstance(found, Exception):
             raise found
-        return found
+        return body_of(call, json.dumps(found))

@@ -93,14 +93,15 @@ class ServerAttachments:
             # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
             await self.wait_forgotten(volume, refused_server(refused) or node.server_id, transition_s)
             return False
+        if seen.is_transitional:
+            cause = f"{volume_id} is still {seen.status} after {transition_s:.0f} s"
+            if seen.holder:
+                raise VolumeInUse(cause, holder=seen.holder) from refused
+            raise UnexpectedState(cause, "See its attachments in Cinder") from refused
         if seen.holder == node.server_id:
             return True
         if seen.holder:
             raise VolumeInUse(f"{volume_id} is attached to {seen.holder}", holder=seen.holder) from refused
-        if seen.is_transitional:
-            raise UnexpectedState(
-                f"{volume_id} is {seen.status} for {transition_s:.0f} s", "See its attachments in Cinder"
-            ) from refused
         raise UnexpectedState(f"{volume_id}: {seen.volume.detail or seen.status}") from refused
 
     async def _arrival(self, volume: Volume, node: ServerIdentity) -> MountSource:
@@ -139,7 +140,7 @@ class ServerAttachments:
         def ended(seen: CinderVolume | None) -> CinderVolume | bool | None:
             if seen is None or seen.state is VolumeState.AVAILABLE:
                 return False
-            return seen if seen.holder else None
+            return seen if seen.holder and not seen.is_transitional else None
 
         rest_s = self._limits.transition_s
         seen = await self._volumes.poll.until(volume.volume_id, ended, rest_s, at_once=True)

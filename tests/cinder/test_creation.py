@@ -30,7 +30,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
+from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.steps import OnStep, WorldStep, unannounced
 
@@ -52,11 +52,11 @@ class Hosts:
         return self.sites[number].driver(self._directory / str(number), self.cluster, on_step=on_step)
 
     async def found(self) -> list[Volume]:
-        return list(await self.driver().list())
+        return [each for each in await self.driver().list() if each.state is not VolumeState.DELETING]
 
     async def clean(self) -> None:
         driver = self.driver()
-        for volume in await driver.list():
+        for volume in await self.found():
             for number in range(len(self.sites)):
                 await self.driver(number).detach(volume)
             await driver.delete(volume)

@@ -16,7 +16,14 @@ from volplug.drivers.cinder.openstack import Call
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
-from volplug.errors import Unsupported, VolumeInUse, VolumeNotFound
+from volplug.errors import (
+    BackendUnavailable,
+    HostError,
+    Unsupported,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 from volplug.steps import unannounced
@@ -44,8 +51,10 @@ class Volumes(Answering):
         self.made: Mapping[str, object] = {}
         self.slept: list[float] = []
         self.notes = CreationNotes(directory / "notes.json", unannounced)
-        found = CinderVolumes(self, "prod", "cloud", LIMITS, lambda: 0.0)
-        self.creator = CinderCreator(self, found, self.notes, CinderSettings(cloud="c"), LIMITS, self._sleep)
+        self.found = CinderVolumes(self, "prod", "cloud", LIMITS, lambda: 0.0)
+        self.creator = CinderCreator(
+            self, self.found, self.notes, CinderSettings(cloud="c"), LIMITS, self._sleep
+        )
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -64,7 +73,7 @@ class Volumes(Answering):
     def _describe(self, call: Call) -> Mapping[str, Any]:
         assert call.body is not None
         self.volumes[_id_of(call)]["metadata"] |= call.body["metadata"]
-        return {}
+        return {"metadata": self.volumes[_id_of(call)]["metadata"]}
 
     def _delete(self, call: Call) -> Mapping[str, Any]:
         del self.volumes[_id_of(call)]
@@ -167,6 +176,63 @@ async def test_a_volume_that_may_have_been_used_is_not_deleted_as_superfluous(
     with pytest.raises(VolumeInUse):
         await volumes.creator.before_attach(made)
     assert set(volumes.volumes) == {MINE, OLDER}
+
+
+async def test_a_superfluous_volume_that_is_not_deleted_stays_in_the_list(volumes: Volumes) -> None:
+    made = await volumes.creator.create(spec_of(), "")
+    volumes.add(OLDER, token="of-another-host")  # noqa: S106  # of a creation
+
+    def fail(call: Call) -> Mapping[str, Any]:
+        volumes.volumes[_id_of(call)]["status"] = "error_deleting"
+        return {}
+
+    volumes.answers["DELETE /volumes/ID"] = fail
+    with pytest.raises(VolumeInUse, match=f"{OLDER} is"):
+        await volumes.creator.before_attach(made)
+    assert {each.volume_id for each in await volumes.found.all()} == {MINE, OLDER}
+
+
+async def test_a_slow_deletion_of_a_superfluous_volume_delays_no_attach(volumes: Volumes) -> None:
+    made = await volumes.creator.create(spec_of(), "")
+    volumes.add(OLDER, token="of-another-host")  # noqa: S106  # of a creation
+
+    def begin(call: Call) -> Mapping[str, Any]:
+        volumes.volumes[_id_of(call)]["status"] = "deleting"
+        volumes.answers["GET /volumes/ID"] = AssertionError("nothing waits for its end")
+        return {}
+
+    volumes.answers["DELETE /volumes/ID"] = begin
+    with pytest.raises(VolumeInUse, match=f"{OLDER} is"):
+        await volumes.creator.before_attach(made)
+
+
+async def test_a_new_volume_that_is_not_listed_is_no_other_hosts(volumes: Volumes) -> None:
+    volumes.answers["GET /volumes/detail"] = {"volumes": []}
+    with pytest.raises(BackendUnavailable, match=f"does not list {MINE}"):
+        await volumes.creator.create(spec_of(), "")
+
+
+async def test_a_volume_that_was_used_meanwhile_is_not_created_again(volumes: Volumes) -> None:
+    """This host was killed before it noted the success; another one has attached the volume since."""
+    token = await volumes.notes.begin("db")
+    volumes.add(OLDER, token=token, **{"volplug:fs": "formatting:ext4:x"})
+    with pytest.raises(VolumeExists, match=OLDER):
+        await volumes.creator.create(read_volume(volumes.volumes[OLDER], "cloud").volume.spec, "")
+
+
+async def test_without_a_note_nothing_is_requested(volumes: Volumes, tmp_path: Path) -> None:
+    (tmp_path / ".notes.json.new").mkdir()
+    with pytest.raises(HostError, match="creation cannot be noted"):
+        await volumes.creator.create(spec_of(), "")
+    assert volumes.volumes == {}
+
+
+async def test_an_attach_is_not_requested_unless_cinder_has_noted_it(volumes: Volumes) -> None:
+    """A proxy may answer without having passed the request on."""
+    made = await volumes.creator.create(spec_of(*UNVERIFIED), "")
+    volumes.answers["POST /volumes/ID/metadata"] = {}
+    with pytest.raises(BackendUnavailable):
+        await volumes.creator.before_attach(made)
 
 
 async def test_the_note_is_dropped_once_the_volume_is_attached(volumes: Volumes) -> None:

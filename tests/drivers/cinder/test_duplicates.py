@@ -57,6 +57,12 @@ def test_volumes_that_may_have_data_and_those_of_others_are_not_chosen_from(
         assert refused.value.volume_ids == ("a", "b")
 
 
+def test_a_superfluous_volume_that_could_not_be_deleted_does_not_count_as_used() -> None:
+    left = read_volume(volume("error", id="b", status="error_deleting"), "cloud")
+    for winner in (read("a"), read("a", "in-use"), read("a", fs="ext4")):
+        assert chosen_of([left, winner]) == winner
+
+
 def test_a_volume_that_is_being_deleted_does_not_count_beside_another() -> None:
     going = read_volume(volume("available", id="a", status="deleting"), "cloud")
     assert chosen_of([going]) is going

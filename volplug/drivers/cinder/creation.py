@@ -22,7 +22,7 @@ from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
 from volplug.drivers.cinder.metadata import ATTACHED, metadata_of
 from volplug.drivers.cinder.notes import CreationNote, CreationNotes
-from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
+from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
 from volplug.drivers.cinder.options import create_body, is_unverified, user_metadata
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
@@ -71,15 +71,21 @@ class CinderCreator:
         note = await self._notes.find(spec.name)
         found = [] if self._volumes.was_absent(spec.name) else await self._volumes.by_name(spec.name)
         begun = chosen_of(found)
-        if begun is None:
+        is_own = begun is not None and note is not None and begun.token == note.token and not note.volume_id
+        if begun is None or (is_own and begun.state is VolumeState.DELETING):
             note, begun = await self._request(spec, await self._zone(server_zone), is_first=note is None)
-        elif note is None or note.volume_id or begun.token != note.token or begun.volume.spec != spec:
+        elif not (is_own and begun.is_untouched and begun.volume.spec == spec):
             raise VolumeExists(f"{begun.volume_id} has this name")
         settled = await self._settled(begun)
         chosen = await self._choose(spec.name, note)
-        if chosen is None or chosen.volume_id != settled.volume_id:
-            other = chosen.volume_id if chosen else "none"
-            raise VolumeExists(f"{other} has this name, another host has created it at the same time")
+        if chosen is None:
+            raise BackendUnavailable(
+                f"Cinder does not list {settled.volume_id}, which it has made", "Try again"
+            )
+        if chosen.volume_id != settled.volume_id:
+            raise VolumeExists(
+                f"{chosen.volume_id} has this name, another host has created it at the same time"
+            )
         await self._refuse_unsuitable(chosen)
         await self._notes.succeeded(spec.name, chosen.volume_id)
         return chosen.volume
@@ -125,12 +131,8 @@ class CinderCreator:
         if self._settings.availability_zone or not server_zone:
             return self._settings.availability_zone
         if self._zones is None:
-            try:
-                answer = await self._caller.call(
-                    Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
-                )
-            except OpenStackRefused as refused:
-                raise translated(refused) from refused
+            call = Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
+            answer = await answered(self._caller, call)
             self._zones = frozenset(str(each.get("zoneName")) for each in answer["availabilityZoneInfo"])
         return server_zone if server_zone in self._zones else ""
 
@@ -191,9 +193,10 @@ class CinderCreator:
         return chosen
 
     async def _remove(self, made: CinderVolume) -> None:
-        """Delete a volume that this host has created, unless it was attached meanwhile.
+        """Have a volume deleted that this host has created, unless it was attached meanwhile.
 
-        A failure leaves a blank volume more, which is not chosen, and is deleted at the next opportunity.
+        It counts as going from then on, so nothing waits for its end. A failure leaves a blank volume more,
+        which is not chosen, and is deleted at the next opportunity.
         """
         try:
             seen = await self._volumes.by_id(made.volume_id)
@@ -201,12 +204,12 @@ class CinderCreator:
                 return
             # Sent once: what was read holds for this moment, and not for a retry after a timeout.
             await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}", is_repeatable=False))
-            await self._volumes.wait_gone(made.volume_id, self._limits.delete_s)
         except (OpenStackRefused, VolplugError) as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
         else:
-            self._volumes.deleted(made.volume_id)
-            _LOG.info("superfluous volume deleted", volume_id=made.volume_id, volume=made.volume.name)
+            _LOG.info(
+                "superfluous volume is being deleted", volume_id=made.volume_id, volume=made.volume.name
+            )
 
     # Attaching
 
@@ -239,7 +242,8 @@ class CinderCreator:
             )
         if not is_unverified(chosen.volume.spec) or chosen.was_attached:
             return False
-        await self._note_attachment(volume.volume_id)
+        # From now on, it may hold data that reads as random.
+        await self._volumes.write_metadata(volume.volume_id, {ATTACHED: "true"})
         return note is not None and note.token == chosen.token
 
     async def after_attach(self, volume: Volume) -> None:
@@ -250,11 +254,3 @@ class CinderCreator:
     async def deleted(self, volume: Volume) -> None:
         """Drop the note of a volume that was deleted."""
         await self._notes.drop(volume.name, volume.volume_id)
-
-    async def _note_attachment(self, volume_id: str) -> None:
-        """Note on a volume that it was attached, after which it may hold data that reads as random."""
-        body = {"metadata": {ATTACHED: "true"}}
-        try:
-            await self._caller.call(Call(CINDER, "POST", f"/volumes/{volume_id}/metadata", body=body))
-        except OpenStackRefused as refused:
-            raise translated(refused) from refused

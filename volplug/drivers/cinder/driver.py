@@ -18,16 +18,8 @@ from volplug.drivers.cinder.creation import CinderCreator
 from volplug.drivers.cinder.deletion import CinderDeleter
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.duplicates import chosen_of
-from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.notes import CreationNotes
-from volplug.drivers.cinder.openstack import (
-    CINDER,
-    Call,
-    OpenStack,
-    OpenStackCaller,
-    is_sdk_installed,
-    sdk_missing,
-)
+from volplug.drivers.cinder.openstack import OpenStack, OpenStackCaller, is_sdk_installed, sdk_missing
 from volplug.drivers.cinder.server import ServerIdentity, ThisServer
 from volplug.drivers.cinder.settings import CinderSettings, load_settings
 from volplug.drivers.cinder.takeover import ServerTakeover
@@ -91,7 +83,6 @@ class CinderDriver:
         self._cluster = config.cluster
         self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
         self._host = host
-        self._caller = caller
         notes = config.state_dir / "backends" / f"{config.name}.creations.json"
         self._disks = guest_disks(Sysfs(settings.sys_root, settings.dev_root), config.name)
         volumes = self._volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
@@ -190,11 +181,7 @@ class CinderDriver:
     async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
         """Write both filesystem tags in one call."""
         await self._ensure_ours(volume)
-        body = {"metadata": filesystem_tags(tag)}
-        try:
-            await self._caller.call(Call(CINDER, "POST", f"/volumes/{volume.volume_id}/metadata", body=body))
-        except OpenStackRefused as refused:
-            raise translated(refused) from refused
+        await self._volumes.write_metadata(volume.volume_id, filesystem_tags(tag))
         return replace(volume, filesystem=tag)
 
     async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:

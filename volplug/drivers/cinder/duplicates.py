@@ -23,7 +23,7 @@ def chosen_of(found: Sequence[CinderVolume]) -> CinderVolume | None:
     Raises:
         DuplicateVolumes: If several are not those of concurrent creations, or several may have data.
     """
-    existing = [each for each in found if each.state is not VolumeState.DELETING]
+    existing = [each for each in found if not _is_going(each)]
     if len(existing) <= 1:
         return next(iter(existing or found), None)
     touched = [each for each in existing if not each.is_untouched]
@@ -35,6 +35,12 @@ def chosen_of(found: Sequence[CinderVolume]) -> CinderVolume | None:
             volume_ids=ids,
         )
     return touched[0] if touched else min(existing, key=_age)
+
+
+def _is_going(found: CinderVolume) -> bool:
+    """Tell whether a volume is to be deleted, by whichever host, also if Cinder has failed to."""
+    has_failed = found.status == "error_deleting" and found.is_untouched
+    return found.state is VolumeState.DELETING or has_failed
 
 
 def _age(found: CinderVolume) -> tuple[str, str]:

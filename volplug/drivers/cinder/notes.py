@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from volplug.errors import HostError
 from volplug.host.files import replace_file, sync_directory
 from volplug.host.threads import Pool
 from volplug.steps import OnStep, WorldStep
@@ -93,9 +94,13 @@ class CreationNotes:
         return self._notes
 
     def _write(self, notes: Mapping[str, CreationNote]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, json.dumps({name: asdict(note) for name, note in notes.items()}))
-        sync_directory(self._path.parent)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._path, json.dumps({name: asdict(note) for name, note in notes.items()}))
+            sync_directory(self._path.parent)
+        except OSError as error:
+            cause = f"the creation cannot be noted in {self._path}: {error.strerror}"
+            raise HostError(cause, "Check its disk: full, or read-only?") from error
         self._notes = notes
         self._on_step(WorldStep.CREATION_NOTED)
 

@@ -81,6 +81,14 @@ class OpenStackCaller(Protocol):
         ...
 
 
+async def answered(caller: OpenStackCaller, call: Call) -> Mapping[str, Any]:
+    """Make a call of whose refusals none means anything special to the caller."""
+    try:
+        return await caller.call(call)
+    except OpenStackRefused as refused:
+        raise translated(refused) from refused
+
+
 class OpenStack:
     """Calls the services of one region.
 
@@ -235,9 +243,9 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
     }
     if settings.has_application_credential:
         chosen["auth_type"] = "v3applicationcredential"
-    if auth := settings.auth():
-        chosen["auth"] = {**auth, "auth_url": _versioned(auth["auth_url"])}
     try:
+        if auth := settings.auth():
+            chosen["auth"] = {**auth, "auth_url": _versioned(auth["auth_url"])}
         region = OpenStackConfig(
             config_files=[settings.clouds_file] if settings.clouds_file else None,
             load_yaml_config=bool(settings.cloud),

@@ -21,7 +21,7 @@ from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
 from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.metadata import ATTACHED, TOKEN
-from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
+from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
 from volplug.drivers.cinder.statuses import state_of
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cloud.batching import Batcher
@@ -33,6 +33,8 @@ from volplug.models import Detail, FilesystemPhase, Volume, VolumeSpec, VolumeSt
 from volplug.sizes import GIB
 
 _SOURCES: Final = sources_of("metadata")
+# With "error_deleting", which a superfluous volume is left in if its storage fails.
+_UNUSED: Final = frozenset({"creating", "available", "error", "error_deleting"})
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -93,7 +95,7 @@ class CinderVolume:
     def is_untouched(self) -> bool:
         """Tell whether the volume was, as far as it shows, never attached."""
         is_pending = self.volume.filesystem.phase is FilesystemPhase.PENDING
-        is_detached = not self.holder and self.status in {"creating", "available", "error"}
+        is_detached = not self.holder and self.status in _UNUSED
         return is_pending and is_detached and not self.was_attached
 
 
@@ -275,6 +277,16 @@ class CinderVolumes:
             return None if seen.state is VolumeState.DELETING else seen
 
         return await self.poll.until(volume_id, gone, timeout_s, at_once=True)
+
+    async def write_metadata(self, volume_id: str, metadata: Mapping[str, str]) -> None:
+        """Write metadata of a volume, in one call; what else it has stays.
+
+        Raises:
+            VolumeNotFound: If it does not exist.
+            BackendUnavailable: If Cinder does not confirm it.
+        """
+        path, body = f"/volumes/{volume_id}/metadata", {"metadata": metadata}
+        await answered(self._caller, Call(CINDER, "POST", path, body=body, expects="metadata"))
 
     def read(self, description: CinderDescription) -> CinderVolume:
         """Parse the description of a volume of the cluster, and remember that it is one."""

@@ -7,7 +7,7 @@ many requests. The texts are those of Cinder 26 and Nova 31, as recorded; an unk
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from volplug.errors import (
@@ -89,10 +89,18 @@ def unavailable(service: str, action: str, reason: str, remedy: str = "") -> Bac
 
 def translated(refused: OpenStackRefused) -> VolplugError:
     """Return the error for a refusal that the caller does not handle."""
-    for matches, translate in _MEANINGS:
-        if (found := matches(refused)) is not None:
-            return translate(refused, found)
-    return BackendError(_cause(refused))
+    whole = _cause(refused)
+    if refused.status == 400 and (held := _ATTACHED.search(refused.message)):
+        return VolumeInUse(f"{held['volume']} is attached to {held['server']}", holder=held["server"])
+    for statuses, pattern, kind, cause, remedy in _MEANINGS:
+        found = re.search(pattern, refused.message) if refused.status in statuses else None
+        if found is not None:
+            words = {"service": refused.service, "text": short(refused.message), "whole": whole}
+            words |= found.groupdict()
+            return kind(cause.format(**words), remedy.format(**words))
+    if refused.status == 400 and refused.action == "POST /volumes":
+        return InvalidOption(whole)
+    return BackendError(whole)
 
 
 def short(message: str) -> str:
@@ -115,133 +123,99 @@ def _cause(refused: OpenStackRefused) -> str:
     return f"{refused.service} refused {refused.action}: {refused.status}: {short(refused.message)}"
 
 
-_Match = re.Match[str]
-_Meaning = tuple[
-    Callable[[OpenStackRefused], _Match | None], Callable[[OpenStackRefused, _Match], VolplugError]
-]
-
-
-def _text(pattern: str, *statuses: int) -> Callable[[OpenStackRefused], _Match | None]:
-    form = re.compile(pattern)
-    return lambda refused: form.search(refused.message) if refused.status in statuses else None
-
-
-def _count_exceeded(_: OpenStackRefused, found: _Match) -> VolplugError:
-    what, most = found["what"], found["most"]
-    return LimitExceeded(f"the project's quota of {what} is used up: {most} are allowed", _QUOTA)
-
-
-def _size_exceeded(_: OpenStackRefused, found: _Match) -> VolplugError:
-    return LimitExceeded(
-        f"{found['asked']}iB would exceed the project's quota of {found['what']}: of {found['most']}iB "
-        f"{found['used']}iB are used",
+_ATTACHED: Final = re.compile(r"volume (?P<volume>\S+) is already attached to instances: (?P<server>[^\s,]+)")
+# By status and text: the error, its cause and its remedy.
+_MEANINGS: Final[tuple[tuple[set[int], str, type[VolplugError], str, str], ...]] = (
+    (
+        {413},
+        r"Maximum number of volumes allowed \((?P<most>\d+)\) exceeded for quota '(?P<what>\S+)'",
+        LimitExceeded,
+        "the project's quota of {what} is used up: {most} are allowed",
         _QUOTA,
-    )
-
-
-def _volume_too_large(_: OpenStackRefused, found: _Match) -> VolplugError:
-    return LimitExceeded(f"the project's volumes may have at most {found['most']}iB", "Try less")
-
-
-def _too_many_disks(_: OpenStackRefused, found: _Match) -> VolplugError:
-    return LimitExceeded(
-        f"this server takes no more volumes: Nova allows {found['most']} disks", "Detach volumes from it"
-    )
-
-
-def _other_zone(_: OpenStackRefused, found: _Match) -> VolplugError:
-    return InvalidRequest(
-        f"the volume is in availability zone {found['volume']}, this server in {found['server']}",
-        f"Run the container in {found['volume']}: this cloud attaches volumes within a zone only",
-    )
-
-
-def _policy(refused: OpenStackRefused, found: _Match) -> VolplugError:
-    return BackendDenied(
-        f"{refused.service} does not allow {found['rule']}",
+    ),
+    (
+        {413},
+        r"exceeds allowed (?P<what>\S+) quota. Requested (?P<asked>\d+G), quota is (?P<most>\d+G) and "
+        r"(?P<used>\d+G) has been consumed",
+        LimitExceeded,
+        "{asked}iB would exceed the project's quota of {what}: of {most}iB {used}iB are used",
+        _QUOTA,
+    ),
+    (
+        {400, 413},
+        r"larger than maximum allowed limit (?P<most>\d+G)",
+        LimitExceeded,
+        "the project's volumes may have at most {most}iB",
+        "Try less",
+    ),
+    (
+        {400, 403},
+        r"maximum allowed number of disk devices \((?P<most>\d+)\)",
+        LimitExceeded,
+        "this server takes no more volumes: Nova allows {most} disks",
+        "Detach volumes from it",
+    ),
+    ({413}, "", LimitExceeded, "{whole}", _QUOTA),
+    ({401}, "", BackendDenied, "{whole}", "Check the credentials"),
+    (
+        {403},
+        r"Policy doesn't allow (?P<rule>\S+) to be performed",
+        BackendDenied,
+        "{service} does not allow {rule}",
         "Use credentials with a role that has this policy, most often member",
-    )
-
-
-def _locked(refused: OpenStackRefused, _: _Match) -> VolplugError:
-    return UnexpectedState(
-        f"{refused.service} does not change this server, it is locked", "openstack server unlock SERVER"
-    )
-
-
-def _busy_server(refused: OpenStackRefused, found: _Match) -> VolplugError:
-    return BackendUnavailable(
-        f"{refused.service} cannot do it while the server is in {found['kind']} {found['state']}",
-        "Try again when that has ended",
-    )
-
-
-def _compute_down(refused: OpenStackRefused, _: _Match) -> VolplugError:
-    return BackendUnavailable(
-        f"{refused.service}'s service on the server's compute host is down", "Try again"
-    )
-
-
-def _in_use(_: OpenStackRefused, found: _Match) -> VolplugError:
-    return VolumeInUse(f"{found['volume']} is attached to {found['server']}", holder=found["server"])
-
-
-_MEANINGS: Final[tuple[_Meaning, ...]] = (
-    (
-        _text(r"Maximum number of volumes allowed \((?P<most>\d+)\) exceeded for quota '(?P<what>\S+)'", 413),
-        _count_exceeded,
     ),
-    (
-        _text(
-            r"exceeds allowed (?P<what>\S+) quota. Requested (?P<asked>\d+G), quota is (?P<most>\d+G) and "
-            r"(?P<used>\d+G) has been consumed",
-            413,
-        ),
-        _size_exceeded,
-    ),
-    (_text(r"larger than maximum allowed limit (?P<most>\d+G)", 400, 413), _volume_too_large),
-    (_text(r"maximum allowed number of disk devices \((?P<most>\d+)\)", 400, 403), _too_many_disks),
-    (_text(r"", 413), lambda refused, _: LimitExceeded(_cause(refused), _QUOTA)),
-    (_text(r"", 401), lambda refused, _: BackendDenied(_cause(refused), "Check the credentials")),
-    (_text(r"Policy doesn't allow (?P<rule>\S+) to be performed", 403), _policy),
-    (_text(r"", 403), lambda refused, _: BackendDenied(_cause(refused), "Check the role of the credentials")),
-    (
-        _text(r"volume (?P<volume>\S+) is already attached to instances: (?P<server>[^\s,]+)", 400),
-        _in_use,
-    ),
+    ({403}, "", BackendDenied, "{whole}", "Check the role of the credentials"),
     # https://opendev.org/openstack/nova/src/tag/31.0.0/nova/volume/cinder.py, check_availability_zone
-    (_text(r"Instance is in (?P<server>[^.]+)\. Volume is in (?P<volume>[^.]+)", 400), _other_zone),
-    (_text(r"is locked", 409), _locked),
-    (_text(r"while it is in (?P<kind>vm_state|task_state) (?P<state>\S+)", 409), _busy_server),
-    (_text(r"Service is unavailable at this time", 409), _compute_down),
     (
-        _text(r"^Volume \S+ could not be found", 404),
-        lambda refused, _: VolumeNotFound(short(refused.message)),
+        {400},
+        r"Instance is in (?P<server>[^.]+)\. Volume is in (?P<volume>[^.]+)",
+        InvalidRequest,
+        "the volume is in availability zone {volume}, this server in {server}",
+        "Run the container in {volume}: this cloud attaches volumes within a zone only",
     ),
     (
-        _text(r"^Instance \S+ could not be found", 404),
-        lambda refused, _: ConfigurationError(
-            f"Nova does not know this server: {short(refused.message)}", "Check region and project"
-        ),
+        {409},
+        r"is locked",
+        UnexpectedState,
+        "{service} does not change this server, it is locked",
+        "openstack server unlock SERVER",
     ),
     (
-        _text(r"^Volume type .* could not be found", 404),
-        lambda refused, _: InvalidOption(short(refused.message), "openstack volume type list shows them"),
+        {409},
+        r"while it is in (?P<kind>vm_state|task_state) (?P<state>\S+)",
+        BackendUnavailable,
+        "{service} cannot do it while the server is in {kind} {state}",
+        "Try again when that has ended",
     ),
     (
-        _text(r"^Availability zone .* is invalid", 400),
-        lambda refused, _: InvalidOption(
-            short(refused.message), "openstack availability zone list --volume shows them"
-        ),
+        {409},
+        r"Service is unavailable at this time",
+        BackendUnavailable,
+        "{service}'s service on the server's compute host is down",
+        "Try again",
     ),
-    (_text(r"^Invalid volume: ", 400, 409), lambda refused, _: UnexpectedState(_cause(refused))),
+    ({404}, r"^Volume \S+ could not be found", VolumeNotFound, "{text}", ""),
     (
-        _text(r"", 400),
-        lambda refused, _: (
-            InvalidOption(_cause(refused))
-            if refused.action == "POST /volumes"
-            else BackendError(_cause(refused))
-        ),
+        {404},
+        r"^Instance \S+ could not be found",
+        ConfigurationError,
+        "Nova does not know this server: {text}",
+        "Check region and project",
     ),
-    (_text(r"", 409), lambda refused, _: UnexpectedState(_cause(refused), "Try again")),
+    (
+        {404},
+        r"^Volume type .* could not be found",
+        InvalidOption,
+        "{text}",
+        "openstack volume type list shows them",
+    ),
+    (
+        {400},
+        r"^Availability zone .* is invalid",
+        InvalidOption,
+        "{text}",
+        "openstack availability zone list --volume shows them",
+    ),
+    ({400, 409}, r"^Invalid volume: ", UnexpectedState, "{whole}", ""),
+    ({409}, "", UnexpectedState, "{whole}", "Try again"),
 )

@@ -128,7 +128,7 @@ def test_a_right_configuration_is_told_with_what_is_in_force(tmp_path: Path) -> 
         (
             {"VOLPLUG_BACKEND": "ebs"},
             1,
-            "wrong: backend ebs: volumes on EBS belong to a cluster, and none is",
+            "wrong: backend ebs: volumes in a cloud belong to a cluster, and none is",
         ),
         (
             {"VOLPLUG_BACKEND": "ebz"},

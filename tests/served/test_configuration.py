@@ -35,7 +35,7 @@ async def test_variables_of_a_cloud_without_a_chosen_backend_refuse_creations_un
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        ({"VOLPLUG_BACKEND": "ebs"}, "volumes on EBS belong to a cluster, and none is named."),
+        ({"VOLPLUG_BACKEND": "ebs"}, "volumes in a cloud belong to a cluster, and none is named."),
         ({"VOLPLUG_CONFIG": "nowhere"}, "the instance metadata service at http://127.0.0.1:1"),
         ({"VOLPLUG_CONFIG": "unmounted"}, "cannot be read: Not a directory."),
     ],

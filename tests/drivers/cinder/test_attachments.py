@@ -9,9 +9,9 @@ import pytest
 from tests.drivers.cinder.recorded import VOLUMES, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
-from volplug.drivers.cinder.server import ServerIdentity
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
+from volplug.drivers.cloud.identity import CloudNode
 from volplug.errors import VolumeInUse
 from volplug.host.sysfs import Sysfs
 
@@ -34,5 +34,5 @@ async def test_a_volume_whose_detach_from_this_server_is_stuck_does_not_count_as
     volumes = CinderVolumes(caller, "prod", "cloud", LIMITS, lambda: 0.0)
     attachments = ServerAttachments(caller, volumes, guest_disks(Sysfs(tmp_path, tmp_path), "cloud"), LIMITS)
     with pytest.raises(VolumeInUse, match="still detaching") as refused:
-        await attachments.attach(read_volume(volume("detaching"), "cloud").volume, ServerIdentity(SERVER, ""))
+        await attachments.attach(read_volume(volume("detaching"), "cloud").volume, CloudNode(SERVER, ""))
     assert refused.value.holder == SERVER

@@ -14,8 +14,9 @@ import pytest
 
 from tests.drivers.cinder.recorded import SERVERS, Answering, refusal
 from volplug.drivers.cinder.openstack import Call
-from volplug.drivers.cinder.server import ServerIdentity, ThisServer
+from volplug.drivers.cinder.server import ThisServer
 from volplug.drivers.cinder.settings import CinderSettings
+from volplug.drivers.cloud.identity import CloudNode
 from volplug.errors import BackendUnavailable, ConfigurationError
 
 ID = SERVERS["active"]["id"]
@@ -89,7 +90,7 @@ def metadata_service(place: Place) -> Iterator[list[str]]:
 @pytest.mark.parametrize("shown", [ID, ID.upper(), SWAPPED])
 async def test_firmware_shows_the_id_in_either_byte_order(place: Place, shown: str) -> None:
     place.firmware(shown)
-    assert await place.server(nova()).get() == ServerIdentity(ID, "nova")
+    assert await place.server(nova()).get() == CloudNode(ID, "nova")
 
 
 async def test_it_is_asked_once(place: Place) -> None:
@@ -105,13 +106,13 @@ async def test_the_config_drive_is_next(place: Place, firmware: str) -> None:
     if firmware:
         place.firmware(firmware)
     place.config_drive(json.dumps({"uuid": ID}))
-    assert (await place.server(nova()).get()).server_id == ID
+    assert (await place.server(nova()).get()).node_id == ID
 
 
 @pytest.mark.parametrize("drive", ["", "{", "[]", "{}", '{"uuid": 1}', json.dumps({"uuid": OTHER})])
 async def test_the_metadata_service_is_last(place: Place, metadata_service: list[str], drive: str) -> None:
     place.config_drive(drive)
-    assert (await place.server(nova()).get()).server_id == ID
+    assert (await place.server(nova()).get()).node_id == ID
     assert metadata_service == ["/openstack/latest/meta_data.json"]
 
 
@@ -119,7 +120,7 @@ async def test_the_setting_alone_is_believed(place: Place) -> None:
     place.firmware(ID)
     with pytest.raises(ConfigurationError, match=f"no server {OTHER} in this project"):
         await place.server(nova(), server_id=OTHER).get()
-    assert (await place.server(nova(), server_id=ID).get()).server_id == ID
+    assert (await place.server(nova(), server_id=ID).get()).node_id == ID
 
 
 async def test_outside_of_openstack_the_error_says_what_to_set(place: Place) -> None:
@@ -138,4 +139,4 @@ async def test_after_an_outage_it_is_asked_again(place: Place) -> None:
         await server.get()
     assert server.known is None
     caller.answers["GET /servers/ID"] = answer
-    assert (await server.get()).server_id == ID
+    assert (await server.get()).node_id == ID

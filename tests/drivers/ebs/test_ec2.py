@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.drivers.ebs.answering import CLOSED, Asked, Reply, Server, answering, metadata_of, refusal
 from volplug.drivers.cloud.calls import RetryingCaller
-from volplug.drivers.ebs.ec2 import Ec2, is_sdk_installed
+from volplug.drivers.ebs.ec2 import SDK, Ec2
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import VARIABLES, EbsSettings
@@ -392,11 +392,11 @@ async def test_sdk_that_is_not_installed_is_an_error_of_the_settings(monkeypatch
 
 
 def test_sdk_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_sdk_installed()
+    assert SDK.is_installed()
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "boto3", raising=False)
     importlib.invalidate_caches()
-    assert not is_sdk_installed()
+    assert not SDK.is_installed()
 
 
 def test_the_sdk_is_not_imported_before_the_first_call() -> None:

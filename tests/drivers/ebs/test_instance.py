@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.ebs.answering import Asked, Reply, Server, answering, metadata_of
-from volplug.drivers.ebs import instance
 from volplug.drivers.ebs.instance import HostIdentity, Identity
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import ConfigurationError
@@ -72,7 +71,7 @@ async def test_an_asset_tag_that_is_no_instance_is_not_believed(
 ) -> None:
     write_asset_tag(tmp_path, tag)
     found = await HostIdentity(settings_of(tmp_path, imds_endpoint=metadata.url)).get()
-    assert found.instance_id == INSTANCE
+    assert found.node_id == INSTANCE
 
 
 async def test_many_who_ask_at_once_ask_once(metadata: Server, tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ async def test_an_answer_that_does_not_reach_a_container_names_the_hop_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service's answer is dropped on its way through the container's network."""
-    monkeypatch.setattr(instance, "METADATA_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("volplug.drivers.cloud.identity.METADATA_TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ConfigurationError) as wrong:
@@ -136,7 +135,7 @@ async def test_a_failure_is_asked_again_the_next_time(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError):
             await host.get()
         assert host.known is None
-        assert (await host.get()).instance_id == INSTANCE
+        assert (await host.get()).node_id == INSTANCE
 
 
 @pytest.mark.parametrize(

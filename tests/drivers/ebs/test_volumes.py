@@ -94,7 +94,7 @@ async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
         {"Volumes": [described("b", "vol-2")]},
     ]
     script = Script(DescribeVolumes=pages)
-    assert [volume.name for volume in await volumes_of(script).all()] == ["a", "b"]
+    assert [each.volume.name for each in await volumes_of(script).all()] == ["a", "b"]
     assert [call.get("NextToken") for call in script.made("DescribeVolumes")] == [None, "1", "2"]
 
 
@@ -123,7 +123,7 @@ async def test_absence_is_known_for_some_seconds_and_for_one_creation() -> None:
 
 def test_volumes_seen_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those are asked for again when they are needed; age alone says nothing, for mounts last for weeks."""
-    monkeypatch.setattr("volplug.drivers.ebs.timeouts.VOLUMES_KNOWN", 3)
+    monkeypatch.setattr("volplug.drivers.cloud.timeouts.VOLUMES_KNOWN", 3)
     asked = volumes_of(Script())
     for number in (1, 2, 3, 1, 4):
         asked.read(described("v", f"vol-{number}"))

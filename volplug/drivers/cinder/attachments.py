@@ -17,10 +17,10 @@ from typing import Any, Final
 from volplug.drivers.cinder.disks import GuestScan
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
-from volplug.drivers.cinder.server import ServerIdentity
 from volplug.drivers.cinder.timeouts import AGREEING_READS, CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.disks import WatchedDisks
+from volplug.drivers.cloud.identity import CloudNode
 from volplug.drivers.cloud.polling import SharedPoll, first_result
 from volplug.errors import DeviceNotFound, HostError, UnexpectedState, VolumeInUse, VolumeNotFound
 from volplug.models import MountSource, Volume, VolumeState
@@ -47,7 +47,7 @@ class ServerAttachments:
 
     # Attaching
 
-    async def attach(self, volume: Volume, node: ServerIdentity) -> MountSource:
+    async def attach(self, volume: Volume, node: CloudNode) -> MountSource:
         """See `Driver.attach`; the volume is known to be one of the cluster's."""
         source = await self._disks.locate(volume)
         if source is not None:
@@ -55,9 +55,9 @@ class ServerAttachments:
         await self._request_attach(volume, node)
         return await self._arrival(volume, node)
 
-    async def _request_attach(self, volume: Volume, node: ServerIdentity) -> None:
+    async def _request_attach(self, volume: Volume, node: CloudNode) -> None:
         """Request the attach until Nova accepts it, or turns out to have done it."""
-        path = f"/servers/{node.server_id}/os-volume_attachments"
+        path = f"/servers/{node.node_id}/os-volume_attachments"
         body = {"volumeAttachment": {"volumeId": volume.volume_id}}
         requests_left = self._limits.attach_requests
         while True:
@@ -72,7 +72,7 @@ class ServerAttachments:
             else:
                 return
 
-    async def _is_attached(self, refused: OpenStackRefused, volume: Volume, node: ServerIdentity) -> bool:
+    async def _is_attached(self, refused: OpenStackRefused, volume: Volume, node: CloudNode) -> bool:
         """Find out why Nova refused: the volume may be attached here, or elsewhere, or in a transition.
 
         Returns:
@@ -91,20 +91,20 @@ class ServerAttachments:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused
         if seen.state is VolumeState.AVAILABLE:
             # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
-            await self.wait_forgotten(volume, refused_server(refused) or node.server_id, transition_s)
+            await self.wait_forgotten(volume, refused_server(refused) or node.node_id, transition_s)
             return False
         if seen.is_transitional:
             cause = f"{volume_id} is still {seen.status} after {transition_s:.0f} s"
             if seen.holder:
                 raise VolumeInUse(cause, holder=seen.holder) from refused
             raise UnexpectedState(cause, "See its attachments in Cinder") from refused
-        if seen.holder == node.server_id:
+        if seen.holder == node.node_id:
             return True
         if seen.holder:
             raise VolumeInUse(f"{volume_id} is attached to {seen.holder}", holder=seen.holder) from refused
         raise UnexpectedState(f"{volume_id}: {seen.volume.detail or seen.status}") from refused
 
-    async def _arrival(self, volume: Volume, node: ServerIdentity) -> MountSource:
+    async def _arrival(self, volume: Volume, node: CloudNode) -> MountSource:
         """Wait for the disk, and for the end of the attach: until then Nova may undo it."""
         limits = self._limits
         source = await self._disks.arrived(volume, limits.quiet_s)
@@ -120,17 +120,17 @@ class ServerAttachments:
             )
             source = found if isinstance(found, MountSource) else None
             if found is True:
-                raise HostError(f"Nova failed to attach {volume.volume_id} to {node.server_id}", _FAILED)
+                raise HostError(f"Nova failed to attach {volume.volume_id} to {node.node_id}", _FAILED)
         if source is None:
             raise DeviceNotFound(
-                f"no disk of {volume.volume_id} has appeared on {node.server_id} within "
+                f"no disk of {volume.volume_id} has appeared on {node.node_id} within "
                 f"{limits.attaching_s:.0f} s",
                 "Check that the disk's serial is the volume's id: lsblk -o NAME,SERIAL",
             )
         await self._completed(volume, node)
         return source
 
-    async def _completed(self, volume: Volume, node: ServerIdentity) -> None:
+    async def _completed(self, volume: Volume, node: CloudNode) -> None:
         """Wait until Cinder has the attachment; a failure before that makes Nova take the disk away.
 
         Raises:
@@ -144,13 +144,13 @@ class ServerAttachments:
 
         rest_s = self._limits.transition_s
         seen = await self._volumes.poll.until(volume.volume_id, ended, rest_s, at_once=True)
-        if isinstance(seen, CinderVolume) and seen.holder == node.server_id:
+        if isinstance(seen, CinderVolume) and seen.holder == node.node_id:
             return
         raise HostError(f"Nova did not complete the attach of {volume.volume_id}", _FAILED)
 
     # Detaching
 
-    async def detach(self, volume: Volume, node: ServerIdentity) -> None:
+    async def detach(self, volume: Volume, node: CloudNode) -> None:
         """See `Driver.detach`; the volume is known to be one of the cluster's."""
         if not await self._disks.shows(volume.volume_id):
             seen = await self._volumes.by_id(volume.volume_id)
@@ -158,7 +158,7 @@ class ServerAttachments:
                 seen = await self._volumes.wait_settled(volume.volume_id, self._limits.transition_s)
             if seen is None or (seen.state is VolumeState.DELETING and not seen.holder):
                 raise VolumeNotFound(f"{volume.volume_id} does not exist")
-            if seen.holder != node.server_id:
+            if seen.holder != node.node_id:
                 return
             if not await self._disks.can_be_trusted():
                 raise HostError(
@@ -168,35 +168,35 @@ class ServerAttachments:
         try:
             await self._disks.refuse_if_held(volume.volume_id)
         except VolumeInUse as held:
-            raise VolumeInUse(held.cause, _BUSY, holder=node.server_id) from held
+            raise VolumeInUse(held.cause, _BUSY, holder=node.node_id) from held
         await self._request_own_detach(volume, node)
         await self._departure(volume, node)
-        if not await self.wait_forgotten(volume, node.server_id, self._limits.detach_s):
+        if not await self.wait_forgotten(volume, node.node_id, self._limits.detach_s):
             raise VolumeInUse(
-                f"Nova still lists {volume.volume_id} on {node.server_id}", _BUSY, holder=node.server_id
+                f"Nova still lists {volume.volume_id} on {node.node_id}", _BUSY, holder=node.node_id
             )
 
-    async def _request_own_detach(self, volume: Volume, node: ServerIdentity) -> None:
+    async def _request_own_detach(self, volume: Volume, node: CloudNode) -> None:
         """Request the detach; if an attach or a detach is in progress, once that has ended."""
         for requests_left in reversed(range(self._limits.attach_requests)):
             try:
-                await self.request_detach(volume, node.server_id)
+                await self.request_detach(volume, node.node_id)
             except OpenStackRefused as refused:
                 if not requests_left or not refused.mentions("Unable to detach volume"):
                     raise translated(refused) from refused
             else:
                 return
             seen = await self._volumes.wait_settled(volume.volume_id, self._limits.transition_s)
-            if seen is None or seen.holder != node.server_id:
+            if seen is None or seen.holder != node.node_id:
                 return
 
-    async def _departure(self, volume: Volume, node: ServerIdentity) -> None:
+    async def _departure(self, volume: Volume, node: CloudNode) -> None:
         limits = self._limits
         if await self._disks.departure(volume.volume_id, limits.quiet_s):
             return
 
         def failed(seen: CinderVolume | None) -> bool | None:
-            is_back = seen is not None and seen.state is VolumeState.IN_USE and seen.holder == node.server_id
+            is_back = seen is not None and seen.state is VolumeState.IN_USE and seen.holder == node.node_id
             return False if is_back else None
 
         rest_s = limits.detach_s - limits.quiet_s
@@ -213,7 +213,7 @@ class ServerAttachments:
             raise VolumeInUse(
                 f"Nova failed to detach {volume.volume_id}, it is in use again",
                 _FAILED,
-                holder=node.server_id,
+                holder=node.node_id,
             )
 
     async def _gone(self, volume: Volume, timeout_s: float) -> bool | None:

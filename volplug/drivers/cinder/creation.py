@@ -17,7 +17,6 @@ from typing import Final
 import structlog
 from cachetools import LRUCache
 
-from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
 from volplug.drivers.cinder.metadata import ATTACHED, metadata_of
@@ -27,6 +26,7 @@ from volplug.drivers.cinder.options import create_body, is_unverified, user_meta
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
+from volplug.drivers.cloud.timeouts import VOLUMES_KNOWN
 from volplug.errors import (
     BackendError,
     BackendUnavailable,
@@ -61,7 +61,7 @@ class CinderCreator:
         self._settings = settings
         self._limits = limits
         self._sleep = sleep
-        self._created_s: LRUCache[str, float] = LRUCache(timeouts.VOLUMES_KNOWN)  # by volume id
+        self._created_s: LRUCache[str, float] = LRUCache(VOLUMES_KNOWN)  # by volume id
         self._zones: frozenset[str] | None = None
 
     # Creating
@@ -77,7 +77,7 @@ class CinderCreator:
         elif not (is_own and begun.is_untouched and begun.volume.spec == spec):
             raise VolumeExists(f"{begun.volume_id} has this name")
         settled = await self._settled(begun)
-        chosen = await self._choose(spec.name, note)
+        chosen = await self._choose(spec.name, note, self._limits.delete_s)
         if chosen is None:
             raise BackendUnavailable(
                 f"Cinder does not list {settled.volume_id}, which it has made", "Try again"
@@ -151,7 +151,7 @@ class CinderCreator:
             raise OperationTimeout(f"Cinder is still creating {begun.volume_id}", "Try again")
         if seen.state is VolumeState.ERROR and seen.status == "error":
             reasons = await self._reasons(seen.volume_id)
-            await self._remove(seen)
+            await self._remove(seen, self._limits.delete_s)
             raise creation_failed(seen.volume_id, reasons)
         return seen
 
@@ -177,26 +177,26 @@ class CinderCreator:
             remedy = "Choose another type, or -o blank=unverified to format it without that proof"
         else:
             return
-        await self._remove(made)
+        await self._remove(made, self._limits.delete_s)
         raise Unsupported(why, remedy)
 
     # Choosing
 
-    async def _choose(self, name: str, note: CreationNote | None) -> CinderVolume | None:
-        """Return the volume of a name, and delete this host's volumes that are not it."""
+    async def _choose(self, name: str, note: CreationNote | None, wait_s: float = 0.0) -> CinderVolume | None:
+        """Return the volume of a name, and have this host's volumes deleted that are not it."""
         found = await self._volumes.by_name(name)
         chosen = chosen_of(found)
         if note is not None and chosen is not None:
             for each in found:
                 if each.token == note.token and each.volume_id != chosen.volume_id:
-                    await self._remove(each)
+                    await self._remove(each, wait_s)
         return chosen
 
-    async def _remove(self, made: CinderVolume) -> None:
+    async def _remove(self, made: CinderVolume, wait_s: float) -> None:
         """Have a volume deleted that this host has created, unless it was attached meanwhile.
 
-        It counts as going from then on, so nothing waits for its end. A failure leaves a blank volume more,
-        which is not chosen, and is deleted at the next opportunity.
+        It does not count from then on, so an attach does not wait for its end. A failure leaves a blank
+        volume more, which is not chosen, and is deleted at the next opportunity.
         """
         try:
             seen = await self._volumes.by_id(made.volume_id)
@@ -204,6 +204,8 @@ class CinderCreator:
                 return
             # Sent once: what was read holds for this moment, and not for a retry after a timeout.
             await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}", is_repeatable=False))
+            if wait_s and await self._volumes.wait_gone(made.volume_id, wait_s) is True:
+                self._volumes.deleted(made.volume_id)
         except (OpenStackRefused, VolplugError) as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
         else:

@@ -8,56 +8,24 @@ https://docs.openstack.org/nova/latest/user/block-device-mapping.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from volplug.drivers.cloud.disks import WatchedDisks, sole_disk
+from volplug.drivers.cloud.disks import SerialScan, WatchedDisks
 from volplug.host.sysfs import Sysfs
-from volplug.models import MountSource, Volume
 
 _VIRTIO_LENGTH: Final = 20
 
 
 @dataclass(frozen=True)
-class GuestScan:
+class GuestScan(SerialScan):
     """The disks at one moment. Everything blocks."""
 
-    sysfs: Sysfs
-    serials: Mapping[str, Sequence[str]]
-
-    def find(self, volume: Volume) -> MountSource | None:
-        """Return a volume's disk, or None if there is no usable one.
-
-        Raises:
-            DeviceMismatch: If several disks have the volume's serial.
-        """
-        name = sole_disk(self._names(volume.volume_id), volume.volume_id)
-        disk = self.sysfs.disk(name) if name else None
-        return MountSource(disk.node, volume.volume_id, disk.size_bytes) if disk else None
-
-    def has(self, volume_id: str) -> bool:
-        """Tell whether the volume's disk is present, usable or not."""
-        return bool(self._names(volume_id))
-
-    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
-        """Return the device nodes to open for testing whether the volume is in use.
-
-        Raises:
-            HostError: If a disk has no such node.
-        """
-        return [node for node in map(self.sysfs.node_to_test, self._names(volume_id)) if node]
-
-    def _names(self, volume_id: str) -> list[str]:
+    def kernel_names(self, volume_id: str) -> Sequence[str]:
         """Return the kernel's names of the disks with a volume's serial; a SCSI disk may have two serials."""
-        found = {
-            name
-            for serial, names in self.serials.items()
-            if is_serial_of(serial, volume_id)
-            for name in names
-        }
-        return sorted(found)
+        shown = (names for serial, names in self.serials.items() if is_serial_of(serial, volume_id))
+        return sorted({name for names in shown for name in names})
 
 
 def is_serial_of(serial: str, volume_id: str) -> bool:
@@ -70,8 +38,4 @@ def is_serial_of(serial: str, volume_id: str) -> bool:
 
 def guest_disks(sysfs: Sysfs, backend: str) -> WatchedDisks[GuestScan]:
     """Return the disks of this server."""
-    return WatchedDisks(sysfs, partial(_scan, sysfs), backend)
-
-
-def _scan(sysfs: Sysfs) -> GuestScan:
-    return GuestScan(sysfs, sysfs.serials())
+    return WatchedDisks(sysfs, lambda: GuestScan(sysfs, sysfs.serials()), backend)

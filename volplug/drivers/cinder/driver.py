@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
+from volplug.drivers.base import BackendConfig, DriverInfo, Scope
 from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.creation import CinderCreator
@@ -19,17 +19,18 @@ from volplug.drivers.cinder.deletion import CinderDeleter
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.notes import CreationNotes
-from volplug.drivers.cinder.openstack import OpenStack, OpenStackCaller, is_sdk_installed, sdk_missing
-from volplug.drivers.cinder.server import ServerIdentity, ThisServer
+from volplug.drivers.cinder.openstack import SDK, OpenStack, OpenStackCaller
+from volplug.drivers.cinder.server import ThisServer
 from volplug.drivers.cinder.settings import CinderSettings, load_settings
 from volplug.drivers.cinder.takeover import ServerTakeover
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cinder.volumes import CinderVolumes
+from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
+from volplug.drivers.cloud.driver import CloudDriver
+from volplug.drivers.cloud.identity import CloudNode
 from volplug.drivers.cloud.tags import filesystem_tags
-from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import run_to_completion
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
+from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.sizes import MIB
 
 _LUKS_HEADER_BYTES: Final = 16 * MIB  # of LUKS2; LUKS1 takes 2 MiB: cryptsetup(8)
@@ -59,8 +60,8 @@ def build(config: BackendConfig) -> CinderDriver:
     return CinderDriver(config, settings, ThisServer(settings, caller), caller, limits)
 
 
-class CinderDriver:
-    """See `volplug.drivers.base.Driver`, `Settles` and `TakesOver` for the contract.
+class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
+    """See `CloudDriver`.
 
     Args:
         config: The backend's name and cluster, among others.
@@ -71,6 +72,9 @@ class CinderDriver:
         clock: Monotonic seconds.
     """
 
+    _INFO = _INFO
+    _SDK = SDK
+
     def __init__(
         self,
         config: BackendConfig,
@@ -80,38 +84,20 @@ class CinderDriver:
         limits: CinderTimeouts = CinderTimeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cluster = config.cluster
         self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
-        self._host = host
         notes = config.state_dir / "backends" / f"{config.name}.creations.json"
-        self._disks = guest_disks(Sysfs(settings.sys_root, settings.dev_root), config.name)
-        volumes = self._volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
         creations = CreationNotes(notes, config.on_step)
+        volumes = self._volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
+        self._disks = guest_disks(Sysfs(settings.sys_root, settings.dev_root), config.name)
         self._creation = CinderCreator(caller, volumes, creations, settings, limits)
         self._deletion = CinderDeleter(caller, volumes, limits)
         self._attachments = ServerAttachments(caller, volumes, self._disks, limits)
-        self._takeover = ServerTakeover(caller, volumes, self._attachments, limits)
-
-    @property
-    def info(self) -> DriverInfo:
-        """Return the driver's constants."""
-        return _INFO
-
-    @property
-    def node_id(self) -> str:
-        """Return Nova's id of this server, or "" until it is known."""
-        return self._host.known.server_id if self._host.known else ""
+        takeover = ServerTakeover(caller, volumes, self._attachments, limits)
+        super().__init__(config.cluster, host, volumes, self._creation, takeover)
 
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options."""
         options.check_options(spec)
-
-    async def create(self, spec: VolumeSpec) -> Volume:
-        """Create a volume and wait until it is available."""
-        node = await self._node()
-        _INFO.check_size(spec.size_bytes)
-        options.check_options(spec)
-        return await run_to_completion(self._creation.create(spec, node.zone))
 
     async def delete(self, volume: Volume) -> None:
         """Delete a volume and wait until it is gone."""
@@ -122,35 +108,16 @@ class CinderDriver:
         await self._deletion.delete(volume)
         await self._creation.deleted(volume)
 
-    async def get(self, name: str) -> Volume | None:
-        """Return the volume of a name; concurrent look-ups are combined."""
-        await self._node()
-        found = chosen_of(await self._volumes.by_name(name))
-        return found.volume if found else await self._listed_by_id(name)
-
-    async def absence(self, name: str) -> VolumeNotFound:
-        """Name the cluster: one with another name, or of another host, hides volumes."""
-        return VolumeNotFound(
-            f"cluster {self._cluster!r} has no such volume",
-            f"Check VOLPLUG_CLUSTER, or create it: docker volume create -d volplug {name}",
-        )
-
-    async def _listed_by_id(self, name: str) -> Volume | None:
-        """Return the volume that is listed under its id because the name in its metadata is invalid."""
-        seen = await self._volumes.by_id(name)
-        return seen.volume if seen is not None and seen.volume.name == name else None
-
-    async def list(self) -> Sequence[Volume]:
-        """Return all volumes of the cluster, page by page."""
-        await self._node()
-        return [each.volume for each in await self._volumes.all()]
+    def _one_of(self, found: Sequence[CinderVolume]) -> Volume | None:
+        chosen = chosen_of(found)
+        return chosen.volume if chosen else None
 
     async def attach(self, volume: Volume) -> MountSource:
         """Attach a volume and wait for its disk."""
         node = await self._ensure_ours(volume)
         return await run_to_completion(self._attach(volume, node))
 
-    async def _attach(self, volume: Volume, node: ServerIdentity) -> MountSource:
+    async def _attach(self, volume: Volume, node: CloudNode) -> MountSource:
         if await self._disks.locate(volume) is None:
             self._noisy.discard(volume.volume_id)
             if await self._creation.before_attach(volume):
@@ -184,65 +151,7 @@ class CinderDriver:
         await self._volumes.write_metadata(volume.volume_id, filesystem_tags(tag))
         return replace(volume, filesystem=tag)
 
-    async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
-        """Wait on the shared poll until the volume is in no transition."""
-        await self._node()
-        seen = await self._volumes.wait_settled(volume.volume_id, timeout_s)
-        return None if seen is None else seen.volume
-
-    async def holder_state(self, node_id: str) -> Holder:
-        """Ask Nova whether another server is alive."""
-        if node_id == (await self._node()).server_id:
-            return Holder(HolderState.ALIVE, "it is this host")
-        return await self._takeover.holder_state(node_id)
-
-    async def take_from(self, volume: Volume, node_id: str) -> None:
-        """Detach a volume from a server that is off."""
-        await self._ensure_ours(volume)
-        await run_to_completion(self._takeover.take_from(volume, node_id))
-
-    async def fence(self, node_id: str) -> None:
-        """Stop a server."""
-        if node_id == (await self._node()).server_id:
-            raise ConfigurationError("this host does not stop itself")
-        await run_to_completion(self._takeover.fence(node_id))
-
-    def unmet_requirements(self) -> Sequence[ConfigurationError]:
-        """Return whether the cluster or the SDK is missing."""
-        unmet = [] if self._cluster else [_no_cluster()]
-        return unmet if is_sdk_installed() else [*unmet, sdk_missing("no module named openstack")]
-
     async def health(self) -> None:
         """Look a volume up that does not exist; tests credentials, region, network and permission."""
         await self._node()
         await self._volumes.by_id("00000000-0000-0000-0000-000000000000")
-
-    async def _ensure_ours(self, volume: Volume) -> ServerIdentity:
-        """Refuse to change a volume that is not one of the cluster; ask Cinder about an unknown one.
-
-        Raises:
-            VolumeNotFound: If it is not one of the cluster.
-        """
-        node = await self._node()
-        is_deleted = self._volumes.own.is_deleted(volume.volume_id)
-        is_known = self._volumes.is_known(volume.volume_id)
-        if not is_deleted and (is_known or await self._volumes.by_id(volume.volume_id)):
-            return node
-        raise VolumeNotFound(f"{volume.volume_id} does not exist in cluster {self._cluster!r}")
-
-    async def _node(self) -> ServerIdentity:
-        """Identify this server, before any work on volumes.
-
-        Raises:
-            ConfigurationError: If it cannot be identified, or no cluster is configured.
-        """
-        if not self._cluster:
-            raise _no_cluster()
-        return self._host.known or await self._host.get()
-
-
-def _no_cluster() -> ConfigurationError:
-    return ConfigurationError(
-        "volumes on Cinder belong to a cluster, and none is named",
-        "Set VOLPLUG_CLUSTER to one name on all hosts that share volumes",
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from volplug.drivers.cinder.volumes import CinderVolume
-from volplug.errors import DuplicateVolumes
+from volplug.drivers.cloud.volumes import duplicate_volumes
 from volplug.models import VolumeState
 
 
@@ -28,12 +28,7 @@ def chosen_of(found: Sequence[CinderVolume]) -> CinderVolume | None:
         return next(iter(existing or found), None)
     touched = [each for each in existing if not each.is_untouched]
     if len(touched) > 1 or not all(each.token for each in existing):
-        ids = tuple(sorted(each.volume_id for each in existing))
-        raise DuplicateVolumes(
-            f"{len(ids)} volumes carry this name: {', '.join(ids)}",
-            "Nothing was changed; change the metadata volplug:name of one",
-            volume_ids=ids,
-        )
+        raise duplicate_volumes(existing, "metadata")
     return touched[0] if touched else min(existing, key=_age)
 
 

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -22,13 +21,16 @@ import structlog
 from volplug import __version__
 from volplug.drivers.cinder.errors import OpenStackRefused, is_unavailable, translated, unavailable
 from volplug.drivers.cinder.settings import CinderSettings
-from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S
 from volplug.drivers.cloud.calls import RetryingCaller
+from volplug.drivers.cloud.sdk import Sdk
+from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
 
 _LOG = structlog.get_logger(__name__)
 
+SDK: Final = Sdk("OpenStack", "openstack", "cinder")
 CINDER: Final = "Cinder"
 NOVA: Final = "Nova"
 # Types in the catalogue; the SDK knows their older names, such as volumev3.
@@ -215,18 +217,6 @@ def _without_request(text: str) -> str:
     return text.partition(" (HTTP")[0]
 
 
-def is_sdk_installed() -> bool:
-    """Tell whether the SDK can be imported, without doing so, which is slow."""
-    return find_spec("openstack") is not None
-
-
-def sdk_missing(why: str) -> ConfigurationError:
-    """Return the error for an SDK that is not installed."""
-    return ConfigurationError(
-        f"the SDK of OpenStack is not installed: {why}", "Install volplug with its extra: volplug[cinder]"
-    )
-
-
 def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
     try:
         from keystoneauth1.adapter import Adapter  # slow, so imported by the first call
@@ -235,7 +225,7 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
         from openstack.config import OpenStackConfig  # likewise
         from openstack.exceptions import SDKException  # likewise
     except ImportError as error:
-        raise sdk_missing(str(error)) from error
+        raise SDK.missing(str(error)) from error
     chosen = {
         name: getattr(settings, name)
         for name in ("cacert", "interface", "region_name")

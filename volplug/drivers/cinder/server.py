@@ -8,42 +8,25 @@ server that an image was made from. So Nova decides, which knows this project's 
 
 from __future__ import annotations
 
-import asyncio
 import json
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
 from volplug.drivers.cinder.settings import CinderSettings
-from volplug.drivers.cinder.timeouts import METADATA_TIMEOUT_S
+from volplug.drivers.cloud.identity import CloudNode, ThisNode, ask_metadata_service, firmware_text
 from volplug.errors import ConfigurationError
 from volplug.host.threads import Pool
 
-_FIRMWARE: Final = "devices/virtual/dmi/id/product_uuid"
 _METADATA: Final = "openstack/latest/meta_data.json"
 _LARGEST_METADATA: Final = 1 << 20
 _REMEDY: Final = "Run volplug on a server of this project, or set server_id"
 
 
-@dataclass(frozen=True, slots=True)
-class ServerIdentity:
-    """This host as Nova knows it.
-
-    Attributes:
-        server_id: Nova's id of it.
-        zone: Its availability zone in Nova; Cinder may have others.
-    """
-
-    server_id: str
-    zone: str
-
-
-class ThisServer:
-    """Identifies this host, once; after a failure, the next call tries again.
+class ThisServer(ThisNode[CloudNode]):
+    """Identifies this host.
 
     Args:
         settings: Where to search.
@@ -52,25 +35,12 @@ class ThisServer:
     """
 
     def __init__(self, settings: CinderSettings, caller: OpenStackCaller, pool: Pool | None = None) -> None:
+        super().__init__()
         self._settings = settings
         self._caller = caller
         self._pool = pool or Pool("cinder-server", 2)
-        self._asking = asyncio.Lock()
-        self.known: ServerIdentity | None = None
 
-    async def get(self) -> ServerIdentity:
-        """Return this host's identity.
-
-        Raises:
-            ConfigurationError: If Nova knows none of the ids that this host may have.
-            BackendUnavailable: If Nova does not answer.
-        """
-        async with self._asking:
-            if self.known is None:
-                self.known = await self._identify()
-            return self.known
-
-    async def _identify(self) -> ServerIdentity:
+    async def _identify(self) -> CloudNode:
         tried: list[str] = []
         for source in self._sources():
             for server_id in await self._pool.blocking(_ids_of, source, self._settings):
@@ -88,7 +58,7 @@ class ThisServer:
             return (_of_settings,)
         return (_of_firmware, _of_config_drive, _of_metadata_service)
 
-    async def _ask(self, server_id: str) -> ServerIdentity | None:
+    async def _ask(self, server_id: str) -> CloudNode | None:
         try:
             answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}", expects="server"))
         except OpenStackRefused as refused:
@@ -96,7 +66,7 @@ class ThisServer:
                 return None
             raise translated(refused) from refused
         server = answer["server"]
-        return ServerIdentity(str(server["id"]), str(server.get("OS-EXT-AZ:availability_zone") or ""))
+        return CloudNode(str(server["id"]), str(server.get("OS-EXT-AZ:availability_zone") or ""))
 
 
 def _ids_of(source: _Source, settings: CinderSettings) -> list[str]:
@@ -112,10 +82,9 @@ def _of_settings(settings: CinderSettings) -> Iterator[str]:
 
 def _of_firmware(settings: CinderSettings) -> Iterator[str]:
     try:
-        text = (settings.sys_root / _FIRMWARE).read_text(encoding="ascii", errors="replace").strip()
-        shown = UUID(text)
-    except (OSError, ValueError):
-        return  # not readable, as in some containers, or no UUID
+        shown = UUID(firmware_text(settings.sys_root, "product_uuid"))
+    except ValueError:
+        return
     yield str(shown)
     yield str(UUID(bytes_le=shown.bytes))
 
@@ -129,12 +98,8 @@ def _of_config_drive(settings: CinderSettings) -> Iterator[str]:
 
 
 def _of_metadata_service(settings: CinderSettings) -> Iterator[str]:
-    url = f"{settings.metadata_endpoint.rstrip('/')}/{_METADATA}"
-    # Never through a proxy: the response may hold secrets of the server.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=METADATA_TIMEOUT_S) as answer:
-            text = answer.read(_LARGEST_METADATA)
+        text = ask_metadata_service(f"{settings.metadata_endpoint.rstrip('/')}/{_METADATA}")
     except (OSError, ValueError):
         return
     yield from _uuid_in(text)

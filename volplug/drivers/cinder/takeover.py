@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from volplug.drivers.base import Holder
@@ -25,8 +25,9 @@ from volplug.drivers.cinder.errors import OpenStackRefused, short, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
-from volplug.models import HolderState, Volume, VolumeState
+from volplug.drivers.cloud.takeover import CloudTakeover, Description, not_proven, unanswered
+from volplug.errors import BackendError
+from volplug.models import HolderState, Volume
 
 _HOST_STATUS: Final = "2.16"  # the microversion with host_status
 _DISABLED: Final = "MAINTENANCE"  # shown whether the compute service runs or not
@@ -93,16 +94,7 @@ def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
     return Holder(HolderState.UNKNOWN, seen, _how_to_stop(server_id), host_name=host_name)
 
 
-def changed_field(before: ServerReport, after: ServerReport) -> str:
-    """Return in which field two reports differ, for error messages; "" if they agree."""
-    for each in fields(ServerReport):
-        was, now = getattr(before, each.name), getattr(after, each.name)
-        if was != now:
-            return f"its {each.name.replace('_', ' ')} changed from {was or 'none'} to {now or 'none'}"
-    return ""
-
-
-class ServerTakeover:
+class ServerTakeover(CloudTakeover[CinderVolume]):
     """Takes volumes from dead servers."""
 
     def __init__(
@@ -113,17 +105,11 @@ class ServerTakeover:
         limits: CinderTimeouts,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        super().__init__(volumes, limits, sleep)
         self._caller = caller
-        self._volumes = volumes
         self._attachments = attachments
-        self._limits = limits
-        self._sleep = sleep
 
-    async def holder_state(self, server_id: str) -> Holder:
-        """Ask Nova for the state of a server; UNKNOWN without an answer, marked as unanswered."""
-        return (await self._ask(server_id))[0]
-
-    async def _ask(self, server_id: str) -> tuple[Holder, Mapping[str, Any]]:
+    async def _ask(self, server_id: str) -> tuple[Holder, Description]:
         """Return what is known of a server, and Nova's description, empty where there is none."""
         try:
             answer = await self._caller.call(
@@ -131,31 +117,24 @@ class ServerTakeover:
             )
         except OpenStackRefused as refused:
             if refused.is_missing_server:
-                return _unanswered("Nova has no such server in this project; its guest may run on")
-            return _unanswered(f"Nova does not report it: {short(refused.message)}")
+                return unanswered("Nova has no such server in this project; its guest may run on")
+            return unanswered(f"Nova does not report it: {short(refused.message)}")
         except BackendError as error:
-            return _unanswered(f"Nova does not report it: {error.cause}")
-        server: Mapping[str, Any] = answer["server"]
+            return unanswered(f"Nova does not report it: {error.cause}")
+        server: Description = answer["server"]
         return judged(report_of(server), server_id, str(server.get("name") or "")), server
 
     async def take_from(self, volume: Volume, server_id: str) -> None:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
-        before = await self._proof(volume, server_id)
-        if before is None:
+        if not await self._is_proven(volume, server_id):
             return
-        await self._sleep(self._limits.proof_s)
-        after = await self._proof(volume, server_id)
-        if after is None:
-            return
-        if changed := changed_field(before, after):
-            raise _not_proven(server_id, changed, "Try again")
         await self._request_detach(volume, server_id)
         limit_s = self._limits.transition_s
         if not await self._left(volume, server_id) or not await self._attachments.wait_forgotten(
             volume, server_id, limit_s
         ):
-            evidence = f"its compute service has not detached it in {limit_s:.0f} s"
-            raise _not_proven(server_id, evidence, _how_to_recover(server_id))
+            evidence = f"its compute service has not carried out the detach within {limit_s:.0f} s"
+            raise not_proven(volume, server_id, evidence, _how_to_recover(server_id))
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:
@@ -164,10 +143,8 @@ class ServerTakeover:
             if refused.mentions("Unable to detach volume"):
                 return  # an earlier detach has not ended: its end is the proof as well
             if refused.status == 409:
-                is_down = refused.mentions("Service is unavailable at this time")
-                reason = short(refused.message)
-                evidence = "its compute service is down" if is_down else f"Nova does not detach it: {reason}"
-                raise _not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
+                evidence = f"Nova does not detach it: {short(refused.message)}"
+                raise not_proven(volume, server_id, evidence, _how_to_recover(server_id)) from refused
             raise translated(refused) from refused
 
     async def _left(self, volume: Volume, server_id: str) -> bool:
@@ -180,50 +157,18 @@ class ServerTakeover:
         )
         return bool(left)
 
-    async def _proof(self, volume: Volume, server_id: str) -> ServerReport | None:
-        """Read a volume and its holder, which has to be off; None if it is not attached to the server."""
-        seen = await self._volumes.by_id(volume.volume_id)
-        if seen is None or seen.state is VolumeState.DELETING:
-            raise VolumeNotFound(f"{volume.volume_id} does not exist")
-        if seen.holder != server_id:
-            return None
-        holder, server = await self._ask(server_id)  # last: a server that is off may be started
-        if holder.state is not HolderState.DEAD:
-            raise _not_proven(server_id, holder.evidence, holder.remedy)
-        return report_of(server, seen)
+    def _evidence(self, node: Description, held: CinderVolume) -> ServerReport:
+        return report_of(node, held)
 
-    async def fence(self, server_id: str) -> None:
-        """See `TakesOver.fence`."""
+    def _how_to_stop(self, node_id: str) -> str:
+        return _how_to_stop(node_id)
+
+    async def _request_stop(self, node_id: str) -> None:
         try:
-            await self._caller.call(
-                Call(NOVA, "POST", f"/servers/{server_id}/action", body={"os-stop": None})
-            )
+            await self._caller.call(Call(NOVA, "POST", f"/servers/{node_id}/action", body={"os-stop": None}))
         except OpenStackRefused as refused:
             if not refused.mentions("vm_state stopped", "task_state powering-off"):
                 raise translated(refused) from refused
-        waited_s, pause_s = 0.0, self._limits.poll_first_s
-        while True:
-            holder = await self.holder_state(server_id)
-            if holder.state is HolderState.DEAD:
-                return
-            if waited_s >= self._limits.fence_s:
-                raise OperationTimeout(
-                    f"{server_id}: {holder.evidence}, {waited_s:.0f} s after the request to stop it",
-                    f"Check it: openstack server show {server_id}",
-                )
-            await self._sleep(pause_s)
-            waited_s += pause_s
-            pause_s = min(pause_s * 1.5, self._limits.poll_longest_s)
-
-
-def _unanswered(evidence: str) -> tuple[Holder, Mapping[str, Any]]:
-    return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
-
-
-def _not_proven(server_id: str, evidence: str, remedy: str) -> VolumeInUse:
-    # Without the volume's id, which the context has: together they would leave no room for the evidence.
-    cause = f"server {server_id} is not proven dead: {evidence}"
-    return VolumeInUse(cause, f"{remedy[:1].upper()}{remedy[1:]}", holder=server_id)
 
 
 def _how_to_stop(server_id: str) -> str:

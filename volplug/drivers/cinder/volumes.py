@@ -10,29 +10,24 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from cachetools import LRUCache, TTLCache
-
-from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
 from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.metadata import ATTACHED, TOKEN
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
 from volplug.drivers.cinder.statuses import state_of
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cloud.batching import Batcher
-from volplug.drivers.cloud.own_writes import OwnWrites
-from volplug.drivers.cloud.polling import SharedPoll
-from volplug.drivers.cloud.tags import CLUSTER, NAME, SUBPATH, read_filesystem, read_spec, sources_of
-from volplug.errors import BackendError, UnexpectedState
-from volplug.models import Detail, FilesystemPhase, Volume, VolumeSpec, VolumeState
+from volplug.drivers.cloud.tags import CLUSTER, NAME
+from volplug.drivers.cloud.timeouts import PAGE, VOLUMES_KNOWN
+from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, described, details_of
+from volplug.errors import BackendError
+from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
-_SOURCES: Final = sources_of("metadata")
 # With "error_deleting", which a superfluous volume is left in if its storage fails.
 _UNUSED: Final = frozenset({"creating", "available", "error", "error_deleting"})
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
@@ -46,13 +41,11 @@ CinderDescription = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class CinderVolume:
+class CinderVolume(CloudVolume):
     """A volume as Cinder describes it.
 
     Attributes:
-        volume: The description that every driver returns.
         status: Its status, as Cinder names it.
-        zone: Its availability zone.
         volume_type: Its type.
         token: Of the creation that made it, or "".
         attachment_id: Of its attachment, or ""; each attachment has another one.
@@ -61,30 +54,13 @@ class CinderVolume:
         was_attached: Whether it is noted to have been attached; noted only for volumes with blank=unverified.
     """
 
-    volume: Volume
     status: str = ""
-    zone: str = ""
     volume_type: str = ""
     token: str = ""
     attachment_id: str = ""
     is_encrypted: bool = False
     is_shareable: bool = False
     was_attached: bool = False
-
-    @property
-    def volume_id(self) -> str:
-        """Return Cinder's id of the volume."""
-        return self.volume.volume_id
-
-    @property
-    def state(self) -> VolumeState:
-        """Return the volume's state."""
-        return self.volume.state
-
-    @property
-    def holder(self) -> str:
-        """Return the server that it is attached to, or ""."""
-        return self.volume.holder or ""
 
     @property
     def is_transitional(self) -> bool:
@@ -117,35 +93,33 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
     metadata = _metadata(description)
     attachments = [each for each in description.get("attachments") or () if isinstance(each, Mapping)]
     attachment = attachments[0] if attachments else {}
-    # A server that is being migrated has two attachments for a while.
-    holders = {str(each.get("server_id")) for each in attachments}
-    status = str(description.get("status", ""))
+    status, volume_id = str(description.get("status", "")), str(description["id"])
     is_shareable = bool(description.get("multiattach"))
     state, detail = state_of(
         status,
-        str(description["id"]),
-        holders=len(holders),
+        volume_id,
+        # A server that is being migrated has two attachments for a while.
+        holders=len({str(each.get("server_id")) for each in attachments}),
         is_shareable=is_shareable,
         is_bootable=str(description.get("bootable", "")).lower() == "true",
     )
     size_bytes = int(description.get("size") or 0) * GIB
     volume = Volume(
-        name=metadata.get(NAME, ""),
-        volume_id=str(description["id"]),
+        name="",
+        volume_id=volume_id,
         backend=backend,
         size_bytes=size_bytes,
         state=state,
-        spec=VolumeSpec(metadata.get(NAME, ""), size_bytes),
-        subpath=metadata.get(SUBPATH, DEFAULT_SUBPATH),
+        spec=VolumeSpec("", size_bytes),
         created_at=_time_of(description.get("created_at")),
         holder=str(attachment.get("server_id") or "") or None,
         detail=detail,
-        details=_details(description),
+        details=details_of(description, DETAILS),
     )
     return CinderVolume(
-        _with_metadata(volume, metadata),
-        status=status,
+        described(volume, metadata, "metadata"),
         zone=str(description.get("availability_zone") or ""),
+        status=status,
         volume_type=str(description.get("volume_type") or ""),
         token=metadata.get(TOKEN, ""),
         attachment_id=str(attachment.get("attachment_id") or ""),
@@ -153,19 +127,6 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
         is_shareable=is_shareable,
         was_attached=ATTACHED in metadata,
     )
-
-
-def _details(description: CinderDescription) -> tuple[tuple[str, Detail], ...]:
-    found = ((key, description.get(name)) for name, key in DETAILS.items())
-    return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
-
-
-def _with_metadata(volume: Volume, metadata: Mapping[str, str]) -> Volume:
-    try:
-        volume = replace(volume, spec=read_spec(volume.name, metadata), filesystem=read_filesystem(metadata))
-    except UnexpectedState as error:
-        return unusable(volume, error.cause)
-    return checked(volume, _SOURCES.__getitem__)
 
 
 def _metadata(description: CinderDescription) -> dict[str, str]:
@@ -181,14 +142,8 @@ def _time_of(text: object) -> datetime | None:
         return None
 
 
-class CinderVolumes:
-    """The volumes of one cluster.
-
-    Attributes:
-        cluster: The cluster's name.
-        own: The volumes that this process deleted.
-        poll: The poll that all waits for volumes' states share.
-    """
+class CinderVolumes(CloudVolumes[CinderVolume]):
+    """The volumes of one cluster in Cinder."""
 
     def __init__(
         self,
@@ -198,46 +153,16 @@ class CinderVolumes:
         limits: CinderTimeouts,
         clock: Callable[[], float],
     ) -> None:
+        super().__init__(cluster, limits, clock, VOLUMES_KNOWN)
         self._caller = caller
-        self.cluster = cluster
         self._backend = backend
-        self.own = OwnWrites(clock, timeouts.STALE_S)
-        self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
-        self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
-        self._names = Batcher(self._by_names, timeouts.COLLECT_S, timeouts.VOLUMES_KNOWN)
-        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
-
-    def is_known(self, volume_id: str) -> bool:
-        """Tell whether the volume is known to be one of the cluster."""
-        return volume_id in self._known
-
-    def deleted(self, volume_id: str) -> None:
-        """Note that a volume is gone."""
-        self._known.pop(volume_id, None)
-        self.own.deleted(volume_id)
-
-    def was_absent(self, name: str) -> bool:
-        """Tell, once, whether a recent look-up found no volume of this name."""
-        return self._absent.pop(name, False)
-
-    async def by_name(self, name: str) -> list[CinderVolume]:
-        """Return all volumes of a name, read after this call began; concurrent look-ups are combined.
-
-        Raises:
-            BackendUnavailable: If Cinder does not answer.
-        """
-        return await self._names.ask(name)
 
     async def all(self) -> list[CinderVolume]:
-        """Return all volumes of the cluster.
-
-        Raises:
-            BackendUnavailable: If Cinder does not answer.
-        """
+        """Return all volumes of the cluster."""
         return await self._listed({CLUSTER: self.cluster})
 
     async def by_id(self, volume_id: str) -> CinderVolume | None:
-        """Return a volume by id, or None if there is none in this cluster."""
+        """See `CloudVolumes.by_id`."""
         if not is_volume_id(volume_id):
             return None
         try:
@@ -249,7 +174,7 @@ class CinderVolumes:
         return self.read(answer["volume"]) if self._is_ours(answer["volume"]) else None
 
     async def by_ids(self, volume_ids: Collection[str]) -> dict[str, CinderVolume]:
-        """Return volumes by id; those that do not exist are missing."""
+        """See `CloudVolumes.by_ids`."""
         if len(volume_ids) <= timeouts.FEW:
             shown = await asyncio.gather(*map(self.by_id, volume_ids))
             found = [each for each in shown if each is not None]
@@ -290,31 +215,17 @@ class CinderVolumes:
 
     def read(self, description: CinderDescription) -> CinderVolume:
         """Parse the description of a volume of the cluster, and remember that it is one."""
-        found = read_volume(description, self._backend)
-        self._known[found.volume_id] = True
-        self._absent.pop(found.volume.name, None)
-        return found
+        return self._note(read_volume(description, self._backend))
 
-    async def _by_names(self, names: Collection[str]) -> dict[str, list[CinderVolume]]:
-        if len(names) <= timeouts.FEW:
-            parts = await asyncio.gather(
-                *(self._listed({CLUSTER: self.cluster, NAME: name}) for name in names)
-            )
-            found = [each for part in parts for each in part]
-        else:
-            found = await self.all()
-        by_name: dict[str, list[CinderVolume]] = {name: [] for name in names}
-        for each in found:
-            if each.volume.name in by_name:
-                by_name[each.volume.name].append(each)
-        for name in (name for name, volumes in by_name.items() if not volumes):
-            self._absent[name] = True
-        return by_name
+    async def _named(self, names: Collection[str]) -> list[CinderVolume]:
+        if len(names) > timeouts.FEW:
+            return await self.all()
+        parts = [self._listed({CLUSTER: self.cluster, NAME: name}) for name in names]
+        return [each for part in await asyncio.gather(*parts) for each in part]
 
     async def _listed(self, metadata: Mapping[str, str]) -> list[CinderVolume]:
         shown = await self._pages(metadata)
-        volumes = [self.read(each) for each in shown if self._is_ours(each)]
-        return [each for each in volumes if not self.own.is_deleted(each.volume_id)]
+        return self._without_deleted([self.read(each) for each in shown if self._is_ours(each)])
 
     def _is_ours(self, description: CinderDescription) -> bool:
         return _metadata(description).get(CLUSTER) == self.cluster
@@ -342,7 +253,7 @@ class CinderVolumes:
         """Return a page and where the next one begins, "" for the last one."""
         query = {
             "metadata": repr(dict(metadata)),  # Cinder reads a literal of Python
-            "limit": str(timeouts.PAGE),
+            "limit": str(PAGE),
             **({"marker": marker} if marker else {}),
         }
         answer = await self._caller.call(Call(CINDER, "GET", "/volumes/detail", query, expects="volumes"))

@@ -5,13 +5,14 @@ What identifies a disk as a volume's is the driver's: a scan of the disks at one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from volplug.errors import DeviceMismatch, VolumeInUse
 from volplug.host import devices as host_devices
 from volplug.host.disk_watch import DiskWatch
-from volplug.host.sysfs import Sysfs
+from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
 
@@ -106,12 +107,52 @@ class WatchedDisks(Generic[_ScanT]):
         return await self._pool.blocking(lambda: question(self._scan()))
 
 
-def sole_disk(names: Sequence[str], serial: str) -> str:
-    """Return the one disk with a serial, "" if there is none.
+@dataclass(frozen=True)
+class SerialScan:
+    """The disks of a host that shows volumes' ids as serials, at one moment. Everything blocks.
 
-    Raises:
-        DeviceMismatch: If there are several.
+    Attributes:
+        sysfs: This host's disks.
+        serials: The kernel's names of its disks, by serial.
     """
-    if len(names) > 1:
-        raise DeviceMismatch(f"several disks have the serial {serial}: {', '.join(sorted(names))}")
-    return names[0] if names else ""
+
+    sysfs: Sysfs
+    serials: Mapping[str, Sequence[str]]
+
+    def serial_of(self, volume_id: str) -> str:
+        """Return what identifies a volume's disk."""
+        return volume_id
+
+    def kernel_names(self, volume_id: str) -> Sequence[str]:
+        """Return the kernel's names of the disks with a volume's serial."""
+        return self.serials.get(self.serial_of(volume_id), ())
+
+    def find(self, volume: Volume, name: str = "") -> MountSource | None:  # for disks without serials
+        """Return a volume's disk, or None if there is no usable one.
+
+        Raises:
+            DeviceMismatch: If several disks have the volume's serial, or one that is no volume's disk.
+        """
+        names, serial = self.kernel_names(volume.volume_id), self.serial_of(volume.volume_id)
+        if len(names) > 1:
+            raise DeviceMismatch(f"several disks have the serial {serial}: {', '.join(sorted(names))}")
+        disk = self.sysfs.disk(names[0]) if names else None
+        if disk is None:
+            return None
+        self.check(disk, serial)
+        return MountSource(disk.node, serial, disk.size_bytes)
+
+    def check(self, disk: SysfsDisk, serial: str) -> None:
+        """Check that a disk with a volume's serial is one of the cloud's; raises DeviceMismatch."""
+
+    def has(self, volume_id: str) -> bool:
+        """Tell whether the volume's disk is present, usable or not."""
+        return bool(self.kernel_names(volume_id))
+
+    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
+        """Return the device nodes to open for testing whether the volume is in use.
+
+        Raises:
+            HostError: If a disk has no such node.
+        """
+        return [node for node in map(self.sysfs.node_to_test, self.kernel_names(volume_id)) if node]

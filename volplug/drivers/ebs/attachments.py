@@ -63,9 +63,9 @@ class Attachments:
             _LOG.warning("attach is stuck", volume=volume.name, volume_id=volume.volume_id, device=name)
             self._disks.avoid_name(name)
             self._disks.leave_name(volume.volume_id)
-            await self.request_detach(volume, node.instance_id)
+            await self.request_detach(volume, node.node_id)
         raise DeviceNotFound(
-            f"{volume.volume_id} did not appear on {node.instance_id} within {self._limits.attaching_s:.0f} "
+            f"{volume.volume_id} did not appear on {node.node_id} within {self._limits.attaching_s:.0f} "
             f"s, {self._limits.attach_tries} times, last as {name}",
             "If this continues, stop and start the instance",
         )
@@ -78,7 +78,7 @@ class Attachments:
             name = await self._disks.take_name(volume.volume_id)
             try:
                 await self._caller.call(
-                    "AttachVolume", VolumeId=volume.volume_id, InstanceId=node.instance_id, Device=name
+                    "AttachVolume", VolumeId=volume.volume_id, InstanceId=node.node_id, Device=name
                 )
             except Ec2Refused as refused:
                 self._disks.leave_name(volume.volume_id)
@@ -113,7 +113,7 @@ class Attachments:
         if code == "AttachmentLimitExceeded":
             count = await self._disks.attached_count()
             raise LimitExceeded(
-                f"{node.instance_id} takes no more volumes, it has {count} with its root: {refused.message}",
+                f"{node.node_id} takes no more volumes, it has {count} with its root: {refused.message}",
                 "Detach volumes from it, or use an instance type that takes more",
             ) from refused
         raise translated(refused) from refused
@@ -138,7 +138,7 @@ class Attachments:
                 "Unmount it there",
                 holder=seen.holder,
             ) from refused
-        if seen.holder == node.instance_id:
+        if seen.holder == node.node_id:
             return seen.device
         if seen.holder:
             raise VolumeInUse(
@@ -162,7 +162,7 @@ class Attachments:
             return source
 
         def failed(seen: Ec2Volume | None) -> bool | None:
-            is_here = seen is not None and seen.holder == node.instance_id and not seen.is_transitional
+            is_here = seen is not None and seen.holder == node.node_id and not seen.is_transitional
             return None if is_here else False
 
         rest_s = limits.attaching_s - limits.quiet_s
@@ -183,7 +183,7 @@ class Attachments:
         is_new = self._volumes.own.is_created(volume.volume_id)
         if (seen is None and not is_new) or (seen is not None and seen.state is VolumeState.DELETING):
             raise VolumeNotFound(f"{volume.volume_id} does not exist")
-        if seen is None or seen.holder != node.instance_id:
+        if seen is None or seen.holder != node.node_id:
             return
         if await self._disks.arrival(volume, seen.device, 0):
             await self._detach_shown(volume, node)  # identified, now that its name is known
@@ -193,7 +193,7 @@ class Attachments:
                 f"EC2 says that {volume.volume_id} is attached to this host, which shows no disks at all",
                 "Check that /sys is the host's",
             )
-        await self.request_detach(volume, node.instance_id)
+        await self.request_detach(volume, node.node_id)
         await self._wait_detached_here(volume, node)
 
     async def _detach_shown(self, volume: Volume, node: Identity) -> None:
@@ -201,8 +201,8 @@ class Attachments:
         try:
             await self._disks.refuse_if_held(volume.volume_id)
         except VolumeInUse as held:
-            raise VolumeInUse(held.cause, _BUSY, holder=node.instance_id) from held
-        await self.request_detach(volume, node.instance_id)
+            raise VolumeInUse(held.cause, _BUSY, holder=node.node_id) from held
+        await self.request_detach(volume, node.node_id)
         if not await self._disks.departure(volume.volume_id, self._limits.detach_s):
             raise await self._why_it_stays(volume, node)
         await self._wait_detached_here(volume, node)
@@ -211,23 +211,23 @@ class Attachments:
         await self._disks.forget(volume.volume_id)
         # At once: the disk has gone, so EC2 has most often ended the attachment, too.
         limit_s = self._limits.detach_s
-        if not await self.wait_detached(volume, node.instance_id, limit_s, at_once=True):
+        if not await self.wait_detached(volume, node.node_id, limit_s, at_once=True):
             raise VolumeInUse(
-                f"{volume.volume_id} is still being detached from {node.instance_id}",
+                f"{volume.volume_id} is still being detached from {node.node_id}",
                 _BUSY,
-                holder=node.instance_id,
+                holder=node.node_id,
             )
 
     async def _why_it_stays(self, volume: Volume, node: Identity) -> VolplugError:
         """Return the error for a disk that is still present after its detach."""
         seen = await self._volumes.by_id(volume.volume_id)
         waited = f"{self._limits.detach_s:.0f} s"
-        if seen and seen.state is VolumeState.DETACHING and seen.holder == node.instance_id:
+        if seen and seen.state is VolumeState.DETACHING and seen.holder == node.node_id:
             return VolumeInUse(
-                f"{volume.volume_id} is still being detached from {node.instance_id} after {waited} "
+                f"{volume.volume_id} is still being detached from {node.node_id} after {waited} "
                 f"({seen.ec2_state}): something on this host uses it",
                 _BUSY,
-                holder=node.instance_id,
+                holder=node.node_id,
             )
         return HostError(
             f"the disk of {volume.volume_id} is still there {waited} after its detach, which EC2 calls "

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from cachetools import TTLCache
 
+from volplug.drivers.cloud.timeouts import VOLUMES_KNOWN
 from volplug.drivers.ebs import timeouts
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.options import create_parameters, user_tags
@@ -55,7 +56,7 @@ class VolumeCreator:
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
-        memory = timeouts.VOLUMES_KNOWN, timeouts.TOKENS_REMEMBERED_S, clock
+        memory = VOLUMES_KNOWN, timeouts.TOKENS_REMEMBERED_S, clock
         self._next_number: TTLCache[str, int] = TTLCache(*memory)  # by name
         self._numbers: TTLCache[str, int] = TTLCache(*memory)  # by volume id
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from volplug.drivers.cloud.disks import WatchedDisks, sole_disk
+from volplug.drivers.cloud.disks import SerialScan, WatchedDisks
 from volplug.drivers.ebs.device_names import NITRO_NAMES, DeviceNames
 from volplug.drivers.ebs.xen import XenDevices, XenScan
 from volplug.errors import DeviceMismatch
-from volplug.host.sysfs import Sysfs
+from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.models import MountSource, Volume
 
 
@@ -117,19 +117,17 @@ class NitroDevices:
         Raises:
             HostError: If sysfs cannot be read.
         """
-        return NitroScan(self.sysfs, self.model, self.sysfs.serials())
+        return NitroScan(self.sysfs, self.sysfs.serials(), self.model)
 
     def forget(self, volume_id: str) -> None:
         """Do nothing: disks with serials need no notes."""
 
 
 @dataclass(frozen=True)
-class NitroScan:
+class NitroScan(SerialScan):
     """The disks at one moment. Everything blocks."""
 
-    sysfs: Sysfs
     model: str
-    serials: Mapping[str, list[str]]
     names: ClassVar = NITRO_NAMES  # that volumes can be attached under
 
     def visible_names(self) -> Collection[str]:
@@ -140,43 +138,14 @@ class NitroScan:
         """Return how many EBS volumes this host has; the root volume is one."""
         return sum(serial.startswith("vol") for serial in self.serials)
 
-    def find(self, volume: Volume, name: str = "") -> MountSource | None:
-        """Return a volume's disk, or None if there is no usable one.
+    def serial_of(self, volume_id: str) -> str:
+        """Return a volume's id without the dash."""
+        return volume_id.replace("-", "", 1)
 
-        Args:
-            volume: The volume.
-            name: The name it was attached under, if known; where disks have no serial, the disk with this
-                name is noted as the volume's.
-
-        Raises:
-            DeviceMismatch: If several disks have the volume's serial, or one that is no EBS disk.
-        """
-        serial = _serial_of(volume.volume_id)
-        found = self.serials.get(serial, [])
-        kernel_name = sole_disk(found, serial)
-        disk = self.sysfs.disk(kernel_name) if kernel_name else None
-        if disk is None:
-            return None
+    def check(self, disk: SysfsDisk, serial: str) -> None:
+        """Check that a disk is one of EBS."""
         if disk.model != self.model:
             raise DeviceMismatch(f"{disk.node} has the serial {serial}, but its model is {disk.model!r}")
-        return MountSource(disk.node, serial, disk.size_bytes)
-
-    def has(self, volume_id: str) -> bool:
-        """Tell whether the volume's disk is present, usable or not."""
-        return _serial_of(volume_id) in self.serials
-
-    def nodes_to_test(self, volume_id: str) -> Sequence[str]:
-        """Return the device nodes to open for testing whether the volume is in use.
-
-        Raises:
-            HostError: If a disk has no such node.
-        """
-        kernel_names = self.serials.get(_serial_of(volume_id), [])
-        return [node for node in map(self.sysfs.node_to_test, kernel_names) if node]
 
 
 DiskScan: TypeAlias = NitroScan | XenScan
-
-
-def _serial_of(volume_id: str) -> str:
-    return volume_id.replace("-", "", 1)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Final
 
 import structlog
 
 from volplug import __version__
 from volplug.drivers.cloud.calls import RetryingCaller
+from volplug.drivers.cloud.sdk import Sdk
+from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.drivers.ebs.errors import (
     Ec2Refused,
     is_about_credentials,
@@ -25,12 +26,12 @@ from volplug.drivers.ebs.errors import (
 )
 from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import EbsSettings
-from volplug.drivers.ebs.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
 
 _LOG = structlog.get_logger(__name__)
 
+SDK: Final = Sdk("AWS", "boto3", "ebs")
 _READING: Final = ("Describe", "Get", "List")
 _CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
 
@@ -135,24 +136,12 @@ class Ec2:
             self._client = None
 
 
-def is_sdk_installed() -> bool:
-    """Tell whether the SDK can be imported, without doing so, which is slow."""
-    return find_spec("boto3") is not None
-
-
-def sdk_missing(why: str) -> ConfigurationError:
-    """Return the error for an SDK that is not installed."""
-    return ConfigurationError(
-        f"the SDK of AWS is not installed: {why}", "Install volplug with its extra: volplug[ebs]"
-    )
-
-
 def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # the SDK has no types
     try:
         from botocore.config import Config  # slow, so imported by the first call
         from botocore.exceptions import BotoCoreError  # likewise
     except ImportError as error:
-        raise sdk_missing(str(error)) from error
+        raise SDK.missing(str(error)) from error
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,

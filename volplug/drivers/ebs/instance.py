@@ -8,20 +8,16 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import Final
 
+from volplug.drivers.cloud.identity import CloudNode, ThisNode, ask_metadata_service, firmware_text
 from volplug.drivers.ebs.settings import EbsSettings
-from volplug.drivers.ebs.timeouts import METADATA_TIMEOUT_S
 from volplug.errors import ConfigurationError
 from volplug.host.threads import Pool
 
 _INSTANCE_ID: Final = re.compile(r"i-[0-9a-f]{8,}")
-_ASSET_TAG: Final = "devices/virtual/dmi/id/board_asset_tag"
 _TOKEN_TTL_S: Final = 60
 # The service's answer to a container with a network of its own passes one hop too many and is dropped.
 _UNANSWERED: Final = "On EC2, in a container without host networking, set HttpPutResponseHopLimit to 2"
@@ -30,22 +26,18 @@ _DISABLED: Final = "Enable the service, or set region and availability_zone"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(CloudNode):
     """This host as EC2 knows it.
 
     Attributes:
-        instance_id: EC2's id of it.
-        zone: Its availability zone, which may differ from that of new volumes; "" if unknown.
         region: The region of its volumes.
     """
 
-    instance_id: str
-    zone: str
     region: str
 
 
-class HostIdentity:
-    """Identifies this host, once; after a failure, the next call tries again.
+class HostIdentity(ThisNode[Identity]):
+    """Identifies this host.
 
     Args:
         settings: A region in them is used as it is; with a zone of new volumes in them, the instance's own
@@ -54,21 +46,12 @@ class HostIdentity:
     """
 
     def __init__(self, settings: EbsSettings, pool: Pool | None = None) -> None:
+        super().__init__()
         self._settings = settings
         self._pool = pool or Pool("ebs-identity", 2)
-        self._asking = asyncio.Lock()
-        self.known: Identity | None = None
 
-    async def get(self) -> Identity:
-        """Return this host's identity.
-
-        Raises:
-            ConfigurationError: If it is not on EC2, or the metadata service does not answer; with a remedy.
-        """
-        async with self._asking:
-            if self.known is None:
-                self.known = await self._pool.blocking(_identify, self._settings)
-            return self.known
+    async def _identify(self) -> Identity:
+        return await self._pool.blocking(_identify, self._settings)
 
     async def region(self) -> str:
         """Return the region; if it is set, nothing else has to be known.
@@ -98,10 +81,7 @@ def _zone(metadata: _Metadata, settings: EbsSettings) -> str:
 
 
 def _instance_id_of_firmware(settings: EbsSettings) -> str:
-    try:
-        text = (settings.sys_root / _ASSET_TAG).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
+    text = firmware_text(settings.sys_root, "board_asset_tag")
     return text if _INSTANCE_ID.fullmatch(text) else ""
 
 
@@ -134,11 +114,8 @@ class _Metadata:
             ) from error
 
     def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
-        request = urllib.request.Request(f"{self._endpoint}{path}", method=method, headers=headers)  # noqa: S310  # the endpoint is a setting
-        # Never through a proxy: the service's responses hold credentials.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
-            text = answer.read(4096).decode("ascii", "replace").strip()
-            if not isinstance(text, str) or not text:
-                raise ValueError("an empty answer")
-            return text
+        response = ask_metadata_service(f"{self._endpoint}{path}", method, headers)
+        text = response.decode("ascii", "replace").strip()
+        if not text:
+            raise ValueError("an empty answer")
+        return text

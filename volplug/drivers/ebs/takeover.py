@@ -1,7 +1,6 @@
 """Other instances: proves them dead, takes volumes from dead ones, and stops one.
 
-An instance is proven dead by two reads, some seconds apart, that agree. One read proves nothing, because it
-may be stale: "stopped" for an instance that was started again.
+The proof is that of `CloudTakeover`: EC2 serves stale reads.
 https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
 """
 
@@ -9,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from volplug.drivers.base import Holder
+from volplug.drivers.cloud.takeover import CloudTakeover, Description, unanswered
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.tags import as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
-from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Description, Ec2Volume
-from volplug.errors import BackendError, OperationTimeout, VolumeInUse, VolumeNotFound
-from volplug.models import HolderState, Volume, VolumeState
+from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Ec2Volume
+from volplug.errors import BackendError, VolumeInUse
+from volplug.models import HolderState, Volume
 
 # Nothing of a stopped or terminated instance runs; of one that is stopping, something may.
 _STATES: Final = {
@@ -68,16 +68,7 @@ def evidence_of(instance: Description, held: Ec2Volume) -> Evidence:
     )
 
 
-def difference(before: Evidence, after: Evidence) -> str:
-    """Return in which field two reads differ, for error messages; "" if they agree."""
-    for each in fields(Evidence):
-        was, now = getattr(before, each.name), getattr(after, each.name)
-        if was != now:
-            return f"its {each.name.replace('_', ' ')} changed from {was or 'none'} to {now or 'none'}"
-    return ""
-
-
-class Takeover:
+class Takeover(CloudTakeover[Ec2Volume]):
     """Takes volumes from dead instances.
 
     Args:
@@ -94,16 +85,10 @@ class Takeover:
         may_force: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        super().__init__(volumes, limits, sleep)
         self._caller = caller
-        self._volumes = volumes
         self._attachments = attachments
-        self._limits = limits
         self._may_force = may_force
-        self._sleep = sleep
-
-    async def holder_state(self, node_id: str) -> Holder:
-        """Ask EC2 for the state of an instance; UNKNOWN without an answer, marked as unanswered."""
-        return (await self._ask(node_id))[0]
 
     async def _ask(self, node_id: str) -> tuple[Holder, Description]:
         """Return what is known of an instance, and EC2's description, empty where there is none."""
@@ -111,14 +96,14 @@ class Takeover:
             answer = await self._caller.call("DescribeInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code in _NOT_KNOWN:
-                return _unanswered(f"EC2 knows no instance {node_id}, at least not any more")
-            return _unanswered(f"EC2 does not say how instance {node_id} is: {refused.code}")
+                return unanswered(f"EC2 knows no instance {node_id}, at least not any more")
+            return unanswered(f"EC2 does not say how instance {node_id} is: {refused.code}")
         except BackendError as error:
-            return _unanswered(f"EC2 does not say how instance {node_id} is: {error.cause}")
+            return unanswered(f"EC2 does not say how instance {node_id} is: {error.cause}")
         instances = [each for group in answer.get("Reservations", ()) for each in group.get("Instances", ())]
         shown = [each for each in instances if each.get("InstanceId") == node_id]
         if not shown:
-            return _unanswered(f"EC2 shows no instance {node_id}")
+            return unanswered(f"EC2 shows no instance {node_id}")
         return await self._judge(node_id, shown[0]), shown[0]
 
     async def _judge(self, node_id: str, instance: Description) -> Holder:
@@ -132,7 +117,7 @@ class Takeover:
             judged, reason = HolderState.UNKNOWN, " and fails its status checks"
         # Short: an error has room for 300 characters, holder and remedy included.
         evidence = f"EC2 says it is {state}{reason}"
-        remedy = "" if judged is HolderState.DEAD else _how_to_stop(node_id)
+        remedy = "" if judged is HolderState.DEAD else self._how_to_stop(node_id)
         return Holder(judged, evidence, remedy, host_name=_host_name(instance))
 
     async def _fails_checks(self, node_id: str) -> bool:
@@ -158,26 +143,12 @@ class Takeover:
         if not await self._attachments.wait_detached(volume, node_id, self._limits.transition_s):
             await self._force(volume, node_id)
 
-    async def fence(self, node_id: str) -> None:
-        """See `TakesOver.fence`."""
+    async def _request_stop(self, node_id: str) -> None:
         try:
             await self._caller.call("StopInstances", InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code != "IncorrectInstanceState":  # stopping already, or terminated
                 raise translated(refused) from refused
-        waited_s, pause_s = 0.0, self._limits.poll_first_s
-        while True:
-            holder = await self.holder_state(node_id)
-            if holder.state is HolderState.DEAD:
-                return
-            if waited_s >= self._limits.fence_s:
-                raise OperationTimeout(
-                    f"node {node_id} has not stopped within {waited_s:.0f} s: {holder.evidence}",
-                    "Check it in EC2's console",
-                )
-            await self._sleep(pause_s)
-            waited_s += pause_s
-            pause_s = min(pause_s * 1.5, self._limits.poll_longest_s)
 
     async def _detach_proven(self, volume: Volume, node_id: str, *, force: bool) -> bool:
         """Detach a volume from an instance, immediately after the proof that it is dead.
@@ -185,29 +156,16 @@ class Takeover:
         Returns:
             Whether it was attached to it.
         """
-        before = await self._proof(volume, node_id)
-        if before is None:
-            return False
-        await self._sleep(self._limits.proof_s)
-        after = await self._proof(volume, node_id)
-        if after is None:
-            return False
-        if changed := difference(before, after):
-            raise _not_proven(volume, node_id, changed, "Try again")
-        await self._attachments.request_detach(volume, node_id, force=force)
-        return True
+        is_attached = await self._is_proven(volume, node_id)
+        if is_attached:
+            await self._attachments.request_detach(volume, node_id, force=force)
+        return is_attached
 
-    async def _proof(self, volume: Volume, node_id: str) -> Evidence | None:
-        """Read a volume and its holder, which has to be dead; None if it is not attached to the instance."""
-        seen = await self._volumes.by_id(volume.volume_id)
-        if seen is None or seen.state is VolumeState.DELETING:
-            raise VolumeNotFound(f"{volume.volume_id} does not exist")
-        if seen.holder != node_id:
-            return None
-        holder, instance = await self._ask(node_id)  # last: a stopped instance may be started
-        if holder.state is not HolderState.DEAD:
-            raise _not_proven(volume, node_id, holder.evidence, f"If it is dead, {_how_to_stop(node_id)}")
-        return evidence_of(instance, seen)
+    def _evidence(self, node: Description, held: Ec2Volume) -> Evidence:
+        return evidence_of(node, held)
+
+    def _how_to_stop(self, node_id: str) -> str:
+        return f"run aws ec2 stop-instances --instance-ids {node_id}"
 
     async def _force(self, volume: Volume, node_id: str) -> None:
         """Detach a volume by force that a stopped instance does not release, where that is allowed."""
@@ -223,15 +181,6 @@ class Takeover:
         is_stuck = await self._detach_proven(volume, node_id, force=True)
         if is_stuck and not await self._attachments.wait_detached(volume, node_id, self._limits.transition_s):
             raise VolumeInUse(f"{stuck}, although it was detached by force", holder=node_id)
-
-
-def _unanswered(evidence: str) -> tuple[Holder, Description]:
-    return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
-
-
-def _not_proven(volume: Volume, node_id: str, evidence: str, remedy: str) -> VolumeInUse:
-    cause = f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {evidence}"
-    return VolumeInUse(cause, remedy, holder=node_id)
 
 
 def _may_resume(instance: Description) -> bool:
@@ -250,7 +199,3 @@ def _state_and_reason(instance: Description) -> tuple[str, str]:
     """Return an instance's state, and the reason in brackets."""
     reason = str(instance.get("StateTransitionReason", ""))
     return str(instance.get("State", {}).get("Name", "")), f" ({reason})" if reason else ""
-
-
-def _how_to_stop(node_id: str) -> str:
-    return f"run aws ec2 stop-instances --instance-ids {node_id}"

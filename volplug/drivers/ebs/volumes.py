@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from cachetools import LRUCache, TTLCache
-
-from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
-from volplug.drivers.cloud.batching import Batcher
-from volplug.drivers.cloud.own_writes import OwnWrites
-from volplug.drivers.cloud.polling import SharedPoll, first_result
-from volplug.drivers.cloud.tags import (
-    CLUSTER,
-    NAME,
-    SUBPATH,
-    read_filesystem,
-    read_spec,
-    sources_of,
-)
+from volplug.drivers.cloud.polling import first_result
+from volplug.drivers.cloud.tags import CLUSTER, NAME
+from volplug.drivers.cloud.timeouts import PAGE
+from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, described, details_of, duplicate_volumes
 from volplug.drivers.ebs import timeouts
 from volplug.drivers.ebs.tags import as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
-from volplug.errors import DuplicateVolumes, UnexpectedState
-from volplug.models import Detail, Volume, VolumeSpec, VolumeState
+from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
-_SOURCES: Final = sources_of("tag")
 # EC2 cannot undo a deletion, so a volume that is being deleted counts as gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
@@ -61,32 +49,18 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ec2Volume:
+class Ec2Volume(CloudVolume):
     """A volume as EC2 describes it.
 
     Attributes:
-        volume: The description that every driver returns.
-        zone: Its availability zone.
         device: The name that it is attached under, or "".
         attach_time: When it was attached, or ""; each attachment has another one.
         ec2_state: The state of its attachment if it has one, else its own, as EC2 names it.
     """
 
-    volume: Volume
-    zone: str = ""
     device: str = ""
     attach_time: str = ""
     ec2_state: str = ""
-
-    @property
-    def state(self) -> VolumeState:
-        """Return the volume's state."""
-        return self.volume.state
-
-    @property
-    def holder(self) -> str:
-        """Return the instance that it is attached to, or ""."""
-        return self.volume.holder or ""
 
     @property
     def is_transitional(self) -> bool:
@@ -108,41 +82,27 @@ def read_volume(description: Description, backend: str) -> Ec2Volume:
     attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
     attachment = attachments[0] if attachments else {}
     state, detail = _state(description, attachments)
-    size_bytes = int(description.get("Size", 0)) * GIB
     created = description.get("CreateTime")
+    size_bytes = int(description.get("Size", 0)) * GIB
     volume = Volume(
-        name=tags.get(NAME, ""),
+        name="",
         volume_id=str(description["VolumeId"]),
         backend=backend,
         size_bytes=size_bytes,
         state=state,
-        spec=VolumeSpec(tags.get(NAME, ""), size_bytes),
-        subpath=tags.get(SUBPATH, DEFAULT_SUBPATH),
+        spec=VolumeSpec("", size_bytes),
         created_at=created if isinstance(created, datetime) else None,
         holder=str(attachment.get("InstanceId", "")) or None,
         detail=detail,
-        details=_details(description),
+        details=details_of(description, DETAILS),
     )
     return Ec2Volume(
-        _with_tags(volume, tags),
+        described(volume, tags, "tag"),
         zone=str(description.get("AvailabilityZone", "")),
         device=str(attachment.get("Device", "")),
         attach_time=str(attachment.get("AttachTime", "")),
         ec2_state=str(attachment.get("State", "") or description.get("State", "")),
     )
-
-
-def _details(description: Description) -> tuple[tuple[str, Detail], ...]:
-    found = ((key, description.get(name)) for name, key in DETAILS.items())
-    return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
-
-
-def _with_tags(volume: Volume, tags: Mapping[str, str]) -> Volume:
-    try:
-        volume = replace(volume, spec=read_spec(volume.name, tags), filesystem=read_filesystem(tags))
-    except UnexpectedState as error:
-        return unusable(volume, error.cause)
-    return checked(volume, _SOURCES.__getitem__)
 
 
 def _state(description: Description, attachments: Sequence[Description]) -> tuple[VolumeState, str]:
@@ -197,75 +157,30 @@ def the_one(found: Sequence[Ec2Volume]) -> Volume | None:
         DuplicateVolumes: If several have the name.
     """
     if len(found) > 1:
-        ids = tuple(sorted(each.volume.volume_id for each in found))
-        raise DuplicateVolumes(
-            f"{len(ids)} volumes carry this name: {', '.join(ids)}",
-            "Nothing was changed; change the tag volplug:name of one",
-            volume_ids=ids,
-        )
+        raise duplicate_volumes(found, "tag")
     return found[0].volume if found else None
 
 
-class ClusterVolumes:
-    """The volumes of one cluster.
-
-    Attributes:
-        cluster: The cluster's name.
-        own: The volumes that this process created and deleted.
-        poll: The poll that all waits for volumes' states share.
-    """
+class ClusterVolumes(CloudVolumes[Ec2Volume]):
+    """The volumes of one cluster in EC2."""
 
     def __init__(
         self, caller: Caller, cluster: str, backend: str, limits: Ec2Timeouts, clock: Callable[[], float]
     ) -> None:
+        super().__init__(cluster, limits, clock, timeouts.FILTER_VALUES)
         self._caller = caller
-        self.cluster = cluster
         self._backend = backend
-        self.own = OwnWrites(clock, timeouts.STALE_S)
-        self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
-        self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
-        self._names = Batcher(self._by_names, timeouts.COLLECT_S, timeouts.FILTER_VALUES)
-        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
 
     def read(self, description: Description) -> Ec2Volume:
         """Parse the description of a volume of the cluster, and remember that it is one."""
-        found = read_volume(description, self._backend)
-        self._known[found.volume.volume_id] = True
-        self._absent.pop(found.volume.name, None)
-        return found
+        return self._note(read_volume(description, self._backend))
 
-    def is_known(self, volume_id: str) -> bool:
-        """Tell whether the volume is known to be one of the cluster."""
-        return volume_id in self._known or self.own.is_created(volume_id)
-
-    def deleted(self, volume_id: str) -> None:
-        """Note that a volume is gone."""
-        self._known.pop(volume_id, None)
-        self.own.deleted(volume_id)
-
-    def was_absent(self, name: str) -> bool:
-        """Tell, once, whether a recent look-up found no volume of this name."""
-        return self._absent.pop(name, False)
-
-    async def by_name(self, name: str) -> list[Ec2Volume]:
-        """Return all volumes of a name, read after this call began; concurrent look-ups are one call.
-
-        Raises:
-            BackendUnavailable: If EC2 does not answer.
-        """
-        return await self._names.ask(name)
-
-    async def all(self) -> list[Volume]:
-        """Return all volumes.
-
-        Raises:
-            BackendUnavailable: If EC2 does not answer.
-        """
-        found = self._existing(await self._describe(_filter("status", _EXISTING)))
-        return [each.volume for each in await self._with_missing(found)]
+    async def all(self) -> list[Ec2Volume]:
+        """Return all volumes of the cluster."""
+        return await self._with_missing(self._existing(await self._describe(_filter("status", _EXISTING))))
 
     async def by_ids(self, volume_ids: Collection[str]) -> dict[str, Ec2Volume]:
-        """Return volumes by id, in any state; those that EC2 does not show are missing."""
+        """See `CloudVolumes.by_ids`."""
         wanted = sorted(volume_ids)
         found: dict[str, Ec2Volume] = {}
         for at in range(0, len(wanted), timeouts.FILTER_VALUES):
@@ -275,7 +190,7 @@ class ClusterVolumes:
         return found
 
     async def by_id(self, volume_id: str) -> Ec2Volume | None:
-        """Return a volume by id, in any state, or None if EC2 shows none in this cluster."""
+        """See `CloudVolumes.by_id`."""
         return (await self.by_ids([volume_id])).get(volume_id)
 
     async def wait_settled(
@@ -301,16 +216,9 @@ class ClusterVolumes:
             self.poll.until(volume_id, absent, timeout_s, agree=absent_reads),
         )
 
-    async def _by_names(self, names: Collection[str]) -> dict[str, list[Ec2Volume]]:
+    async def _named(self, names: Collection[str]) -> list[Ec2Volume]:
         shown = await self._describe(_filter("status", _EXISTING), _filter(f"tag:{NAME}", list(names)))
-        found = await self._with_missing(self._existing(shown), names)
-        by_name: dict[str, list[Ec2Volume]] = {name: [] for name in names}
-        for each in found:
-            if each.volume.name in by_name:
-                by_name[each.volume.name].append(each)
-        for name in (name for name, volumes in by_name.items() if not volumes):
-            self._absent[name] = True
-        return by_name
+        return await self._with_missing(self._existing(shown), names)
 
     async def _with_missing(
         self, found: list[Ec2Volume], names: Collection[str] | None = None
@@ -330,8 +238,7 @@ class ClusterVolumes:
         return found
 
     def _existing(self, shown: Collection[Description]) -> list[Ec2Volume]:
-        volumes = [self.read(each) for each in shown if self._is_ours(each)]
-        return [each for each in volumes if not self.own.is_deleted(each.volume.volume_id)]
+        return self._without_deleted([self.read(each) for each in shown if self._is_ours(each)])
 
     def _is_ours(self, description: Description) -> bool:
         """Check the tag again: a filter takes `*` and `?` specially, and some backends ignore filters."""
@@ -342,7 +249,7 @@ class ClusterVolumes:
         found: list[Description] = []
         parameters: dict[str, Any] = {
             "Filters": [_filter(f"tag:{CLUSTER}", [self.cluster]), *filters],
-            "MaxResults": timeouts.PAGE,
+            "MaxResults": PAGE,
         }
         while True:
             answer = await self._caller.call("DescribeVolumes", **parameters)

@@ -1,0 +1,184 @@
+"""Volumes of a cluster in a cloud: what their tags describe, and look-ups by name, which are combined.
+
+Reads may be stale; what this process has changed takes precedence (`OwnWrites`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache, TTLCache
+
+from volplug.descriptions import DEFAULT_SUBPATH, checked, unusable
+from volplug.drivers.cloud import timeouts
+from volplug.drivers.cloud.batching import Batcher
+from volplug.drivers.cloud.own_writes import OwnWrites
+from volplug.drivers.cloud.polling import SharedPoll
+from volplug.drivers.cloud.tags import NAME, SUBPATH, read_filesystem, read_spec, sources_of
+from volplug.drivers.cloud.timeouts import CloudTimeouts
+from volplug.errors import DuplicateVolumes, UnexpectedState
+from volplug.models import Detail, Volume, VolumeSpec, VolumeState
+
+
+@dataclass(frozen=True, slots=True)
+class CloudVolume:
+    """A volume as its cloud describes it.
+
+    Attributes:
+        volume: The description that every driver returns.
+        zone: Its availability zone.
+    """
+
+    volume: Volume
+    zone: str = ""
+
+    @property
+    def volume_id(self) -> str:
+        """Return the cloud's id of the volume."""
+        return self.volume.volume_id
+
+    @property
+    def state(self) -> VolumeState:
+        """Return the volume's state."""
+        return self.volume.state
+
+    @property
+    def holder(self) -> str:
+        """Return the node that it is attached to, or ""."""
+        return self.volume.holder or ""
+
+
+def described(volume: Volume, tags: Mapping[str, str], kind: str) -> Volume:
+    """Return a volume as its tags describe it; in state ERROR, with the reason, if they cannot be used.
+
+    Args:
+        volume: What the cloud itself knows of it.
+        tags: As read.
+        kind: The cloud's word for a tag.
+    """
+    name = tags.get(NAME, "")
+    volume = replace(
+        volume,
+        name=name,
+        spec=VolumeSpec(name, volume.size_bytes),
+        subpath=tags.get(SUBPATH, DEFAULT_SUBPATH),
+    )
+    try:
+        volume = replace(volume, spec=read_spec(name, tags), filesystem=read_filesystem(tags))
+    except UnexpectedState as error:
+        return unusable(volume, error.cause)
+    return checked(volume, sources_of(kind).__getitem__)
+
+
+def details_of(description: Mapping[str, Any], names: Mapping[str, str]) -> tuple[tuple[str, Detail], ...]:
+    """Return what is shown of a volume besides: some values of a description, by names of volplug."""
+    found = ((key, description.get(name)) for name, key in names.items())
+    return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
+
+
+def duplicate_volumes(found: Sequence[CloudVolume], kind: str) -> DuplicateVolumes:
+    """Return the error for several volumes of one name; the kind is the cloud's word for a tag."""
+    ids = tuple(sorted(each.volume_id for each in found))
+    return DuplicateVolumes(
+        f"{len(ids)} volumes carry this name: {', '.join(ids)}",
+        f"Nothing was changed; change the {kind} {NAME} of one",
+        volume_ids=ids,
+    )
+
+
+_SeenT = TypeVar("_SeenT", bound=CloudVolume)
+
+
+class CloudVolumes(ABC, Generic[_SeenT]):
+    """The volumes of one cluster.
+
+    Attributes:
+        cluster: The cluster's name.
+        own: The volumes that this process created or deleted.
+        poll: The poll that all waits for volumes' states share.
+
+    Args:
+        cluster: The cluster's name.
+        limits: How often it polls.
+        clock: Monotonic seconds.
+        largest: The largest number of names in one look-up.
+    """
+
+    def __init__(self, cluster: str, limits: CloudTimeouts, clock: Callable[[], float], largest: int) -> None:
+        self.cluster = cluster
+        self.own = OwnWrites(clock, timeouts.STALE_S)
+        self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
+        self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
+        self._names = Batcher(self._by_names, timeouts.COLLECT_S, largest)
+        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
+
+    async def is_ours(self, volume_id: str) -> bool:
+        """Tell whether a volume is one of the cluster; the cloud is asked about an unknown one."""
+        if self.own.is_deleted(volume_id):
+            return False
+        return self.is_known(volume_id) or await self.by_id(volume_id) is not None
+
+    def is_known(self, volume_id: str) -> bool:
+        """Tell whether the volume is known to be one of the cluster."""
+        return volume_id in self._known or self.own.is_created(volume_id)
+
+    def deleted(self, volume_id: str) -> None:
+        """Note that a volume is gone."""
+        self._known.pop(volume_id, None)
+        self.own.deleted(volume_id)
+
+    def was_absent(self, name: str) -> bool:
+        """Tell, once, whether a recent look-up found no volume of this name."""
+        return self._absent.pop(name, False)
+
+    async def by_name(self, name: str) -> list[_SeenT]:
+        """Return all volumes of a name, read after this call began; concurrent look-ups are combined.
+
+        Raises:
+            BackendUnavailable: If the cloud does not answer.
+        """
+        return await self._names.ask(name)
+
+    @abstractmethod
+    async def all(self) -> list[_SeenT]:
+        """Return all volumes of the cluster.
+
+        Raises:
+            BackendUnavailable: If the cloud does not answer.
+        """
+
+    @abstractmethod
+    async def by_id(self, volume_id: str) -> _SeenT | None:
+        """Return a volume by id, in any state, or None if the cloud shows none in this cluster."""
+
+    @abstractmethod
+    async def by_ids(self, volume_ids: Collection[str]) -> dict[str, _SeenT]:
+        """Return volumes by id, in any state; those that the cloud does not show are missing."""
+
+    @abstractmethod
+    async def wait_settled(self, volume_id: str, timeout_s: float) -> _SeenT | None:
+        """Wait until a volume is in no transition; return None after the timeout."""
+
+    @abstractmethod
+    async def _named(self, names: Collection[str]) -> list[_SeenT]:
+        """Return the volumes of some names, perhaps among others."""
+
+    def _note(self, seen: _SeenT) -> _SeenT:
+        """Remember that a volume is one of the cluster."""
+        self._known[seen.volume_id] = True
+        self._absent.pop(seen.volume.name, None)
+        return seen
+
+    def _without_deleted(self, seen: Collection[_SeenT]) -> list[_SeenT]:
+        return [each for each in seen if not self.own.is_deleted(each.volume_id)]
+
+    async def _by_names(self, names: Collection[str]) -> dict[str, list[_SeenT]]:
+        found = await self._named(names)
+        by_name: dict[str, list[_SeenT]] = {name: [] for name in names}
+        for each in found:
+            by_name.get(each.volume.name, []).append(each)
+        self._absent.update({name: True for name, volumes in by_name.items() if not volumes})
+        return by_name

@@ -19,13 +19,12 @@ from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import AGREEING_READS, CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.drivers.cloud.disks import WatchedDisks
+from volplug.drivers.cloud.disks import BUSY, WatchedDisks
 from volplug.drivers.cloud.identity import CloudNode
 from volplug.drivers.cloud.polling import SharedPoll, first_result
 from volplug.errors import DeviceNotFound, HostError, UnexpectedState, VolumeInUse, VolumeNotFound
 from volplug.models import MountSource, Volume, VolumeState
 
-_BUSY: Final = "Stop what uses it on this host; volplug tries again"
 _FAILED: Final = "See the log of nova-compute on its host"
 
 
@@ -165,15 +164,12 @@ class ServerAttachments:
                     f"Cinder reports that {volume.volume_id} is attached to this host, which shows no disks",
                     "Check that /sys is the host's",
                 )
-        try:
-            await self._disks.refuse_if_held(volume.volume_id)
-        except VolumeInUse as held:
-            raise VolumeInUse(held.cause, _BUSY, holder=node.node_id) from held
+        await self._disks.refuse_if_held(volume.volume_id, node.node_id)
         await self._request_own_detach(volume, node)
         await self._departure(volume, node)
         if not await self.wait_forgotten(volume, node.node_id, self._limits.detach_s):
             raise VolumeInUse(
-                f"Nova still lists {volume.volume_id} on {node.node_id}", _BUSY, holder=node.node_id
+                f"Nova still lists {volume.volume_id} on {node.node_id}", BUSY, holder=node.node_id
             )
 
     async def _request_own_detach(self, volume: Volume, node: CloudNode) -> None:

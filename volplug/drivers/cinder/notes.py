@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,9 @@ class CreationNote:
     volume_id: str = ""
 
 
+_Notes = Mapping[str, CreationNote]
+
+
 class CreationNotes:
     """The notes, in one small file.
 
@@ -47,7 +50,7 @@ class CreationNotes:
         self._path = path
         self._on_step = on_step
         self._pool = Pool("cinder-notes", 1)  # one: a change reads the file, too
-        self._notes: Mapping[str, CreationNote] | None = None
+        self._notes: _Notes | None = None
 
     async def find(self, name: str) -> CreationNote | None:
         """Return the note of a name, or None."""
@@ -55,11 +58,20 @@ class CreationNotes:
 
     async def begin(self, name: str) -> str:
         """Return the token for a creation of a name; it survives a power cut from here on."""
-        return await self._pool.to_the_end(self._begin, name)
+
+        def begun(notes: _Notes) -> _Notes:
+            token = notes[name].token if name in notes else secrets.token_hex(16)
+            return {**notes, name: CreationNote(token)}
+
+        return (await self._pool.to_the_end(self._change, begun))[name].token
 
     async def succeeded(self, name: str, volume_id: str) -> None:
         """Note that a creation has succeeded, so that the volume is not this creation's any more."""
-        await self._pool.to_the_end(self._succeeded, name, volume_id)
+
+        def noted(notes: _Notes) -> _Notes:
+            return {**notes, name: replace(notes[name], volume_id=volume_id)} if name in notes else notes
+
+        await self._pool.to_the_end(self._change, noted)
 
     async def drop(self, name: str, volume_id: str = "") -> None:
         """Remove the note of a name.
@@ -68,32 +80,24 @@ class CreationNotes:
             name: The name.
             volume_id: If not "", only if it is this volume's.
         """
-        await self._pool.to_the_end(self._drop, name, volume_id)
+
+        def without(notes: _Notes) -> _Notes:
+            is_its = name in notes and volume_id in ("", notes[name].volume_id)
+            return {each: note for each, note in notes.items() if each != name or not is_its}
+
+        await self._pool.to_the_end(self._change, without)
 
     # In the thread
 
-    def _begin(self, name: str) -> str:
-        known = self._read().get(name)
-        token = known.token if known else secrets.token_hex(16)
-        self._write({**self._read(), name: CreationNote(token)})
-        return token
-
-    def _succeeded(self, name: str, volume_id: str) -> None:
-        known = self._read().get(name)
-        if known is not None:
-            self._write({**self._read(), name: replace(known, volume_id=volume_id)})
-
-    def _drop(self, name: str, volume_id: str) -> None:
-        known = self._read().get(name)
-        if known is not None and volume_id in ("", known.volume_id):
-            self._write({each: note for each, note in self._read().items() if each != name})
-
-    def _read(self) -> Mapping[str, CreationNote]:
+    def _read(self) -> _Notes:
         if self._notes is None:
             self._notes = _notes_in(self._path)
         return self._notes
 
-    def _write(self, notes: Mapping[str, CreationNote]) -> None:
+    def _change(self, change: Callable[[_Notes], _Notes]) -> _Notes:
+        notes = change(self._read())
+        if notes == self._notes:
+            return notes
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._path, json.dumps({name: asdict(note) for name, note in notes.items()}))
@@ -103,9 +107,10 @@ class CreationNotes:
             raise HostError(cause, "Check its disk: full, or read-only?") from error
         self._notes = notes
         self._on_step(WorldStep.CREATION_NOTED)
+        return notes
 
 
-def _notes_in(path: Path) -> Mapping[str, CreationNote]:
+def _notes_in(path: Path) -> _Notes:
     """Read the file; a damaged one costs the clean-up after interrupted creations, and nothing else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

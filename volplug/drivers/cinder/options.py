@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from volplug.drivers.cinder.metadata import check_user_metadata
 from volplug.drivers.cinder.settings import CinderSettings
-from volplug.drivers.cloud.tags import parse_user_tags
-from volplug.errors import InvalidOption
+from volplug.drivers.cloud.tags import check_forms, parse_user_tags
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 
@@ -55,10 +54,7 @@ def check_options(spec: VolumeSpec) -> None:
     Raises:
         InvalidOption: If a value is wrong.
     """
-    options = dict(spec.driver_options)
-    for name, form in _FORMS.items():
-        if name in options and form.fullmatch(options[name]) is None:
-            raise InvalidOption(f"option {name!r} is {options[name][:40]!r}", f"Write {OPTIONS[name]}")
+    check_forms(spec, _FORMS, OPTIONS)
     user_metadata(spec, {})
 
 

@@ -34,23 +34,15 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "volume_type": ("OS_VOLUME_TYPE",),
     }
 )
-_OS: Final = MappingProxyType(
-    {
-        "auth_url": "OS_AUTH_URL",
-        "application_credential_id": "OS_APPLICATION_CREDENTIAL_ID",
-        "application_credential_name": "OS_APPLICATION_CREDENTIAL_NAME",
-        "application_credential_secret": "OS_APPLICATION_CREDENTIAL_SECRET",
-        "user_id": "OS_USER_ID",
-        "username": "OS_USERNAME",
-        "password": "OS_PASSWORD",
-        "project_id": "OS_PROJECT_ID",
-        "project_name": "OS_PROJECT_NAME",
-        "user_domain_id": "OS_USER_DOMAIN_ID",
-        "user_domain_name": "OS_USER_DOMAIN_NAME",
-        "project_domain_id": "OS_PROJECT_DOMAIN_ID",
-        "project_domain_name": "OS_PROJECT_DOMAIN_NAME",
-    }
-)
+_OS: Final = {
+    name: f"OS_{name.upper()}"
+    for name in (
+        "auth_url",
+        *("application_credential_id", "application_credential_name", "application_credential_secret"),
+        *("user_id", "username", "password", "project_id", "project_name"),
+        *("user_domain_id", "user_domain_name", "project_domain_id", "project_domain_name"),
+    )
+}
 _REXRAY: Final = MappingProxyType(
     {
         "auth_url": "CINDER_AUTHURL",
@@ -109,7 +101,7 @@ class CinderSettings(BaseModel):
         race_s: Time between a creation and the look-up before the first attach (for tests).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
     cloud: str = ""
     clouds_file: str = ""

@@ -16,6 +16,8 @@ from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.host.threads import DevicePool
 from volplug.models import MountSource, Volume
 
+BUSY: Final = "Stop what uses it on this host; volplug tries again"
+
 _THREADS: Final = 8
 _OPENS: Final = 32
 
@@ -88,8 +90,8 @@ class WatchedDisks(Generic[_ScanT]):
         gone = await self._watch.until(lambda scan: None if scan.has(volume_id) else True, timeout_s)
         return gone is not None
 
-    async def refuse_if_held(self, volume_id: str) -> None:
-        """Refuse if a volume's disk is in use, usable or not.
+    async def refuse_if_held(self, volume_id: str, node_id: str) -> None:
+        """Refuse if a volume's disk is in use on this host, usable or not.
 
         Raises:
             VolumeInUse: If it cannot be opened exclusively.
@@ -97,7 +99,7 @@ class WatchedDisks(Generic[_ScanT]):
         """
         for node in await self._ask(lambda scan: scan.nodes_to_test(volume_id)):
             if await host_devices.is_held(self._opens, node, 0):
-                raise VolumeInUse(f"{node} is in use on this host")
+                raise VolumeInUse(f"{node} is in use on this host", BUSY, holder=node_id)
 
     async def can_be_trusted(self) -> bool:
         """Tell whether a missing disk is evidence: sysfs shows at least one disk."""

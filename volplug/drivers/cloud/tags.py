@@ -8,6 +8,7 @@ read them. A cloud limits the length of a value, so the spec is cut into pieces:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -105,6 +106,17 @@ def parse_user_tags(
             raise InvalidOption(f"option {option!r}: {error}") from error
         tags[key.strip()] = value.strip()
     return tags
+
+
+def check_forms(spec: VolumeSpec, forms: Mapping[str, re.Pattern[str]], examples: Mapping[str, str]) -> None:
+    """Check that driver options have their form.
+
+    Raises:
+        InvalidOption: If one has not.
+    """
+    for name, value in spec.driver_options:
+        if name in forms and forms[name].fullmatch(value) is None:
+            raise InvalidOption(f"option {name!r} is {value[:40]!r}", f"Write {examples[name]}")
 
 
 def _spec_tags(spec: VolumeSpec, value_length: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from volplug.drivers.cloud.disks import BUSY
 from volplug.drivers.cloud.polling import first_result
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.errors import Ec2Refused, translated
@@ -35,7 +36,6 @@ _WRONG_STATE: Final = ("IncorrectState", "ResourceAlreadyAssociated", "VolumeInU
 _UNKNOWN_VOLUME: Final = ("InvalidVolume.NotFound", "InvalidVolumeID.Malformed")
 # DetachVolume is refused with these if the volume is detached already, or detaching.
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
-_BUSY: Final = "Stop what uses it on this host; volplug tries again"
 
 
 class Attachments:
@@ -198,10 +198,7 @@ class Attachments:
 
     async def _detach_shown(self, volume: Volume, node: Identity) -> None:
         """Detach a volume whose disk is present, after a last test that it is not in use."""
-        try:
-            await self._disks.refuse_if_held(volume.volume_id)
-        except VolumeInUse as held:
-            raise VolumeInUse(held.cause, _BUSY, holder=node.node_id) from held
+        await self._disks.refuse_if_held(volume.volume_id, node.node_id)
         await self.request_detach(volume, node.node_id)
         if not await self._disks.departure(volume.volume_id, self._limits.detach_s):
             raise await self._why_it_stays(volume, node)
@@ -214,7 +211,7 @@ class Attachments:
         if not await self.wait_detached(volume, node.node_id, limit_s, at_once=True):
             raise VolumeInUse(
                 f"{volume.volume_id} is still being detached from {node.node_id}",
-                _BUSY,
+                BUSY,
                 holder=node.node_id,
             )
 
@@ -226,7 +223,7 @@ class Attachments:
             return VolumeInUse(
                 f"{volume.volume_id} is still being detached from {node.node_id} after {waited} "
                 f"({seen.ec2_state}): something on this host uses it",
-                _BUSY,
+                BUSY,
                 holder=node.node_id,
             )
         return HostError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from volplug.drivers.cloud.tags import parse_user_tags
+from volplug.drivers.cloud.tags import check_forms, parse_user_tags
 from volplug.drivers.ebs.settings import EbsSettings, check_user_tag
 from volplug.errors import InvalidOption, InvalidSize
 from volplug.models import VolumeSpec
@@ -107,9 +107,7 @@ def check_options(spec: VolumeSpec) -> None:
         InvalidSize: If the type does not have this size.
     """
     options = dict(spec.driver_options)
-    for name, form in _FORMS.items():
-        if name in options and form.fullmatch(options[name]) is None:
-            raise InvalidOption(f"option {name!r} is {options[name][:40]!r}", f"Write {OPTIONS[name]}")
+    check_forms(spec, _FORMS, OPTIONS)
     parse_tags(options.get("tags", ""))
     chosen = options.get("type", DEFAULT_TYPE)
     _check_size(chosen, spec)

@@ -119,6 +119,8 @@ def test_keystone_is_given_what_it_needs_and_no_more(
         ),
         (OS, {"passwort": "x"}, "backends.cloud.passwort"),
         (OS, {"interface": "private"}, "backends.cloud.interface"),
+        ({**OS, "OS_INTERFACE": "private"}, {}, "variable OS_INTERFACE"),
+        ({**OS, "OS_INTERFACE": "private"}, {"interface": "secret"}, "backends.cloud.interface"),
         (OS, {"metadata": {"a/b": "x"}}, "letters, digits"),
         (OS, {"metadata": {"volplug:x": "x"}}, "reserved"),
         (OS, {"metadata": {"a": "x" * 256}}, "at most 255"),

@@ -10,7 +10,7 @@ import pytest
 from tests.drivers.cinder.recorded import SERVERS, VOLUMES, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
-from volplug.drivers.cinder.takeover import ServerTakeover, judged, report_of
+from volplug.drivers.cinder.takeover import ServerTakeover, evidence_of, judged, report_of
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.drivers.cloud.takeover import changed_field
@@ -55,10 +55,13 @@ def test_a_server_is_dead_only_if_it_is_off_and_its_host_is_not_down(
 
 
 def test_reports_agree_only_if_nothing_has_changed() -> None:
-    before = report_of(OFF)
-    assert changed_field(before, report_of(OFF)) == ""
+    held = read_volume(volume("in-use"), "cloud")
+    before = evidence_of(OFF, held)
+    assert changed_field(before, evidence_of(OFF, held)) == ""
     later = {**OFF, "OS-SRV-USG:launched_at": "2026-11-30T00:00:00.000000"}
-    assert changed_field(before, report_of(later)).startswith("its launched at changed from 2026-11-29")
+    assert changed_field(before, evidence_of(later, held)).startswith(
+        "its launched at changed from 2026-11-29"
+    )
 
 
 class Cloud(Answering):

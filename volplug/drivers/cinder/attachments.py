@@ -12,11 +12,11 @@ nothing; the request is sent again once the volume is in no transition.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 from volplug.drivers.cinder.disks import GuestScan
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
-from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
+from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller, shown
 from volplug.drivers.cinder.timeouts import AGREEING_READS, CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.disks import BUSY, WatchedDisks
@@ -247,14 +247,9 @@ class ServerAttachments:
         return bool(gone)
 
     async def _listed(self, server_id: str, volume_ids: Collection[str]) -> dict[str, bool]:
-        try:
-            path = f"/servers/{server_id}/os-volume_attachments"
-            answer = await self._caller.call(Call(NOVA, "GET", path, expects="volumeAttachments"))
-        except OpenStackRefused as refused:
-            if refused.is_missing_server:
-                return {}  # the server is deleted, and its attachments with it
-            raise translated(refused) from refused
-        listed: Any = answer["volumeAttachments"]
+        path = f"/servers/{server_id}/os-volume_attachments"
+        # Of a deleted server there is nothing: its attachments are deleted with it.
+        listed = await shown(self._caller, NOVA, path, "volumeAttachments") or ()
         return {str(each["volumeId"]): True for each in listed if each["volumeId"] in volume_ids}
 
 

@@ -34,18 +34,6 @@ from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.sizes import MIB
 
 _LUKS_HEADER_BYTES: Final = 16 * MIB  # of LUKS2; LUKS1 takes 2 MiB: cryptsetup(8)
-_INFO: Final = DriverInfo(
-    driver="cinder",
-    scope=Scope.GLOBAL,
-    remote=True,
-    allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
-    default_size_bytes=options.DEFAULT_SIZE_BYTES,
-    minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
-    maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
-    default_linger_s=5.0,
-    options=options.OPTIONS,
-    option_aliases=options.OPTION_ALIASES,
-)
 
 
 def build(config: BackendConfig) -> CinderDriver:
@@ -72,7 +60,18 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         clock: Monotonic seconds.
     """
 
-    _INFO = _INFO
+    _INFO = DriverInfo(
+        driver="cinder",
+        scope=Scope.GLOBAL,
+        remote=True,
+        allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
+        default_size_bytes=options.DEFAULT_SIZE_BYTES,
+        minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
+        maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
+        default_linger_s=5.0,
+        options=options.OPTIONS,
+        option_aliases=options.OPTION_ALIASES,
+    )
     _SDK = SDK
 
     def __init__(
@@ -93,7 +92,7 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         self._deletion = CinderDeleter(caller, volumes, limits)
         self._attachments = ServerAttachments(caller, volumes, self._disks, limits)
         takeover = ServerTakeover(caller, volumes, self._attachments, limits)
-        super().__init__(config.cluster, host, volumes, self._creation, takeover)
+        super().__init__(config.cluster, host, volumes, self._creation.create, takeover)
 
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options."""

@@ -91,6 +91,23 @@ async def answered(caller: OpenStackCaller, call: Call) -> Mapping[str, Any]:
         raise translated(refused) from refused
 
 
+async def shown(caller: OpenStackCaller, service: str, path: str, what: str) -> Any:  # noqa: ANN401  # as the API has it
+    """Return what a service shows at a path, None if the volume or the server there does not exist.
+
+    Args:
+        caller: Calls services.
+        service: `CINDER` or `NOVA`.
+        path: Below the service's endpoint.
+        what: The key of the response that has it.
+    """
+    try:
+        return (await caller.call(Call(service, "GET", path, expects=what)))[what]
+    except OpenStackRefused as refused:
+        if refused.is_missing_volume or refused.is_missing_server:
+            return None
+        raise translated(refused) from refused
+
+
 class OpenStack:
     """Calls the services of one region.
 

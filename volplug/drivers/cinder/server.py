@@ -9,12 +9,11 @@ server that an image was made from. So Nova decides, which knows this project's 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from volplug.drivers.cinder.errors import OpenStackRefused, translated
-from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
+from volplug.drivers.cinder.openstack import NOVA, OpenStackCaller, shown
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cloud.identity import CloudNode, ThisNode, ask_metadata_service, firmware_text
 from volplug.errors import ConfigurationError
@@ -42,72 +41,52 @@ class ThisServer(ThisNode[CloudNode]):
 
     async def _identify(self) -> CloudNode:
         tried: list[str] = []
-        for source in self._sources():
-            for server_id in await self._pool.blocking(_ids_of, source, self._settings):
-                if server_id in tried:
-                    continue
+        for source in (_of_settings,) if self._settings.server_id else _SOURCES:
+            for server_id in await self._pool.blocking(source, self._settings):
+                server = None if server_id in tried else await self._show(server_id)
+                if server is not None:
+                    zone = str(server.get("OS-EXT-AZ:availability_zone") or "")
+                    return CloudNode(str(server["id"]), zone)
                 tried.append(server_id)
-                if (found := await self._ask(server_id)) is not None:
-                    return found
         if not tried:
             raise ConfigurationError("this host does not know which server of Nova it is", _REMEDY)
-        raise ConfigurationError(f"Nova has no server {' or '.join(tried)} in this project", _REMEDY)
+        raise ConfigurationError(
+            f"Nova has no server {' or '.join(dict.fromkeys(tried))} in this project", _REMEDY
+        )
 
-    def _sources(self) -> tuple[_Source, ...]:
-        if self._settings.server_id:
-            return (_of_settings,)
-        return (_of_firmware, _of_config_drive, _of_metadata_service)
-
-    async def _ask(self, server_id: str) -> CloudNode | None:
-        try:
-            answer = await self._caller.call(Call(NOVA, "GET", f"/servers/{server_id}", expects="server"))
-        except OpenStackRefused as refused:
-            if refused.is_missing_server:
-                return None
-            raise translated(refused) from refused
-        server = answer["server"]
-        return CloudNode(str(server["id"]), str(server.get("OS-EXT-AZ:availability_zone") or ""))
+    async def _show(self, server_id: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = await shown(self._caller, NOVA, f"/servers/{server_id}", "server")
+        return found
 
 
-def _ids_of(source: _Source, settings: CinderSettings) -> list[str]:
-    return list(source(settings))
+# The ids that each source has, most often one. They block.
 
 
-_Source = Callable[[CinderSettings], Iterator[str]]
+def _of_settings(settings: CinderSettings) -> list[str]:
+    return [settings.server_id]
 
 
-def _of_settings(settings: CinderSettings) -> Iterator[str]:
-    yield settings.server_id
-
-
-def _of_firmware(settings: CinderSettings) -> Iterator[str]:
+def _of_firmware(settings: CinderSettings) -> list[str]:
     try:
-        shown = UUID(firmware_text(settings.sys_root, "product_uuid"))
+        found = UUID(firmware_text(settings.sys_root, "product_uuid"))
     except ValueError:
-        return
-    yield str(shown)
-    yield str(UUID(bytes_le=shown.bytes))
+        return []
+    return [str(found), str(UUID(bytes_le=found.bytes))]
 
 
-def _of_config_drive(settings: CinderSettings) -> Iterator[str]:
+def _of_config_drive(settings: CinderSettings) -> list[str]:
+    return _uuid_in(lambda: (settings.config_drive / _METADATA).read_bytes()[:_LARGEST_METADATA])
+
+
+def _of_metadata_service(settings: CinderSettings) -> list[str]:
+    return _uuid_in(lambda: ask_metadata_service(f"{settings.metadata_endpoint.rstrip('/')}/{_METADATA}"))
+
+
+def _uuid_in(read: Callable[[], bytes]) -> list[str]:
     try:
-        text = (settings.config_drive / _METADATA).read_bytes()[:_LARGEST_METADATA]
-    except OSError:
-        return
-    yield from _uuid_in(text)
+        return [str(UUID(json.loads(read())["uuid"]))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []  # none there, or not of Nova
 
 
-def _of_metadata_service(settings: CinderSettings) -> Iterator[str]:
-    try:
-        text = ask_metadata_service(f"{settings.metadata_endpoint.rstrip('/')}/{_METADATA}")
-    except (OSError, ValueError):
-        return
-    yield from _uuid_in(text)
-
-
-def _uuid_in(text: bytes) -> Iterator[str]:
-    try:
-        metadata: Any = json.loads(text)
-        yield str(UUID(metadata["uuid"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
+_SOURCES: Final = (_of_firmware, _of_config_drive, _of_metadata_service)

@@ -13,14 +13,13 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from volplug.config.mistakes import WholeNumber, combined, described
+from volplug.config.mistakes import WholeNumber
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.cinder.metadata import check_user_metadata
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cloud.secrets import secret_of
-from volplug.masking import keep_secret
+from volplug.drivers.cloud.settings import named_variables, secret_of, validated
 
 _LOG = structlog.get_logger(__name__)
 
@@ -72,18 +71,11 @@ class CinderSettings(BaseModel):
         cloud: Name of a cloud in clouds.yaml.
         clouds_file: Path of clouds.yaml; by default it is searched for where OpenStack's tools do.
         auth_url: URL of Keystone.
-        application_credential_id: Id of an application credential.
-        application_credential_name: Its name, in place of its id; needs the user.
+        application_credential_id: Id of an application credential; or its name, with the user.
         application_credential_secret: Its secret.
-        user_id: Id of a user.
-        username: Its name, in place of its id.
+        user_id: Id of a user; or its name and domain.
         password: Its password.
-        project_id: Id of the project.
-        project_name: Its name, in place of its id.
-        user_domain_id: Id of the user's domain.
-        user_domain_name: Its name, in place of its id.
-        project_domain_id: Id of the project's domain.
-        project_domain_name: Its name, in place of its id.
+        project_id: Id of the project; or its name and domain.
         region_name: Region of the volumes.
         interface: Which endpoints of the catalogue are called; by default the public ones.
         cacert: Path of the certificates of the CA that signed the endpoints' certificates.
@@ -195,43 +187,26 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     """
     variables = os.environ if environment is None else environment
     table = {key: value for key, value in config.settings.items() if value != ""}
-    found = {**_from_environment(variables), **table}
+    named = named_variables(_VARIABLES, variables)
     if not any(key in table for key in ("cloud", *_OS)):
-        found |= _credentials(variables)
-    for name in _SECRETS:
-        keep_secret(str(found.get(name, "")).strip())  # as the model reads it
-    try:
-        return CinderSettings.model_validate(found)
-    except ValidationError as error:
-        known = CinderSettings.model_fields.keys() - _FOR_TESTS | {"driver"}
-        # Not from the original, which shows values: secrets.
-        raise combined(described(error, known, config.place, _SECRETS)) from None
-
-
-def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    found = {
-        setting: next((variables[name] for name in names if variables.get(name)), "")
-        for setting, names in _VARIABLES.items()
-    }
-    return {setting: value for setting, value in found.items() if value}
+        named |= _credentials(variables)
+    named = {setting: name for setting, name in named.items() if setting not in table}
+    found = {setting: secret_of(name, variables) for setting, name in named.items()}
+    return validated(
+        CinderSettings, {**found, **table}, named, config, for_tests=_FOR_TESTS, secrets=_SECRETS
+    )
 
 
 def _credentials(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the credentials of one source: a password from one is wrong for a user from another."""
-    if cloud := variables.get("OS_CLOUD", ""):
-        return {"cloud": cloud}
-    if variables.get(_OS["auth_url"]):
-        return _of_source(_OS, variables)
-    if variables.get(_REXRAY["auth_url"]):
+    """Return the variables of one source: a password from one is wrong for a user from another."""
+    if variables.get("OS_CLOUD"):
+        return {"cloud": "OS_CLOUD"}
+    source = next((names for names in (_OS, _REXRAY) if variables.get(names["auth_url"])), {})
+    if source is _REXRAY:
         for name in (name for name in (*_IGNORED, *_NOT_SUPPORTED) if variables.get(name)):
             _LOG.warning("variable of REX-Ray is ignored", variable=name)
-        return _of_source(_REXRAY, variables)
-    return {}
-
-
-def _of_source(names: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    found = {
-        setting: secret_of(name, variables) if setting in _SECRETS else variables.get(name, "")
-        for setting, name in names.items()
+    return {
+        setting: name
+        for setting, name in source.items()
+        if variables.get(name) or (setting in _SECRETS and variables.get(f"{name}_FILE"))
     }
-    return {setting: value for setting, value in found.items() if value}

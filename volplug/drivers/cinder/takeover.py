@@ -15,9 +15,9 @@ https://security.openstack.org/ossa/OSSA-2023-003.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Final
 
 from volplug.drivers.base import Holder
 from volplug.drivers.cinder.attachments import ServerAttachments
@@ -25,7 +25,7 @@ from volplug.drivers.cinder.errors import OpenStackRefused, short, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.drivers.cloud.takeover import CloudTakeover, Description, not_proven, unanswered
+from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, not_proven, unanswered
 from volplug.errors import BackendError
 from volplug.models import HolderState, Volume
 
@@ -40,7 +40,7 @@ _ALIVE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ServerReport:
-    """One read of a server and of its attachment of a volume; all values are Nova's or Cinder's.
+    """One read of a server; all values are Nova's.
 
     Attributes:
         status: The server's status.
@@ -49,7 +49,6 @@ class ServerReport:
         launched_at: When it was last launched.
         updated: When Nova last changed its record.
         host_status: Of its compute host; empty where Nova does not show it.
-        attachment_id: Of the volume's attachment; each attachment has another one.
     """
 
     status: str
@@ -58,7 +57,6 @@ class ServerReport:
     launched_at: str
     updated: str
     host_status: str
-    attachment_id: str = ""
 
     @property
     def is_off(self) -> bool:
@@ -66,8 +64,8 @@ class ServerReport:
         return self.status == "SHUTOFF" and self.power == _SHUTDOWN and not self.task
 
 
-def report_of(server: Mapping[str, Any], held: CinderVolume | None = None) -> ServerReport:
-    """Return the report in the descriptions of a server and of a volume attached to it."""
+def report_of(server: Description) -> ServerReport:
+    """Return the report in the description of a server."""
     return ServerReport(
         status=str(server.get("status") or ""),
         task=str(server.get("OS-EXT-STS:task_state") or ""),
@@ -75,8 +73,15 @@ def report_of(server: Mapping[str, Any], held: CinderVolume | None = None) -> Se
         launched_at=str(server.get("OS-SRV-USG:launched_at") or ""),
         updated=str(server.get("updated") or ""),
         host_status=str(server.get("host_status") or ""),
-        attachment_id=held.attachment_id if held else "",
     )
+
+
+def evidence_of(server: Description, held: CinderVolume) -> Evidence:
+    """Return the facts of a server and of its attachment of a volume; each attachment has another id."""
+    report = asdict(report_of(server))
+    return {name.replace("_", " "): value for name, value in report.items()} | {
+        "attachment": held.attachment_id
+    }
 
 
 def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
@@ -157,8 +162,8 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         )
         return bool(left)
 
-    def _evidence(self, node: Description, held: CinderVolume) -> ServerReport:
-        return report_of(node, held)
+    def _evidence(self, node: Description, held: CinderVolume) -> Evidence:
+        return evidence_of(node, held)
 
     def _how_to_stop(self, node_id: str) -> str:
         return _how_to_stop(node_id)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.metadata import ATTACHED, TOKEN
-from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
+from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered, shown
 from volplug.drivers.cinder.statuses import state_of
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cloud.tags import CLUSTER, NAME
@@ -165,19 +165,14 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
         """See `CloudVolumes.by_id`."""
         if not is_volume_id(volume_id):
             return None
-        try:
-            answer = await self._caller.call(Call(CINDER, "GET", f"/volumes/{volume_id}", expects="volume"))
-        except OpenStackRefused as refused:
-            if refused.is_missing_volume:
-                return None
-            raise translated(refused) from refused
-        return self.read(answer["volume"]) if self._is_ours(answer["volume"]) else None
+        found = await shown(self._caller, CINDER, f"/volumes/{volume_id}", "volume")
+        return self.read(found) if found is not None and self._is_ours(found) else None
 
     async def by_ids(self, volume_ids: Collection[str]) -> dict[str, CinderVolume]:
         """See `CloudVolumes.by_ids`."""
         if len(volume_ids) <= timeouts.FEW:
-            shown = await asyncio.gather(*map(self.by_id, volume_ids))
-            found = [each for each in shown if each is not None]
+            read = await asyncio.gather(*map(self.by_id, volume_ids))
+            found = [each for each in read if each is not None]
         else:
             found = await self.all()
         return {each.volume_id: each for each in found if each.volume_id in volume_ids}
@@ -224,8 +219,8 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
         return [each for part in await asyncio.gather(*parts) for each in part]
 
     async def _listed(self, metadata: Mapping[str, str]) -> list[CinderVolume]:
-        shown = await self._pages(metadata)
-        return self._without_deleted([self.read(each) for each in shown if self._is_ours(each)])
+        found = await self._pages(metadata)
+        return self._without_deleted([self.read(each) for each in found if self._is_ours(each)])
 
     def _is_ours(self, description: CinderDescription) -> bool:
         return _metadata(description).get(CLUSTER) == self.cluster
@@ -237,12 +232,12 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
             marker = ""
             while True:
                 try:
-                    shown, marker = await self._page(metadata, marker)
+                    page, marker = await self._page(metadata, marker)
                 except OpenStackRefused as refused:
                     if marker and refused.status in {400, 404}:
                         break
                     raise translated(refused) from refused
-                found |= {str(each["id"]): each for each in shown}
+                found |= {str(each["id"]): each for each in page}
                 if not marker:
                     return list(found.values())
         raise BackendError("volumes are deleted faster than they can be listed", "Try again")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, Generic, TypeVar
 
 from volplug.drivers.base import DriverInfo, Holder
 from volplug.drivers.cloud.identity import CloudNode, ThisNode
@@ -19,14 +19,6 @@ _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 _NodeT = TypeVar("_NodeT", bound=CloudNode)
 
 
-class Creates(Protocol):
-    """Creates volumes."""
-
-    def create(self, spec: VolumeSpec, zone: str) -> Coroutine[Any, Any, Volume]:
-        """See `Driver.create`; the spec was checked, the zone is that of this host."""
-        ...
-
-
 class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
     """See `volplug.drivers.base.Driver`, `Settles`, `ExplainsAbsence` and `TakesOver` for the contract.
 
@@ -34,7 +26,7 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         cluster: Name shared by the hosts that share volumes.
         host: Identifies this host.
         volumes: The cluster's volumes.
-        creation: Creates volumes.
+        create: Creates a volume of a checked spec, in this host's zone unless told otherwise.
         takeover: Takes volumes from other hosts.
     """
 
@@ -46,13 +38,13 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         cluster: str,
         host: ThisNode[_NodeT],
         volumes: CloudVolumes[_SeenT],
-        creation: Creates,
+        create: Callable[[VolumeSpec, str], Awaitable[Volume]],
         takeover: CloudTakeover[_SeenT],
     ) -> None:
         self._cluster = cluster
         self._host = host
         self._cluster_volumes = volumes
-        self._creator = creation
+        self._create = create
         self._takeover = takeover
 
     @property
@@ -74,7 +66,7 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         node = await self._node()
         self._INFO.check_size(spec.size_bytes)
         self.check_spec(spec)
-        return await run_to_completion(self._creator.create(spec, node.zone))
+        return await run_to_completion(self._create(spec, node.zone))
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume of a name; concurrent look-ups are combined."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
 from volplug.drivers.base import Holder
@@ -19,6 +18,8 @@ from volplug.errors import OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.models import HolderState, Volume, VolumeState
 
 Description = Mapping[str, Any]
+Evidence = Mapping[str, object]
+"""Facts, by their names in errors, which the next read has to confirm."""
 
 _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 
@@ -66,8 +67,8 @@ class CloudTakeover(ABC, Generic[_SeenT]):
         """Return what is known of a node, and the cloud's description, empty where there is none."""
 
     @abstractmethod
-    def _evidence(self, node: Description, held: _SeenT) -> Any:  # noqa: ANN401  # a dataclass of the driver's
-        """Return the facts of a read that the next one has to confirm."""
+    def _evidence(self, node: Description, held: _SeenT) -> Evidence:
+        """Return the facts of a read of a node and of its attachment of a volume."""
 
     @abstractmethod
     async def _request_stop(self, node_id: str) -> None:
@@ -97,7 +98,7 @@ class CloudTakeover(ABC, Generic[_SeenT]):
             raise not_proven(volume, node_id, changed, "Try again")
         return True
 
-    async def _proof(self, volume: Volume, node_id: str) -> object | None:
+    async def _proof(self, volume: Volume, node_id: str) -> Evidence | None:
         """Read a volume and its holder, which has to be dead; None if it is not attached to the node."""
         seen = await self._volumes.by_id(volume.volume_id)
         if seen is None or seen.state is VolumeState.DELETING:
@@ -108,8 +109,7 @@ class CloudTakeover(ABC, Generic[_SeenT]):
         if holder.state is not HolderState.DEAD:
             remedy = holder.remedy or f"If it is dead, {self._how_to_stop(node_id)}"
             raise not_proven(volume, node_id, holder.evidence, remedy)
-        evidence: object = self._evidence(node, seen)
-        return evidence
+        return self._evidence(node, seen)
 
 
 def unanswered(evidence: str) -> tuple[Holder, Description]:
@@ -123,10 +123,9 @@ def not_proven(volume: Volume, node_id: str, evidence: str, remedy: str) -> Volu
     return VolumeInUse(cause, remedy, holder=node_id)
 
 
-def changed_field(before: Any, after: Any) -> str:  # noqa: ANN401  # dataclasses of the driver's
-    """Return in which field two reads differ, for error messages; "" if they agree."""
-    for each in fields(before):
-        was, now = getattr(before, each.name), getattr(after, each.name)
-        if was != now:
-            return f"its {each.name.replace('_', ' ')} changed from {was or 'none'} to {now or 'none'}"
+def changed_field(before: Evidence, after: Evidence) -> str:
+    """Return which fact of two reads differs, for error messages; "" if they agree."""
+    for name, was in before.items():
+        if was != after[name]:
+            return f"its {name} changed from {was or 'none'} to {after[name] or 'none'}"
     return ""

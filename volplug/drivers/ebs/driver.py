@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
 
 from volplug.drivers.base import BackendConfig, DriverInfo, Scope
 from volplug.drivers.cloud.driver import CloudDriver
@@ -31,20 +30,6 @@ from volplug.errors import VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.host.threads import run_to_completion
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
-
-_INFO: Final = DriverInfo(
-    driver="ebs",
-    scope=Scope.GLOBAL,
-    remote=True,
-    allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
-    default_size_bytes=options.DEFAULT_SIZE_BYTES,
-    minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
-    maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
-    default_linger_s=5.0,
-    options=options.OPTIONS,
-    option_aliases=options.OPTION_ALIASES,
-    profiles=MappingProxyType(options.PROFILES),
-)
 
 
 def build(config: BackendConfig) -> EbsDriver:
@@ -71,7 +56,19 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
         clock: Monotonic seconds.
     """
 
-    _INFO = _INFO
+    _INFO = DriverInfo(
+        driver="ebs",
+        scope=Scope.GLOBAL,
+        remote=True,
+        allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
+        default_size_bytes=options.DEFAULT_SIZE_BYTES,
+        minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
+        maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
+        default_linger_s=5.0,
+        options=options.OPTIONS,
+        option_aliases=options.OPTION_ALIASES,
+        profiles=MappingProxyType(options.PROFILES),
+    )
     _SDK = SDK
 
     def __init__(
@@ -92,7 +89,7 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
         self._deletion = VolumeDeleter(caller, volumes, limits)
         self._attachments = Attachments(caller, volumes, self._disks, limits)
         takeover = Takeover(caller, volumes, self._attachments, limits, may_force=settings.force_detach)
-        super().__init__(config.cluster, host, volumes, self._creation, takeover)
+        super().__init__(config.cluster, host, volumes, self._creation.create, takeover)
 
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options, and the size against the type's limits."""

@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from volplug.config.mistakes import WholeNumber, combined, described
+from volplug.config.mistakes import WholeNumber
 from volplug.drivers.base import BackendConfig
-from volplug.drivers.cloud.secrets import secret_of
+from volplug.drivers.cloud.settings import named_variables, secret_of, validated
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
-from volplug.masking import keep_secret, quoted
+from volplug.masking import quoted
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -146,33 +146,12 @@ def load_settings(config: BackendConfig, environment: Mapping[str, str] | None =
     """
     variables = os.environ if environment is None else environment
     table = {key: value for key, value in config.settings.items() if value != ""}
-    named = _named_variables(variables)
+    named = named_variables(_VARIABLES, variables)
     found = {**{setting: variables[name] for setting, name in named.items()}, **table}
     if not any(key in table for key in (*_KEY_NAMES, "profile")):
         found |= _keys(variables)
-    for name in ("secret_key", "session_token"):
-        keep_secret(str(found.get(name, "")).strip())  # as the model reads it
-    try:
-        return EbsSettings.model_validate(found)
-    except ValidationError as error:
-
-        def place(*location: object) -> str:
-            setting = str(location[0]) if location else ""
-            is_variable = setting in named and setting not in table
-            return f"variable {named[setting]}" if is_variable else config.place(*location)
-
-        known = EbsSettings.model_fields.keys() - _FOR_TESTS | {"driver"}
-        # Not from the original, which shows values: secrets.
-        raise combined(described(error, known, place, _KEY_NAMES)) from None
-
-
-def _named_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that the environment has, each with the variable that counts."""
-    return {
-        setting: name
-        for setting, names in _VARIABLES.items()
-        if (name := next((each for each in names if variables.get(each)), None))
-    }
+    named = {setting: name for setting, name in named.items() if setting not in table}
+    return validated(EbsSettings, found, named, config, for_tests=_FOR_TESTS, secrets=_KEY_NAMES)
 
 
 def _keys(variables: Mapping[str, str]) -> dict[str, str]:

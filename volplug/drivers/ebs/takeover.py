@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from volplug.drivers.base import Holder
-from volplug.drivers.cloud.takeover import CloudTakeover, Description, unanswered
+from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, unanswered
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.tags import as_mapping
@@ -33,39 +32,6 @@ _HIBERNATED: Final = "Client.UserInitiatedHibernate"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-behavior.html
 _INTERRUPTED: Final = "Server.Spot"
 _NOT_KNOWN: Final = ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed")
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One read of an instance and of its attachment of a volume; all values are EC2's.
-
-    Attributes:
-        state: The instance's state.
-        launch_time: When it was last launched; it changes with each start.
-        state_transition_reason: The reason for its state, often with the time; may be empty.
-        attachment_state: The state of the volume's attachment.
-        attach_time: When the volume was attached; each attachment has another one.
-        device: The name that the volume is attached under.
-    """
-
-    state: str
-    launch_time: str
-    state_transition_reason: str
-    attachment_state: str
-    attach_time: str
-    device: str
-
-
-def evidence_of(instance: Description, held: Ec2Volume) -> Evidence:
-    """Return the evidence in the descriptions of an instance and of a volume attached to it."""
-    return Evidence(
-        state=str(instance["State"]["Name"]),
-        launch_time=str(instance.get("LaunchTime", "")),
-        state_transition_reason=str(instance.get("StateTransitionReason", "")),
-        attachment_state=held.ec2_state,
-        attach_time=held.attach_time,
-        device=held.device,
-    )
 
 
 class Takeover(CloudTakeover[Ec2Volume]):
@@ -162,7 +128,14 @@ class Takeover(CloudTakeover[Ec2Volume]):
         return is_attached
 
     def _evidence(self, node: Description, held: Ec2Volume) -> Evidence:
-        return evidence_of(node, held)
+        return {
+            "state": str(node["State"]["Name"]),
+            "launch time": str(node.get("LaunchTime", "")),  # it changes with each start
+            "state transition reason": str(node.get("StateTransitionReason", "")),  # often with the time
+            "attachment state": held.ec2_state,
+            "attach time": held.attach_time,  # each attachment has another one
+            "device": held.device,
+        }
 
     def _how_to_stop(self, node_id: str) -> str:
         return f"run aws ec2 stop-instances --instance-ids {node_id}"

@@ -138,8 +138,8 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         if not await self._left(volume, server_id) or not await self._attachments.wait_forgotten(
             volume, server_id, limit_s
         ):
-            evidence = f"its compute service has not carried out the detach within {limit_s:.0f} s"
-            raise not_proven(volume, server_id, evidence, _how_to_recover(server_id))
+            evidence = f"its compute service has not detached it in {limit_s:.0f} s"
+            raise not_proven(server_id, evidence, _how_to_recover(server_id))
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:
@@ -148,8 +148,10 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
             if refused.mentions("Unable to detach volume"):
                 return  # an earlier detach has not ended: its end is the proof as well
             if refused.status == 409:
-                evidence = f"Nova does not detach it: {short(refused.message)}"
-                raise not_proven(volume, server_id, evidence, _how_to_recover(server_id)) from refused
+                is_down = refused.mentions("Service is unavailable at this time")
+                reason = short(refused.message)
+                evidence = "its compute service is down" if is_down else f"Nova does not detach it: {reason}"
+                raise not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
             raise translated(refused) from refused
 
     async def _left(self, volume: Volume, server_id: str) -> bool:

@@ -95,7 +95,7 @@ class CloudTakeover(ABC, Generic[_SeenT]):
         if after is None:
             return False
         if changed := changed_field(before, after):
-            raise not_proven(volume, node_id, changed, "Try again")
+            raise not_proven(node_id, changed, "Try again")
         return True
 
     async def _proof(self, volume: Volume, node_id: str) -> Evidence | None:
@@ -108,7 +108,7 @@ class CloudTakeover(ABC, Generic[_SeenT]):
         holder, node = await self._ask(node_id)  # last: a node that is off may be started
         if holder.state is not HolderState.DEAD:
             remedy = holder.remedy or f"If it is dead, {self._how_to_stop(node_id)}"
-            raise not_proven(volume, node_id, holder.evidence, remedy)
+            raise not_proven(node_id, holder.evidence, remedy)
         return self._evidence(node, seen)
 
 
@@ -117,10 +117,11 @@ def unanswered(evidence: str) -> tuple[Holder, Description]:
     return Holder(HolderState.UNKNOWN, evidence, is_answered=False), {}
 
 
-def not_proven(volume: Volume, node_id: str, evidence: str, remedy: str) -> VolumeInUse:
+def not_proven(node_id: str, evidence: str, remedy: str) -> VolumeInUse:
     """Return the error for a node that is not proven dead."""
-    cause = f"{volume.volume_id} is attached to {node_id}, which is not proven dead: {evidence}"
-    return VolumeInUse(cause, remedy, holder=node_id)
+    # Without the volume's id, which the context has: long ids would leave no room for the evidence.
+    cause = f"node {node_id} is not proven dead: {evidence}"
+    return VolumeInUse(cause, f"{remedy[:1].upper()}{remedy[1:]}", holder=node_id)
 
 
 def changed_field(before: Evidence, after: Evidence) -> str:

@@ -53,7 +53,7 @@ class LoopGuest:
 
     def boot(self, server_id: str, bus: str) -> None:
         """Make them, unless they exist: a guest outlives its nova-compute."""
-        if os.path.exists(self._directory):
+        if self.exists():
             return
         os.makedirs(f"{self._directory}/volumes")
         facts = {
@@ -64,6 +64,10 @@ class LoopGuest:
         prefix = "sd" if bus == "scsi" else "vd"
         root = GuestDisk(f"{prefix}a", _ROOT_SIZE_BYTES, _ROOT_NUMBERS[prefix], {})
         self._disks.boot(facts, root)
+
+    def exists(self) -> bool:
+        """Return whether it was booted and not removed."""
+        return os.path.exists(self._directory)
 
     def has(self, volume_id: str) -> bool:
         """Return whether a volume is shown."""
@@ -133,10 +137,14 @@ class LoopGuestDriver(fake.FakeDriverWithoutFakeNodes):
         self._boot(instance, block_device_info)
 
     def power_on(self, context: object, instance: Instance, *args: object, **kwargs: object) -> None:
-        """Start a guest, also one that was off when nova-compute started, which Nova does not resume."""
-        if instance.uuid not in self.instances:
-            self._know(instance, power_state.SHUTDOWN)
+        """Start a guest."""
+        self._know_again(instance)
         super().power_on(context, instance, *args, **kwargs)
+
+    def get_info(self, instance: Instance, use_cache: bool = True) -> object:
+        """Return the power state of a guest."""
+        self._know_again(instance)
+        return super().get_info(instance, use_cache)
 
     def destroy(
         self,
@@ -189,6 +197,11 @@ class LoopGuestDriver(fake.FakeDriverWithoutFakeNodes):
         self._guest(instance).boot(instance.uuid, instance.metadata.get("disk_bus", ""))
         for connection in _connections(devices):
             self._plug(instance, connection)
+
+    def _know_again(self, instance: Instance) -> None:
+        """Know a guest that was off when nova-compute started: Nova resumes only those that ran."""
+        if instance.uuid not in self.instances and self._guest(instance).exists():
+            self._know(instance, power_state.SHUTDOWN)
 
     def _know(self, instance: Instance, power: int) -> None:
         self.instances[instance.uuid] = fake.FakeInstance(instance.name, power, instance.uuid)

@@ -47,6 +47,7 @@ def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so
     _refuses(scene, scene.a, holder=scene.b)
     records.await_progress()
     records.stop()
+    scene.wait_until_free()
     scene.verify(scene.a)
     scene.watch.check(scene.volume)
 

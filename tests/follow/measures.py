@@ -12,20 +12,21 @@ _seconds = pytest.StashKey[dict[str, float]]()
 
 
 class Measures:
-    """The measures of a test."""
+    """The measures of a test on a backend."""
 
-    def __init__(self, node: pytest.Item) -> None:
+    def __init__(self, node: pytest.Item, backend: str) -> None:
         self._node = node
+        self._backend = backend
 
     def downtime(self, of: str, seconds: float) -> None:
         """Record how long a service was without its volume."""
-        self._node.user_properties.append((_PROPERTY, (of, seconds)))
+        self._node.user_properties.append((_PROPERTY, (f"{self._backend}, {of}", seconds)))
 
 
 @pytest.fixture
-def measures(request: pytest.FixtureRequest) -> Measures:
+def measures(request: pytest.FixtureRequest, backend: str) -> Measures:
     """The measures that a test records."""
-    return Measures(request.node)
+    return Measures(request.node, backend)
 
 
 def pytest_configure(config: pytest.Config) -> None:

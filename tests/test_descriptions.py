@@ -21,7 +21,8 @@ from volplug.models import (
 )
 from volplug.names import is_name
 from volplug.sizes import GIB
-from volplug.volumes.decision import BackendState, DeviceMatch, Goal, Observed, Refusal, decide
+from volplug.volumes.decision import Goal, Refusal, decide
+from volplug.volumes.observed import BackendState, DeviceMatch, Observed
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 SPEC = VolumeSpec("db", GIB, mount_options=("noatime",))

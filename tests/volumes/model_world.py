@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from volplug.models import ContentKind, FilesystemPhase, MountState
-from volplug.volumes.decision import BackendState, DeviceMatch, DeviceUse, HolderVerdict, Observed, Step
+from volplug.volumes.decision import Step
+from volplug.volumes.observed import BackendState, DeviceMatch, DeviceUse, HolderVerdict, Observed
 
 
 @dataclass(frozen=True)

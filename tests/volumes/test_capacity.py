@@ -4,7 +4,7 @@ from tests.volumes.world import spec_of
 from volplug.models import ContentKind, Contents, MountSource, Volume, VolumeState
 from volplug.sizes import GIB, MIB
 from volplug.volumes.capacity import describe_difference, size_match_of
-from volplug.volumes.decision import SizeMatch
+from volplug.volumes.observed import SizeMatch
 
 
 @pytest.mark.parametrize(

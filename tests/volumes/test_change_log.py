@@ -11,7 +11,8 @@ from tests.volumes.world import World, spec_of
 from volplug.errors import VolumeNotFound
 from volplug.testing.memory import MemoryDriver, device_of
 from volplug.volumes.converge import CHANGES
-from volplug.volumes.decision import PASSIVE_STEPS, BackendState, DeviceMatch, Goal, Observed, Step
+from volplug.volumes.decision import PASSIVE_STEPS, Goal, Step
+from volplug.volumes.observed import BackendState, DeviceMatch, Observed
 
 
 @pytest.fixture

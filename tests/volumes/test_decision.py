@@ -8,21 +8,8 @@ import pytest
 
 from tests.volumes.model_world import ModelWorld
 from volplug.models import ContentKind, FilesystemPhase, MountState
-from volplug.volumes.decision import (
-    PASSIVE_STEPS,
-    BackendState,
-    Decision,
-    DeviceMatch,
-    DeviceUse,
-    Goal,
-    HolderVerdict,
-    Observed,
-    Reason,
-    Refusal,
-    SizeMatch,
-    Step,
-    decide,
-)
+from volplug.volumes.decision import PASSIVE_STEPS, Decision, Goal, Reason, Refusal, Step, decide
+from volplug.volumes.observed import BackendState, DeviceMatch, DeviceUse, HolderVerdict, Observed, SizeMatch
 
 OTHER_NODES = (BackendState.ELSEWHERE, BackendState.LEAVING)
 RELEASING = (Goal.RELEASED, Goal.DETACHED, Goal.ABSENT)

@@ -18,8 +18,9 @@ from volplug.models import (
 from volplug.sizes import GIB
 from volplug.testing.host import MemoryHost
 from volplug.testing.memory import MemoryDriver, device_of
-from volplug.volumes.decision import BackendState, DeviceMatch, Goal
+from volplug.volumes.decision import Goal
 from volplug.volumes.observe import backend_state_of, device_match_of
+from volplug.volumes.observed import BackendState, DeviceMatch
 
 HERE, OTHER = "node-a", "node-b"
 

@@ -12,7 +12,8 @@ from tests.walks.walk import walk_settings
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
 from volplug.testing.memory import MemoryDriver
 from volplug.volumes import decision, ledger, observe, takeover
-from volplug.volumes.decision import BackendState, Decision, Goal, HolderVerdict, Observed, Step
+from volplug.volumes.decision import Decision, Goal, Step
+from volplug.volumes.observed import BackendState, HolderVerdict, Observed
 
 Seed = Callable[[pytest.MonkeyPatch], None]
 

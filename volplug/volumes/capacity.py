@@ -7,7 +7,7 @@ from typing import Final
 from volplug.host.filesystems.base import is_outgrown
 from volplug.models import Contents, MountSource, Volume, VolumeState
 from volplug.sizes import MIB, rounded_size
-from volplug.volumes.decision import SizeMatch
+from volplug.volumes.observed import SizeMatch
 
 # What an attachment may keep for itself: a LUKS2 header is 16 MiB. Volumes of clouds grow by whole GiB.
 _HIDDEN_BYTES: Final = 16 * MIB

@@ -15,10 +15,11 @@ from volplug.models import Volume
 from volplug.steps import OnStep, WorldStep
 from volplug.volumes.act import Actions
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
-from volplug.volumes.decision import PASSIVE_STEPS, BackendState, Goal, Refusal, Step, decide
+from volplug.volumes.decision import PASSIVE_STEPS, Goal, Refusal, Step, decide
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import LocalNode
 from volplug.volumes.observe import Observer
+from volplug.volumes.observed import BackendState
 from volplug.volumes.refusals import refusal_error
 from volplug.volumes.takeover import HolderWatch
 

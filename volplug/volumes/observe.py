@@ -20,15 +20,8 @@ from volplug.models import (
 )
 from volplug.volumes.capacity import size_match_of
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
-from volplug.volumes.decision import (
-    BackendState,
-    DeviceMatch,
-    DeviceUse,
-    Goal,
-    HolderVerdict,
-    Observed,
-    Reason,
-)
+from volplug.volumes.decision import Goal, Reason
+from volplug.volumes.observed import BackendState, DeviceMatch, DeviceUse, HolderVerdict, Observed
 from volplug.volumes.refusals import Facts
 from volplug.volumes.takeover import HolderWatch, ask_holder
 

@@ -11,7 +11,7 @@ from volplug.drivers.base import Driver, Holder, Settles, TakesOver
 from volplug.errors import ClientGone, UnexpectedState, VolplugError
 from volplug.models import HolderState, TakeoverPolicy, Volume
 from volplug.volumes.converge_request import ConvergeRequest, Timeouts
-from volplug.volumes.decision import HolderVerdict
+from volplug.volumes.observed import HolderVerdict
 
 _UNNAMED: Final = Holder(HolderState.UNKNOWN, "the backend does not name the node", is_answered=False)
 

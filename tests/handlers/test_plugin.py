@@ -3,6 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
+from volplug.handlers import plugin
 from volplug.handlers.plugin import status_of
 from volplug.models import FilesystemPhase, FilesystemTag, Usage, VolumeState
 from volplug.sizes import GIB, MIB
@@ -83,3 +86,15 @@ def test_a_fresh_sample_has_no_age_and_inodes_are_shown_only_where_there_are_som
 
 def test_a_size_that_is_not_known_is_left_out() -> None:
     assert "size" not in status_of(replace(VIEW, size_bytes=0))
+
+
+@pytest.mark.parametrize("verb", ["Get", "Create"])
+async def test_a_client_that_left_before_its_body_was_read_gets_no_answer(verb: str) -> None:
+    class Left:
+        path = f"/VolumeDriver.{verb}"
+
+        async def read(self) -> bytes:
+            raise RuntimeError("Connection closed.")
+
+    with pytest.raises(plugin._NoAnswerError):
+        await plugin._read_body(Left(), 1.0)  # type: ignore[arg-type]  # all that is used of a request

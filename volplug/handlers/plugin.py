@@ -271,7 +271,7 @@ async def _read_body(request: web.BaseRequest, timeout_s: float) -> dict[str, An
         return {}  # nothing in it matters, so dockerd's retry without a body is as good
     try:
         async with asyncio.timeout(timeout_s):
-            raw = await request.read()
+            raw = await _read_whole(request)
         if not raw.strip():
             raise _NoAnswerError
         body = json.loads(raw)
@@ -290,6 +290,13 @@ async def _read_body(request: web.BaseRequest, timeout_s: float) -> dict[str, An
     except InvalidRequest as error:
         raise _unreadable(path, error.cause) from error
     return body
+
+
+async def _read_whole(request: web.BaseRequest) -> bytes:
+    try:
+        return await request.read()
+    except RuntimeError as error:  # of aiohttp's StreamReader, if the client left before it waits
+        raise ConnectionResetError from error
 
 
 def _unreadable(path: str, cause: str) -> Exception:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.drivers.cinder.recorded import VOLUMES, Answering, refusal, volume
+from tests.drivers.cinder.recorded import VOLUMES, Answer, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.drivers.cloud.identity import CloudNode
-from volplug.errors import VolumeInUse
+from volplug.errors import DeviceNotFound, VolumeInUse
 from volplug.host.sysfs import Sysfs
 
 SERVER = VOLUMES["detaching"]["attachments"][0]["server_id"]
@@ -21,18 +22,56 @@ LIMITS = CinderTimeouts(
 )
 
 
-async def test_a_volume_whose_detach_from_this_server_is_stuck_does_not_count_as_attached(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Sysfs:
+    """Of a server without disks."""
     (tmp_path / "block").mkdir()
+    return Sysfs(tmp_path, tmp_path)
+
+
+def attachments_of(caller: Answering, sysfs: Sysfs) -> ServerAttachments:
+    volumes = CinderVolumes(caller, "prod", "cloud", LIMITS, lambda: 0.0)
+    return ServerAttachments(caller, volumes, guest_disks(sysfs, "cloud"), LIMITS)
+
+
+async def test_a_volume_whose_detach_from_this_server_is_stuck_does_not_count_as_attached(
+    sysfs: Sysfs,
+) -> None:
     caller = Answering(
         {
             "POST /servers/ID/os-volume_attachments": refusal("attach a volume that is being detached"),
             "GET /volumes/ID": {"volume": volume("detaching")},
         }
     )
-    volumes = CinderVolumes(caller, "prod", "cloud", LIMITS, lambda: 0.0)
-    attachments = ServerAttachments(caller, volumes, guest_disks(Sysfs(tmp_path, tmp_path), "cloud"), LIMITS)
     with pytest.raises(VolumeInUse, match="still detaching") as refused:
-        await attachments.attach(read_volume(volume("detaching"), "cloud").volume, CloudNode(SERVER, ""))
+        await attachments_of(caller, sysfs).attach(
+            read_volume(volume("detaching"), "cloud").volume, CloudNode(SERVER, "")
+        )
     assert refused.value.holder == SERVER
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "attach a volume reserved by Cinder alone",
+        "attach a volume in use by another server",
+        "cinder attachment of a volume in use",
+    ],
+)
+async def test_an_attach_that_came_before_another_servers_detach_had_ended_is_requested_again(
+    sysfs: Sysfs, refused: str
+) -> None:
+    answers: Iterator[Answer] = iter([refusal(refused), {"volumeAttachment": {}}])
+    path = "/servers/ID/os-volume_attachments"
+    caller = Answering(
+        {
+            f"POST {path}": lambda _: next(answers),
+            f"GET {path}": {"volumeAttachments": []},
+            "GET /volumes/ID": {"volume": volume("available")},
+        }
+    )
+    with pytest.raises(DeviceNotFound):  # there is none on this server
+        await attachments_of(caller, sysfs).attach(
+            read_volume(volume("available"), "cloud").volume, CloudNode(SERVER, "")
+        )
+    assert next(answers, None) is None, "the request was repeated"

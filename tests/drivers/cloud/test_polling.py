@@ -127,6 +127,18 @@ async def test_poll_that_is_worth_it_is_made_at_once_but_not_right_after_another
     assert len(reads.asked) == 1
 
 
+async def test_poll_whose_reads_take_longer_than_its_pauses_reads_no_more_than_is_needed() -> None:
+    asked = []
+
+    async def read(volume_ids: Collection[str]) -> Mapping[str, str]:
+        asked.append(sorted(volume_ids))
+        await asyncio.sleep(0)
+        return {"a": "available"}
+
+    assert await SharedPoll(read, 0.0, 0.0).until("a", is_state("available"), LONG_S)
+    assert asked == [["a"]]
+
+
 async def test_first_result_ends_the_other_waits() -> None:
     ended = []
 

@@ -90,7 +90,7 @@ class ServerAttachments:
             raise VolumeNotFound(f"{volume_id} does not exist") from refused
         if seen.state is VolumeState.AVAILABLE:
             # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
-            await self.wait_forgotten(volume, refused_server(refused) or node.node_id, transition_s)
+            await self.wait_forgotten(volume, refused.attached_server or node.node_id, transition_s)
             return False
         if seen.is_transitional:
             cause = f"{volume_id} is still {seen.status} after {transition_s:.0f} s"
@@ -251,9 +251,3 @@ class ServerAttachments:
         # Of a deleted server there is nothing: its attachments are deleted with it.
         listed = await shown(self._caller, NOVA, path, "volumeAttachments") or ()
         return {str(each["volumeId"]): True for each in listed if each["volumeId"] in volume_ids}
-
-
-def refused_server(refused: OpenStackRefused) -> str:
-    """Return the server that a refused attach names: `... is already attached to instances: ID`."""
-    found = refused.message.rpartition("attached to instances: ")[2].split(",")[0].strip()
-    return found if found != refused.message.strip() else ""

@@ -72,6 +72,12 @@ class OpenStackRefused(Exception):
         """Tell whether the server does not have the volume."""
         return self.status == 404 and self.mentions("is not attached")
 
+    @property
+    def attached_server(self) -> str:
+        """Return the server that, by the message, has the volume; "" if it names none."""
+        found = _ATTACHED.search(self.message)
+        return found["server"] if found else ""
+
     def _is_missing(self, what: str) -> bool:
         return self.status == 404 and re.match(rf"{what} \S+ could not be found", self.message) is not None
 

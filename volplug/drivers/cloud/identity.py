@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -77,5 +78,8 @@ def ask_metadata_service(url: str, method: str = "GET", headers: Mapping[str, st
     try:
         with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
             return bytes(answer.read(_LONGEST_RESPONSE))
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the response, and its connection
+        raise
     except http.client.HTTPException as error:
         raise OSError(f"no response of HTTP: {error}") from error

@@ -110,7 +110,7 @@ class SharedPoll(Generic[_Seen]):
 
     async def _poll(self, since_s: float) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while self._waiters:
             await self._pause(since_s)
             since_s = self._polled_s = loop.time()
             waiters = list(self._waiters)
@@ -125,6 +125,9 @@ class SharedPoll(Generic[_Seen]):
             else:
                 for each in waiters:
                     each.offer(seen.get(each.volume_id))
+            # A wait that has its answer needs no further read, although its caller has not run yet.
+            self._waiters = {each for each in self._waiters if not each.answer.done()}
+        self._polling = None
 
     async def _pause(self, since_s: float) -> None:
         """Sleep until the next poll is due; a new waiter may make it due earlier."""

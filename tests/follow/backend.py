@@ -51,10 +51,6 @@ class FollowBackend(Protocol):
         """The id of a host at the cloud."""
         ...
 
-    def named(self, host: Host) -> str:
-        """How errors name a host: its id, and its name in brackets where the cloud knows that."""
-        ...
-
     def stop_command(self, host: Host) -> str:
         """The command with which an operator stops a host that may be dead."""
         ...

@@ -36,7 +36,7 @@ def test_of_two_hosts_that_create_and_mount_it_one_has_it_and_the_error_of_the_o
     done = _run_on_both(scene, "--detach", "--stop-timeout=0", IMAGE, "sleep", "1000")
     assert sorted(each.returncode for each in done.values()) == [0, 125], done
     has_it, has_not = sorted(done, key=lambda name: done[name].returncode)
-    assert f"node {scene.cloud.named(scene.hosts[has_it])} holds the volume" in done[has_not].stderr
+    assert f"node {scene.hosts[has_it].name} holds the volume" in done[has_not].stderr
     assert scene.cloud.holders(scene.volume) == {has_it}
     scene.watch.check(scene.volume)
 

@@ -94,10 +94,6 @@ class CinderCloud:
         """The id of its server."""
         return self._servers[host.name].id
 
-    def named(self, host: Host) -> str:
-        """The id and the name of its server, as errors show them."""
-        return f"{self.node_id(host)} ({host.name})"
-
     def stop_command(self, host: Host) -> str:
         """The command that stops its server."""
         return f"openstack server stop {self.node_id(host)}"

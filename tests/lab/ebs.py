@@ -89,10 +89,6 @@ class EbsCloud:
         """The id of its instance."""
         return f"i-{host.number:017x}"
 
-    def named(self, host: Host) -> str:
-        """The id of its instance and its tag Name, as errors show them."""
-        return f"{self.node_id(host)} ({host.name})"
-
     def stop_command(self, host: Host) -> str:
         """The command that stops its instance."""
         return f"aws ec2 stop-instances --instance-ids {self.node_id(host)}"

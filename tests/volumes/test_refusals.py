@@ -77,8 +77,8 @@ TEXTS: dict[Reason, tuple[type[VolplugError], str, str]] = {
     ),
     Reason.HELD_ELSEWHERE: (
         VolumeInUse,
-        "node host2 (db-1) holds the volume (EC2 says running)",
-        "Stop its containers there (Swarm: update order stop-first); if it is dead, stop host2.",
+        "node db-1 holds the volume (EC2 says running)",
+        "Stop its containers (Swarm: order stop-first); if it is dead, stop host2.",
     ),
     Reason.HELD_HERE: (
         VolumeInUse,

@@ -296,7 +296,7 @@ async def test_remove_of_a_volume_held_by_another_node_names_it(world: World) ->
     assert str(refused.value) == (
         "node node-b holds the volume (node-b is running) "
         f'[remove "v", memory {volume.volume_id}, node node-a]. '
-        "Stop its containers there (Swarm: update order stop-first)."
+        "Stop its containers (Swarm: order stop-first)."
     )
     assert refused.value.holder == "node-b"
     assert len(world.cloud.volumes) == 1

@@ -80,7 +80,7 @@ async def test_a_volume_held_by_another_node_is_refused_naming_it(world: World) 
     assert str(refused.value) == (
         "node node-b holds the volume (node-b is running) "
         f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
-        "Stop its containers there (Swarm: update order stop-first)."
+        "Stop its containers (Swarm: order stop-first)."
     )
 
 

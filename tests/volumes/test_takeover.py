@@ -218,7 +218,7 @@ async def test_a_refusal_has_the_evidence_and_the_remedy() -> None:
     assert str(refused.value) == (
         "node node-b holds the volume (node-b does not answer) "
         f'[mount "v", memory {world.volume().volume_id}, node node-a]. '
-        "Stop its containers there (Swarm: update order stop-first); if it is dead, stop node-b."
+        "Stop its containers (Swarm: order stop-first); if it is dead, stop node-b."
     )
 
 

@@ -81,17 +81,24 @@ def _in_error(facts: Facts) -> VolplugError:
 
 def _held_elsewhere(facts: Facts) -> VolplugError:
     node = facts.volume.holder if facts.volume and facts.volume.holder else ""
-    holder = f"node {node}" if node else "another host"
     answer = facts.other_node
-    if answer and answer.host_name:
-        holder += f" ({middle_out(answer.host_name)})"
     evidence = f" ({answer.evidence})" if answer and answer.evidence else ""
     last_resort = f"; if it is dead, {answer.remedy}" if answer and answer.remedy else ""
     return VolumeInUse(
-        f"{holder} holds the volume{evidence}",
-        f"Stop its containers there (Swarm: update order stop-first){last_resort}",
+        f"{_name_of(node, answer)} holds the volume{evidence}",
+        f"Stop its containers (Swarm: order stop-first){last_resort}",
         holder=node,
     )
+
+
+def _name_of(node: str, answer: Holder | None) -> str:
+    """Return what a node is called: by its name alone where the command to stop it has the id, a long one."""
+    if not node:
+        return "another host"
+    if answer is None or not answer.host_name:
+        return f"node {node}"
+    host_name = middle_out(answer.host_name)
+    return f"node {host_name}" if node in answer.remedy else f"node {node} ({host_name})"
 
 
 def _held_here(facts: Facts) -> VolplugError:

@@ -17,6 +17,8 @@ from volplug.drivers.cloud.takeover import changed_field
 from volplug.errors import BackendUnavailable, ErrorContext, OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.models import HolderState, Volume
+from volplug.volumes.decision import Reason
+from volplug.volumes.refusals import Facts, refusal_error
 
 HOLDER = VOLUMES["in-use"]["attachments"][0]["server_id"]
 OFF: dict[str, Any] = SERVERS["shut off"]
@@ -52,6 +54,22 @@ def test_a_server_is_dead_only_if_it_is_off_and_its_host_is_not_down(
     assert holder.state is state
     assert evidence in holder.evidence
     assert (holder.remedy == "") == (state is HolderState.DEAD)
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "HARD_REBOOT", "VERIFY_RESIZE"])
+@pytest.mark.parametrize("host_name", ["swarm-worker-2", "x" * 255])
+@pytest.mark.parametrize("task", [None, "rebooting_hard"])
+def test_a_refused_mount_has_room_for_the_evidence_and_the_whole_command_that_stops_the_holder(
+    status: str, host_name: str, task: str | None
+) -> None:
+    server = {**ON, "status": status, "name": host_name, "OS-EXT-STS:task_state": task}
+    holder = judged(report_of(server), HOLDER, host_name)
+    error = refusal_error(Reason.HELD_ELSEWHERE, Facts(HELD, other_node=holder))
+    context = ErrorContext("mount", "v" * 128, "cloud", HELD.volume_id, HELD.volume_id)
+    text = str(error.in_context(context))
+    assert text.startswith("node ")
+    assert f" holds the volume (Nova reports {status}) [mount " in text
+    assert text.endswith(f"if it is dead, run openstack server stop {HOLDER}.")
 
 
 def test_reports_agree_only_if_nothing_has_changed() -> None:

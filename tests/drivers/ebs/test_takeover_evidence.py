@@ -83,7 +83,7 @@ async def test_a_refused_mount_has_room_for_the_whole_command_that_stops_the_hol
     error = refusal_error(Reason.HELD_ELSEWHERE, facts)
     context = ErrorContext("mount", "db", "ebs", _VOLUME.volume_id, "i-0fedcba9876543210")
     said = str(error.in_context(context))
-    assert said.startswith(f"node {_HOLDER} ({shown}) holds the volume (EC2 says it is {state}) [mount ")
+    assert said.startswith(f"node {shown} holds the volume (EC2 says it is {state}) [mount ")
     assert said.endswith(f"if it is dead, run aws ec2 stop-instances --instance-ids {_HOLDER}.")
 
 

@@ -86,7 +86,12 @@ def evidence_of(server: Description, held: CinderVolume) -> Evidence:
 
 def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
     """Judge a server by a report. Pure."""
-    seen = f"Nova reports {report.status}{f', {report.task}' if report.task else ''}"
+    # Short: an error has room for 300 characters, holder and remedy included.
+    seen = f"Nova reports {report.status}"
+    if report.status in _ALIVE and report.host_status in {"", "UP", _DISABLED}:
+        return Holder(HolderState.ALIVE, seen, _how_to_stop(server_id), host_name=host_name)
+    if report.task:
+        seen += f", {report.task}"
     if report.host_status not in {"", "UP", _DISABLED}:
         evidence = f"{seen}, but its compute host as {report.host_status}, so it may run on"
         return Holder(HolderState.UNKNOWN, evidence, _how_to_recover(server_id), host_name=host_name)
@@ -94,8 +99,6 @@ def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
         return Holder(HolderState.DEAD, f"{seen}, its compute host as up", host_name=host_name)
     if report.is_off:
         return Holder(HolderState.DEAD, f"{seen}; its detach is the proof", host_name=host_name)
-    if report.status in _ALIVE:
-        return Holder(HolderState.ALIVE, seen, _how_to_stop(server_id), host_name=host_name)
     return Holder(HolderState.UNKNOWN, seen, _how_to_stop(server_id), host_name=host_name)
 
 

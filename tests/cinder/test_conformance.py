@@ -15,7 +15,7 @@ from tests.cinder.sites import SIZE, SMALLEST_PAGE, CinderSite, spec_of
 from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.shared import CINDER
 from volplug.drivers.base import Driver
-from volplug.drivers.cinder.metadata import TOKEN, metadata_of
+from volplug.drivers.cinder.options import TOKEN, metadata_of
 from volplug.drivers.cloud.tags import SUBPATH, filesystem_tags
 from volplug.errors import BackendUnavailable
 from volplug.models import Volume, VolumeSpec

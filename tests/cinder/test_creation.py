@@ -17,7 +17,7 @@ from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.shared import CINDER
 from tests.lab.waiting import wait_until
 from volplug.drivers.cinder import CinderDriver
-from volplug.drivers.cinder.metadata import metadata_of
+from volplug.drivers.cinder.options import metadata_of
 from volplug.drivers.cloud.tags import NAME
 from volplug.errors import (
     BackendUnavailable,

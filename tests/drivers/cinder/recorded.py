@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from volplug.drivers.cinder.errors import OpenStackRefused
-from volplug.drivers.cinder.metadata import metadata_of
 from volplug.drivers.cinder.openstack import CINDER, NOVA, Call, body_of, message_of
+from volplug.drivers.cinder.options import metadata_of
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 

@@ -13,7 +13,7 @@ from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.drivers.cloud.identity import CloudNode
-from volplug.errors import DeviceNotFound, VolumeInUse
+from volplug.errors import DeviceNotFound, OperationTimeout, VolumeInUse
 from volplug.host.sysfs import Sysfs
 
 SERVER = VOLUMES["detaching"]["attachments"][0]["server_id"]
@@ -48,6 +48,14 @@ async def test_a_volume_whose_detach_from_this_server_is_stuck_does_not_count_as
             read_volume(volume("detaching"), "cloud").volume, CloudNode(SERVER, "")
         )
     assert refused.value.holder == SERVER
+
+
+async def test_a_volume_whose_attach_does_not_end_is_not_detached_and_exists(sysfs: Sysfs) -> None:
+    caller = Answering({"GET /volumes/ID": {"volume": volume("attaching")}})
+    with pytest.raises(OperationTimeout, match="still being attached"):
+        await attachments_of(caller, sysfs).detach(
+            read_volume(volume("attaching"), "cloud").volume, CloudNode(SERVER, "")
+        )
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from volplug.drivers.cinder.metadata import metadata_of
 from volplug.drivers.cinder.options import (
     check_options,
     create_body,
     is_unverified,
+    metadata_of,
     user_metadata,
 )
 from volplug.drivers.cinder.settings import CinderSettings

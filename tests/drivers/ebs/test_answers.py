@@ -95,19 +95,19 @@ def made(of: Parts, action: str) -> int:
     ("code", "look", "error", "words"),
     [
         ("IncorrectState", DELETING, VolumeNotFound, "vol-1 does not exist"),
-        ("IncorrectState", BROKEN, UnexpectedState, "vol-1 is in state 'error'"),
-        ("IncorrectState", CREATING, UnexpectedState, "EC2 is still creating vol-1"),
+        ("IncorrectState", BROKEN, UnexpectedState, "vol-1: EC2 could not create the volume"),
+        ("IncorrectState", CREATING, UnexpectedState, "vol-1 is still creating"),
         (
             "VolumeInUse",
             attached("detaching", "i-other"),
             VolumeInUse,
-            r"detached from i-other after .*\(",
+            r"vol-1 is still detaching after .* on i-other",
         ),
         (
             "VolumeInUse",
             attached("attached", "i-other"),
             VolumeInUse,
-            "vol-1 is attached to i-other as /dev/sdf",
+            "vol-1 is attached to i-other",
         ),
     ],
 )

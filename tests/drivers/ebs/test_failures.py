@@ -270,9 +270,9 @@ async def test_permissions_quotas_and_wrong_values_fail_at_once(
         ("AttachVolume", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
         ("AttachVolume", "InvalidVolume.ZoneMismatch", InvalidRequest, "in availability zone"),
         ("AttachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
-        ("DetachVolume", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
+        ("DetachVolume", "InvalidVolume.NotFound", VolumeNotFound, "InvalidVolume.NotFound"),
         ("DetachVolume", "InvalidInstanceID.NotFound", ConfigurationError, "region is that of this"),
-        ("CreateTags", "InvalidVolume.NotFound", VolumeNotFound, "{volume_id} does not exist"),
+        ("CreateTags", "InvalidVolume.NotFound", VolumeNotFound, "InvalidVolume.NotFound"),
         ("CreateTags", "TagLimitExceeded", LimitExceeded, "EC2 refused CreateTags: TagLimitExceeded"),
     ],
 )

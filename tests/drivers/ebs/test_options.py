@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volplug.drivers.base import DriverInfo, Scope
 from volplug.drivers.ebs import options
-from volplug.drivers.ebs.options import check_options, create_parameters, parse_tags, user_tags
+from volplug.drivers.ebs.options import INFO, check_options, create_parameters, parse_tags, user_tags
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import ErrorContext, InvalidOption, InvalidSize, OptionHelp, VolplugError
 from volplug.models import VolumeSpec
@@ -14,18 +13,6 @@ from volplug.sizes import GIB
 from volplug.volumes.options import Defaults, read_options, resolve
 
 ZONE = "eu-central-1a"
-INFO = DriverInfo(
-    driver="ebs",
-    scope=Scope.GLOBAL,
-    remote=True,
-    allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
-    default_size_bytes=options.DEFAULT_SIZE_BYTES,
-    minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
-    maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
-    options=options.OPTIONS,
-    option_aliases=options.OPTION_ALIASES,
-    profiles=options.PROFILES,
-)
 
 
 def spec_of(size_gib: int = 10, **chosen: str) -> VolumeSpec:

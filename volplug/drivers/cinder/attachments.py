@@ -12,24 +12,28 @@ nothing; the request is sent again once the volume is in no transition.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Literal
 
 from volplug.drivers.cinder.disks import GuestScan
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller, shown
-from volplug.drivers.cinder.timeouts import AGREEING_READS, CinderTimeouts
+from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.drivers.cloud.disks import BUSY, WatchedDisks
+from volplug.drivers.cloud.attachments import CloudAttachments
+from volplug.drivers.cloud.disks import WatchedDisks
 from volplug.drivers.cloud.identity import CloudNode
-from volplug.drivers.cloud.polling import SharedPoll, first_result
-from volplug.errors import DeviceNotFound, HostError, UnexpectedState, VolumeInUse, VolumeNotFound
+from volplug.drivers.cloud.polling import SharedPoll
+from volplug.errors import DeviceNotFound, HostError, VolumeInUse
 from volplug.models import MountSource, Volume, VolumeState
 
 _FAILED: Final = "See the log of nova-compute on its host"
 
 
-class ServerAttachments:
+class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
     """Attaches and detaches volumes; calls may run concurrently."""
+
+    _CLOUD = "Cinder"
+    _limits: CinderTimeouts
 
     def __init__(
         self,
@@ -38,182 +42,96 @@ class ServerAttachments:
         disks: WatchedDisks[GuestScan],
         limits: CinderTimeouts,
     ) -> None:
+        super().__init__(volumes, disks, limits)
         self._caller = caller
-        self._volumes = volumes
-        self._disks = disks
-        self._limits = limits
         self._polls: dict[str, SharedPoll[bool]] = {}  # of Nova's attachments, by server
 
     # Attaching
 
-    async def attach(self, volume: Volume, node: CloudNode) -> MountSource:
-        """See `Driver.attach`; the volume is known to be one of the cluster's."""
-        source = await self._disks.locate(volume)
-        if source is not None:
-            return source
-        await self._request_attach(volume, node)
-        return await self._arrival(volume, node)
-
-    async def _request_attach(self, volume: Volume, node: CloudNode) -> None:
-        """Request the attach until Nova accepts it, or turns out to have done it."""
-        path = f"/servers/{node.node_id}/os-volume_attachments"
+    async def _attach(self, volume: Volume, node: CloudNode) -> MountSource:
         body = {"volumeAttachment": {"volumeId": volume.volume_id}}
-        requests_left = self._limits.attach_requests
-        while True:
-            requests_left -= 1
+        call = Call(NOVA, "POST", f"/servers/{node.node_id}/os-volume_attachments", body=body)
+        for requests_left in reversed(range(self._limits.attach_requests)):
             try:
-                await self._caller.call(Call(NOVA, "POST", path, body=body))
+                await self._caller.call(call)
+                break
             except OpenStackRefused as refused:
-                if await self._is_attached(refused, volume, node):
-                    return
-                if requests_left <= 0:
+                if await self._is_attached(refused, volume, node.node_id):
+                    break
+                if not requests_left:
                     raise translated(refused) from refused
-            else:
-                return
+        return await self._arrival(volume, node.node_id)
 
-    async def _is_attached(self, refused: OpenStackRefused, volume: Volume, node: CloudNode) -> bool:
-        """Find out why Nova refused: the volume may be attached here, or elsewhere, or in a transition.
-
-        Returns:
-            Whether it is attached here, perhaps by a try whose answer was lost; else the request is repeated.
-        """
-        volume_id, transition_s = volume.volume_id, self._limits.transition_s
-        if refused.is_missing_volume:
-            raise VolumeNotFound(f"{volume_id} does not exist") from refused
+    async def _is_attached(self, refused: OpenStackRefused, volume: Volume, node_id: str) -> bool:
+        """Tell whether a volume is attached here although Nova refused; if not, the request is repeated."""
         is_about_state = refused.mentions("nvalid volume") and not refused.mentions("availability_zone")
         if refused.status not in {400, 409} or not is_about_state:
             raise translated(refused) from refused
-        seen = await self._volumes.by_id(volume_id)
-        if seen is not None and seen.is_transitional:
-            seen = await self._volumes.wait_settled(volume_id, transition_s) or seen
-        if seen is None or seen.state is VolumeState.DELETING:
-            raise VolumeNotFound(f"{volume_id} does not exist") from refused
-        if seen.state is VolumeState.AVAILABLE:
-            # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
-            await self.wait_forgotten(volume, refused.attached_server or node.node_id, transition_s)
-            return False
-        if seen.is_transitional:
-            cause = f"{volume_id} is still {seen.status} after {transition_s:.0f} s"
-            if seen.holder:
-                raise VolumeInUse(cause, holder=seen.holder) from refused
-            raise UnexpectedState(cause, "See its attachments in Cinder") from refused
-        if seen.holder == node.node_id:
+        if await self._attached_after_all(volume, node_id):
             return True
-        if seen.holder:
-            raise VolumeInUse(f"{volume_id} is attached to {seen.holder}", holder=seen.holder) from refused
-        raise UnexpectedState(f"{volume_id}: {seen.volume.detail or seen.status}") from refused
+        # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
+        server_id = refused.attached_server or node_id
+        await self.wait_detached(volume, server_id, self._limits.transition_s)
+        return False
 
-    async def _arrival(self, volume: Volume, node: CloudNode) -> MountSource:
+    async def _arrival(self, volume: Volume, node_id: str) -> MountSource:
         """Wait for the disk, and for the end of the attach: until then Nova may undo it."""
-        limits = self._limits
-        source = await self._disks.arrived(volume, limits.quiet_s)
-        rest_s = limits.attaching_s - limits.quiet_s
-
-        def failed(seen: CinderVolume | None) -> bool | None:
-            return True if seen is None or seen.state is VolumeState.AVAILABLE else None
-
-        if source is None:
-            found = await first_result(
-                self._disks.arrived(volume, rest_s),
-                self._volumes.poll.until(volume.volume_id, failed, rest_s, agree=AGREEING_READS),
-            )
-            source = found if isinstance(found, MountSource) else None
-            if found is True:
-                raise HostError(f"Nova failed to attach {volume.volume_id} to {node.node_id}", _FAILED)
+        limit_s = self._limits.attaching_s
+        source = await self._on_this_host(
+            volume, lambda timeout_s: self.disks.arrived(volume, timeout_s), _is_available, limit_s
+        )
+        if source is False:
+            raise HostError(f"Nova failed to attach {volume.volume_id} to {node_id}", _FAILED)
         if source is None:
             raise DeviceNotFound(
-                f"no disk of {volume.volume_id} has appeared on {node.node_id} within "
-                f"{limits.attaching_s:.0f} s",
+                f"no disk of {volume.volume_id} has appeared on {node_id} within {limit_s:.0f} s",
                 "Check that the disk's serial is the volume's id: lsblk -o NAME,SERIAL",
             )
-        await self._completed(volume, node)
+        if not await self._is_completed(volume, node_id):
+            raise HostError(f"Nova did not complete the attach of {volume.volume_id}", _FAILED)
         return source
 
-    async def _completed(self, volume: Volume, node: CloudNode) -> None:
-        """Wait until Cinder has the attachment; a failure before that makes Nova take the disk away.
+    async def _is_completed(self, volume: Volume, node_id: str) -> bool:
+        """Wait until Cinder has the attachment; a failure before that makes Nova take the disk away."""
 
-        Raises:
-            HostError: If that happens, or takes too long.
-        """
-
-        def ended(seen: CinderVolume | None) -> CinderVolume | bool | None:
-            if seen is None or seen.state is VolumeState.AVAILABLE:
+        def ended(seen: CinderVolume | None) -> bool | None:
+            if seen is None or _is_available(seen):
                 return False
-            return seen if seen.holder and not seen.is_transitional else None
+            return seen.holder == node_id if seen.holder and not seen.is_transitional else None
 
-        rest_s = self._limits.transition_s
-        seen = await self._volumes.poll.until(volume.volume_id, ended, rest_s, at_once=True)
-        if isinstance(seen, CinderVolume) and seen.holder == node.node_id:
-            return
-        raise HostError(f"Nova did not complete the attach of {volume.volume_id}", _FAILED)
+        limit_s = self._limits.transition_s
+        return bool(await self._volumes.poll.until(volume.volume_id, ended, limit_s, at_once=True))
 
     # Detaching
 
-    async def detach(self, volume: Volume, node: CloudNode) -> None:
-        """See `Driver.detach`; the volume is known to be one of the cluster's."""
-        if not await self._disks.shows(volume.volume_id):
-            seen = await self._volumes.by_id(volume.volume_id)
-            if seen is not None and seen.state is VolumeState.ATTACHING and not seen.holder:
-                seen = await self._volumes.wait_settled(volume.volume_id, self._limits.transition_s)
-            if seen is None or (seen.state is VolumeState.DELETING and not seen.holder):
-                raise VolumeNotFound(f"{volume.volume_id} does not exist")
-            if seen.holder != node.node_id:
-                return
-            if not await self._disks.can_be_trusted():
-                raise HostError(
-                    f"Cinder reports that {volume.volume_id} is attached to this host, which shows no disks",
-                    "Check that /sys is the host's",
-                )
-        await self._disks.refuse_if_held(volume.volume_id, node.node_id)
-        await self._request_own_detach(volume, node)
-        await self._departure(volume, node)
-        if not await self.wait_forgotten(volume, node.node_id, self._limits.detach_s):
-            raise VolumeInUse(
-                f"Nova still lists {volume.volume_id} on {node.node_id}", BUSY, holder=node.node_id
-            )
-
-    async def _request_own_detach(self, volume: Volume, node: CloudNode) -> None:
+    async def _request_own_detach(self, volume: Volume, node_id: str) -> None:
         """Request the detach; if an attach or a detach is in progress, once that has ended."""
         for requests_left in reversed(range(self._limits.attach_requests)):
             try:
-                await self.request_detach(volume, node.node_id)
+                return await self.request_detach(volume, node_id)
             except OpenStackRefused as refused:
-                if not requests_left or not refused.mentions("Unable to detach volume"):
+                if not requests_left or not refused.is_detaching:
                     raise translated(refused) from refused
-            else:
-                return
             seen = await self._volumes.wait_settled(volume.volume_id, self._limits.transition_s)
-            if seen is None or seen.holder != node.node_id:
-                return
+            if seen is None or seen.holder != node_id:
+                return None
+        return None
 
-    async def _departure(self, volume: Volume, node: CloudNode) -> None:
-        limits = self._limits
-        if await self._disks.departure(volume.volume_id, limits.quiet_s):
-            return
+    async def _departed(self, volume: Volume, node_id: str) -> None:
+        def is_back(seen: CinderVolume | None) -> bool:
+            return seen is not None and seen.state is VolumeState.IN_USE and seen.holder == node_id
 
-        def failed(seen: CinderVolume | None) -> bool | None:
-            is_back = seen is not None and seen.state is VolumeState.IN_USE and seen.holder == node.node_id
-            return False if is_back else None
-
-        rest_s = limits.detach_s - limits.quiet_s
-        gone = await first_result(
-            self._gone(volume, rest_s),
-            self._volumes.poll.until(volume.volume_id, failed, rest_s, agree=AGREEING_READS),
+        volume_id, limit_s = volume.volume_id, self._limits.detach_s
+        gone = await self._on_this_host(
+            volume, lambda timeout_s: self.disks.departed(volume_id, timeout_s), is_back, limit_s
         )
         if gone is None:
             raise HostError(
-                f"the disk of {volume.volume_id} is still there {limits.detach_s:.0f} s after its detach",
-                _FAILED,
+                f"the disk of {volume_id} is still there {limit_s:.0f} s after its detach", _FAILED
             )
         if not gone:
-            raise VolumeInUse(
-                f"Nova failed to detach {volume.volume_id}, it is in use again",
-                _FAILED,
-                holder=node.node_id,
-            )
-
-    async def _gone(self, volume: Volume, timeout_s: float) -> bool | None:
-        return await self._disks.departure(volume.volume_id, timeout_s) or None
+            cause = f"Nova failed to detach {volume_id}, it is in use again"
+            raise VolumeInUse(cause, _FAILED, holder=node_id)
 
     # From any server
 
@@ -221,33 +139,38 @@ class ServerAttachments:
         """Request the detach from a server; a volume that the server does not have is left as it is.
 
         Raises:
-            VolumeNotFound: If the volume does not exist.
             OpenStackRefused: If Nova refuses.
         """
         path = f"/servers/{server_id}/os-volume_attachments/{volume.volume_id}"
         try:
             await self._caller.call(Call(NOVA, "DELETE", path))
         except OpenStackRefused as refused:
-            if refused.is_missing_volume:
-                raise VolumeNotFound(f"{volume.volume_id} does not exist") from refused
             if not refused.is_not_attached:
                 raise
 
-    async def wait_forgotten(self, volume: Volume, server_id: str, timeout_s: float) -> bool:
-        """Wait until Nova does not list a volume on a server; return False after the timeout."""
-        poll = self._polls.get(server_id)
+    async def wait_detached(self, volume: Volume, node_id: str, timeout_s: float) -> bool:
+        """Wait until Nova does not list a volume on a server; return False after the timeout.
+
+        Cinder calls the volume available a moment earlier.
+        """
+        poll = self._polls.get(node_id)
         if poll is None:
             limits = self._limits
-            poll = self._polls[server_id] = SharedPoll(
-                lambda ids: self._listed(server_id, ids), limits.poll_first_s, limits.poll_longest_s
+            poll = self._polls[node_id] = SharedPoll(
+                lambda ids: self._listed(node_id, ids), limits.poll_first_s, limits.poll_longest_s
             )
-        gone = await poll.until(
-            volume.volume_id, lambda seen: None if seen else True, timeout_s, at_once=True
-        )
-        return bool(gone)
+
+        def forgotten(is_listed: bool | None) -> Literal[True] | None:
+            return None if is_listed else True
+
+        return bool(await poll.until(volume.volume_id, forgotten, timeout_s, at_once=True))
 
     async def _listed(self, server_id: str, volume_ids: Collection[str]) -> dict[str, bool]:
         path = f"/servers/{server_id}/os-volume_attachments"
         # Of a deleted server there is nothing: its attachments are deleted with it.
         listed = await shown(self._caller, NOVA, path, "volumeAttachments") or ()
         return {str(each["volumeId"]): True for each in listed if each["volumeId"] in volume_ids}
+
+
+def _is_available(seen: CinderVolume | None) -> bool:
+    return seen is None or seen.state is VolumeState.AVAILABLE

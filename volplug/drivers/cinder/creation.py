@@ -19,10 +19,9 @@ from cachetools import LRUCache
 
 from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
-from volplug.drivers.cinder.metadata import ATTACHED, metadata_of
 from volplug.drivers.cinder.notes import CreationNote, CreationNotes
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
-from volplug.drivers.cinder.options import create_body, is_unverified, user_metadata
+from volplug.drivers.cinder.options import ATTACHED, create_body, is_unverified, metadata_of, user_metadata
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
@@ -245,7 +244,7 @@ class CinderCreator:
         if not is_unverified(chosen.volume.spec) or chosen.was_attached:
             return False
         # From now on, it may hold data that reads as random.
-        await self._volumes.write_metadata(volume.volume_id, {ATTACHED: "true"})
+        await self._volumes.write_tags(volume.volume_id, {ATTACHED: "true"})
         return note is not None and note.token == chosen.token
 
     async def after_attach(self, volume: Volume) -> None:

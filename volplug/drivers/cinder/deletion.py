@@ -8,7 +8,7 @@ from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.errors import OperationTimeout, UnexpectedState, VolumeInUse, VolumeNotFound
+from volplug.errors import OperationTimeout, UnexpectedState, VolumeInUse
 from volplug.models import Volume, VolumeState
 
 _SNAPSHOTS: Final = "If it has snapshots, delete them first: openstack volume snapshot list --volume"
@@ -47,18 +47,17 @@ class CinderDeleter:
         Raises:
             VolplugError: If it would be refused again.
         """
-        if refused.is_missing_volume:
+        if refused.is_missing:
             if refused.was_repeated:
                 return True  # the response to the first try was lost
             self._volumes.deleted(volume_id)
-            raise VolumeNotFound(f"{volume_id} does not exist") from refused
         if refused.status not in {400, 409}:
             raise translated(refused) from refused
         seen = await self._volumes.by_id(volume_id)
+        if seen is not None and seen.is_transitional and seen.state is not VolumeState.DELETING:
+            seen = await self._volumes.wait_settled(volume_id, self._limits.transition_s) or seen
         if seen is None or seen.state is VolumeState.DELETING:
             return True
-        if seen.is_transitional:
-            seen = await self._volumes.wait_settled(volume_id, self._limits.transition_s) or seen
         if seen.holder or seen.is_transitional:
             raise VolumeInUse(
                 f"{volume_id} is attached to {seen.holder or 'a server'} ({seen.status})", holder=seen.holder

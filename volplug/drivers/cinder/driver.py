@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from volplug.drivers.base import BackendConfig, DriverInfo, Scope
+from volplug.drivers.base import BackendConfig
 from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.creation import CinderCreator
@@ -27,10 +27,8 @@ from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.driver import CloudDriver
 from volplug.drivers.cloud.identity import CloudNode
-from volplug.drivers.cloud.tags import filesystem_tags
 from volplug.host.sysfs import Sysfs
-from volplug.host.threads import run_to_completion
-from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
+from volplug.models import MountSource, Volume, VolumeSpec
 from volplug.sizes import MIB
 
 _LUKS_HEADER_BYTES: Final = 16 * MIB  # of LUKS2; LUKS1 takes 2 MiB: cryptsetup(8)
@@ -60,19 +58,9 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         clock: Monotonic seconds.
     """
 
-    _INFO = DriverInfo(
-        driver="cinder",
-        scope=Scope.GLOBAL,
-        remote=True,
-        allocation_unit_bytes=options.ALLOCATION_UNIT_BYTES,
-        default_size_bytes=options.DEFAULT_SIZE_BYTES,
-        minimum_size_bytes=options.MINIMUM_SIZE_BYTES,
-        maximum_size_bytes=options.MAXIMUM_SIZE_BYTES,
-        default_linger_s=5.0,
-        options=options.OPTIONS,
-        option_aliases=options.OPTION_ALIASES,
-    )
+    _INFO = options.INFO
     _SDK = SDK
+    _NO_VOLUME = "00000000-0000-0000-0000-000000000000"
 
     def __init__(
         self,
@@ -83,25 +71,23 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         limits: CinderTimeouts = CinderTimeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
+        disks = guest_disks(Sysfs(settings.sys_root, settings.dev_root), config.name)
         notes = config.state_dir / "backends" / f"{config.name}.creations.json"
+        volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
+        attachments = ServerAttachments(caller, volumes, disks, limits)
+        takeover = ServerTakeover(caller, volumes, attachments, limits)
+        super().__init__(config.cluster, host, volumes, attachments, takeover)
         creations = CreationNotes(notes, config.on_step)
-        volumes = self._volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
-        self._disks = guest_disks(Sysfs(settings.sys_root, settings.dev_root), config.name)
         self._creation = CinderCreator(caller, volumes, creations, settings, limits)
         self._deletion = CinderDeleter(caller, volumes, limits)
-        self._attachments = ServerAttachments(caller, volumes, self._disks, limits)
-        takeover = ServerTakeover(caller, volumes, self._attachments, limits)
-        super().__init__(config.cluster, host, volumes, self._creation.create, takeover)
+        self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
 
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options."""
         options.check_options(spec)
 
-    async def delete(self, volume: Volume) -> None:
-        """Delete a volume and wait until it is gone."""
-        await self._ensure_ours(volume)
-        await run_to_completion(self._delete(volume))
+    async def _create(self, spec: VolumeSpec, zone: str) -> Volume:
+        return await self._creation.create(spec, zone)
 
     async def _delete(self, volume: Volume) -> None:
         await self._deletion.delete(volume)
@@ -111,23 +97,18 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         chosen = chosen_of(found)
         return chosen.volume if chosen else None
 
-    async def attach(self, volume: Volume) -> MountSource:
-        """Attach a volume and wait for its disk."""
-        node = await self._ensure_ours(volume)
-        return await run_to_completion(self._attach(volume, node))
-
     async def _attach(self, volume: Volume, node: CloudNode) -> MountSource:
-        if await self._disks.locate(volume) is None:
+        if await self._attachments.disks.locate(volume) is None:
             self._noisy.discard(volume.volume_id)
             if await self._creation.before_attach(volume):
                 self._noisy.add(volume.volume_id)
-        source = await self._attachments.attach(volume, node)
+        source = await super()._attach(volume, node)
         await self._creation.after_attach(volume)
         return self._judged(volume, source)
 
     def locate(self, volume: Volume) -> MountSource | None:
         """Return the disk of a volume; reads only sysfs."""
-        source = self._disks.find(volume)
+        source = super().locate(volume)
         return self._judged(volume, source) if source else None
 
     def _judged(self, volume: Volume, source: MountSource) -> MountSource:
@@ -140,17 +121,5 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
 
     async def detach(self, volume: Volume) -> None:
         """Detach a volume and wait until its disk has gone and Nova does not list it any more."""
-        node = await self._ensure_ours(volume)
         self._noisy.discard(volume.volume_id)
-        await run_to_completion(self._attachments.detach(volume, node))
-
-    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
-        """Write both filesystem tags in one call."""
-        await self._ensure_ours(volume)
-        await self._volumes.write_metadata(volume.volume_id, filesystem_tags(tag))
-        return replace(volume, filesystem=tag)
-
-    async def health(self) -> None:
-        """Look a volume up that does not exist; tests credentials, region, network and permission."""
-        await self._node()
-        await self._volumes.by_id("00000000-0000-0000-0000-000000000000")
+        await super().detach(volume)

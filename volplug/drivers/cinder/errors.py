@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from volplug.errors import (
@@ -25,12 +26,14 @@ from volplug.errors import (
 )
 from volplug.masking import masked
 
+_MISSING: Final = r"(Volume|Instance) \S+ could not be found"
 _MESSAGE_LENGTH: Final = 150
 _QUOTA: Final = "Delete volumes, or have the quota raised: openstack quota set"
 # Nova shows Cinder's refusals in its own, with the request's id.
 _NOISE: Final = re.compile(r"\s*\(HTTP \d+\)\s*\(Request-ID: [^)]*\)|Invalid (?:input received|volume): ")
 
 
+@dataclass(eq=False)
 class OpenStackRefused(Exception):
     """An error response of Cinder or Nova, whose meaning depends on the caller.
 
@@ -43,29 +46,20 @@ class OpenStackRefused(Exception):
             effect although its response was lost.
     """
 
-    def __init__(
-        self, service: str, action: str, status: int, message: str = "", *, was_repeated: bool = False
-    ) -> None:
-        super().__init__(f"{service}: {action}: {status}: {message}")
-        self.service = service
-        self.action = action
-        self.status = status
-        self.message = message
-        self.was_repeated = was_repeated
+    service: str
+    action: str
+    status: int
+    message: str = ""
+    was_repeated: bool = field(default=False, kw_only=True)
 
     def mentions(self, *texts: str) -> bool:
         """Tell whether one of some texts is in the message."""
         return any(text in self.message for text in texts)
 
     @property
-    def is_missing_volume(self) -> bool:
-        """Tell whether the volume does not exist in this project: a proxy's 404 does not tell that."""
-        return self._is_missing("Volume")
-
-    @property
-    def is_missing_server(self) -> bool:
-        """Tell whether the server does not exist in this project."""
-        return self._is_missing("Instance")
+    def is_missing(self) -> bool:
+        """Tell whether the volume or the server does not exist in this project, which a proxy cannot tell."""
+        return self.status == 404 and re.match(_MISSING, self.message) is not None
 
     @property
     def is_not_attached(self) -> bool:
@@ -73,13 +67,15 @@ class OpenStackRefused(Exception):
         return self.status == 404 and self.mentions("is not attached")
 
     @property
+    def is_detaching(self) -> bool:
+        """Tell whether an attach or a detach of the volume is in progress."""
+        return self.mentions("Unable to detach volume")
+
+    @property
     def attached_server(self) -> str:
         """Return the server that, by the message, has the volume; "" if it names none."""
         found = _ATTACHED.search(self.message)
         return found["server"] if found else ""
-
-    def _is_missing(self, what: str) -> bool:
-        return self.status == 404 and re.match(rf"{what} \S+ could not be found", self.message) is not None
 
 
 def is_unavailable(status: int, message: str) -> bool:

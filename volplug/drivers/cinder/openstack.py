@@ -103,7 +103,7 @@ async def shown(caller: OpenStackCaller, service: str, path: str, what: str) -> 
     try:
         return (await caller.call(Call(service, "GET", path, expects=what)))[what]
     except OpenStackRefused as refused:
-        if refused.is_missing_volume or refused.is_missing_server:
+        if refused.is_missing:
             return None
         raise translated(refused) from refused
 

@@ -1,4 +1,4 @@
-"""Options of volumes on Cinder: checks what users write and translates it to a request. Pure.
+"""Options of volumes on Cinder: checks what users write and translates it to a request with metadata. Pure.
 
 Volume types are the cloud's own, so that only Cinder can check them.
 """
@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from volplug.drivers.cinder.metadata import check_user_metadata
-from volplug.drivers.cinder.settings import CinderSettings
-from volplug.drivers.cloud.tags import check_forms, parse_user_tags
+from volplug.drivers.base import DriverInfo, Scope
+from volplug.drivers.cinder.settings import USER_METADATA, CinderSettings
+from volplug.drivers.cloud.tags import check_forms, parse_user_tags, volume_tags
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 
-ALLOCATION_UNIT_BYTES: Final = GIB
-DEFAULT_SIZE_BYTES: Final = 10 * GIB
-MINIMUM_SIZE_BYTES: Final = GIB
-MAXIMUM_SIZE_BYTES: Final = 1024 * 1024 * GIB
+TOKEN: Final = "volplug:token"  # noqa: S105  # a key; its value identifies the creation
+ATTACHED: Final = "volplug:attached"
 
 UNVERIFIED: Final = "unverified"
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
@@ -38,6 +36,18 @@ OPTION_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "volumetype": "type",
         "zone": "availability-zone",
     }
+)
+INFO: Final = DriverInfo(
+    driver="cinder",
+    scope=Scope.GLOBAL,
+    remote=True,
+    allocation_unit_bytes=GIB,
+    default_size_bytes=10 * GIB,
+    minimum_size_bytes=GIB,
+    maximum_size_bytes=1024 * 1024 * GIB,
+    default_linger_s=5.0,
+    options=OPTIONS,
+    option_aliases=OPTION_ALIASES,
 )
 _FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
@@ -65,7 +75,21 @@ def user_metadata(spec: VolumeSpec, configured: Mapping[str, str]) -> dict[str, 
         InvalidOption: If it cannot be read, or Cinder would refuse it.
     """
     text = dict(spec.driver_options).get("metadata", "")
-    return {**configured, **parse_user_tags(text, check_user_metadata, "metadata", OPTIONS["metadata"])}
+    return {**configured, **parse_user_tags(text, USER_METADATA, "metadata", OPTIONS["metadata"])}
+
+
+def metadata_of(
+    spec: VolumeSpec, cluster: str, user_metadata: Mapping[str, str], token: str
+) -> dict[str, str]:
+    """Return the metadata of a new, blank volume.
+
+    Args:
+        spec: The volume's spec.
+        cluster: Name shared by the hosts that share volumes.
+        user_metadata: The users' own, checked already.
+        token: Of the creation, from this host's notes.
+    """
+    return {**user_metadata, **volume_tags(spec, cluster, USER_METADATA.value_length), TOKEN: token}
 
 
 def is_unverified(spec: VolumeSpec) -> bool:

@@ -1,25 +1,23 @@
 """Settings of a Cinder backend: its table in the configuration file, then the environment.
 
-It reads the variables of OpenStack's tools and those of REX-Ray. An empty one counts as unset: a managed
-plugin's settable variables are always present.
+It reads the variables of OpenStack's tools and those of REX-Ray.
 """
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from volplug.config.mistakes import WholeNumber
 from volplug.drivers.base import BackendConfig
-from volplug.drivers.cinder.metadata import check_user_metadata
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cloud.settings import named_variables, secret_of, validated
+from volplug.drivers.cloud.settings import CloudSettings, Sources, load, present
+from volplug.drivers.cloud.tags import UserTagRules
 
 _LOG = structlog.get_logger(__name__)
 
@@ -56,16 +54,22 @@ _REXRAY: Final = MappingProxyType(
         "project_domain_name": "CINDER_DOMAINNAME",
     }
 )
-# Volplug waits as long as Docker lets it, and has no such settings.
-_IGNORED: Final = ("CINDER_ATTACHTIMEOUT", "CINDER_CREATETIMEOUT", "CINDER_DELETETIMEOUT")
-_NOT_SUPPORTED: Final = ("CINDER_TOKENID", "CINDER_TRUSTID")
-_SECRETS: Final = ("password", "application_credential_secret")
-_FOR_TESTS: Final = frozenset({"sys_root", "dev_root", "proof_s", "poll_s", "race_s"})
-_DEFAULT_DOMAIN: Final = "Default"
+_NOT_SUPPORTED: Final = (
+    # Volplug waits as long as Docker lets it.
+    *("CINDER_ATTACHTIMEOUT", "CINDER_CREATETIMEOUT", "CINDER_DELETETIMEOUT"),
+    *("CINDER_TOKENID", "CINDER_TRUSTID"),
+)
+# https://opendev.org/openstack/cinder/src/branch/master/cinder/api/validation/parameter_types.py
+USER_METADATA: Final = UserTagRules(
+    re.compile(r"[a-zA-Z0-9_:. -]{1,255}"),
+    "1 to 255 letters, digits, spaces and -_:.",
+    255,
+    ("volplug:",),
+)
 
 
-class CinderSettings(BaseModel):
-    """Settings of a `[backends.NAME]` table with `driver = "cinder"`; empty means unset.
+class CinderSettings(CloudSettings):
+    """Settings of a `[backends.NAME]` table with `driver = "cinder"`, besides those of `CloudSettings`.
 
     Attributes:
         cloud: Name of a cloud in clouds.yaml.
@@ -79,21 +83,13 @@ class CinderSettings(BaseModel):
         region_name: Region of the volumes.
         interface: Which endpoints of the catalogue are called; by default the public ones.
         cacert: Path of the certificates of the CA that signed the endpoints' certificates.
-        availability_zone: Cinder's zone of new volumes; by default that of this server if Cinder has it.
         volume_type: Type of new volumes; by default Cinder's.
         metadata: Put on every volume that is created.
         server_id: Id of this server; by default it is found out.
         metadata_endpoint: URL of Nova's metadata service.
         config_drive: Where the config drive is mounted, if it is.
-        max_retries: How often a call that gets no answer is retried, within its time.
-        sys_root: Path of sysfs (for tests).
-        dev_root: Directory of device nodes (for tests).
-        proof_s: Time between the two reads that prove a server dead (for tests).
-        poll_s: Time between two polls at first (for tests).
         race_s: Time between a creation and the look-up before the first attach (for tests).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
     cloud: str = ""
     clouds_file: str = ""
@@ -113,16 +109,13 @@ class CinderSettings(BaseModel):
     region_name: str = ""
     interface: Literal["", "public", "internal", "admin"] = ""
     cacert: str = ""
-    availability_zone: str = ""
     volume_type: str = ""
-    metadata: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+    metadata: Annotated[Mapping[str, str], AfterValidator(USER_METADATA.checked)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
     server_id: str = ""
     metadata_endpoint: str = "http://169.254.169.254"
     config_drive: Path = Path("/mnt/config")
-    max_retries: WholeNumber = Field(default=8, ge=0, le=50)
-    sys_root: Path = Path("/sys")
-    dev_root: Path = Path("/dev")
-    proof_s: float = Field(default=CinderTimeouts().proof_s, ge=0)
     poll_s: float = Field(default=CinderTimeouts().poll_first_s, gt=0)
     race_s: float = Field(default=CinderTimeouts().race_s, ge=0)
 
@@ -135,13 +128,6 @@ class CinderSettings(BaseModel):
     @classmethod
     def _without_suffix(cls, interface: object) -> object:
         return interface.removesuffix("URL") if isinstance(interface, str) else interface  # publicURL
-
-    @field_validator("metadata")
-    @classmethod
-    def _check_metadata(cls, metadata: Mapping[str, str]) -> Mapping[str, str]:
-        for key, value in metadata.items():
-            check_user_metadata(key, value)
-        return MappingProxyType(dict(metadata))
 
     @model_validator(mode="after")
     def _check_credentials(self) -> CinderSettings:
@@ -171,42 +157,32 @@ class CinderSettings(BaseModel):
         for who in ("user", "project"):
             is_named = {"user": "username", "project": "project_name"}[who] in found
             if is_named and not any(f"{who}_domain_{each}" in found for each in ("id", "name")):
-                found[f"{who}_domain_name"] = _DEFAULT_DOMAIN
+                found[f"{who}_domain_name"] = "Default"
         return found
 
 
 def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> CinderSettings:
-    """Return the settings of a backend: its table takes precedence over the environment.
-
-    Args:
-        config: The backend's configuration.
-        environment: By default this process's.
-
-    Raises:
-        ConfigurationError: Naming the setting that is wrong and why.
-    """
-    variables = os.environ if environment is None else environment
-    table = {key: value for key, value in config.settings.items() if value != ""}
-    named = named_variables(_VARIABLES, variables)
-    if not any(key in table for key in ("cloud", *_OS)):
-        named |= _credentials(variables)
-    named = {setting: name for setting, name in named.items() if setting not in table}
-    found = {setting: secret_of(name, variables) for setting, name in named.items()}
-    return validated(
-        CinderSettings, {**found, **table}, named, config, for_tests=_FOR_TESTS, secrets=_SECRETS
-    )
+    """Return the settings of a backend; see `load`."""
+    return load(CinderSettings, _SOURCES, config, environment)
 
 
-def _credentials(variables: Mapping[str, str]) -> dict[str, str]:
+def _credentials(variables: Mapping[str, str]) -> Mapping[str, str]:
     """Return the variables of one source: a password from one is wrong for a user from another."""
     if variables.get("OS_CLOUD"):
         return {"cloud": "OS_CLOUD"}
-    source = next((names for names in (_OS, _REXRAY) if variables.get(names["auth_url"])), {})
-    if source is _REXRAY:
-        for name in (name for name in (*_IGNORED, *_NOT_SUPPORTED) if variables.get(name)):
-            _LOG.warning("variable of REX-Ray is ignored", variable=name)
-    return {
-        setting: name
-        for setting, name in source.items()
-        if variables.get(name) or (setting in _SECRETS and variables.get(f"{name}_FILE"))
-    }
+    if variables.get(_OS["auth_url"]):
+        return present(_OS, variables)
+    if not variables.get(_REXRAY["auth_url"]):
+        return {}
+    for name in (name for name in _NOT_SUPPORTED if variables.get(name)):
+        _LOG.warning("variable of REX-Ray is ignored", variable=name)
+    return present(_REXRAY, variables)
+
+
+_SOURCES: Final = Sources(
+    _VARIABLES,
+    _credentials,
+    credential_settings=("cloud", *_OS),
+    for_tests={"sys_root", "dev_root", "proof_s", "poll_s", "race_s"},
+    secrets=("password", "application_credential_secret"),
+)

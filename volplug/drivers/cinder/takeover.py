@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
 from typing import Final
 
 from volplug.drivers.base import Holder
@@ -30,75 +29,40 @@ from volplug.errors import BackendError
 from volplug.models import HolderState, Volume
 
 _HOST_STATUS: Final = "2.16"  # the microversion with host_status
-_DISABLED: Final = "MAINTENANCE"  # shown whether the compute service runs or not
+# "" is not shown; of MAINTENANCE it is not shown whether the compute service runs.
+_NOT_DOWN: Final = frozenset({"", "UP", "MAINTENANCE"})
 _SHUTDOWN: Final = 4  # power_state: https://docs.openstack.org/api-guide/compute/server_concepts.html
+# What two reads have to agree in, by its name in errors and in Nova.
+_EVIDENCE: Final = {
+    "status": "status",
+    "task": "OS-EXT-STS:task_state",
+    "power": "OS-EXT-STS:power_state",
+    "launched at": "OS-SRV-USG:launched_at",
+    "updated": "updated",
+    "host status": "host_status",
+}
 # https://docs.openstack.org/api-guide/compute/server_concepts.html#server-status
 _ALIVE: Final = frozenset(
     {"ACTIVE", "HARD_REBOOT", "MIGRATING", "PASSWORD", "REBOOT", "RESIZE", "REVERT_RESIZE", "VERIFY_RESIZE"}
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReport:
-    """One read of a server; all values are Nova's.
-
-    Attributes:
-        status: The server's status.
-        task: What Nova is doing to it; empty if nothing.
-        power: The power state that its compute host has reported.
-        launched_at: When it was last launched.
-        updated: When Nova last changed its record.
-        host_status: Of its compute host; empty where Nova does not show it.
-    """
-
-    status: str
-    task: str
-    power: int
-    launched_at: str
-    updated: str
-    host_status: str
-
-    @property
-    def is_off(self) -> bool:
-        """Tell whether the server is shut off, and Nova is doing nothing to it."""
-        return self.status == "SHUTOFF" and self.power == _SHUTDOWN and not self.task
-
-
-def report_of(server: Description) -> ServerReport:
-    """Return the report in the description of a server."""
-    return ServerReport(
-        status=str(server.get("status") or ""),
-        task=str(server.get("OS-EXT-STS:task_state") or ""),
-        power=int(server.get("OS-EXT-STS:power_state") or 0),
-        launched_at=str(server.get("OS-SRV-USG:launched_at") or ""),
-        updated=str(server.get("updated") or ""),
-        host_status=str(server.get("host_status") or ""),
-    )
-
-
-def evidence_of(server: Description, held: CinderVolume) -> Evidence:
-    """Return the facts of a server and of its attachment of a volume; each attachment has another id."""
-    report = asdict(report_of(server))
-    return {name.replace("_", " "): value for name, value in report.items()} | {
-        "attachment": held.attachment_id
-    }
-
-
-def judged(report: ServerReport, server_id: str, host_name: str = "") -> Holder:
-    """Judge a server by a report. Pure."""
+def judged(server: Description, server_id: str) -> Holder:
+    """Judge a server by Nova's description of it. Pure."""
+    status, host_name = str(server.get("status") or ""), str(server.get("name") or "")
+    task, host = str(server.get("OS-EXT-STS:task_state") or ""), str(server.get("host_status") or "")
     # Short: an error has room for 300 characters, holder and remedy included.
-    seen = f"Nova reports {report.status}"
-    if report.status in _ALIVE and report.host_status in {"", "UP", _DISABLED}:
+    seen = f"Nova reports {status}"
+    if status in _ALIVE and host in _NOT_DOWN:
         return Holder(HolderState.ALIVE, seen, _how_to_stop(server_id), host_name=host_name)
-    if report.task:
-        seen += f", {report.task}"
-    if report.host_status not in {"", "UP", _DISABLED}:
-        evidence = f"{seen}, but its compute host as {report.host_status}, so it may run on"
+    if task:
+        seen += f", {task}"
+    if host not in _NOT_DOWN:
+        evidence = f"{seen}, but its compute host as {host}, so it may run on"
         return Holder(HolderState.UNKNOWN, evidence, _how_to_recover(server_id), host_name=host_name)
-    if report.is_off and report.host_status == "UP":
-        return Holder(HolderState.DEAD, f"{seen}, its compute host as up", host_name=host_name)
-    if report.is_off:
-        return Holder(HolderState.DEAD, f"{seen}; its detach is the proof", host_name=host_name)
+    if status == "SHUTOFF" and server.get("OS-EXT-STS:power_state") == _SHUTDOWN and not task:
+        proof = ", its compute host as up" if host == "UP" else "; its detach is the proof"
+        return Holder(HolderState.DEAD, f"{seen}{proof}", host_name=host_name)
     return Holder(HolderState.UNKNOWN, seen, _how_to_stop(server_id), host_name=host_name)
 
 
@@ -124,13 +88,12 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
                 Call(NOVA, "GET", f"/servers/{server_id}", microversion=_HOST_STATUS, expects="server")
             )
         except OpenStackRefused as refused:
-            if refused.is_missing_server:
+            if refused.is_missing:
                 return unanswered("Nova has no such server in this project; its guest may run on")
             return unanswered(f"Nova does not report it: {short(refused.message)}")
         except BackendError as error:
             return unanswered(f"Nova does not report it: {error.cause}")
-        server: Description = answer["server"]
-        return judged(report_of(server), server_id, str(server.get("name") or "")), server
+        return judged(answer["server"], server_id), answer["server"]
 
     async def take_from(self, volume: Volume, server_id: str) -> None:
         """See `TakesOver.take_from`; the volume is known to be one of the cluster's."""
@@ -138,9 +101,7 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
             return
         await self._request_detach(volume, server_id)
         limit_s = self._limits.transition_s
-        if not await self._left(volume, server_id) or not await self._attachments.wait_forgotten(
-            volume, server_id, limit_s
-        ):
+        if not await self._attachments.wait_detached(volume, server_id, limit_s):
             evidence = f"its compute service has not detached it in {limit_s:.0f} s"
             raise not_proven(server_id, evidence, _how_to_recover(server_id))
 
@@ -148,27 +109,18 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         try:
             await self._attachments.request_detach(volume, server_id)
         except OpenStackRefused as refused:
-            if refused.mentions("Unable to detach volume"):
+            if refused.is_detaching:
                 return  # an earlier detach has not ended: its end is the proof as well
-            if refused.status == 409:
-                is_down = refused.mentions("Service is unavailable at this time")
-                reason = short(refused.message)
-                evidence = "its compute service is down" if is_down else f"Nova does not detach it: {reason}"
-                raise not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
-            raise translated(refused) from refused
-
-    async def _left(self, volume: Volume, server_id: str) -> bool:
-        """Wait until Cinder has no attachment of the volume to the server; return False after the timeout."""
-        left = await self._volumes.poll.until(
-            volume.volume_id,
-            lambda seen: None if seen is not None and seen.holder == server_id else True,
-            self._limits.transition_s,
-            at_once=True,
-        )
-        return bool(left)
+            if refused.status != 409:
+                raise translated(refused) from refused
+            is_down = refused.mentions("Service is unavailable at this time")
+            evidence = f"Nova does not detach it: {short(refused.message)}"
+            evidence = "its compute service is down" if is_down else evidence
+            raise not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
 
     def _evidence(self, node: Description, held: CinderVolume) -> Evidence:
-        return evidence_of(node, held)
+        facts: dict[str, object] = {fact: node.get(name) for fact, name in _EVIDENCE.items()}
+        return facts | {"attachment": held.attachment_id}  # each attachment has another one
 
     def _how_to_stop(self, node_id: str) -> str:
         return _how_to_stop(node_id)

@@ -18,9 +18,6 @@ CHANGE_TIMEOUT_S: Final = 60
 """For the response to a change: Nova answers an attach once the compute host has reserved a device name, for
 which it waits 60 s (rpc_response_timeout)."""
 
-AGREEING_READS: Final = 2
-"""How many consecutive reads it takes to conclude that an attach or a detach has failed: guess."""
-
 
 @dataclass(frozen=True, slots=True)
 class CinderTimeouts(CloudTimeouts):
@@ -41,3 +38,5 @@ class CinderTimeouts(CloudTimeouts):
     race_s: float = 2.0
     poll_first_s: float = 0.5
     poll_longest_s: float = 3.0
+    agreeing_reads: int = 2
+    absent_reads: int = 1

@@ -12,18 +12,18 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from volplug.drivers.cinder import timeouts
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
-from volplug.drivers.cinder.metadata import ATTACHED, TOKEN
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered, shown
-from volplug.drivers.cinder.statuses import state_of
+from volplug.drivers.cinder.options import ATTACHED, TOKEN
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cloud.tags import CLUSTER, NAME
 from volplug.drivers.cloud.timeouts import PAGE, VOLUMES_KNOWN
-from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, described, details_of
+from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, Description, described, details_of
 from volplug.errors import BackendError
 from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
@@ -37,7 +37,47 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What is shown besides, by Cinder's names; tenants do not see the quality of service.
 DETAILS: Final = {"volume_type": "type", "encrypted": "encrypted", "availability_zone": "zone"}
 
-CinderDescription = Mapping[str, Any]
+# Statuses: https://docs.openstack.org/api-ref/block-storage/v3/#volumes-volumes
+_STATES: Final = MappingProxyType(
+    {
+        "creating": VolumeState.CREATING,
+        "downloading": VolumeState.CREATING,
+        "available": VolumeState.AVAILABLE,
+        "reserved": VolumeState.ATTACHING,
+        "attaching": VolumeState.ATTACHING,
+        "in-use": VolumeState.DETACHING,  # its attachment has ended a moment earlier
+        "detaching": VolumeState.DETACHING,
+        "deleting": VolumeState.DELETING,
+    }
+)
+# With an attachment, work of Cinder's that leaves the volume in use.
+_IN_USE: Final = frozenset(
+    {"in-use", "extending", "retyping", "backing-up", "uploading", "reserved", "attaching"}
+)
+# Without one, work that ends, but is neither of this host nor waited for.
+_WORKING: Final = frozenset(
+    {
+        "awaiting-transfer",
+        "backing-up",
+        "extending",
+        "maintenance",
+        "managing",
+        "restoring-backup",
+        "retyping",
+        "unmanaging",
+        "uploading",
+    }
+)
+_FAILED: Final = MappingProxyType(
+    {
+        "error": "Cinder could not create it, or its administrator has set this",
+        "error_backing-up": "a backup of it has failed",
+        "error_deleting": "Cinder could not delete it",
+        "error_extending": "Cinder could not extend it",
+        "error_managing": "Cinder could not take it over",
+        "error_restoring": "Cinder could not restore a backup to it, so its contents are incomplete",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +85,6 @@ class CinderVolume(CloudVolume):
     """A volume as Cinder describes it.
 
     Attributes:
-        status: Its status, as Cinder names it.
         volume_type: Its type.
         token: Of the creation that made it, or "".
         attachment_id: Of its attachment, or ""; each attachment has another one.
@@ -54,7 +93,6 @@ class CinderVolume(CloudVolume):
         was_attached: Whether it is noted to have been attached; noted only for volumes with blank=unverified.
     """
 
-    status: str = ""
     volume_type: str = ""
     token: str = ""
     attachment_id: str = ""
@@ -64,7 +102,7 @@ class CinderVolume(CloudVolume):
 
     @property
     def is_transitional(self) -> bool:
-        """Tell whether it is in a state that ends; of an attach Cinder names the server only at its end."""
+        """Tell whether its state ends by itself; of an attach Cinder names the server only at its end."""
         return self.state in _TRANSITIONS or (self.state is VolumeState.ATTACHING and not self.holder)
 
     @property
@@ -75,16 +113,8 @@ class CinderVolume(CloudVolume):
         return is_pending and is_detached and not self.was_attached
 
 
-def is_volume_id(text: str) -> bool:
-    """Tell whether a text has the form of Cinder's ids."""
-    return _ID.fullmatch(text) is not None
-
-
-def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
+def read_volume(description: Description, backend: str) -> CinderVolume:
     """Parse a volume of a response.
-
-    A volume whose metadata is malformed or fails a check is in state ERROR, with the reason: it must not
-    break the list of all others.
 
     Args:
         description: Cinder's item.
@@ -94,15 +124,9 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
     attachments = [each for each in description.get("attachments") or () if isinstance(each, Mapping)]
     attachment = attachments[0] if attachments else {}
     status, volume_id = str(description.get("status", "")), str(description["id"])
-    is_shareable = bool(description.get("multiattach"))
-    state, detail = state_of(
-        status,
-        volume_id,
-        # A server that is being migrated has two attachments for a while.
-        holders=len({str(each.get("server_id")) for each in attachments}),
-        is_shareable=is_shareable,
-        is_bootable=str(description.get("bootable", "")).lower() == "true",
-    )
+    # A server that is being migrated has two attachments for a while.
+    holders = {str(each.get("server_id")) for each in attachments}
+    state, detail = _state_of(description, status, len(holders))
     size_bytes = int(description.get("size") or 0) * GIB
     volume = Volume(
         name="",
@@ -124,12 +148,32 @@ def read_volume(description: CinderDescription, backend: str) -> CinderVolume:
         token=metadata.get(TOKEN, ""),
         attachment_id=str(attachment.get("attachment_id") or ""),
         is_encrypted=bool(description.get("encrypted")),
-        is_shareable=is_shareable,
+        is_shareable=bool(description.get("multiattach")),
         was_attached=ATTACHED in metadata,
     )
 
 
-def _metadata(description: CinderDescription) -> dict[str, str]:
+def _state_of(description: Description, status: str, holders: int) -> tuple[VolumeState, str]:
+    """Return the state of a volume, and the reason for an error; `holders` is how many servers have it."""
+    if status == "deleting":
+        return VolumeState.DELETING, ""
+    if holders > 1 or description.get("multiattach"):
+        return VolumeState.ERROR, "it can be attached to several servers at once, which is not supported"
+    if str(description.get("bootable", "")).lower() == "true":
+        return VolumeState.ERROR, "it is a bootable volume, which volplug does not mount"
+    if holders and status in _IN_USE:
+        return VolumeState.IN_USE, ""
+    if status in _STATES:
+        return _STATES[status], ""
+    if status in _WORKING:
+        return VolumeState.ERROR, f"Cinder is not done with it ({status}); it can be used once that has ended"
+    why = _FAILED.get(status, f"Cinder calls its status {status!r}")
+    to = "in-use" if holders else "available"
+    repair = f"openstack volume set --state {to} {description['id']}"
+    return VolumeState.ERROR, f"{why}; if it is sound: {repair}"
+
+
+def _metadata(description: Description) -> dict[str, str]:
     found = description.get("metadata")
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
@@ -153,9 +197,15 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
         limits: CinderTimeouts,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(cluster, limits, clock, VOLUMES_KNOWN)
+        super().__init__(cluster, limits, clock, VOLUMES_KNOWN, CinderVolume)
         self._caller = caller
         self._backend = backend
+
+    def _parse(self, description: Description) -> CinderVolume:
+        return read_volume(description, self._backend)
+
+    def _tags_in(self, description: Description) -> Mapping[str, str]:
+        return _metadata(description)
 
     async def all(self) -> list[CinderVolume]:
         """Return all volumes of the cluster."""
@@ -163,7 +213,7 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
 
     async def by_id(self, volume_id: str) -> CinderVolume | None:
         """See `CloudVolumes.by_id`."""
-        if not is_volume_id(volume_id):
+        if _ID.fullmatch(volume_id) is None:
             return None
         found = await shown(self._caller, CINDER, f"/volumes/{volume_id}", "volume")
         return self.read(found) if found is not None and self._is_ours(found) else None
@@ -177,17 +227,6 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
             found = await self.all()
         return {each.volume_id: each for each in found if each.volume_id in volume_ids}
 
-    async def wait_settled(self, volume_id: str, timeout_s: float) -> CinderVolume | None:
-        """Wait until a volume is in no transition; return None after the timeout, or once it is gone."""
-
-        def settled(seen: CinderVolume | None) -> CinderVolume | bool | None:
-            if seen is None:
-                return False
-            return None if seen.is_transitional else seen
-
-        found = await self.poll.until(volume_id, settled, timeout_s)
-        return found if isinstance(found, CinderVolume) else None
-
     async def wait_gone(self, volume_id: str, timeout_s: float) -> CinderVolume | bool | None:
         """Wait until a volume is gone; return True, or the volume if that failed, None after the timeout."""
 
@@ -198,19 +237,10 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
 
         return await self.poll.until(volume_id, gone, timeout_s, at_once=True)
 
-    async def write_metadata(self, volume_id: str, metadata: Mapping[str, str]) -> None:
-        """Write metadata of a volume, in one call; what else it has stays.
-
-        Raises:
-            VolumeNotFound: If it does not exist.
-            BackendUnavailable: If Cinder does not confirm it.
-        """
-        path, body = f"/volumes/{volume_id}/metadata", {"metadata": metadata}
+    async def write_tags(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """See `CloudVolumes.write_tags`."""
+        path, body = f"/volumes/{volume_id}/metadata", {"metadata": tags}
         await answered(self._caller, Call(CINDER, "POST", path, body=body, expects="metadata"))
-
-    def read(self, description: CinderDescription) -> CinderVolume:
-        """Parse the description of a volume of the cluster, and remember that it is one."""
-        return self._note(read_volume(description, self._backend))
 
     async def _named(self, names: Collection[str]) -> list[CinderVolume]:
         if len(names) > timeouts.FEW:
@@ -219,16 +249,12 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
         return [each for part in await asyncio.gather(*parts) for each in part]
 
     async def _listed(self, metadata: Mapping[str, str]) -> list[CinderVolume]:
-        found = await self._pages(metadata)
-        return self._without_deleted([self.read(each) for each in found if self._is_ours(each)])
+        return self._existing(await self._pages(metadata))
 
-    def _is_ours(self, description: CinderDescription) -> bool:
-        return _metadata(description).get(CLUSTER) == self.cluster
-
-    async def _pages(self, metadata: Mapping[str, str]) -> list[CinderDescription]:
+    async def _pages(self, metadata: Mapping[str, str]) -> list[Description]:
         """Read all pages; if the volume that ends a page is gone before the next one is read, begin anew."""
         for _ in range(timeouts.LISTS):
-            found: dict[str, CinderDescription] = {}
+            found: dict[str, Description] = {}
             marker = ""
             while True:
                 try:
@@ -242,9 +268,7 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
                     return list(found.values())
         raise BackendError("volumes are deleted faster than they can be listed", "Try again")
 
-    async def _page(
-        self, metadata: Mapping[str, str], marker: str
-    ) -> tuple[Sequence[CinderDescription], str]:
+    async def _page(self, metadata: Mapping[str, str], marker: str) -> tuple[Sequence[Description], str]:
         """Return a page and where the next one begins, "" for the last one."""
         query = {
             "metadata": repr(dict(metadata)),  # Cinder reads a literal of Python

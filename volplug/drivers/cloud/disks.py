@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from volplug.errors import DeviceMismatch, VolumeInUse
 from volplug.host import devices as host_devices
@@ -85,10 +85,9 @@ class WatchedDisks(Generic[_ScanT]):
         """
         return await self._watch.until(lambda scan: scan.find(volume), timeout_s)
 
-    async def departure(self, volume_id: str, timeout_s: float) -> bool:
-        """Wait until a volume's disk has gone; return False after the timeout."""
-        gone = await self._watch.until(lambda scan: None if scan.has(volume_id) else True, timeout_s)
-        return gone is not None
+    async def departed(self, volume_id: str, timeout_s: float) -> Literal[True] | None:
+        """Wait until a volume's disk has gone; return None after the timeout."""
+        return await self._watch.until(lambda scan: None if scan.has(volume_id) else True, timeout_s)
 
     async def refuse_if_held(self, volume_id: str, node_id: str) -> None:
         """Refuse if a volume's disk is in use on this host, usable or not.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
 
 from volplug.drivers.base import DriverInfo, Holder
+from volplug.drivers.cloud.attachments import CloudAttachments
 from volplug.drivers.cloud.identity import CloudNode, ThisNode
 from volplug.drivers.cloud.sdk import Sdk
+from volplug.drivers.cloud.tags import filesystem_tags
 from volplug.drivers.cloud.takeover import CloudTakeover
 from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes
 from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.threads import run_to_completion
-from volplug.models import HolderState, Volume, VolumeSpec, VolumeState
+from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 
 _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 _NodeT = TypeVar("_NodeT", bound=CloudNode)
@@ -26,25 +29,26 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         cluster: Name shared by the hosts that share volumes.
         host: Identifies this host.
         volumes: The cluster's volumes.
-        create: Creates a volume of a checked spec, in this host's zone unless told otherwise.
+        attachments: Attaches and detaches them.
         takeover: Takes volumes from other hosts.
     """
 
     _INFO: ClassVar[DriverInfo]
     _SDK: ClassVar[Sdk]
+    _NO_VOLUME: ClassVar[str]  # an id that no volume has
 
     def __init__(
         self,
         cluster: str,
         host: ThisNode[_NodeT],
         volumes: CloudVolumes[_SeenT],
-        create: Callable[[VolumeSpec, str], Awaitable[Volume]],
+        attachments: CloudAttachments[_SeenT, _NodeT],
         takeover: CloudTakeover[_SeenT],
     ) -> None:
         self._cluster = cluster
         self._host = host
         self._cluster_volumes = volumes
-        self._create = create
+        self._attachments = attachments
         self._takeover = takeover
 
     @property
@@ -61,12 +65,53 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options."""
 
+    @abstractmethod
+    async def _create(self, spec: VolumeSpec, zone: str) -> Volume:
+        """Create a volume of a checked spec, in this host's zone unless told otherwise."""
+
+    @abstractmethod
+    async def _delete(self, volume: Volume) -> None:
+        """Delete a volume of the cluster."""
+
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a volume and wait until it is available."""
         node = await self._node()
         self._INFO.check_size(spec.size_bytes)
         self.check_spec(spec)
         return await run_to_completion(self._create(spec, node.zone))
+
+    async def delete(self, volume: Volume) -> None:
+        """Delete a volume; it is gone as soon as the cloud cannot keep it any more."""
+        await self._ensure_ours(volume)
+        await run_to_completion(self._delete(volume))
+
+    async def attach(self, volume: Volume) -> MountSource:
+        """Attach a volume and wait for its disk."""
+        node = await self._ensure_ours(volume)
+        return await run_to_completion(self._attach(volume, node))
+
+    async def _attach(self, volume: Volume, node: _NodeT) -> MountSource:
+        return await self._attachments.attach(volume, node)
+
+    def locate(self, volume: Volume) -> MountSource | None:
+        """Return the disk of a volume; reads only sysfs."""
+        return self._attachments.disks.find(volume)
+
+    async def detach(self, volume: Volume) -> None:
+        """Detach a volume and wait until its disk has gone and the cloud reports that, too."""
+        node = await self._ensure_ours(volume)
+        await run_to_completion(self._attachments.detach(volume, node))
+
+    async def tag_filesystem(self, volume: Volume, tag: FilesystemTag) -> Volume:
+        """Write both filesystem tags in one call."""
+        await self._ensure_ours(volume)
+        await self._cluster_volumes.write_tags(volume.volume_id, filesystem_tags(tag))
+        return replace(volume, filesystem=tag)
+
+    async def health(self) -> None:
+        """Look a volume up that does not exist; tests credentials, region, network and permission."""
+        await self._node()
+        await self._cluster_volumes.by_id(self._NO_VOLUME)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume of a name; concurrent look-ups are combined."""

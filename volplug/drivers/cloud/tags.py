@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from volplug.descriptions import DEFAULT_SUBPATH
 from volplug.errors import InvalidOption, UnexpectedState
+from volplug.masking import quoted
 from volplug.models import FilesystemTag, VolumeSpec
 
 CLUSTER: Final = "volplug:cluster"
@@ -81,14 +84,44 @@ def filesystem_tags(tag: FilesystemTag) -> dict[str, str]:
     return {FS: tag.to_text(), FS_UUID: tag.uuid}
 
 
-def parse_user_tags(
-    text: str, check: Callable[[str, str], None], option: str, example: str
-) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class UserTagRules:
+    """What a cloud takes as tags of users, without those that it and volplug reserve.
+
+    Attributes:
+        key: The form of a key.
+        key_words: Likewise, for errors.
+        value_length: The longest value.
+        reserved: How keys must not begin.
+    """
+
+    key: re.Pattern[str]
+    key_words: str
+    value_length: int
+    reserved: tuple[str, ...]
+
+    def check(self, key: str, value: str) -> None:
+        """Check a tag; raises ValueError with what is wrong."""
+        if self.key.fullmatch(key) is None:
+            raise ValueError(f"tag {quoted(key)}: a key has {self.key_words}")
+        if len(value) > self.value_length:
+            raise ValueError(f"tag {quoted(key)}: a value has at most {self.value_length} characters")
+        if key.lower().startswith(self.reserved):
+            raise ValueError(f"tag {quoted(key)}: keys with {' or '.join(self.reserved)} are reserved")
+
+    def checked(self, tags: Mapping[str, str]) -> Mapping[str, str]:
+        """Return tags of the settings, checked."""
+        for key, value in tags.items():
+            self.check(key, value)
+        return MappingProxyType(dict(tags))
+
+
+def parse_user_tags(text: str, rules: UserTagRules, option: str, example: str) -> dict[str, str]:
     """Read an option with users' tags: `key=value,key=value`; a value may hold `=`.
 
     Args:
         text: The option's value.
-        check: Checks a key and its value against the cloud's limits; raises ValueError.
+        rules: Of the cloud.
         option: The option's name, for errors.
         example: How it is written, likewise.
 
@@ -101,7 +134,7 @@ def parse_user_tags(
         if not equals or key.strip() in tags:
             raise InvalidOption(f"option {option!r} has {part[:40]!r}", f"Write {example}, each key once")
         try:
-            check(key.strip(), value.strip())
+            rules.check(key.strip(), value.strip())
         except ValueError as error:
             raise InvalidOption(f"option {option!r}: {error}") from error
         tags[key.strip()] = value.strip()

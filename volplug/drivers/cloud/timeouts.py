@@ -46,6 +46,8 @@ class CloudTimeouts:
         proof_s: Between the two reads that prove a node dead: guess, longer than reads are stale in reports.
         poll_first_s: Between two polls at first: that of AWS's CSI driver.
         poll_longest_s: Between two polls later on: guess.
+        agreeing_reads: How many consecutive reads it takes to conclude that a change has failed: guess.
+        absent_reads: Likewise, that a volume is gone.
     """
 
     quiet_s: float = 15.0
@@ -57,3 +59,5 @@ class CloudTimeouts:
     proof_s: float = 5.0
     poll_first_s: float = 1.0
     poll_longest_s: float = 5.0
+    agreeing_reads: int = 3
+    absent_reads: int = 3

@@ -17,9 +17,9 @@ from volplug.drivers.cloud import timeouts
 from volplug.drivers.cloud.batching import Batcher
 from volplug.drivers.cloud.own_writes import OwnWrites
 from volplug.drivers.cloud.polling import SharedPoll
-from volplug.drivers.cloud.tags import NAME, SUBPATH, read_filesystem, read_spec, sources_of
+from volplug.drivers.cloud.tags import CLUSTER, NAME, SUBPATH, read_filesystem, read_spec, sources_of
 from volplug.drivers.cloud.timeouts import CloudTimeouts
-from volplug.errors import DuplicateVolumes, UnexpectedState
+from volplug.errors import DuplicateVolumes, UnexpectedState, VolumeNotFound
 from volplug.models import Detail, Volume, VolumeSpec, VolumeState
 
 
@@ -30,10 +30,12 @@ class CloudVolume:
     Attributes:
         volume: The description that every driver returns.
         zone: Its availability zone.
+        status: Its state, or that of its attachment, as the cloud names it.
     """
 
     volume: Volume
     zone: str = ""
+    status: str = ""
 
     @property
     def volume_id(self) -> str:
@@ -50,9 +52,16 @@ class CloudVolume:
         """Return the node that it is attached to, or ""."""
         return self.volume.holder or ""
 
+    @property
+    def is_transitional(self) -> bool:
+        """Tell whether it is being created or detached; every other change has to wait for that."""
+        return self.state in (VolumeState.CREATING, VolumeState.DETACHING)
+
 
 def described(volume: Volume, tags: Mapping[str, str], kind: str) -> Volume:
     """Return a volume as its tags describe it; in state ERROR, with the reason, if they cannot be used.
+
+    Tags that are malformed or fail a check must not break the list of all other volumes.
 
     Args:
         volume: What the cloud itself knows of it.
@@ -79,6 +88,11 @@ def details_of(description: Mapping[str, Any], names: Mapping[str, str]) -> tupl
     return tuple((key, value) for key, value in found if isinstance(value, Detail) and value != "")
 
 
+def no_volume(volume_id: str) -> VolumeNotFound:
+    """Return the error for a volume that does not exist."""
+    return VolumeNotFound(f"{volume_id} does not exist")
+
+
 def duplicate_volumes(found: Sequence[CloudVolume], kind: str) -> DuplicateVolumes:
     """Return the error for several volumes of one name; the kind is the cloud's word for a tag."""
     ids = tuple(sorted(each.volume_id for each in found))
@@ -90,6 +104,8 @@ def duplicate_volumes(found: Sequence[CloudVolume], kind: str) -> DuplicateVolum
 
 
 _SeenT = TypeVar("_SeenT", bound=CloudVolume)
+Description = Mapping[str, Any]
+"""A volume in a response of the cloud."""
 
 
 class CloudVolumes(ABC, Generic[_SeenT]):
@@ -105,15 +121,77 @@ class CloudVolumes(ABC, Generic[_SeenT]):
         limits: How often it polls.
         clock: Monotonic seconds.
         largest: The largest number of names in one look-up.
+        gone: Makes a volume that the cloud does not show any more.
     """
 
-    def __init__(self, cluster: str, limits: CloudTimeouts, clock: Callable[[], float], largest: int) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        limits: CloudTimeouts,
+        clock: Callable[[], float],
+        largest: int,
+        gone: Callable[[Volume], _SeenT],
+    ) -> None:
         self.cluster = cluster
         self.own = OwnWrites(clock, timeouts.STALE_S)
+        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
+        self._limits = limits
+        self._gone = gone
         self._known: LRUCache[str, bool] = LRUCache(timeouts.VOLUMES_KNOWN)
         self._absent: TTLCache[str, bool] = TTLCache(timeouts.VOLUMES_KNOWN, timeouts.ABSENT_S, clock)
         self._names = Batcher(self._by_names, timeouts.COLLECT_S, largest)
-        self.poll = SharedPoll(self.by_ids, limits.poll_first_s, limits.poll_longest_s)
+
+    @abstractmethod
+    def _parse(self, description: Description) -> _SeenT:
+        """Parse a description."""
+
+    @abstractmethod
+    def _tags_in(self, description: Description) -> Mapping[str, str]:
+        """Return the tags in a description."""
+
+    @abstractmethod
+    async def all(self) -> list[_SeenT]:
+        """Return all volumes of the cluster.
+
+        Raises:
+            BackendUnavailable: If the cloud does not answer.
+        """
+
+    @abstractmethod
+    async def by_ids(self, volume_ids: Collection[str]) -> dict[str, _SeenT]:
+        """Return volumes by id, in any state; those that the cloud does not show are missing."""
+
+    @abstractmethod
+    async def _named(self, names: Collection[str]) -> list[_SeenT]:
+        """Return the volumes of some names, perhaps among others."""
+
+    @abstractmethod
+    async def write_tags(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags of a volume, in one call; what else it has stays.
+
+        Raises:
+            VolumeNotFound: If it does not exist.
+            BackendUnavailable: If the cloud does not confirm it.
+        """
+
+    def read(self, description: Description) -> _SeenT:
+        """Parse the description of a volume of the cluster, and remember that it is one."""
+        seen = self._parse(description)
+        self._known[seen.volume_id] = True
+        self._absent.pop(seen.volume.name, None)
+        return seen
+
+    async def by_id(self, volume_id: str) -> _SeenT | None:
+        """Return a volume by id, in any state, or None if the cloud shows none in this cluster."""
+        return (await self.by_ids([volume_id])).get(volume_id)
+
+    async def by_name(self, name: str) -> list[_SeenT]:
+        """Return all volumes of a name, read after this call began; concurrent look-ups are combined.
+
+        Raises:
+            BackendUnavailable: If the cloud does not answer.
+        """
+        return await self._names.ask(name)
 
     async def is_ours(self, volume_id: str) -> bool:
         """Tell whether a volume is one of the cluster; the cloud is asked about an unknown one."""
@@ -134,46 +212,36 @@ class CloudVolumes(ABC, Generic[_SeenT]):
         """Tell, once, whether a recent look-up found no volume of this name."""
         return self._absent.pop(name, False)
 
-    async def by_name(self, name: str) -> list[_SeenT]:
-        """Return all volumes of a name, read after this call began; concurrent look-ups are combined.
+    async def wait_settled(
+        self, volume_id: str, timeout_s: float, absent_reads: int | None = None
+    ) -> _SeenT | None:
+        """Wait until a volume is in no transition; return None after the timeout.
 
-        Raises:
-            BackendUnavailable: If the cloud does not answer.
+        Args:
+            volume_id: The volume.
+            timeout_s: How long to wait at most, in seconds.
+            absent_reads: How many consecutive reads have to miss it until it counts as deleted.
         """
-        return await self._names.ask(name)
+        gone = self._gone(Volume("", volume_id, "", 0, VolumeState.DELETING, VolumeSpec("", 0)))
 
-    @abstractmethod
-    async def all(self) -> list[_SeenT]:
-        """Return all volumes of the cluster.
+        reads_left = absent_reads = absent_reads or self._limits.absent_reads
 
-        Raises:
-            BackendUnavailable: If the cloud does not answer.
-        """
+        def settled(seen: _SeenT | None) -> _SeenT | None:
+            nonlocal reads_left
+            reads_left = absent_reads if seen is not None else reads_left - 1
+            if seen is None:
+                return None if reads_left else gone
+            return None if seen.is_transitional else seen
 
-    @abstractmethod
-    async def by_id(self, volume_id: str) -> _SeenT | None:
-        """Return a volume by id, in any state, or None if the cloud shows none in this cluster."""
+        return await self.poll.until(volume_id, settled, timeout_s)
 
-    @abstractmethod
-    async def by_ids(self, volume_ids: Collection[str]) -> dict[str, _SeenT]:
-        """Return volumes by id, in any state; those that the cloud does not show are missing."""
-
-    @abstractmethod
-    async def wait_settled(self, volume_id: str, timeout_s: float) -> _SeenT | None:
-        """Wait until a volume is in no transition; return None after the timeout."""
-
-    @abstractmethod
-    async def _named(self, names: Collection[str]) -> list[_SeenT]:
-        """Return the volumes of some names, perhaps among others."""
-
-    def _note(self, seen: _SeenT) -> _SeenT:
-        """Remember that a volume is one of the cluster."""
-        self._known[seen.volume_id] = True
-        self._absent.pop(seen.volume.name, None)
-        return seen
-
-    def _without_deleted(self, seen: Collection[_SeenT]) -> list[_SeenT]:
+    def _existing(self, shown: Collection[Description]) -> list[_SeenT]:
+        seen = [self.read(each) for each in shown if self._is_ours(each)]
         return [each for each in seen if not self.own.is_deleted(each.volume_id)]
+
+    def _is_ours(self, description: Description) -> bool:
+        """Check the cluster's tag again: filters are not exact, and some backends ignore them."""
+        return self._tags_in(description).get(CLUSTER) == self.cluster
 
     async def _by_names(self, names: Collection[str]) -> dict[str, list[_SeenT]]:
         found = await self._named(names)

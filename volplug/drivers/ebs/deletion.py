@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from volplug.drivers.cloud.volumes import no_volume
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.drivers.ebs.volumes import Caller, ClusterVolumes
@@ -62,7 +63,7 @@ class VolumeDeleter:
 
     def _not_found(self, volume_id: str) -> VolumeNotFound:
         self._volumes.deleted(volume_id)
-        return VolumeNotFound(f"{volume_id} does not exist")
+        return no_volume(volume_id)
 
 
 def _given_up(refused: Ec2Refused, volume: Volume) -> VolplugError:

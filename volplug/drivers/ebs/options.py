@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from volplug.drivers.base import DriverInfo, Scope
 from volplug.drivers.cloud.tags import check_forms, parse_user_tags
-from volplug.drivers.ebs.settings import EbsSettings, check_user_tag
+from volplug.drivers.ebs.settings import USER_TAGS, EbsSettings
 from volplug.errors import InvalidOption, InvalidSize
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 
 DEFAULT_TYPE: Final = "gp3"
-ALLOCATION_UNIT_BYTES: Final = GIB
-DEFAULT_SIZE_BYTES: Final = 10 * GIB
-MINIMUM_SIZE_BYTES: Final = GIB
-MAXIMUM_SIZE_BYTES: Final = 65_536 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +84,19 @@ PROFILES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     }
 )
 
+INFO: Final = DriverInfo(
+    driver="ebs",
+    scope=Scope.GLOBAL,
+    remote=True,
+    allocation_unit_bytes=GIB,
+    default_size_bytes=10 * GIB,
+    minimum_size_bytes=GIB,
+    maximum_size_bytes=65_536 * GIB,
+    default_linger_s=5.0,
+    options=OPTIONS,
+    option_aliases=OPTION_ALIASES,
+    profiles=PROFILES,
+)
 _FORMS: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
         "availability-zone": re.compile(r"[a-z]{2,}(-[a-z0-9]+)+", re.ASCII),
@@ -155,7 +165,7 @@ def parse_tags(text: str) -> dict[str, str]:
     Raises:
         InvalidOption: If it cannot be read, or EC2 would refuse it.
     """
-    return parse_user_tags(text, check_user_tag, "tags", OPTIONS["tags"])
+    return parse_user_tags(text, USER_TAGS, "tags", OPTIONS["tags"])
 
 
 def _check_size(chosen: str, spec: VolumeSpec) -> None:

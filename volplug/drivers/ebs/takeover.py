@@ -132,7 +132,7 @@ class Takeover(CloudTakeover[Ec2Volume]):
             "state": str(node["State"]["Name"]),
             "launch time": str(node.get("LaunchTime", "")),  # it changes with each start
             "state transition reason": str(node.get("StateTransitionReason", "")),  # often with the time
-            "attachment state": held.ec2_state,
+            "attachment state": held.status,
             "attach time": held.attach_time,  # each attachment has another one
             "device": held.device,
         }

@@ -22,9 +22,6 @@ NAME_RESTS_S: Final = 60.0
 """How long a released name is avoided if others are free: guess. Attaches under such names got stuck:
 https://github.com/kubernetes/kubernetes/issues/31891"""
 
-AGREEING_READS: Final = 3
-"""How many consecutive reads it takes to conclude that a volume is gone or an attach has failed: guess."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ec2Timeouts(CloudTimeouts):

@@ -13,19 +13,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from volplug.drivers.cloud.polling import first_result
 from volplug.drivers.cloud.tags import CLUSTER, NAME
 from volplug.drivers.cloud.timeouts import PAGE
-from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, described, details_of, duplicate_volumes
+from volplug.drivers.cloud.volumes import (
+    CloudVolume,
+    CloudVolumes,
+    Description,
+    described,
+    details_of,
+    duplicate_volumes,
+)
 from volplug.drivers.ebs import timeouts
-from volplug.drivers.ebs.tags import as_mapping
+from volplug.drivers.ebs.errors import Ec2Refused, translated
+from volplug.drivers.ebs.tags import as_list, as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
 # EC2 cannot undo a deletion, so a volume that is being deleted counts as gone.
 _EXISTING: Final = ("creating", "available", "in-use", "error")
-_TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING})
 
 # What is shown besides, by EC2's names.
 DETAILS: Final = {
@@ -36,8 +42,6 @@ DETAILS: Final = {
     "KmsKeyId": "kmsKey",
     "AvailabilityZone": "zone",
 }
-
-Description = Mapping[str, Any]
 
 
 class Caller(Protocol):
@@ -55,24 +59,14 @@ class Ec2Volume(CloudVolume):
     Attributes:
         device: The name that it is attached under, or "".
         attach_time: When it was attached, or ""; each attachment has another one.
-        ec2_state: The state of its attachment if it has one, else its own, as EC2 names it.
     """
 
     device: str = ""
     attach_time: str = ""
-    ec2_state: str = ""
-
-    @property
-    def is_transitional(self) -> bool:
-        """Tell whether it is being created or detached; every other change has to wait for that."""
-        return self.state in _TRANSITIONS
 
 
 def read_volume(description: Description, backend: str) -> Ec2Volume:
     """Parse an item of a DescribeVolumes response, or the response of CreateVolume.
-
-    A volume whose tags are malformed or fail a check is in state ERROR, with the reason: it must not break
-    the list of all others.
 
     Args:
         description: EC2's item.
@@ -101,7 +95,7 @@ def read_volume(description: Description, backend: str) -> Ec2Volume:
         zone=str(description.get("AvailabilityZone", "")),
         device=str(attachment.get("Device", "")),
         attach_time=str(attachment.get("AttachTime", "")),
-        ec2_state=str(attachment.get("State", "") or description.get("State", "")),
+        status=str(attachment.get("State", "") or description.get("State", "")),
     )
 
 
@@ -167,13 +161,15 @@ class ClusterVolumes(CloudVolumes[Ec2Volume]):
     def __init__(
         self, caller: Caller, cluster: str, backend: str, limits: Ec2Timeouts, clock: Callable[[], float]
     ) -> None:
-        super().__init__(cluster, limits, clock, timeouts.FILTER_VALUES)
+        super().__init__(cluster, limits, clock, timeouts.FILTER_VALUES, Ec2Volume)
         self._caller = caller
         self._backend = backend
 
-    def read(self, description: Description) -> Ec2Volume:
-        """Parse the description of a volume of the cluster, and remember that it is one."""
-        return self._note(read_volume(description, self._backend))
+    def _parse(self, description: Description) -> Ec2Volume:
+        return read_volume(description, self._backend)
+
+    def _tags_in(self, description: Description) -> Mapping[str, str]:
+        return as_mapping(description)
 
     async def all(self) -> list[Ec2Volume]:
         """Return all volumes of the cluster."""
@@ -189,32 +185,12 @@ class ClusterVolumes(CloudVolumes[Ec2Volume]):
             found |= {str(each["VolumeId"]): self.read(each) for each in shown if self._is_ours(each)}
         return found
 
-    async def by_id(self, volume_id: str) -> Ec2Volume | None:
-        """See `CloudVolumes.by_id`."""
-        return (await self.by_ids([volume_id])).get(volume_id)
-
-    async def wait_settled(
-        self, volume_id: str, timeout_s: float, absent_reads: int = timeouts.AGREEING_READS
-    ) -> Ec2Volume | None:
-        """Wait until a volume is in no transition; return None after the timeout.
-
-        Args:
-            volume_id: The volume.
-            timeout_s: How long to wait at most, in seconds.
-            absent_reads: How many consecutive reads have to miss it until it counts as deleted.
-        """
-        gone = Ec2Volume(Volume("", volume_id, "", 0, VolumeState.DELETING, VolumeSpec("", 0)))
-
-        def settled(seen: Ec2Volume | None) -> Ec2Volume | None:
-            return None if seen is None or seen.is_transitional else seen
-
-        def absent(seen: Ec2Volume | None) -> Ec2Volume | None:
-            return gone if seen is None else None
-
-        return await first_result(
-            self.poll.until(volume_id, settled, timeout_s),
-            self.poll.until(volume_id, absent, timeout_s, agree=absent_reads),
-        )
+    async def write_tags(self, volume_id: str, tags: Mapping[str, str]) -> None:
+        """See `CloudVolumes.write_tags`."""
+        try:
+            await self._caller.call("CreateTags", Resources=[volume_id], Tags=as_list(tags))
+        except Ec2Refused as refused:
+            raise translated(refused) from refused
 
     async def _named(self, names: Collection[str]) -> list[Ec2Volume]:
         shown = await self._describe(_filter("status", _EXISTING), _filter(f"tag:{NAME}", list(names)))
@@ -236,13 +212,6 @@ class ClusterVolumes(CloudVolumes[Ec2Volume]):
             else:
                 found.append(seen)
         return found
-
-    def _existing(self, shown: Collection[Description]) -> list[Ec2Volume]:
-        return self._without_deleted([self.read(each) for each in shown if self._is_ours(each)])
-
-    def _is_ours(self, description: Description) -> bool:
-        """Check the tag again: a filter takes `*` and `?` specially, and some backends ignore filters."""
-        return as_mapping(description).get(CLUSTER) == self.cluster
 
     async def _describe(self, *filters: Mapping[str, Any]) -> list[Description]:
         """Read all pages; any page may be empty."""

@@ -222,7 +222,7 @@ async def test_a_volume_that_was_used_meanwhile_is_not_created_again(volumes: Vo
 
 async def test_without_a_note_nothing_is_requested(volumes: Volumes, tmp_path: Path) -> None:
     (tmp_path / ".notes.json.new").mkdir()
-    with pytest.raises(HostError, match="creation cannot be noted"):
+    with pytest.raises(HostError, match="cannot be written"):
         await volumes.creator.create(spec_of(), "")
     assert volumes.volumes == {}
 

@@ -7,16 +7,14 @@ name is not taken for it.
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from volplug.drivers.cloud.notes import NoteFile
 from volplug.drivers.ebs.device_names import XEN_NAMES
-from volplug.errors import DeviceMismatch, HostError
-from volplug.host.files import replace_file
+from volplug.errors import DeviceMismatch
 from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.models import MountSource, Volume
 from volplug.sizes import format_size
@@ -52,10 +50,9 @@ class XenDevices:
 
     def __init__(self, sysfs: Sysfs, notes: Path, boot_id: str = "") -> None:
         self._sysfs = sysfs
-        self._path = notes
         self._boot_id = boot_id or _BOOT_ID.read_text(encoding="ascii").strip()
-        self._changing = threading.Lock()
-        self._notes = self._read()
+        # Not durable: after a power loss the boot id differs and the notes are ignored.
+        self._notes = NoteFile(notes, _Note, is_durable=False)
 
     def scan(self) -> XenScan:
         """Read the kernel's names of disks.
@@ -67,7 +64,7 @@ class XenDevices:
 
     def noted(self, volume_id: str) -> _Note | None:
         """Return the note of a volume's disk, or None if the name is another disk's by now."""
-        note = self._notes.get(volume_id)
+        note = self._notes.all().get(volume_id)
         if note is None or note.boot_id != self._boot_id:
             return None
         return note if self._sysfs.sequence(note.kernel_name) == note.sequence else None
@@ -75,32 +72,16 @@ class XenDevices:
     def note(self, volume_id: str, kernel_name: str, disk: SysfsDisk) -> None:
         """Note a volume's disk; an earlier note of the same kernel name is replaced."""
         note = _Note(kernel_name, disk.sequence, self._boot_id, disk.size_bytes)
-        with self._changing:
-            kept = {each: other for each, other in self._notes.items() if other.kernel_name != kernel_name}
-            self._write({**kept, volume_id: note})
+        self._notes.change(
+            lambda notes: {
+                **{each: other for each, other in notes.items() if other.kernel_name != kernel_name},
+                volume_id: note,
+            }
+        )
 
     def forget(self, volume_id: str) -> None:
         """Drop the note of a volume's disk."""
-        with self._changing:
-            if volume_id in self._notes:
-                self._write({each: note for each, note in self._notes.items() if each != volume_id})
-
-    def _read(self) -> dict[str, _Note]:
-        try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
-            return {volume_id: _Note(**note) for volume_id, note in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def _write(self, notes: dict[str, _Note]) -> None:
-        """Replace the file. No fsync: after a power loss the boot id differs and the notes are ignored."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            text = json.dumps({each: asdict(note) for each, note in notes.items()})
-            replace_file(self._path, text, is_durable=False)
-        except OSError as error:
-            raise HostError(f"{self._path} cannot be written: {error.strerror}") from error
-        self._notes = notes
+        self._notes.change(lambda notes: {each: notes[each] for each in notes if each != volume_id})
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Creates volumes: a note, one request with all metadata, and a choice if several hosts were at it.
 
-Cinder has no idempotent creation. The metadata carries a token that this host has noted, so that after a
-lost answer or a crash it finds its own volume again. Hosts that create one name at once each make a volume;
-each lists the name afterwards, all choose the same one (`duplicates`), and the others delete their own. A
-list may be too early to show another host's volume, so a volume is chosen once more before it is first
+Cinder's creations are not idempotent, and its names not unique. The metadata carries a token that this host
+has noted, so that after a lost answer or a crash it finds its own volume again. Hosts that create one name at
+once each make a volume; each lists the name afterwards, all choose the same one, and the others delete their
+own. A list may be too early to show another host's volume, so a volume is chosen once more before it is first
 attached, and not before `race_s` after this host has created it.
 """
 
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
 from cachetools import LRUCache
 
-from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, translated
 from volplug.drivers.cinder.notes import CreationNote, CreationNotes
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller, answered
@@ -26,6 +25,7 @@ from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.timeouts import VOLUMES_KNOWN
+from volplug.drivers.cloud.volumes import duplicate_volumes, no_volume
 from volplug.errors import (
     BackendError,
     BackendUnavailable,
@@ -34,7 +34,6 @@ from volplug.errors import (
     VolplugError,
     VolumeExists,
     VolumeInUse,
-    VolumeNotFound,
 )
 from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
 
@@ -202,15 +201,15 @@ class CinderCreator:
             if seen is None or seen.token != made.token or not seen.is_untouched:
                 return
             # Sent once: what was read holds for this moment, and not for a retry after a timeout.
-            await self._caller.call(Call(CINDER, "DELETE", f"/volumes/{made.volume_id}", is_repeatable=False))
-            if wait_s and await self._volumes.wait_gone(made.volume_id, wait_s) is True:
-                self._volumes.deleted(made.volume_id)
-        except (OpenStackRefused, VolplugError) as error:
+            path = f"/volumes/{made.volume_id}"
+            await answered(self._caller, Call(CINDER, "DELETE", path, is_repeatable=False))
+            if wait_s:
+                await self._volumes.wait_settled(made.volume_id, wait_s)
+        except VolplugError as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
         else:
-            _LOG.info(
-                "superfluous volume is being deleted", volume_id=made.volume_id, volume=made.volume.name
-            )
+            fields = {"volume_id": made.volume_id, "volume": made.volume.name}
+            _LOG.info("superfluous volume is being deleted", **fields)
 
     # Attaching
 
@@ -235,7 +234,7 @@ class CinderCreator:
             )
         chosen = await self._choose(volume.name, note)
         if chosen is None:
-            raise VolumeNotFound(f"{volume.volume_id} does not exist")
+            raise no_volume(volume.volume_id)
         if chosen.volume_id != volume.volume_id:
             # The core reads the name again, and gets the other one.
             raise VolumeInUse(
@@ -255,3 +254,36 @@ class CinderCreator:
     async def deleted(self, volume: Volume) -> None:
         """Drop the note of a volume that was deleted."""
         await self._notes.drop(volume.name, volume.volume_id)
+
+
+def chosen_of(found: Sequence[CinderVolume]) -> CinderVolume | None:
+    """Return the volume of a name, or None. Pure.
+
+    That which was attached or formatted already, else the oldest. The others were never attached, since the
+    choice is made again before a volume is first attached.
+
+    Args:
+        found: All volumes of the name, all read at one moment.
+
+    Raises:
+        DuplicateVolumes: If several are not those of concurrent creations, or several may have data.
+    """
+    existing = [each for each in found if not _is_going(each)]
+    if len(existing) <= 1:
+        return next(iter(existing or found), None)
+    touched = [each for each in existing if not each.is_untouched]
+    if len(touched) > 1 or not all(each.token for each in existing):
+        raise duplicate_volumes(existing, "metadata")
+    return touched[0] if touched else min(existing, key=_age)
+
+
+def _is_going(found: CinderVolume) -> bool:
+    """Tell whether a volume is to be deleted, by whichever host, also if Cinder has failed to."""
+    has_failed = found.status == "error_deleting" and found.is_untouched
+    return found.state is VolumeState.DELETING or has_failed
+
+
+def _age(found: CinderVolume) -> tuple[str, str]:
+    """Order by time of creation; Cinder's database may keep whole seconds only, so ids decide."""
+    created_at = found.volume.created_at
+    return created_at.isoformat() if created_at else "", found.volume_id

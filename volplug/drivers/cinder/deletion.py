@@ -7,7 +7,7 @@ from typing import Final
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import CinderTimeouts
-from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
+from volplug.drivers.cinder.volumes import CinderVolumes
 from volplug.errors import OperationTimeout, UnexpectedState, VolumeInUse
 from volplug.models import Volume, VolumeState
 
@@ -34,10 +34,10 @@ class CinderDeleter:
                     break
                 if not requests_left:
                     raise UnexpectedState(f"Cinder does not delete {volume_id}", _SNAPSHOTS) from refused
-        left = await self._volumes.wait_gone(volume_id, self._limits.delete_s)
+        left = await self._volumes.wait_settled(volume_id, self._limits.delete_s)
         if left is None:
             raise OperationTimeout(f"Cinder is still deleting {volume_id}", "Try again")
-        if isinstance(left, CinderVolume):
+        if left.state is not VolumeState.DELETING:
             raise UnexpectedState(f"{volume_id} was not deleted: {left.volume.detail or left.status}")
         self._volumes.deleted(volume_id)
 

@@ -14,10 +14,9 @@ from typing import Final
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
-from volplug.drivers.cinder.creation import CinderCreator
+from volplug.drivers.cinder.creation import CinderCreator, chosen_of
 from volplug.drivers.cinder.deletion import CinderDeleter
 from volplug.drivers.cinder.disks import guest_disks
-from volplug.drivers.cinder.duplicates import chosen_of
 from volplug.drivers.cinder.notes import CreationNotes
 from volplug.drivers.cinder.openstack import SDK, OpenStack, OpenStackCaller
 from volplug.drivers.cinder.server import ThisServer

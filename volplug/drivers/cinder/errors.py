@@ -91,18 +91,17 @@ def unavailable(service: str, action: str, reason: str, remedy: str = "") -> Bac
 
 def translated(refused: OpenStackRefused) -> VolplugError:
     """Return the error for a refusal that the caller does not handle."""
-    whole = _cause(refused)
+    text = short(refused.message)
+    whole = f"{refused.service} refused {refused.action}: {refused.status}: {text}"
     if refused.status == 400 and (held := _ATTACHED.search(refused.message)):
         return VolumeInUse(f"{held['volume']} is attached to {held['server']}", holder=held["server"])
     for statuses, pattern, kind, cause, remedy in _MEANINGS:
         found = re.search(pattern, refused.message) if refused.status in statuses else None
         if found is not None:
-            words = {"service": refused.service, "text": short(refused.message), "whole": whole}
-            words |= found.groupdict()
+            words = {"service": refused.service, "text": text, "whole": whole, **found.groupdict()}
             return kind(cause.format(**words), remedy.format(**words))
-    if refused.status == 400 and refused.action == "POST /volumes":
-        return InvalidOption(whole)
-    return BackendError(whole)
+    is_about_options = refused.status == 400 and refused.action == "POST /volumes"
+    return InvalidOption(whole) if is_about_options else BackendError(whole)
 
 
 def short(message: str) -> str:
@@ -119,10 +118,6 @@ def creation_failed(volume_id: str, reasons: Sequence[str]) -> VolplugError:
         return LimitExceeded(cause, "Try less, another type or another zone")
     why = short("; ".join(seen)) or "it gives no reason"
     return UnexpectedState(f"Cinder failed to create {volume_id}: {why}", "See the log of cinder-volume")
-
-
-def _cause(refused: OpenStackRefused) -> str:
-    return f"{refused.service} refused {refused.action}: {refused.status}: {short(refused.message)}"
 
 
 _ATTACHED: Final = re.compile(r"volume (?P<volume>\S+) is already attached to instances: (?P<server>[^\s,]+)")
@@ -142,13 +137,6 @@ _MEANINGS: Final[tuple[tuple[set[int], str, type[VolplugError], str, str], ...]]
         LimitExceeded,
         "{asked}iB would exceed the project's quota of {what}: of {most}iB {used}iB are used",
         _QUOTA,
-    ),
-    (
-        {400, 413},
-        r"larger than maximum allowed limit (?P<most>\d+G)",
-        LimitExceeded,
-        "the project's volumes may have at most {most}iB",
-        "Try less",
     ),
     (
         {400, 403},

@@ -37,7 +37,6 @@ NOVA: Final = "Nova"
 _TYPES: Final = MappingProxyType({CINDER: ("block-storage", "3"), NOVA: ("compute", "2.1")})
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
-_VERSIONED: Final = "/v3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +91,7 @@ async def answered(caller: OpenStackCaller, call: Call) -> Mapping[str, Any]:
 
 
 async def shown(caller: OpenStackCaller, service: str, path: str, what: str) -> Any:  # noqa: ANN401  # as the API has it
-    """Return what a service shows at a path, None if the volume or the server there does not exist.
-
-    Args:
-        caller: Calls services.
-        service: `CINDER` or `NOVA`.
-        path: Below the service's endpoint.
-        what: The key of the response that has it.
-    """
+    """Return what a service shows at a path, None if the volume or the server there does not exist."""
     try:
         return (await caller.call(Call(service, "GET", path, expects=what)))[what]
     except OpenStackRefused as refused:
@@ -184,15 +176,13 @@ def _refusal(call: Call, status: int, text: str, attempt: int) -> Exception:
     """Return the error for an error response; a proxy's page has no message, only an HTTP status."""
     message = message_of(text)
     if is_unavailable(status, message):
-        return unavailable(
-            call.service, call.action, f"{status}: {message}" if message else f"status {status}"
-        )
+        return unavailable(call.service, call.action, f"status {status}: {message}".removesuffix(": "))
     refused = OpenStackRefused(call.service, call.action, status, message, was_repeated=attempt > 0)
     error = translated(refused)
-    if isinstance(error, BackendDenied):
-        _LOG.warning("OpenStack denied a call", service=call.service, action=call.action, message=message)
-        return error
-    return refused
+    if not isinstance(error, BackendDenied):
+        return refused
+    _LOG.warning("OpenStack denied a call", service=call.service, action=call.action, message=message)
+    return error
 
 
 def message_of(text: str) -> str:
@@ -209,16 +199,15 @@ def _failure(call: Call, error: Exception) -> Exception:
     from keystoneauth1 import exceptions  # imported by the first call
 
     where, text = f"{call.service} for {call.action}", str(error)
-    if isinstance(error, exceptions.SSLError):
-        return unavailable(call.service, call.action, text, "Check cacert")
     if isinstance(
         error, (exceptions.ConnectionError, exceptions.DiscoveryFailure, exceptions.HttpServerError)
     ):
-        return unavailable(call.service, call.action, text)
+        remedy = "Check cacert" if isinstance(error, exceptions.SSLError) else ""
+        return unavailable(call.service, call.action, text, remedy)
     if isinstance(error, (exceptions.Unauthorized, exceptions.Forbidden)):
+        why = text.partition(" (HTTP")[0]  # without the request's id
         return BackendDenied(
-            f"Keystone does not accept the credentials: {_without_request(text)}",
-            "Check them, and that they live",
+            f"Keystone does not accept the credentials: {why}", "Check them, and that they live"
         )
     if isinstance(error, exceptions.CatalogException):
         return ConfigurationError(
@@ -227,11 +216,6 @@ def _failure(call: Call, error: Exception) -> Exception:
     if isinstance(error, exceptions.HTTPClientError):  # from Keystone
         return ConfigurationError(f"Keystone refuses: {text}", "Check auth_url")
     return BackendError(f"the SDK cannot call {where}: {text}")
-
-
-def _without_request(text: str) -> str:
-    """Return an error's text without the request's id."""
-    return text.partition(" (HTTP")[0]
 
 
 def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
@@ -243,11 +227,8 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
         from openstack.exceptions import SDKException  # likewise
     except ImportError as error:
         raise SDK.missing(str(error)) from error
-    chosen = {
-        name: getattr(settings, name)
-        for name in ("cacert", "interface", "region_name")
-        if getattr(settings, name)
-    }
+    names = ("cacert", "interface", "region_name")
+    chosen = {name: getattr(settings, name) for name in names if getattr(settings, name)}
     if settings.has_application_credential:
         chosen["auth_type"] = "v3applicationcredential"
     try:
@@ -260,7 +241,8 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
             app_name="volplug",
             app_version=__version__,
         ).get_one(cloud=settings.cloud or None, api_timeout=READ_TIMEOUT_S, **chosen)
-        _keep_secrets(region.get_auth_args())
+        for secret in ("password", "application_credential_secret", "token"):  # of clouds.yaml
+            keep_secret(str(region.get_auth_args().get(secret) or ""))
         session = region.get_session()
         for scheme in list(session.session.adapters):
             session.session.mount(scheme, TCPKeepAliveAdapter(pool_maxsize=_CONNECTIONS))
@@ -286,11 +268,4 @@ def _make_adapters(settings: CinderSettings) -> Mapping[str, Any]:
 def _versioned(auth_url: str) -> str:
     """Return Keystone's URL with its version: with application credentials the SDK does not discover it."""
     url = urlsplit(auth_url)
-    path = url.path.rstrip("/")
-    return url._replace(path=path if path.endswith(_VERSIONED) else f"{path}{_VERSIONED}").geturl()
-
-
-def _keep_secrets(auth: Mapping[str, Any]) -> None:
-    """Mask the secrets of clouds.yaml, which the settings do not know."""
-    for name in ("password", "application_credential_secret", "token"):
-        keep_secret(str(auth.get(name) or ""))
+    return url._replace(path=f"{url.path.rstrip('/').removesuffix('/v3')}/v3").geturl()

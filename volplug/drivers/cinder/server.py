@@ -9,8 +9,8 @@ server that an image was made from. So Nova decides, which knows this project's 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from volplug.drivers.cinder.openstack import NOVA, OpenStackCaller, shown
@@ -43,7 +43,8 @@ class ThisServer(ThisNode[CloudNode]):
         tried: list[str] = []
         for source in (_of_settings,) if self._settings.server_id else _SOURCES:
             for server_id in await self._pool.blocking(source, self._settings):
-                server = None if server_id in tried else await self._show(server_id)
+                path = f"/servers/{server_id}"
+                server = None if server_id in tried else await shown(self._caller, NOVA, path, "server")
                 if server is not None:
                     zone = str(server.get("OS-EXT-AZ:availability_zone") or "")
                     return CloudNode(str(server["id"]), zone)
@@ -53,10 +54,6 @@ class ThisServer(ThisNode[CloudNode]):
         raise ConfigurationError(
             f"Nova has no server {' or '.join(dict.fromkeys(tried))} in this project", _REMEDY
         )
-
-    async def _show(self, server_id: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = await shown(self._caller, NOVA, f"/servers/{server_id}", "server")
-        return found
 
 
 # The ids that each source has, most often one. They block.

@@ -28,6 +28,8 @@ from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence,
 from volplug.errors import BackendError
 from volplug.models import HolderState, Volume
 
+_STOP: Final = "run openstack server stop {}"
+_RECOVER: Final = "once its host is off: openstack server evacuate {}, as administrator"
 _HOST_STATUS: Final = "2.16"  # the microversion with host_status
 # "" is not shown; of MAINTENANCE it is not shown whether the compute service runs.
 _NOT_DOWN: Final = frozenset({"", "UP", "MAINTENANCE"})
@@ -54,20 +56,22 @@ def judged(server: Description, server_id: str) -> Holder:
     # Short: an error has room for 300 characters, holder and remedy included.
     seen = f"Nova reports {status}"
     if status in _ALIVE and host in _NOT_DOWN:
-        return Holder(HolderState.ALIVE, seen, _how_to_stop(server_id), host_name=host_name)
+        return Holder(HolderState.ALIVE, seen, _STOP.format(server_id), host_name=host_name)
     if task:
         seen += f", {task}"
     if host not in _NOT_DOWN:
         evidence = f"{seen}, but its compute host as {host}, so it may run on"
-        return Holder(HolderState.UNKNOWN, evidence, _how_to_recover(server_id), host_name=host_name)
+        return Holder(HolderState.UNKNOWN, evidence, _RECOVER.format(server_id), host_name=host_name)
     if status == "SHUTOFF" and server.get("OS-EXT-STS:power_state") == _SHUTDOWN and not task:
         proof = ", its compute host as up" if host == "UP" else "; its detach is the proof"
         return Holder(HolderState.DEAD, f"{seen}{proof}", host_name=host_name)
-    return Holder(HolderState.UNKNOWN, seen, _how_to_stop(server_id), host_name=host_name)
+    return Holder(HolderState.UNKNOWN, seen, _STOP.format(server_id), host_name=host_name)
 
 
 class ServerTakeover(CloudTakeover[CinderVolume]):
     """Takes volumes from dead servers."""
+
+    _STOP = _STOP
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         limit_s = self._limits.transition_s
         if not await self._attachments.wait_detached(volume, server_id, limit_s):
             evidence = f"its compute service has not detached it in {limit_s:.0f} s"
-            raise not_proven(server_id, evidence, _how_to_recover(server_id))
+            raise not_proven(server_id, evidence, _RECOVER.format(server_id))
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:
@@ -116,14 +120,11 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
             is_down = refused.mentions("Service is unavailable at this time")
             evidence = f"Nova does not detach it: {short(refused.message)}"
             evidence = "its compute service is down" if is_down else evidence
-            raise not_proven(server_id, evidence, _how_to_recover(server_id)) from refused
+            raise not_proven(server_id, evidence, _RECOVER.format(server_id)) from refused
 
     def _evidence(self, node: Description, held: CinderVolume) -> Evidence:
         facts: dict[str, object] = {fact: node.get(name) for fact, name in _EVIDENCE.items()}
         return facts | {"attachment": held.attachment_id}  # each attachment has another one
-
-    def _how_to_stop(self, node_id: str) -> str:
-        return _how_to_stop(node_id)
 
     async def _request_stop(self, node_id: str) -> None:
         try:
@@ -131,11 +132,3 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         except OpenStackRefused as refused:
             if not refused.mentions("vm_state stopped", "task_state powering-off"):
                 raise translated(refused) from refused
-
-
-def _how_to_stop(server_id: str) -> str:
-    return f"run openstack server stop {server_id}"
-
-
-def _how_to_recover(server_id: str) -> str:
-    return f"once its host is off: openstack server evacuate {server_id}, as administrator"

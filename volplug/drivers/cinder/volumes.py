@@ -227,16 +227,6 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
             found = await self.all()
         return {each.volume_id: each for each in found if each.volume_id in volume_ids}
 
-    async def wait_gone(self, volume_id: str, timeout_s: float) -> CinderVolume | bool | None:
-        """Wait until a volume is gone; return True, or the volume if that failed, None after the timeout."""
-
-        def gone(seen: CinderVolume | None) -> CinderVolume | bool | None:
-            if seen is None:
-                return True
-            return None if seen.state is VolumeState.DELETING else seen
-
-        return await self.poll.until(volume_id, gone, timeout_s, at_once=True)
-
     async def write_tags(self, volume_id: str, tags: Mapping[str, str]) -> None:
         """See `CloudVolumes.write_tags`."""
         path, body = f"/volumes/{volume_id}/metadata", {"metadata": tags}
@@ -249,34 +239,27 @@ class CinderVolumes(CloudVolumes[CinderVolume]):
         return [each for part in await asyncio.gather(*parts) for each in part]
 
     async def _listed(self, metadata: Mapping[str, str]) -> list[CinderVolume]:
-        return self._existing(await self._pages(metadata))
-
-    async def _pages(self, metadata: Mapping[str, str]) -> list[Description]:
         """Read all pages; if the volume that ends a page is gone before the next one is read, begin anew."""
         for _ in range(timeouts.LISTS):
             found: dict[str, Description] = {}
             marker = ""
-            while True:
-                try:
+            try:
+                while True:
                     page, marker = await self._page(metadata, marker)
-                except OpenStackRefused as refused:
-                    if marker and refused.status in {400, 404}:
-                        break
+                    found |= {str(each["id"]): each for each in page}
+                    if not marker:
+                        return self._existing(found.values())
+            except OpenStackRefused as refused:
+                if not marker or refused.status not in {400, 404}:
                     raise translated(refused) from refused
-                found |= {str(each["id"]): each for each in page}
-                if not marker:
-                    return list(found.values())
         raise BackendError("volumes are deleted faster than they can be listed", "Try again")
 
     async def _page(self, metadata: Mapping[str, str], marker: str) -> tuple[Sequence[Description], str]:
         """Return a page and where the next one begins, "" for the last one."""
-        query = {
-            "metadata": repr(dict(metadata)),  # Cinder reads a literal of Python
-            "limit": str(PAGE),
-            **({"marker": marker} if marker else {}),
-        }
+        query = {"metadata": repr(dict(metadata)), "limit": str(PAGE)}  # Cinder reads a literal of Python
+        query |= {"marker": marker} if marker else {}
         answer = await self._caller.call(Call(CINDER, "GET", "/volumes/detail", query, expects="volumes"))
-        links = [each for each in answer.get("volumes_links") or () if each.get("rel") == "next"]
         # Of the link only the marker: behind a proxy the rest may be wrong.
-        following = parse_qs(urlsplit(str(links[0]["href"])).query).get("marker", [""])[0] if links else ""
+        links = [str(each["href"]) for each in answer.get("volumes_links") or () if each.get("rel") == "next"]
+        following = parse_qs(urlsplit(links[0]).query).get("marker", [""])[0] if links else ""
         return answer["volumes"], following

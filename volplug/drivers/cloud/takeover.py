@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from volplug.drivers.base import Holder
 from volplug.drivers.cloud.timeouts import CloudTimeouts
@@ -26,6 +26,8 @@ _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 
 class CloudTakeover(ABC, Generic[_SeenT]):
     """Takes volumes from dead nodes, and stops nodes."""
+
+    _STOP: ClassVar[str]  # what to do to stop a node
 
     def __init__(
         self,
@@ -74,10 +76,6 @@ class CloudTakeover(ABC, Generic[_SeenT]):
     async def _request_stop(self, node_id: str) -> None:
         """Request the stop of a node, unless it stops or has stopped already."""
 
-    @abstractmethod
-    def _how_to_stop(self, node_id: str) -> str:
-        """Return the command that stops a node."""
-
     async def _is_proven(self, volume: Volume, node_id: str) -> bool:
         """Prove a node dead that has a volume.
 
@@ -107,7 +105,7 @@ class CloudTakeover(ABC, Generic[_SeenT]):
             return None
         holder, node = await self._ask(node_id)  # last: a node that is off may be started
         if holder.state is not HolderState.DEAD:
-            remedy = holder.remedy or f"If it is dead, {self._how_to_stop(node_id)}"
+            remedy = holder.remedy or f"If it is dead, {self._STOP.format(node_id)}"
             raise not_proven(node_id, holder.evidence, remedy)
         return self._evidence(node, seen)
 

@@ -41,6 +41,8 @@ class Takeover(CloudTakeover[Ec2Volume]):
         may_force: Whether a volume may be detached by force from a stopped instance that does not release it.
     """
 
+    _STOP = "run aws ec2 stop-instances --instance-ids {}"
+
     def __init__(
         self,
         caller: Caller,
@@ -83,7 +85,7 @@ class Takeover(CloudTakeover[Ec2Volume]):
             judged, reason = HolderState.UNKNOWN, " and fails its status checks"
         # Short: an error has room for 300 characters, holder and remedy included.
         evidence = f"EC2 says it is {state}{reason}"
-        remedy = "" if judged is HolderState.DEAD else self._how_to_stop(node_id)
+        remedy = "" if judged is HolderState.DEAD else self._STOP.format(node_id)
         return Holder(judged, evidence, remedy, host_name=_host_name(instance))
 
     async def _fails_checks(self, node_id: str) -> bool:
@@ -136,9 +138,6 @@ class Takeover(CloudTakeover[Ec2Volume]):
             "attach time": held.attach_time,  # each attachment has another one
             "device": held.device,
         }
-
-    def _how_to_stop(self, node_id: str) -> str:
-        return f"run aws ec2 stop-instances --instance-ids {node_id}"
 
     async def _force(self, volume: Volume, node_id: str) -> None:
         """Detach a volume by force that a stopped instance does not release, where that is allowed."""

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from tests.drivers.cinder.recorded import VOLUMES, volume
-from volplug.drivers.cinder.duplicates import chosen_of
+from volplug.drivers.cinder.creation import chosen_of
 from volplug.drivers.cinder.volumes import CinderVolume, read_volume
 from volplug.errors import DuplicateVolumes
 

@@ -46,16 +46,7 @@ def build(config: BackendConfig) -> CinderDriver:
 
 
 class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
-    """See `CloudDriver`.
-
-    Args:
-        config: The backend's name and cluster, among others.
-        settings: Its settings.
-        host: Identifies this server.
-        caller: Calls Cinder and Nova.
-        limits: Timeouts and counts.
-        clock: Monotonic seconds.
-    """
+    """See `CloudDriver`."""
 
     _INFO = options.INFO
     _SDK = SDK

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from volplug.drivers.cloud.calls import fitting
 from volplug.errors import (
     BackendDenied,
     BackendError,
@@ -24,10 +25,8 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.masking import masked
 
 _MISSING: Final = r"(Volume|Instance) \S+ could not be found"
-_MESSAGE_LENGTH: Final = 150
 _QUOTA: Final = "Delete volumes, or have the quota raised: openstack quota set"
 # Nova shows Cinder's refusals in its own, with the request's id.
 _NOISE: Final = re.compile(r"\s*\(HTTP \d+\)\s*\(Request-ID: [^)]*\)|Invalid (?:input received|volume): ")
@@ -105,9 +104,8 @@ def translated(refused: OpenStackRefused) -> VolplugError:
 
 
 def short(message: str) -> str:
-    """Return a text that fits into an error, without secrets and without what is of no use to users."""
-    text = masked(_NOISE.sub("", message)).strip().rstrip(".")
-    return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
+    """Return a message as it fits into an error, without what is of no use to users."""
+    return fitting(_NOISE.sub("", message))
 
 
 def creation_failed(volume_id: str, reasons: Sequence[str]) -> VolplugError:

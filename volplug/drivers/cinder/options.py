@@ -81,14 +81,7 @@ def user_metadata(spec: VolumeSpec, configured: Mapping[str, str]) -> dict[str, 
 def metadata_of(
     spec: VolumeSpec, cluster: str, user_metadata: Mapping[str, str], token: str
 ) -> dict[str, str]:
-    """Return the metadata of a new, blank volume.
-
-    Args:
-        spec: The volume's spec.
-        cluster: Name shared by the hosts that share volumes.
-        user_metadata: The users' own, checked already.
-        token: Of the creation, from this host's notes.
-    """
+    """Return the metadata of a new, blank volume; the token is that of the creation."""
     return {**user_metadata, **volume_tags(spec, cluster, USER_METADATA.value_length), TOKEN: token}
 
 
@@ -100,10 +93,7 @@ def is_unverified(spec: VolumeSpec) -> bool:
 def create_body(spec: VolumeSpec, settings: CinderSettings, zone: str) -> dict[str, Any]:
     """Return the body of a creation except for the metadata.
 
-    Args:
-        spec: Checked by `check_options`.
-        settings: For the type and zone of the backend's new volumes.
-        zone: The volume's zone unless its options or the settings name another; "" for Cinder's default.
+    The volume is in the given zone unless its options or the settings name another; "" is Cinder's default.
     """
     options = dict(spec.driver_options)
     chosen = {

@@ -69,25 +69,9 @@ USER_METADATA: Final = UserTagRules(
 
 
 class CinderSettings(CloudSettings):
-    """Settings of a `[backends.NAME]` table with `driver = "cinder"`, besides those of `CloudSettings`.
+    """Settings of a `[backends.NAME]` table with `driver = "cinder"`; docs/drivers/cinder.md describes them.
 
     Attributes:
-        cloud: Name of a cloud in clouds.yaml.
-        clouds_file: Path of clouds.yaml; by default it is searched for where OpenStack's tools do.
-        auth_url: URL of Keystone.
-        application_credential_id: Id of an application credential; or its name, with the user.
-        application_credential_secret: Its secret.
-        user_id: Id of a user; or its name and domain.
-        password: Its password.
-        project_id: Id of the project; or its name and domain.
-        region_name: Region of the volumes.
-        interface: Which endpoints of the catalogue are called; by default the public ones.
-        cacert: Path of the certificates of the CA that signed the endpoints' certificates.
-        volume_type: Type of new volumes; by default Cinder's.
-        metadata: Put on every volume that is created.
-        server_id: Id of this server; by default it is found out.
-        metadata_endpoint: URL of Nova's metadata service.
-        config_drive: Where the config drive is mounted, if it is.
         race_s: Time between a creation and the look-up before the first attach (for tests).
     """
 

@@ -114,12 +114,7 @@ class CinderVolume(CloudVolume):
 
 
 def read_volume(description: Description, backend: str) -> CinderVolume:
-    """Parse a volume of a response.
-
-    Args:
-        description: Cinder's item.
-        backend: Name of the configured backend.
-    """
+    """Parse a volume of a response."""
     metadata = _metadata(description)
     attachments = [each for each in description.get("attachments") or () if isinstance(each, Mapping)]
     attachment = attachments[0] if attachments else {}

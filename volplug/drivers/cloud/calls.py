@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from volplug.errors import BackendUnavailable
 from volplug.host.threads import Pool
+from volplug.masking import masked
 
 _T = TypeVar("_T")
 
@@ -28,11 +29,18 @@ _BUDGET_S: Final = 25.0
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 5.0  # a guess: the budget has room for several; AWS's 20 s would use it up
+_MESSAGE_LENGTH: Final = 150
 _THREADS: Final = 64  # a guess: more calls at once than a host has volumes to attach, as a rule
 
 
 class _OutOfTime(Exception):
     """The call's time budget is used up."""
+
+
+def fitting(message: str) -> str:
+    """Return the message of a service as it fits into an error, without secrets."""
+    text = masked(message).strip().rstrip(".")
+    return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
 
 
 class RetryingCaller:

@@ -39,16 +39,7 @@ def build(config: BackendConfig) -> EbsDriver:
 
 
 class EbsDriver(CloudDriver[Ec2Volume, Identity]):
-    """See `CloudDriver`.
-
-    Args:
-        config: The backend's name and cluster, among others.
-        settings: Its settings.
-        host: Identifies this instance.
-        caller: Calls EC2.
-        limits: Timeouts and counts.
-        clock: Monotonic seconds.
-    """
+    """See `CloudDriver`."""
 
     _INFO = options.INFO
     _SDK = SDK

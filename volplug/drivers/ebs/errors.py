@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
+from volplug.drivers.cloud.calls import fitting
 from volplug.errors import (
     BackendDenied,
     BackendError,
@@ -24,9 +25,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
-from volplug.masking import masked
 
-_MESSAGE_LENGTH: Final = 150
 _CLOCK: Final = "Check this host's clock and its credentials"
 
 THROTTLED: Final = frozenset(
@@ -168,8 +167,7 @@ def _denied(refused: Ec2Refused) -> BackendDenied:
 
 
 def _short(message: str) -> str:
-    text = masked(_ENCODED.sub("", message)).strip().rstrip(".")
-    return text if len(text) <= _MESSAGE_LENGTH else f"{text[: _MESSAGE_LENGTH - 3]}..."
+    return fitting(_ENCODED.sub("", message))
 
 
 def _is_creation(refused: Ec2Refused) -> bool:

@@ -129,10 +129,7 @@ def check_options(spec: VolumeSpec) -> None:
 def create_parameters(spec: VolumeSpec, settings: EbsSettings, zone: str) -> dict[str, Any]:
     """Return the parameters of CreateVolume except tags and token, the same on every host of the zone.
 
-    Args:
-        spec: Checked by `check_options`.
-        settings: For the backend's key and the zone of its new volumes.
-        zone: The volume's zone unless its options or the settings name another.
+    The volume is in the given zone unless its options or the settings name another.
     """
     options = dict(spec.driver_options)
     chosen = options.get("type", DEFAULT_TYPE)

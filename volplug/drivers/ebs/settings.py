@@ -48,20 +48,9 @@ USER_TAGS: Final = UserTagRules(re.compile(r"(?s).{1,128}"), "1 to 128 character
 
 
 class EbsSettings(CloudSettings):
-    """Settings of a `[backends.NAME]` table with `driver = "ebs"`, besides those of `CloudSettings`.
+    """Settings of a `[backends.NAME]` table with `driver = "ebs"`; docs/drivers/ebs.md describes them.
 
     Attributes:
-        region: Region of the volumes; by default that of this instance.
-        endpoint: URL of EC2's API, if it is not AWS's own for the region.
-        access_key: Id of an access key; without one the SDK searches for credentials, such as the instance's
-            role.
-        secret_key: Its secret.
-        session_token: Of temporary keys.
-        profile: Section of the SDK's configuration and credentials files.
-        kms_key_id: Volumes are encrypted with this key unless `-o encrypted=false` is given.
-        force_detach: Whether a volume may be detached by force from a stopped instance that does not release
-            it.
-        tags: Put on every volume that is created.
         imds_endpoint: URL of the instance metadata service (for tests).
         nvme_model: The model that EBS devices report (for tests).
     """

@@ -66,12 +66,7 @@ class Ec2Volume(CloudVolume):
 
 
 def read_volume(description: Description, backend: str) -> Ec2Volume:
-    """Parse an item of a DescribeVolumes response, or the response of CreateVolume.
-
-    Args:
-        description: EC2's item.
-        backend: Name of the configured backend.
-    """
+    """Parse an item of a DescribeVolumes response, or the response of CreateVolume."""
     tags = as_mapping(description)
     attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
     attachment = attachments[0] if attachments else {}

@@ -18,8 +18,8 @@ import pytest
 from tests.drivers.ebs.clouds import SIZE, SMALLEST_PAGE, Repeating, Settled, Site, SmallPages, spec_of
 from tests.ec2sim import Ec2Cloud, NewVolume, Slow
 from volplug.drivers.base import Driver
-from volplug.drivers.cloud.tags import SUBPATH
-from volplug.drivers.ebs.tags import as_list, fs_tags, tags_of
+from volplug.drivers.cloud.tags import SUBPATH, filesystem_tags
+from volplug.drivers.ebs.tags import as_list, tags_of
 from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendUnavailable
 from volplug.models import Volume, VolumeSpec
@@ -179,7 +179,11 @@ class EbsFixtures(DriverFixtures):
 
         async def describe(volume: Volume, otherwise: Volume) -> None:
             subpath = as_list({SUBPATH: otherwise.subpath})
-            tags = [*tags_of(otherwise.spec, cluster, {}), *fs_tags(otherwise.filesystem), *subpath]
+            tags = [
+                *tags_of(otherwise.spec, cluster, {}),
+                *as_list(filesystem_tags(otherwise.filesystem)),
+                *subpath,
+            ]
             tags = list({tag["Key"]: tag for tag in tags}.values())
             await caller.call("CreateTags", Resources=[volume.volume_id], Tags=tags)
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sound_volumes import CONTENTS, specs
-from volplug.drivers.ebs.tags import fs_tags, tags_of
+from volplug.drivers.cloud.tags import filesystem_tags
+from volplug.drivers.ebs.tags import as_list, tags_of
 from volplug.drivers.ebs.volumes import read_volume
 from volplug.errors import InvalidOption
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
@@ -62,7 +63,7 @@ def changed(**values: str | None) -> list[dict[str, str]]:
 def test_what_is_written_is_read_and_ec2_takes_it(
     spec: VolumeSpec, contents: FilesystemTag, subpath: str
 ) -> None:
-    later = [*fs_tags(contents), {"Key": "volplug:subpath", "Value": subpath}]
+    later = [*as_list(filesystem_tags(contents)), {"Key": "volplug:subpath", "Value": subpath}]
     written = [*tags_of(spec, "prod", {"team": "web"}), *later]
     tags = list({tag["Key"]: tag for tag in written}.values())
     assert all(len(tag["Key"]) <= 128 and len(tag["Value"]) <= 256 for tag in tags)
@@ -117,7 +118,7 @@ def test_more_tags_than_ec2_takes_are_refused() -> None:
 @settings(deadline=None)
 @given(CONTENTS)
 def test_a_format_is_recorded_with_its_uuid_in_one_go(contents: FilesystemTag) -> None:
-    tags = {tag["Key"]: tag["Value"] for tag in fs_tags(contents)}
+    tags = {tag["Key"]: tag["Value"] for tag in as_list(filesystem_tags(contents))}
     assert tags == {"volplug:fs": contents.to_text(), "volplug:fs-uuid": contents.uuid}
 
 

@@ -22,8 +22,7 @@ from volplug import __version__
 from volplug.drivers.cinder.errors import OpenStackRefused, is_unavailable, translated, unavailable
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S
-from volplug.drivers.cloud.calls import RetryingCaller
-from volplug.drivers.cloud.sdk import Sdk
+from volplug.drivers.cloud.calls import RetryingCaller, Sdk
 from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret

@@ -10,11 +10,13 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from typing import Final, TypeAlias, TypeVar
 
-from volplug.errors import BackendUnavailable
+from volplug.errors import BackendUnavailable, ConfigurationError
 from volplug.host.threads import Pool
 from volplug.masking import masked
 
@@ -35,6 +37,32 @@ _THREADS: Final = 64  # a guess: more calls at once than a host has volumes to a
 
 class _OutOfTime(Exception):
     """The call's time budget is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """The SDK of a cloud.
+
+    Attributes:
+        cloud: Whose it is.
+        module: What is imported.
+        extra: Volplug's extra that installs it.
+    """
+
+    cloud: str
+    module: str
+    extra: str
+
+    def is_installed(self) -> bool:
+        """Tell whether it can be imported, without doing so, which is slow."""
+        return find_spec(self.module) is not None
+
+    def missing(self, why: str = "") -> ConfigurationError:
+        """Return the error for an SDK that is not installed."""
+        return ConfigurationError(
+            f"the SDK of {self.cloud} is not installed: {why or f'no module named {self.module}'}",
+            f"Install volplug with its extra: volplug[{self.extra}]",
+        )
 
 
 def fitting(message: str) -> str:

@@ -9,8 +9,8 @@ from typing import ClassVar, Generic, TypeVar
 
 from volplug.drivers.base import DriverInfo, Holder
 from volplug.drivers.cloud.attachments import CloudAttachments
+from volplug.drivers.cloud.calls import Sdk
 from volplug.drivers.cloud.identity import CloudNode, ThisNode
-from volplug.drivers.cloud.sdk import Sdk
 from volplug.drivers.cloud.tags import filesystem_tags
 from volplug.drivers.cloud.takeover import CloudTakeover
 from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes

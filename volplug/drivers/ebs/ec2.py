@@ -13,8 +13,7 @@ from typing import Any, Final
 import structlog
 
 from volplug import __version__
-from volplug.drivers.cloud.calls import RetryingCaller
-from volplug.drivers.cloud.sdk import Sdk
+from volplug.drivers.cloud.calls import RetryingCaller, Sdk
 from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.drivers.ebs.errors import (
     Ec2Refused,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -100,6 +101,7 @@ _MISSING_PERMISSION: Final = re.compile(r"not authorized to perform: ([\w:*-]+)"
 _ENCODED: Final = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
 
 
+@dataclass(eq=False)
 class Ec2Refused(Exception):
     """An error response of EC2, whose meaning depends on the caller.
 
@@ -111,12 +113,10 @@ class Ec2Refused(Exception):
             effect although its response was lost.
     """
 
-    def __init__(self, action: str, code: str, message: str = "", *, was_repeated: bool = False) -> None:
-        super().__init__(f"{action}: {code}: {message}")
-        self.action = action
-        self.code = code
-        self.message = message
-        self.was_repeated = was_repeated
+    action: str
+    code: str
+    message: str = ""
+    was_repeated: bool = field(default=False, kw_only=True)
 
 
 def is_unavailable(code: str, http_status: int) -> bool:

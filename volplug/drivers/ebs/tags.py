@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from volplug.drivers.cloud.tags import filesystem_tags, volume_tags
+from volplug.drivers.cloud.tags import volume_tags
 from volplug.errors import InvalidOption
-from volplug.models import FilesystemTag, VolumeSpec
+from volplug.models import VolumeSpec
 
 DISPLAY_NAME: Final = "Name"
 
@@ -37,11 +37,6 @@ def tags_of(spec: VolumeSpec, cluster: str, user_tags: Mapping[str, str]) -> lis
             "Give fewer or shorter options",
         )
     return as_list(tags)
-
-
-def fs_tags(tag: FilesystemTag) -> list[dict[str, str]]:
-    """Return the tags that record a volume's filesystem; they belong in one CreateTags."""
-    return as_list(filesystem_tags(tag))
 
 
 def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

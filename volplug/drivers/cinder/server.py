@@ -46,14 +46,12 @@ class ThisServer(ThisNode[CloudNode]):
                 path = f"/servers/{server_id}"
                 server = None if server_id in tried else await shown(self._caller, NOVA, path, "server")
                 if server is not None:
-                    zone = str(server.get("OS-EXT-AZ:availability_zone") or "")
-                    return CloudNode(str(server["id"]), zone)
+                    return CloudNode(str(server["id"]), str(server.get("OS-EXT-AZ:availability_zone") or ""))
                 tried.append(server_id)
         if not tried:
             raise ConfigurationError("this host does not know which server of Nova it is", _REMEDY)
-        raise ConfigurationError(
-            f"Nova has no server {' or '.join(dict.fromkeys(tried))} in this project", _REMEDY
-        )
+        asked = " or ".join(dict.fromkeys(tried))
+        raise ConfigurationError(f"Nova has no server {asked} in this project", _REMEDY)
 
 
 # The ids that each source has, most often one. They block.

@@ -137,7 +137,6 @@ def read_volume(description: Description, backend: str) -> CinderVolume:
     )
     return CinderVolume(
         described(volume, metadata, "metadata"),
-        zone=str(description.get("availability_zone") or ""),
         status=status,
         volume_type=str(description.get("volume_type") or ""),
         token=metadata.get(TOKEN, ""),

@@ -29,12 +29,10 @@ class CloudVolume:
 
     Attributes:
         volume: The description that every driver returns.
-        zone: Its availability zone.
         status: Its state, or that of its attachment, as the cloud names it.
     """
 
     volume: Volume
-    zone: str = ""
     status: str = ""
 
     @property

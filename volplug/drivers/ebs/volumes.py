@@ -57,10 +57,12 @@ class Ec2Volume(CloudVolume):
     """A volume as EC2 describes it.
 
     Attributes:
+        zone: Its availability zone.
         device: The name that it is attached under, or "".
         attach_time: When it was attached, or ""; each attachment has another one.
     """
 
+    zone: str = ""
     device: str = ""
     attach_time: str = ""
 

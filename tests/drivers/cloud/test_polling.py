@@ -107,7 +107,7 @@ async def test_as_many_reads_in_a_row_have_to_agree_as_a_wait_asks_for(states: l
 async def test_poll_is_quick_at_first_and_slow_afterwards() -> None:
     reads = Reads({"a": "creating"})
     assert await SharedPoll(reads, 0.002, LONG_S).until("a", is_state("available"), 0.1) is None
-    assert 1 <= len(reads.asked) <= 6, "a quick poll would have been made fifty times"
+    assert len(reads.asked) <= 6, "a quick poll would have been made fifty times"
 
 
 async def test_wait_that_begins_during_a_long_pause_is_polled_soon() -> None:

@@ -5,9 +5,14 @@ The SDK is imported by the first call, since that takes long: volplug's socket i
 
 from __future__ import annotations
 
+import json
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from gzip import GzipFile
+from io import FileIO
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -33,6 +38,9 @@ _LOG = structlog.get_logger(__name__)
 SDK: Final = Sdk("AWS", "boto3", "ebs")
 _READING: Final = ("Describe", "Get", "List")
 _CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
+_FILES: Final[Mapping[str, Callable[[str, str], FileIO | GzipFile]]] = MappingProxyType(
+    {".json": FileIO, ".json.gz": GzipFile}
+)
 
 
 class Ec2:
@@ -160,6 +168,30 @@ def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # 
     return client
 
 
+class _Descriptions:
+    """Loads the SDK's descriptions of services as its own loader of files does, but without their texts.
+
+    Those, and dictionaries that keep an order of their own, would be 9 MiB of resident memory.
+    """
+
+    def exists(self, path_without_suffix: str) -> bool:
+        """Tell whether there is such a file."""
+        return any(os.path.isfile(path_without_suffix + suffix) for suffix in _FILES)
+
+    def load_file(self, path_without_suffix: str) -> object:
+        """Return the contents of a file, None if it does not exist."""
+        for suffix, open_file in _FILES.items():
+            if os.path.isfile(path_without_suffix + suffix):
+                with open_file(path_without_suffix + suffix, "rb") as file:
+                    return json.load(file, object_pairs_hook=_without_texts)
+        return None
+
+
+def _without_texts(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    # A member of a response may be called so, too; its description is no string.
+    return {key: value for key, value in pairs if key != "documentation" or not isinstance(value, str)}
+
+
 def _mask_token(request: Any, **_: Any) -> None:  # noqa: ANN401  # the SDK has no types
     """Keep the session token of a request out of logs and errors: an endpoint may quote it."""
     if token := request.headers.get("X-Amz-Security-Token"):
@@ -176,6 +208,7 @@ def _make_session(settings: EbsSettings) -> Any:  # noqa: ANN401  # the SDK has 
     store.set_config_provider("ec2_metadata_service_endpoint", ConstantProvider(settings.imds_endpoint))
     if not settings.profile:  # the SDK takes an empty AWS_PROFILE for a name
         store.set_config_provider("profile", ConstantProvider(None))
+    core.get_component("data_loader").file_loader = _Descriptions()
     return boto3.session.Session(
         aws_access_key_id=settings.access_key or None,
         aws_secret_access_key=settings.secret_key or None,

@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-aws check fmt bench packages plugin
+.PHONY: help setup demo test test-all test-aws test-openstack check fmt bench packages plugin
 
 help: ## show this menu
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 setup: packages $(READY) ## install what is missing: system packages (as root) and .venv
 
@@ -23,6 +23,9 @@ test-all: setup ## run every combination as well (before a release)
 
 test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; makes and deletes volumes
 	@VOLPLUG_TEST_AWS=1 $(PYTHON_IN_VENV) -m pytest tests/aws $(ARGS)
+
+test-openstack: setup ## the Cinder driver on a real cloud: on a server, as root; makes and deletes volumes
+	@VOLPLUG_TEST_OPENSTACK=1 $(PYTHON_IN_VENV) -m pytest tests/openstack $(ARGS)
 
 bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part ebs)
 	@scripts/system-packages bench

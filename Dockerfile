@@ -12,9 +12,12 @@ COPY constraints.txt pyproject.toml README.md ./
 COPY volplug volplug
 # The SDK of AWS describes hundreds of services; the others than EC2 are ways to credentials. What boto3 has on top
 # of botocore's descriptions are objects, which nobody uses here, as nobody uses the former versions of EC2.
+# The SDK of OpenStack brings its tests, and cryptography for signed images only.
 RUN python3 -m venv --without-pip /opt/volplug \
-    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[ebs]' \
+    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[cinder,ebs]' \
+    && python3 -m pip --python /opt/volplug/bin/python uninstall --yes cryptography cffi pycparser \
     && cd /opt/volplug/lib/python3*/site-packages \
+    && rm -rf openstack/tests keystoneauth1/tests \
     && rm -rf boto3/data/* botocore/data/ec2/201[45]-* botocore/data/ec2/2016-0* \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d \
         ! -name ec2 ! -name signin ! -name 'sso*' ! -name sts -exec rm -rf {} + \
@@ -27,5 +30,5 @@ RUN apt-get update \
         btrfs-progs e2fsprogs libudev1 mount python3 util-linux xfsprogs \
     && rm -rf /usr/sbin/xfs_scrub* /usr/lib/*/libicu*.so.* /usr/lib/python3*/pydoc_data /usr/lib/python3*/test \
     && rm -rf /usr/share/doc/* /usr/share/man/* /var/cache/* /var/lib/apt/lists/* /var/log/* \
-    && mkdir -p /run/docker/plugins /mnt/volplug
+    && mkdir -p /etc/openstack /run/docker/plugins /mnt/volplug
 COPY --from=build /opt/volplug /opt/volplug

@@ -6,11 +6,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from openstack.config.loader import CONFIG_FILES
 
 from volplug.__main__ import serving_settings
 from volplug.config import Settings
 from volplug.config.reading import REXRAY_VARIABLES
-from volplug.drivers.ebs.settings import VARIABLES
+from volplug.drivers.cinder.settings import VARIABLES as CINDER_VARIABLES
+from volplug.drivers.ebs.settings import VARIABLES as EBS_VARIABLES
 
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())
@@ -36,10 +38,9 @@ def test_every_setting_is_either_a_settable_variable_or_fixed_by_a_flag() -> Non
 
 def test_the_variables_of_rexray_and_of_the_drivers_are_settable_and_nothing_else() -> None:
     others = [variable["name"] for variable in CONFIG["env"] if not variable["name"].startswith("VOLPLUG_")]
-    # Where the SDK looks for profiles; it reads these itself.
-    assert sorted(others) == sorted(
-        {*REXRAY_VARIABLES, *VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
-    )
+    # Where the SDK of AWS looks for profiles; it reads these itself.
+    of_ebs = {*EBS_VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
+    assert sorted(others) == sorted({*REXRAY_VARIABLES, *of_ebs, *CINDER_VARIABLES})
 
 
 def test_defaults_stand_in_the_program_because_an_upgrade_keeps_old_variables(served: Settings) -> None:
@@ -75,6 +76,15 @@ def test_the_state_is_the_hosts_and_its_marker_ends_with_the_plugin(served: Sett
     assert not served.resolved_state_marker.is_relative_to(served.resolved_mount_root)
 
 
+def test_clouds_yaml_is_found_where_the_sdk_searches_and_nothing_new_is_shown_by_default() -> None:
+    openstack = _mount("openstack")
+    assert f"{openstack['destination']}/clouds.yaml" in CONFIG_FILES
+    assert openstack["settable"] == ["source"]
+    assert openstack["options"] == ["bind", "ro"]
+    # Docker starts no plugin whose source is missing, and each host has this one.
+    assert openstack["source"] == _mount("state")["source"]
+
+
 def test_no_bind_overlaps_what_is_propagated() -> None:
     propagated = PurePath(CONFIG["propagatedMount"])
     places = [PurePath(mount["destination"]) for mount in CONFIG["mounts"]]
@@ -87,17 +97,18 @@ def test_the_plugin_asks_for_exactly_what_it_needs() -> None:
         "allowAllDevices": True,
     }
     assert CONFIG["network"] == {"type": "host"}
-    assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib"]
+    assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib", "/var/lib"]
     assert _mount("dev")["options"] == ["rbind"]
     assert not {"pidhost", "ipchost", "PidHost", "IpcHost"} & CONFIG.keys()
 
 
-def test_the_installation_page_sets_only_what_can_be_set() -> None:
-    page = (_ROOT / "docs" / "install.md").read_text()
-    given = [line.split() for line in re.findall(r"^    docker plugin set volplug (.+)$", page, re.MULTILINE)]
+@pytest.mark.parametrize("page", ["install.md", "drivers/cinder.md", "drivers/ebs.md"])
+def test_the_pages_set_only_what_can_be_set(page: str) -> None:
+    text = (_ROOT / "docs" / page).read_text().replace("\\\n", "")
+    given = [line.split() for line in re.findall(r"^ +docker plugin set volplug (.+)$", text, re.MULTILINE)]
     named = {word.partition("=")[0] for words in given for word in words}
-    assert len(named) >= 4
-    assert named <= {*(variable["name"] for variable in CONFIG["env"]), "state.source"}
+    assert len(named) >= 2
+    assert named <= {*(variable["name"] for variable in CONFIG["env"]), "state.source", "openstack.source"}
 
 
 def _mount(name: str) -> dict[str, Any]:

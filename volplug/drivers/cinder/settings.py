@@ -59,6 +59,12 @@ _NOT_SUPPORTED: Final = (
     *("CINDER_ATTACHTIMEOUT", "CINDER_CREATETIMEOUT", "CINDER_DELETETIMEOUT"),
     *("CINDER_TOKENID", "CINDER_TRUSTID"),
 )
+_SECRETS: Final = ("password", "application_credential_secret")
+VARIABLES: Final = frozenset(
+    {"OS_CLOUD", *(name for names in _VARIABLES.values() for name in names)}
+    | {name for source in (_OS, _REXRAY) for name in source.values()}
+    | {f"{source[secret]}_FILE" for source in (_OS, _REXRAY) for secret in _SECRETS if secret in source}
+)
 # https://opendev.org/openstack/cinder/src/branch/master/cinder/api/validation/parameter_types.py
 USER_METADATA: Final = UserTagRules(
     re.compile(r"[a-zA-Z0-9_:. -]{1,255}"),
@@ -168,5 +174,5 @@ _SOURCES: Final = Sources(
     _credentials,
     credential_settings=("cloud", *_OS),
     for_tests={"sys_root", "dev_root", "proof_s", "poll_s", "race_s"},
-    secrets=("password", "application_credential_secret"),
+    secrets=_SECRETS,
 )

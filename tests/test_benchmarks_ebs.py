@@ -11,15 +11,16 @@ import pytest
 
 from benchmarks import measures as m
 from benchmarks.client import CallError
+from benchmarks.clouds import CloudVolplug, Way
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lifecycles import Lifecycles
 from benchmarks.ebs.measures import Steps
-from benchmarks.ebs.samples import Samples, in_turns
-from benchmarks.ebs.testbed import EbsVolplug, config_text
-from benchmarks.ebs.ways import BySdk, Way, tags_for
+from benchmarks.ebs.testbed import config_text
+from benchmarks.ebs.ways import BySdk, tags_for
 from benchmarks.measures import Results
 from benchmarks.report import changes_and_reads
+from benchmarks.samples import Samples, in_turns
 from benchmarks.targets import Target, judge, polls_while_waiting
 from tests.ec2sim import Instance, RemoteEc2Cloud, VolumeFact
 from tests.ec2sim.service import Calls
@@ -227,7 +228,7 @@ def test_a_call_that_fails_is_made_once_more(answers: list[dict[str, str]], erro
         return answers[len(asked) - 1]
 
     cloud = SimpleNamespace(calls=Calls())
-    volplug = cast(EbsVolplug, SimpleNamespace(at_once=at_once))
+    volplug = cast(CloudVolplug, SimpleNamespace(at_once=at_once))
     group = GroupByVolplug(volplug, cast(RemoteEc2Cloud, cloud), "i-1")
     with pytest.raises(CallError, match=error) if error else nullcontext():
         group.mount(["a", "b"])

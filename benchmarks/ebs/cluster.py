@@ -9,10 +9,10 @@ from benchmarks import measures as m
 from benchmarks.client import CallError, PluginClient, request
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.counting import Counting
-from benchmarks.ebs.samples import milliseconds
 from benchmarks.ebs.ways import BySdk, tags_for
 from benchmarks.measures import Measure, Results, measure_interleaved
 from benchmarks.plan import Plan
+from benchmarks.samples import milliseconds
 from tests.ec2sim import NewVolume, RemoteEc2Cloud
 
 _LISTS_PER_TURN: Final = 2

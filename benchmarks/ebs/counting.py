@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks import measures as m
+from benchmarks.clouds import CloudVolplug
 from benchmarks.ebs import measures as e
-from benchmarks.ebs.testbed import EbsVolplug
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
 from benchmarks.processes import activity, wait_until_quiet
@@ -29,7 +29,7 @@ class Counting:
         self._results.add_counts(measure, m.VOLPLUG, [self._cloud.calls.counts()])
 
 
-def measure_idle(results: Results, plan: Plan, cloud: RemoteEc2Cloud, volplug: EbsVolplug) -> None:
+def measure_idle(results: Results, plan: Plan, cloud: RemoteEc2Cloud, volplug: CloudVolplug) -> None:
     """Measure the calls while idle, with a volume mounted and a connection open."""
     wait_until_quiet(volplug.pid)
     cloud.calls.reset()

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from benchmarks.client import CallError
-from benchmarks.ebs.testbed import VOLUME_SIZE, EbsVolplug
-from benchmarks.ebs.ways import MOUNT_ID, BySdk
+from benchmarks.clouds import MOUNT_ID, CloudVolplug
+from benchmarks.ebs.testbed import VOLUME_SIZE
+from benchmarks.ebs.ways import BySdk
 from tests.ec2sim import RemoteEc2Cloud
 from tests.lab.waiting import wait_until
 
@@ -66,7 +67,7 @@ class GroupByVolplug:
         instance_id: Whose calls are counted.
     """
 
-    def __init__(self, volplug: EbsVolplug, cloud: RemoteEc2Cloud, instance_id: str) -> None:
+    def __init__(self, volplug: CloudVolplug, cloud: RemoteEc2Cloud, instance_id: str) -> None:
         self._volplug = volplug
         self._failures: list[str] = []
         self.calls: Callable[[], Counter[str]] = partial(cloud.calls.counts, instance_id)

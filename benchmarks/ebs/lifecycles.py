@@ -7,13 +7,13 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from benchmarks.clouds import spin_until
 from benchmarks.ebs import measures as e
 from benchmarks.ebs.groups import Group
 from benchmarks.ebs.measures import Step, Steps
-from benchmarks.ebs.samples import Samples, milliseconds
-from benchmarks.ebs.testbed import spin_until
 from benchmarks.measures import Results
 from benchmarks.plan import Plan
+from benchmarks.samples import Samples, milliseconds
 from tests.ec2sim import RemoteEc2Cloud, Slow
 
 _READ_EVERY_S: Final = 0.02

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks import measures as m
+from benchmarks.clouds import Way
 from benchmarks.ebs import measures as e
-from benchmarks.ebs.samples import Samples, in_turns, milliseconds
-from benchmarks.ebs.ways import Way
 from benchmarks.measures import Measure, Results
 from benchmarks.plan import Plan
+from benchmarks.samples import Samples, in_turns, milliseconds
 from tests.ec2sim import RemoteEc2Cloud
 from tests.lab.waiting import wait_until
 

@@ -1,4 +1,4 @@
-"""The two ways to do the same: volplug over its socket, and the minimum of bare calls."""
+"""The other way to do what volplug does: the minimum of bare calls."""
 
 import subprocess
 import time
@@ -7,86 +7,24 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import boto3.session
 from botocore.config import Config
 
 from benchmarks import kernel
-from benchmarks.client import CallError, PluginClient
-from benchmarks.ebs.testbed import CHECK_EVERY_S, CLUSTER, EbsVolplug, disk_of, is_bare, spin_until
+from benchmarks.client import CallError
+from benchmarks.clouds import CHECK_EVERY_S, spin_until
+from benchmarks.ebs.testbed import CLUSTER, disk_of
 from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.programs import find_program
 
-MOUNT_ID: Final = "0" * 64
 _PAGE: Final = 500
 _EXISTING: Final = ("creating", "available", "in-use", "error")
 _CONNECTIONS: Final = 64
 _BATCH_S: Final = 0.02
 # The poll interval of both ways if EC2's states take no time: that of production, 1 s, would hide all else.
 POLL_S: Final = 0.01
-
-
-class Way(Protocol):
-    """One way to make and use volumes."""
-
-    def create(self, name: str) -> None:
-        """Make a volume."""
-        ...
-
-    def mount(self, name: str) -> None:
-        """Attach and mount it."""
-        ...
-
-    def unmount(self, name: str) -> None:
-        """Unmount it."""
-        ...
-
-    def wait_detached(self, name: str) -> None:
-        """Return once it is detached, after it was unmounted; detach it unless that follows automatically."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Delete it."""
-        ...
-
-    def mount_all(self, names: Sequence[str]) -> None:
-        """Mount many at once."""
-        ...
-
-
-class ByVolplug:
-    """Over the socket of volplug on an instance."""
-
-    def __init__(self, volplug: EbsVolplug, client: PluginClient, instance: Instance) -> None:
-        self._volplug = volplug
-        self._client = client
-        self._instance = instance
-
-    def create(self, name: str) -> None:
-        """See `Way`."""
-        self._volplug.create(self._client, name)
-
-    def mount(self, name: str) -> None:
-        """See `Way`."""
-        self._client.call("Mount", Name=name, ID=MOUNT_ID)
-
-    def unmount(self, name: str) -> None:
-        """See `Way`."""
-        self._client.call("Unmount", Name=name, ID=MOUNT_ID)
-
-    def wait_detached(self, name: str) -> None:
-        """See `Way`; volplug detaches automatically. No other volume is attached."""
-        spin_until(lambda: is_bare(self._instance), f"{name} has gone")
-
-    def remove(self, name: str) -> None:
-        """See `Way`."""
-        self._client.call("Remove", Name=name)
-
-    def mount_all(self, names: Sequence[str]) -> None:
-        """See `Way`: a connection for each."""
-        if failed := self._volplug.at_once("Mount", names, ID=MOUNT_ID):
-            raise CallError(f"{len(failed)} of {len(names)} failed: {failed}")
 
 
 class BySdk:

@@ -6,19 +6,20 @@ from typing import Final
 from benchmarks import measures as m
 from benchmarks import processes
 from benchmarks.client import request
+from benchmarks.clouds import ByVolplug
 from benchmarks.ebs import measures as e
 from benchmarks.ebs import turns
 from benchmarks.ebs.cluster import Cluster
 from benchmarks.ebs.counting import measure_idle
 from benchmarks.ebs.groups import GroupBySdk, GroupByVolplug
 from benchmarks.ebs.lifecycles import measure_states
-from benchmarks.ebs.samples import Samples
-from benchmarks.ebs.testbed import EbsVolplug, add_instance, served
-from benchmarks.ebs.ways import POLL_S, BySdk, ByVolplug
+from benchmarks.ebs.testbed import add_instance, is_bare, served, volplug_on
+from benchmarks.ebs.ways import POLL_S, BySdk
 from benchmarks.measures import Results
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.report import show
+from benchmarks.samples import Samples
 from tests.ec2sim import Instance, RemoteEc2Cloud
 from tests.lab.waiting import wait_until
 
@@ -33,10 +34,10 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
         show("first calls")
         _measure_first(results, plan, where, cloud)
         instance = add_instance(cloud, 2)
-        volplug = stack.enter_context(EbsVolplug(where, "volplug-ebs", cloud, instance, poll_s=POLL_S))
+        volplug = stack.enter_context(volplug_on(instance, where, "volplug-ebs", cloud, poll_s=POLL_S))
         processes.measure_memory(results, e.RSS_START, {m.VOLPLUG: volplug})
         client = stack.enter_context(volplug.connect()).with_room()
-        ours = ByVolplug(volplug, client, instance)
+        ours = ByVolplug(volplug, client, lambda: is_bare(instance))
         _await_search(cloud, instance)
         names = turns.names_for(plan)
         for each in names.values():
@@ -69,7 +70,7 @@ def measure_ebs(results: Results, plan: Plan, where: Place) -> None:
 def _measure_first(results: Results, plan: Plan, where: Place, cloud: RemoteEc2Cloud) -> None:
     samples, instance = Samples(), add_instance(cloud, 1)
     for number in range(plan.starts):
-        volplug = EbsVolplug(where, f"first-{number}", cloud, instance, mount_grace_s=_MINUTE_S)
+        volplug = volplug_on(instance, where, f"first-{number}", cloud, mount_grace_s=_MINUTE_S)
         with volplug, volplug.connect() as client:
             client.call("Capabilities")
             client.send(request("Get", {"Name": "nothing"}))  # that it is an error does not matter
@@ -82,7 +83,7 @@ def _measure_states(
 ) -> None:
     """Measure lifecycles with a volplug of their own: they leave the memory of the other one as it is."""
     instance = add_instance(cloud, 4)
-    with EbsVolplug(where, "volplug-lifecycles", cloud, instance, poll_s=plan.second_s) as volplug:
+    with volplug_on(instance, where, "volplug-lifecycles", cloud, poll_s=plan.second_s) as volplug:
         ours = GroupByVolplug(volplug, cloud, instance.instance_id)
         _await_search(cloud, instance)
         ours.create(["warm"])  # the SDK is set up, and the first look-ups are over

@@ -8,7 +8,7 @@ from itertools import cycle
 
 from benchmarks import measures as m
 from benchmarks.client import CallError
-from benchmarks.ebs.ways import Way
+from benchmarks.clouds import Way
 from benchmarks.measures import Measure, Results, interleaved
 
 
@@ -82,4 +82,4 @@ def in_turns(
 
     _, failures = interleaved(rounds, {peer: partial(turn, peer) for peer in ways})
     if failures:
-        raise CallError(f"on EBS: {failures}")
+        raise CallError(f"a way failed: {failures}")

@@ -27,7 +27,7 @@ test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; ma
 test-openstack: setup ## the Cinder driver on a real cloud: on a server, as root; makes and deletes volumes
 	@VOLPLUG_TEST_OPENSTACK=1 $(PYTHON_IN_VENV) -m pytest tests/openstack $(ARGS)
 
-bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part ebs)
+bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part cinder)
 	@scripts/system-packages bench
 	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 

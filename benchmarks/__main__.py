@@ -1,6 +1,6 @@
 """`make bench`: measure everything, judge the targets, write the report.
 
-Usage: python -m benchmarks [--part loop|ebs] [--quick] [--json FILE] [--docs [FILE]]
+Usage: python -m benchmarks [--part loop|ebs|cinder] [--quick] [--json FILE] [--docs [FILE]]
 """
 
 import argparse
@@ -16,7 +16,8 @@ from types import FrameType
 
 from benchmarks import calls, processes, runs
 from benchmarks import measures as m
-from benchmarks.chapters import CHAPTERS, LOOP, Chapter, assembled
+from benchmarks.chapters import CHAPTERS, EBS, LOOP, Chapter, assembled
+from benchmarks.cinder.work import measure_cinder
 from benchmarks.ebs.work import measure_ebs
 from benchmarks.measures import MEASURES, Results
 from benchmarks.mounts import Mounts
@@ -37,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="only show that everything works; figures mean little"
     )
     parser.add_argument(
-        "--part", choices=[each.name for each in CHAPTERS], help="measure only this (default: everything)"
+        "--part",
+        action="append",
+        choices=[each.name for each in CHAPTERS],
+        help="measure only this; may be repeated (default: everything)",
     )
     parser.add_argument("--json", type=Path, default=_JSON, help=f"the report (default: {_JSON})")
     parser.add_argument("--docs", type=Path, nargs="?", const=_DOCS, help=f"write the page, too ({_DOCS})")
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure_and_write(given: argparse.Namespace, ours: Path) -> int:
     """Measure the chosen parts and write the reports; return 1 if something is left over below ``ours``."""
     before = leftovers.snapshot()
-    chapters = [each for each in CHAPTERS if given.part in (None, each.name)]
+    chapters = [each for each in CHAPTERS if not given.part or each.name in given.part]
     results, seen = Results(), {}
     for chapter in chapters:
         seen[chapter.name] = _measured(chapter, results, is_quick=given.quick)
@@ -79,7 +83,7 @@ def _measured(chapter: Chapter, results: Results, *, is_quick: bool) -> Conditio
         engine = _measure(results, plan)
     else:
         with place() as where:
-            measure_ebs(results, plan, where)
+            (measure_ebs if chapter is EBS else measure_cinder)(results, plan, where)
     return seen.ended(engine, time.monotonic() - begun)
 
 

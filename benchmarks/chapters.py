@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks import measures as m
 from benchmarks import targets
+from benchmarks.cinder import measures as cinder
 from benchmarks.ebs import measures as ebs
 from benchmarks.measures import Measure
 from benchmarks.targets import Target
@@ -54,7 +55,14 @@ EBS: Final = Chapter(
     {m.VOLPLUG: "volplug", m.SDK: "bare calls"},
     _HERE / "ebs" / "page.md.in",
 )
-CHAPTERS: Final[Sequence[Chapter]] = (LOOP, EBS)
+CINDER: Final = Chapter(
+    "cinder",
+    cinder.MEASURES,
+    cinder.TARGETS,
+    {m.VOLPLUG: "volplug", m.SDK: "bare calls"},
+    _HERE / "cinder" / "page.md.in",
+)
+CHAPTERS: Final[Sequence[Chapter]] = (LOOP, EBS, CINDER)
 
 
 def assembled(page: str, written: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ from benchmarks.measures import Measure, Results
 from benchmarks.targets import Verdict, breakdown, judge
 from volplug import __version__
 
-_READ = "DescribeVolumes"
+_SDKS = {"ebs": "boto3", "cinder": "openstacksdk"}
+_READS = ("DescribeVolumes", "GET")  # of EC2, and of Cinder and Nova
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Conditions:
     volplug: str
     rclone: str
     engine: str
-    sdk: str
+    sdks: Mapping[str, str]
     is_quick: bool
     load_before: float
     load_after: float
@@ -53,7 +54,7 @@ def conditions(*, is_quick: bool) -> Conditions:
         volplug=__version__,
         rclone=_rclone_version(),
         engine="",
-        sdk=version("boto3"),
+        sdks={name: f"{sdk} {version(sdk)}" for name, sdk in _SDKS.items()},
         is_quick=is_quick,
         load_before=_load(),
         load_after=0,
@@ -149,7 +150,7 @@ def as_markdown(results: Results, seen: Conditions, chapter: Chapter) -> str:
 
 def _conditions_text(seen: Conditions, chapter: Chapter) -> str:
     rclone = f"rclone {seen.rclone}" if seen.rclone else "no rclone"
-    others = f"Docker Engine {seen.engine}, {rclone}" if chapter is LOOP else f"boto3 {seen.sdk}"
+    others = f"Docker Engine {seen.engine}, {rclone}" if chapter is LOOP else seen.sdks[chapter.name]
     programs = f"volplug {seen.volplug} on Python {seen.python}, {others}"
     machine = f"{seen.processors} processors ({seen.processor}), Linux {seen.kernel}"
     load = f"Load average {seen.load_before:g} before and {seen.load_after:g} after the run"
@@ -217,10 +218,12 @@ def _cell(results: Results, measure: Measure, peer: str) -> str:
 
 
 def changes_and_reads(kinds: Mapping[str, float]) -> str:
-    """Counts of calls to EC2: changes + DescribeVolumes, and which changes."""
-    changes = {action: count for action, count in kinds.items() if action != _READ and count}
+    """Counts of calls to a cloud: changes + reads, and which changes."""
+    changes = {action: count for action, count in kinds.items() if action not in _READS and count}
     which = ", ".join(f"{count:g} {action}" for action, count in changes.items())
-    return f"{sum(changes.values()):g} + {kinds.get(_READ, 0):g}" + (f" ({which})" if which else "")
+    return f"{sum(changes.values()):g} + {sum(kinds.get(read, 0) for read in _READS):g}" + (
+        f" ({which})" if which else ""
+    )
 
 
 def _lacking(results: Results, chapter: Chapter) -> list[str]:

@@ -41,7 +41,12 @@ def build(config: BackendConfig) -> CinderDriver:
     """
     settings = load_settings(config)
     caller = OpenStack(settings)
-    limits = CinderTimeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s, race_s=settings.race_s)
+    limits = CinderTimeouts(
+        proof_s=settings.proof_s,
+        poll_first_s=settings.poll_s,
+        poll_longest_s=settings.poll_later_s,
+        race_s=settings.race_s,
+    )
     return CinderDriver(config, settings, ThisServer(settings, caller), caller, limits)
 
 

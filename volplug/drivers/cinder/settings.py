@@ -78,6 +78,7 @@ class CinderSettings(CloudSettings):
     """Settings of a `[backends.NAME]` table with `driver = "cinder"`; docs/drivers/cinder.md describes them.
 
     Attributes:
+        poll_later_s: Time between two polls later on (for tests).
         race_s: Time between a creation and the look-up before the first attach (for tests).
     """
 
@@ -107,6 +108,7 @@ class CinderSettings(CloudSettings):
     metadata_endpoint: str = "http://169.254.169.254"
     config_drive: Path = Path("/mnt/config")
     poll_s: float = Field(default=CinderTimeouts().poll_first_s, gt=0)
+    poll_later_s: float = Field(default=CinderTimeouts().poll_longest_s, gt=0)
     race_s: float = Field(default=CinderTimeouts().race_s, ge=0)
 
     @property
@@ -173,6 +175,6 @@ _SOURCES: Final = Sources(
     _VARIABLES,
     _credentials,
     credential_settings=("cloud", *_OS),
-    for_tests={"sys_root", "dev_root", "proof_s", "poll_s", "race_s"},
+    for_tests={"sys_root", "dev_root", "proof_s", "poll_s", "poll_later_s", "race_s"},
     secrets=_SECRETS,
 )

@@ -1,6 +1,7 @@
 """An OpenStack of its own, and volplug on its servers."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,16 @@ VOLUME_SIZE: Final = "1GiB"
 _CLOUD: Final = "demo"
 _NODES: Final = ("node1", "node2")
 _SETTLED_TIMEOUT_S: Final = 60.0
+
+
+def link_of(server: Server, volume_id: str) -> Path:
+    """Return the path at which a server has a link to the disk of a volume while that is attached."""
+    return server.directory / "volumes" / volume_id
+
+
+def is_bare(server: Server) -> bool:
+    """Return whether a server has no volume's disk."""
+    return not os.listdir(server.directory / "volumes")
 
 
 class Testbed:

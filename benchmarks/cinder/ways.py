@@ -11,6 +11,7 @@ from openstack.connection import Connection
 from openstack.exceptions import NotFoundException
 
 from benchmarks import kernel
+from benchmarks.cinder.testbed import link_of
 from benchmarks.client import CallError
 from benchmarks.clouds import spin_until
 from tests.lab.openstack.servers import Server
@@ -49,11 +50,11 @@ class BySdk:
         (volume_id,) = self._ids(name)
         self._attached[name] = volume_id
         self._compute.create_volume_attachment(self._server.id, volume_id=volume_id)
-        spin_until(lambda: volume_id in self._server.disks(), f"{name} is there")
+        spin_until(link_of(self._server, volume_id).is_symlink, f"{name} is there")
         self._poll(lambda: self._status(volume_id) == "in-use", f"{name} is in use")
         target = self._targets / name
         target.mkdir(parents=True, exist_ok=True)
-        kernel.mount(self._server.disks()[volume_id], target)
+        kernel.mount(f"{self._server.dev_root}/{link_of(self._server, volume_id).readlink()}", target)
 
     def unmount(self, name: str) -> None:
         """See `Way`."""
@@ -63,7 +64,7 @@ class BySdk:
         """See `Way`: the detach, the disk; the volume's id is known."""
         volume_id = self._attached.pop(name)
         self._compute.delete_volume_attachment(self._server.id, volume_id)
-        spin_until(lambda: volume_id not in self._server.disks(), f"{name} has gone")
+        spin_until(lambda: not link_of(self._server, volume_id).is_symlink(), f"{name} has gone")
 
     def remove(self, name: str) -> None:
         """See `Way`: a search, the deletion, polls until there is no such volume."""

@@ -10,7 +10,7 @@ from benchmarks import measures as m
 from benchmarks import processes
 from benchmarks.cinder import measures as c
 from benchmarks.cinder.line import Line
-from benchmarks.cinder.testbed import Testbed, served
+from benchmarks.cinder.testbed import Testbed, is_bare, served
 from benchmarks.cinder.ways import POLL_S, BySdk
 from benchmarks.client import PluginClient, request
 from benchmarks.clouds import ByVolplug, CloudVolplug, Way
@@ -66,7 +66,7 @@ def _measure_times(results: Results, plan: Plan, where: Place, testbed: Testbed)
         processes.measure_memory(results, c.RSS_START, {m.VOLPLUG: volplug})
         client = stack.enter_context(volplug.connect()).with_room()
         cloud = stack.enter_context(testbed.connection(testbed.clouds_yaml))
-        ours = ByVolplug(volplug, client, lambda: not testbed.ours.disks())
+        ours = ByVolplug(volplug, client, lambda: is_bare(testbed.ours))
         bare = BySdk(cloud, testbed.bare, where.directory / "targets")
         ways: Ways = {m.VOLPLUG: ours, m.SDK: bare}
         show("create and remove")
@@ -162,7 +162,7 @@ def _measure_calls(results: Results, plan: Plan, where: Place, testbed: Testbed)
         volplug = stack.enter_context(testbed.volplug("volplug-counted", file))
         client = stack.enter_context(volplug.connect())
         cloud = stack.enter_context(testbed.connection(file))
-        ours = ByVolplug(volplug, client, lambda: not testbed.ours.disks())
+        ours = ByVolplug(volplug, client, lambda: is_bare(testbed.ours))
         bare = BySdk(cloud, testbed.bare, where.directory / "targets", _PRODUCTION_POLL_S)
         counting = Counting(line)
         formatted = "formatted"

@@ -19,8 +19,8 @@ import pytest
 
 from volplug.drivers.base import BackendConfig, Driver
 from volplug.drivers.cinder import CinderDriver
-from volplug.drivers.cinder.metadata import TOKEN, metadata_of
 from volplug.drivers.cinder.openstack import CINDER, Call, OpenStack
+from volplug.drivers.cinder.options import TOKEN, metadata_of
 from volplug.drivers.cinder.server import ThisServer
 from volplug.drivers.cinder.settings import load_settings
 from volplug.drivers.cloud.tags import SUBPATH, filesystem_tags

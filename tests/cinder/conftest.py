@@ -1,26 +1,38 @@
-"""A server on each of the two hosts of the lab's OpenStack, for the tests of the driver."""
+"""A server on each of the two hosts of the lab's OpenStack, which all modules here share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cinder.sites import CinderSite
 from tests.lab.openstack.lab import OpenStackLab
+from tests.lab.openstack.servers import Server
+from volplug.testing.conformance.calls import CHANGES
+
+_HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def lab(openstack_lab: OpenStackLab) -> Iterator[OpenStackLab]:
-    """The lab with room for many volumes, and empty afterwards."""
-    openstack_lab.storage.set_quota(volumes=1000, gigabytes=100_000)
-    yield openstack_lab
+@pytest.fixture(scope="package")
+def servers(openstack_lab: OpenStackLab) -> Iterator[tuple[Server, Server]]:
+    """A server on each host, one with virtio-blk and one with virtio-scsi."""
+    made = openstack_lab.servers
+    yield made.create("a", node="node1"), made.create("b", node="node2", bus="scsi")
     openstack_lab.start_over()
 
 
 @pytest.fixture(scope="module")
-def sites(lab: OpenStackLab) -> list[CinderSite]:
-    servers = [lab.servers.create(f"host-{node}", node=node) for node in ("node1", "node2")]
+def lab(openstack_lab: OpenStackLab, servers: tuple[Server, Server]) -> Iterator[OpenStackLab]:
+    """The lab with room for many volumes, and without any afterwards."""
+    openstack_lab.storage.set_quota(volumes=1000, gigabytes=100_000)
+    yield openstack_lab
+    openstack_lab.empty()
+
+
+@pytest.fixture(scope="module")
+def sites(lab: OpenStackLab, servers: tuple[Server, Server]) -> list[CinderSite]:
     return [CinderSite(lab, server) for server in servers]
 
 
@@ -30,3 +42,21 @@ async def identified(sites: list[CinderSite]) -> None:
     for site in sites:
         await site.host.get()
         site.line.counts.clear()
+
+
+# Cases of the shared suite that take seconds here, each with what shows the same on Cinder in less time.
+_SLOW = (
+    "test_life_cycle_can_be_repeated",  # life cycles at once, and a deleted volume's name that is used again
+    "test_volumes_are_created_concurrently",  # life cycles at once
+    "test_volumes_are_attached_concurrently",  # life cycles at once, and two volumes with data of their own
+    # A cancellation after 3 turns; until then a call has only begun its first request.
+    "test_cancelled_creation_leaves_one_volume_or_none[1]",
+    "test_cancelled_creation_leaves_one_volume_or_none[2]",
+    *(f"test_cancelled_change_can_be_made_again[{change}-{turns}]" for change in CHANGES for turns in (1, 2)),
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark them."""
+    if item.path.parent == _HERE and item.name in _SLOW:
+        item.add_marker(pytest.mark.slow)

@@ -2,7 +2,6 @@
 
 import os
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,14 @@ _TIMEOUT_S = 30.0
 _DATA = b"what was written"
 
 
-@pytest.fixture(scope="module")
-def servers(openstack_lab: OpenStackLab) -> Iterator[tuple[Server, Server]]:
-    """A server on each host, one with virtio-blk and one with virtio-scsi."""
-    made = openstack_lab.servers
-    yield made.create("a", node="node1"), made.create("b", node="node2", bus="scsi")
-    openstack_lab.start_over()
-
-
 def _names(server: Server) -> set[str]:
     return GuestDisks(str(server.directory)).names()
 
 
-def test_data_moves_with_a_volume(openstack_lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
+def test_data_moves_with_a_volume(lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
     virtio, scsi = servers
-    volume_id = openstack_lab.storage.create("moves")
-    openstack_lab.servers.attach(virtio, volume_id)
+    volume_id = lab.storage.create("moves")
+    lab.servers.attach(virtio, volume_id)
     block = Path(virtio.sys_root, "block")
     assert _names(virtio) == {"vda", "vdb"}
     assert (block / "vdb/serial").read_text() == f"{volume_id[:20]}\n"
@@ -49,15 +40,15 @@ def test_data_moves_with_a_volume(openstack_lab: OpenStackLab, servers: tuple[Se
     with open(node, "r+b", buffering=0) as device:
         device.write(_DATA.ljust(512))
         os.fsync(device.fileno())
-    openstack_lab.servers.detach(virtio, volume_id)
+    lab.servers.detach(virtio, volume_id)
     assert _names(virtio) == {"vda"}
-    openstack_lab.servers.attach(scsi, volume_id)
+    lab.servers.attach(scsi, volume_id)
     page = Path(scsi.sys_root, "block/sdb/device/vpd_pg80").read_bytes()
     assert page == b"\x00\x80\x00\x24" + volume_id.encode()
     assert Path(scsi.disks()[volume_id]).name == "sdb"
     with open(scsi.disks()[volume_id], "rb") as device:
         assert device.read(len(_DATA)) == _DATA
-    openstack_lab.servers.detach(scsi, volume_id)
+    lab.servers.detach(scsi, volume_id)
 
 
 def test_a_server_knows_its_id(servers: tuple[Server, Server]) -> None:
@@ -66,22 +57,22 @@ def test_a_server_knows_its_id(servers: tuple[Server, Server]) -> None:
     assert (facts / "product_name").read_text() == "OpenStack Nova\n"
 
 
-def test_an_attached_volume_grows(openstack_lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
+def test_an_attached_volume_grows(lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
     server = servers[0]
-    volume_id = openstack_lab.storage.create("grows")
-    openstack_lab.servers.attach(server, volume_id)
-    openstack_lab.connection("demo").block_storage.extend_volume(volume_id, 2)
+    volume_id = lab.storage.create("grows")
+    lab.servers.attach(server, volume_id)
+    lab.connection("demo").block_storage.extend_volume(volume_id, 2)
     node = server.disks()[volume_id]
     size = Path(server.sys_root, "block", Path(node).name, "size")
     wait_until(lambda: int(size.read_text()) * 512 == 2 * GIB, _TIMEOUT_S, "the disk has grown")
     assert size_bytes(node) == 2 * GIB
-    openstack_lab.servers.detach(server, volume_id)
+    lab.servers.detach(server, volume_id)
 
 
 def test_a_killed_host_keeps_its_devices_and_is_down_until_it_is_started(
-    openstack_lab: OpenStackLab, servers: tuple[Server, Server]
+    lab: OpenStackLab, servers: tuple[Server, Server]
 ) -> None:
-    lab, server = openstack_lab, servers[0]
+    server = servers[0]
     volume_id = lab.storage.create("stays")
     lab.servers.attach(server, volume_id)
     lab.hosts.kill("node1")
@@ -96,17 +87,15 @@ def test_a_killed_host_keeps_its_devices_and_is_down_until_it_is_started(
     assert server.disks() == {}
 
 
-def test_a_host_that_is_forced_down_is_down_while_it_runs(openstack_lab: OpenStackLab) -> None:
-    openstack_lab.hosts.force_down("node2")
-    assert openstack_lab.hosts.state("node2") == "down"
-    openstack_lab.hosts.start("node2")
-    assert openstack_lab.hosts.state("node2") == "up"
+def test_a_host_that_is_forced_down_is_down_while_it_runs(lab: OpenStackLab) -> None:
+    lab.hosts.force_down("node2")
+    assert lab.hosts.state("node2") == "down"
+    lab.hosts.start("node2")
+    assert lab.hosts.state("node2") == "up"
 
 
-def test_operations_are_held_and_fail_as_ordered(
-    openstack_lab: OpenStackLab, servers: tuple[Server, Server]
-) -> None:
-    lab, server = openstack_lab, servers[0]
+def test_operations_are_held_and_fail_as_ordered(lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
+    server = servers[0]
     volume_id = lab.storage.create("fails")
     compute = lab.connection("operator").compute
     with lab.faults.held(Operation.ATTACH_VOLUME):
@@ -121,42 +110,42 @@ def test_operations_are_held_and_fail_as_ordered(
     lab.servers.detach(server, volume_id)
 
 
-def test_a_volume_can_be_bootable(openstack_lab: OpenStackLab) -> None:
-    volume_id = openstack_lab.storage.create("boots")
-    openstack_lab.storage.make_bootable(volume_id)
-    assert openstack_lab.connection("demo").block_storage.get_volume(volume_id).is_bootable
+def test_a_volume_can_be_bootable(lab: OpenStackLab) -> None:
+    volume_id = lab.storage.create("boots")
+    lab.storage.make_bootable(volume_id)
+    assert lab.connection("demo").block_storage.get_volume(volume_id).is_bootable
 
 
-def test_a_project_has_a_quota(openstack_lab: OpenStackLab) -> None:
-    openstack_lab.storage.set_quota(gigabytes=1)
+def test_a_project_has_a_quota(lab: OpenStackLab) -> None:
+    lab.storage.set_quota(gigabytes=1)
     try:
         with pytest.raises(HttpException, match="exceeds allowed gigabytes quota") as refused:
-            openstack_lab.storage.create("large", 2)
+            lab.storage.create("large", 2)
         assert refused.value.status_code == 413
     finally:
-        openstack_lab.storage.end_quota()
+        lab.storage.end_quota()
 
 
 @pytest.mark.parametrize("cloud", ["demo", "demo-app"])
 def test_a_member_sees_the_servers_of_its_project(
-    openstack_lab: OpenStackLab, servers: tuple[Server, Server], cloud: str
+    lab: OpenStackLab, servers: tuple[Server, Server], cloud: str
 ) -> None:
-    found = {each.id for each in openstack_lab.connection(cloud).compute.servers()}
+    found = {each.id for each in lab.connection(cloud).compute.servers()}
     assert found >= {server.id for server in servers}
 
 
-def test_others_do_not(openstack_lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
-    assert list(openstack_lab.connection("other").compute.servers()) == []
+def test_others_do_not(lab: OpenStackLab, servers: tuple[Server, Server]) -> None:
+    assert list(lab.connection("other").compute.servers()) == []
     with pytest.raises(ForbiddenException, match="Policy doesn't allow"):
-        openstack_lab.connection("viewer").compute.stop_server(servers[0].id)
+        lab.connection("viewer").compute.stop_server(servers[0].id)
 
 
-def test_hosts_of_a_network_reach_it(openstack_lab: OpenStackLab, tmp_path: Path) -> None:
+def test_hosts_of_a_network_reach_it(lab: OpenStackLab, tmp_path: Path) -> None:
     network = Network(tmp_path)
     try:
         network.plug_in_caller(LAB_NUMBER)
         with network.threads() as inside:
-            shown = inside.submit(_get, openstack_lab.auth_url).result()
+            shown = inside.submit(_get, lab.auth_url).result()
     finally:
         network.close()
     assert b'"version"' in shown

@@ -20,7 +20,7 @@ from volplug.models import HolderState, Volume
 pytestmark = [*CINDER, pytest.mark.usefixtures("identified")]
 
 _NUMBERS = count()
-_LIMITS = dataclasses.replace(LIMITS, transition_s=4.0)
+_IMPATIENT = dataclasses.replace(LIMITS, transition_s=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,26 +51,33 @@ def cluster() -> str:
 @pytest.fixture
 def heir(sites: list[CinderSite], cluster: str, tmp_path: Path) -> CinderDriver:
     """The host that wants the volume, with the credentials of a member."""
-    return sites[0].driver(tmp_path / "heir", cluster, _LIMITS)
+    return sites[0].driver(tmp_path / "heir", cluster)
+
+
+@pytest.fixture
+def impatient(sites: list[CinderSite], cluster: str, tmp_path: Path) -> CinderDriver:
+    """The same, for what will not happen."""
+    return sites[0].driver(tmp_path / "heir", cluster, _IMPATIENT)
 
 
 @pytest.fixture
 def administrator(lab: OpenStackLab, sites: list[CinderSite], cluster: str, tmp_path: Path) -> CinderDriver:
     """The same host, with credentials that see host_status."""
     site = CinderSite(lab, sites[0].server, "operator")
-    return site.driver(tmp_path / "administrator", cluster, _LIMITS)
+    return site.driver(tmp_path / "administrator", cluster)
 
 
 @pytest.fixture
 async def lose(lab: OpenStackLab, cluster: str, heir: CinderDriver, tmp_path: Path) -> AsyncIterator[Lose]:
     """Make servers that have a volume each; they are deleted afterwards."""
     made: list[Lost] = []
+    numbers = count()
 
     async def lose() -> Lost:
-        number = len(made)
+        number = next(numbers)
         server = await asyncio.to_thread(lambda: lab.servers.create(f"lost-{number}", node="node2"))
         site = CinderSite(lab, server)
-        driver = site.driver(tmp_path / f"lost-{number}", cluster, _LIMITS)
+        driver = site.driver(tmp_path / f"lost-{number}", cluster)
         volume = await driver.create(spec_of(f"v{number}"))
         await driver.attach(volume)
         made.append(Lost(site, volume))
@@ -78,62 +85,69 @@ async def lose(lab: OpenStackLab, cluster: str, heir: CinderDriver, tmp_path: Pa
 
     yield lose
     await asyncio.to_thread(lab.hosts.start_all)
-    for each in made:
-        await asyncio.to_thread(lab.servers.delete, each.site.server)
-        await heir.detach(each.volume)
-        await heir.wait_settled(each.volume, 20.0)
-        await heir.delete(each.volume)
+
+    async def clean(lost: Lost) -> None:
+        await asyncio.to_thread(lab.servers.delete, lost.site.server)
+        await heir.detach(lost.volume)
+        await heir.wait_settled(lost.volume, 20.0)
+        await heir.delete(lost.volume)
+
+    await asyncio.gather(*map(clean, made))
 
 
-@pytest.mark.parametrize("is_administrator", [False, True])
 async def test_a_volume_is_taken_from_a_server_that_is_off(
-    lab: OpenStackLab,
-    lose: Lose,
-    heir: CinderDriver,
-    administrator: CinderDriver,
-    is_administrator: bool,
+    lab: OpenStackLab, lose: Lose, heir: CinderDriver, administrator: CinderDriver
 ) -> None:
-    lost, driver = await lose(), administrator if is_administrator else heir
-    alive = await driver.holder_state(lost.node_id)
-    assert alive.state is HolderState.ALIVE
-    with pytest.raises(VolumeInUse, match="not proven dead: Nova reports ACTIVE"):
-        await driver.take_from(lost.volume, lost.node_id)
-    await asyncio.to_thread(lab.servers.stop, lost.site.server)
-    dead = await driver.holder_state(lost.node_id)
-    assert dead.state is HolderState.DEAD
-    assert ("compute host as up" in dead.evidence) == is_administrator
-    await driver.take_from(lost.volume, lost.node_id)
-    await driver.attach(lost.volume)
-
-
-async def test_a_fence_stops_the_server(lab: OpenStackLab, lose: Lose, heir: CinderDriver) -> None:
     lost = await lose()
-    await heir.fence(lost.node_id)
-    assert await asyncio.to_thread(lab.servers.status, lost.site.server) == "SHUTOFF"
+    for driver in (heir, administrator):
+        alive = await driver.holder_state(lost.node_id)
+        assert alive.state is HolderState.ALIVE
+        with pytest.raises(VolumeInUse, match="not proven dead: Nova reports ACTIVE"):
+            await driver.take_from(lost.volume, lost.node_id)
+    await asyncio.to_thread(lab.servers.stop, lost.site.server)
+    for driver in (heir, administrator):
+        dead = await driver.holder_state(lost.node_id)
+        assert dead.state is HolderState.DEAD
+        assert ("compute host as up" in dead.evidence) == (driver is administrator)
     await heir.take_from(lost.volume, lost.node_id)
     await heir.attach(lost.volume)
 
 
-async def test_nothing_is_taken_from_servers_of_a_dead_compute_service(
+async def test_a_fence_stops_the_server(
     lab: OpenStackLab, lose: Lose, heir: CinderDriver, administrator: CinderDriver
 ) -> None:
+    """What a member has stopped, an administrator takes as well."""
+    lost = await lose()
+    await heir.fence(lost.node_id)
+    assert await asyncio.to_thread(lab.servers.status, lost.site.server) == "SHUTOFF"
+    await administrator.take_from(lost.volume, lost.node_id)
+    await administrator.attach(lost.volume)
+
+
+async def test_nothing_is_taken_from_servers_of_a_dead_compute_service(
+    lab: OpenStackLab,
+    lose: Lose,
+    heir: CinderDriver,
+    impatient: CinderDriver,
+    administrator: CinderDriver,
+) -> None:
     """At first Nova takes the service for alive, and accepts a detach that only the service could make."""
-    off, on = await lose(), await lose()
+    off, on = await asyncio.gather(lose(), lose())
     await asyncio.to_thread(lab.servers.stop, off.site.server)
     lab.hosts.kill("node2")
     with pytest.raises(VolumeInUse, match="has not detached it"):
-        await heir.take_from(off.volume, off.node_id)
+        await impatient.take_from(off.volume, off.node_id)
     await asyncio.to_thread(lab.hosts.miss_reports, "node2")
     assert (await heir.holder_state(on.node_id)).state is HolderState.ALIVE
     for lost in (off, on):
         seen = await administrator.holder_state(lost.node_id)
         assert seen.state is HolderState.UNKNOWN
         assert "its compute host as UNKNOWN, so it may run on" in seen.evidence
-        for driver in (heir, administrator):
+        for driver in (impatient, administrator):
             with pytest.raises(VolumeInUse):
                 await driver.take_from(lost.volume, lost.node_id)
         with pytest.raises(VolumeInUse):
-            await heir.attach(lost.volume)
+            await impatient.attach(lost.volume)
     await asyncio.to_thread(lab.hosts.start, "node2")
     await heir.take_from(off.volume, off.node_id)
     await heir.attach(off.volume)

@@ -102,6 +102,14 @@ class OpenStackLab:
             self._connections[cloud] = accounts.connection(self._site, cloud)
         return self._connections[cloud]
 
+    def empty(self) -> None:
+        """End all faults, and detach and delete all volumes and snapshots; the servers stay."""
+        self.faults.end()
+        self.hosts.start_all()
+        self.servers.detach_all()
+        self.storage.delete_all()
+        self.storage.end_quota()
+
     def start_over(self) -> None:
         """End all faults and delete all servers, snapshots and volumes; clients keep their connections."""
         self.faults.end()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from openstack.compute.v2.volume_attachment import VolumeAttachment
 from openstack.connection import Connection
 
 from tests.lab.guest_disks import GuestDisks
@@ -117,11 +118,21 @@ class Servers:
         """Return the ids of the volumes that Nova lists as attached."""
         return [each.volume_id for each in self._cloud.compute.volume_attachments(server.id)]
 
+    def detach_all(self) -> None:
+        """Detach all volumes from all servers; the compute services of their hosts have to be up."""
+        for each in self._attachments():
+            self._cloud.compute.delete_volume_attachment(each.server_id, each.volume_id)
+        wait_until(lambda: not self._attachments(), _TIMEOUT_S, "no server has volumes")
+
     def delete_all(self) -> None:
         """Delete all servers; the compute services of their hosts have to be up."""
         for each in self._cloud.compute.servers():
             self._cloud.compute.delete_server(each.id)
         wait_until(lambda: not list(self._cloud.compute.servers()), _TIMEOUT_S, "all servers have gone")
+
+    def _attachments(self) -> list[VolumeAttachment]:
+        compute = self._cloud.compute
+        return [each for server in compute.servers() for each in compute.volume_attachments(server.id)]
 
     def _exists(self, server: Server) -> bool:
         return self._cloud.compute.find_server(server.id) is not None

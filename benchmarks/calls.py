@@ -20,7 +20,6 @@ from tests.lab.waiting import WaitTimeoutError, wait_until
 _SPARSE_BYTES = 1 << 30
 _CONNECTIONS = 8
 _CREATING = {m.LIST_10.key: m.CREATE_10, m.LIST_1000.key: m.CREATE_1000}
-_SETTLED_S = 1.5  # volplug caches no list of a directory that was changed within the last second
 
 
 @contextmanager
@@ -104,7 +103,7 @@ def measure_list(
                 clients[m.RCLONE] = stack.enter_context(rclone.connect()).with_room()
             except WaitTimeoutError as error:
                 results.lack(measure, m.RCLONE, str(error))
-        time.sleep(_SETTLED_S)
+        time.sleep(plan.settled_s)
         ready = request("List", {})
         for peer, client in clients.items():
             client.send(ready)

@@ -22,12 +22,13 @@ class Plan:
         calls: Small calls in each turn.
         lists: How List is measured, by its measure's key.
         list_rounds: Turns of List.
+        settled_s: Pause before List, after which volplug caches it.
         pairs: Mount and Unmount pairs in each turn.
         volumes: Volumes of the first mounts and of the parallel ones.
         parallel_rounds: Turns of the parallel mounts.
         lifecycles: Life cycles of volumes on EBS.
         parallel_lifecycles: Life cycles of `volumes` volumes at once.
-        second_s: Length of a second in EC2's slow states.
+        second_s: Length of a second in EC2's slow states, and of its devices that come late.
         runs: `docker run --rm` of each peer.
         idle_s: Length of the idle measurement.
     """
@@ -37,6 +38,7 @@ class Plan:
     calls: int
     lists: Mapping[str, Listing]
     list_rounds: int
+    settled_s: float
     pairs: int
     volumes: int
     parallel_rounds: int
@@ -53,6 +55,7 @@ FULL = Plan(
     calls=200,
     lists={"list.10": Listing(10, 50), "list.1000": Listing(1000, 20), "list.10000": Listing(10_000, 3)},
     list_rounds=10,
+    settled_s=1.5,  # no list of a directory that was changed within the last second is cached
     pairs=8,
     volumes=50,
     parallel_rounds=5,
@@ -64,16 +67,17 @@ FULL = Plan(
 )
 QUICK = Plan(
     starts=1,
-    rounds=2,
+    rounds=1,
     calls=10,
     lists={"list.10": Listing(2, 5), "list.1000": Listing(5, 2), "list.10000": Listing(10, 2)},
     list_rounds=2,
+    settled_s=0,
     pairs=2,
-    volumes=4,
+    volumes=2,
     parallel_rounds=1,
     lifecycles=1,
     parallel_lifecycles=1,
-    second_s=0.1,
+    second_s=0.05,
     runs=1,
-    idle_s=1,
+    idle_s=0.2,
 )

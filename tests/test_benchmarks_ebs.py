@@ -229,7 +229,7 @@ def test_a_call_that_fails_is_made_once_more(answers: list[dict[str, str]], erro
 
     cloud = SimpleNamespace(calls=Calls())
     volplug = cast(CloudVolplug, SimpleNamespace(at_once=at_once))
-    group = GroupByVolplug(volplug, cast(RemoteEc2Cloud, cloud), "i-1")
+    group = GroupByVolplug(volplug, cast(RemoteEc2Cloud, cloud), "i-1", poll_every_s=0)
     with pytest.raises(CallError, match=error) if error else nullcontext():
         group.mount(["a", "b"])
     assert asked == [["a", "b"], ["b"]]

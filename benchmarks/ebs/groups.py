@@ -16,7 +16,7 @@ from tests.lab.waiting import wait_until
 
 _POLL_FIRST_S: Final = 0.05  # so that a state of whole seconds ends just before a poll, not at the same time
 _POLLS: Final = 60
-_QUIET_S: Final = 1.2  # longer than between two polls of a wait
+_QUIET_POLLS: Final = 1.2  # longer than between two polls of a wait
 _QUIET_TIMEOUT_S: Final = 30.0
 
 Description = Mapping[str, Any]
@@ -65,10 +65,14 @@ class GroupByVolplug:
         volplug: Runs on the instance.
         cloud: The simulated EC2.
         instance_id: Whose calls are counted.
+        poll_every_s: From one poll to the next.
     """
 
-    def __init__(self, volplug: CloudVolplug, cloud: RemoteEc2Cloud, instance_id: str) -> None:
+    def __init__(
+        self, volplug: CloudVolplug, cloud: RemoteEc2Cloud, instance_id: str, poll_every_s: float
+    ) -> None:
         self._volplug = volplug
+        self._quiet_s = _QUIET_POLLS * poll_every_s
         self._failures: list[str] = []
         self.calls: Callable[[], Counter[str]] = partial(cloud.calls.counts, instance_id)
 
@@ -96,7 +100,7 @@ class GroupByVolplug:
 
         def is_quiet() -> bool:
             before = self.calls()
-            time.sleep(_QUIET_S)
+            time.sleep(self._quiet_s)
             return self.calls() == before
 
         wait_until(is_quiet, _QUIET_TIMEOUT_S, "volplug makes no more calls to EC2")

@@ -79,21 +79,17 @@ class AtOnce:
     slowness: Mapping[str, object]
 
 
-_AT_ONCE: Final = (
-    AtOnce(e.ONE, e.MANY, e.MANY_RATIO, e.MANY_CALLS, {"latency_s": _LATENCY_S}),
-    AtOnce(
-        e.SLOW_ONE,
-        e.SLOW_MANY,
-        e.SLOW_RATIO,
-        None,
-        {"latency_s": _LATENCY_S, "device": "after", "device_lag_s": _SLOW_DEVICE_LAG_S},
-    ),
-)
+def _at_once(plan: Plan) -> Sequence[AtOnce]:
+    late = {"device": "after", "device_lag_s": _SLOW_DEVICE_LAG_S * plan.second_s}
+    return (
+        AtOnce(e.ONE, e.MANY, e.MANY_RATIO, e.MANY_CALLS, {"latency_s": _LATENCY_S}),
+        AtOnce(e.SLOW_ONE, e.SLOW_MANY, e.SLOW_RATIO, None, {"latency_s": _LATENCY_S, **late}),
+    )
 
 
 def measure_many(results: Results, plan: Plan, cloud: RemoteEc2Cloud, ways: Ways, names: Names) -> None:
     """Measure one mount, then many at once, with calls and devices that take as long as over a network."""
-    for each in _AT_ONCE:
+    for each in _at_once(plan):
         cloud.set_plan(**each.slowness)
         try:
             _measure_at_once(results, plan, cloud, ways, names, each)

@@ -84,7 +84,7 @@ def _measure_states(
     """Measure lifecycles with a volplug of their own: they leave the memory of the other one as it is."""
     instance = add_instance(cloud, 4)
     with volplug_on(instance, where, "volplug-lifecycles", cloud, poll_s=plan.second_s) as volplug:
-        ours = GroupByVolplug(volplug, cloud, instance.instance_id)
+        ours = GroupByVolplug(volplug, cloud, instance.instance_id, plan.second_s)
         _await_search(cloud, instance)
         ours.create(["warm"])  # the SDK is set up, and the first look-ups are over
         ours.remove(["warm"])

@@ -15,6 +15,7 @@ from tests.engine.pairs import Pair
 from tests.engine.sharing import left_empty, show_dockerd, show_volplug, started
 from tests.engine.versions import EngineVersion
 from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
 from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.managed import Volplug
 
@@ -62,8 +63,15 @@ def engine_version(pair: Pair) -> EngineVersion:
     return pair.version
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Starts volplug as a service in a fifth of the time; it runs before anything is compared with later."""
+    with ForkServer() as forks:
+        yield forks
+
+
 @pytest.fixture(scope="package")
-def clean_after_shared_engine(pair: Pair) -> Iterator[None]:
+def clean_after_shared_engine(forks: ForkServer, pair: Pair) -> Iterator[None]:
     """Fails the last test of a shared engine if that engine leaves anything over."""
     before = snapshot()
     yield
@@ -79,9 +87,9 @@ def shared_engine(clean_after_shared_engine: None, pair: Pair) -> Iterator[Engin
 
 
 @pytest.fixture(scope="package")
-def shared_volplug(shared_engine: Engine, pair: Pair) -> Volplug:
+def shared_volplug(shared_engine: Engine, pair: Pair, forks: ForkServer) -> Volplug:
     """Volplug for that engine, as a plugin or a service; it ends with the engine."""
-    return started(pair.form(shared_engine))
+    return started(pair.volplug(shared_engine, forks))
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def empty_engine(shared_engine: Engine, shared_volplug: Volplug) -> Iterator[Eng
 
 
 @pytest.fixture(scope="module")
-def clean_after_module(pair: Pair) -> Iterator[None]:
+def clean_after_module(forks: ForkServer, pair: Pair) -> Iterator[None]:
     """Fails the last test of a module if the module leaves anything over."""
     before = snapshot()
     yield
@@ -114,9 +122,9 @@ def own_engine(clean_after_module: None, pair: Pair, live_restore: bool) -> Iter
 
 
 @pytest.fixture(scope="module")
-def own_volplug(own_engine: Engine, pair: Pair) -> Volplug:
+def own_volplug(own_engine: Engine, pair: Pair, forks: ForkServer) -> Volplug:
     """Volplug for that engine, as a plugin or a service; it ends with the engine."""
-    return started(pair.form(own_engine))
+    return started(pair.volplug(own_engine, forks))
 
 
 @pytest.fixture
@@ -127,7 +135,7 @@ def own_empty_engine(own_engine: Engine, own_volplug: Volplug) -> Iterator[Engin
 
 
 @pytest.fixture
-def clean_machine() -> Iterator[None]:
+def clean_machine(forks: ForkServer) -> Iterator[None]:
     """Fails the test if it leaves anything over, also when it failed."""
     before = snapshot()
     yield
@@ -144,8 +152,8 @@ def engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def volplug(engine: Engine, pair: Pair) -> Iterator[Volplug]:
+def volplug(engine: Engine, pair: Pair, forks: ForkServer) -> Iterator[Volplug]:
     """Volplug without any configuration for the fresh engine, as a plugin or a service."""
-    with pair.form(engine) as volplug:
+    with pair.volplug(engine, forks) as volplug:
         yield volplug
         show_volplug(volplug)

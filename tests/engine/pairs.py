@@ -12,8 +12,10 @@ import pytest
 
 from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion
 from tests.lab.built import built_plugin
-from tests.lab.managed import ManagedVolplug
-from tests.lab.plugin import VolplugProcess
+from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
+from tests.lab.managed import ManagedVolplug, Volplug
+from tests.lab.plugin import Machine, VolplugProcess
 from tests.lab.requirements import PLUGIN
 
 
@@ -28,6 +30,16 @@ class Pair:
 
     version: EngineVersion
     form: type[VolplugProcess] | type[ManagedVolplug]
+
+    def machine(self, engine: Engine, forks: ForkServer) -> Machine:
+        """Return the machine of an engine, where a service is forked if its system is this machine's."""
+        return engine if self.version.system() else forks.machine_of(engine)
+
+    def volplug(self, engine: Engine, forks: ForkServer) -> Volplug:
+        """Describe volplug for an engine, without any configuration; nothing runs before it is started."""
+        if self.form is ManagedVolplug:
+            return ManagedVolplug(engine)
+        return VolplugProcess(self.machine(engine, forks))
 
     def __str__(self) -> str:
         return f"docker-{self.version.number}-{'managed' if self.form is ManagedVolplug else 'process'}"

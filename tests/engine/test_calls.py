@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.engine.pairs import AS_SERVICE
+from tests.engine.pairs import AS_SERVICE, Pair
 from tests.engine.recorder import Recorder
 from tests.engine.sharing import left_empty
 from tests.engine.use import (
@@ -27,6 +27,7 @@ from tests.engine.use import (
 )
 from tests.engine.versions import DOCKER_20, DOCKER_26, EngineVersion
 from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.served.volumes import image_of, record_of
@@ -39,9 +40,10 @@ _WHOLE_LIFE = {"Create": 1, "Mount": 1, "Unmount": 1, "Remove": 1}
 
 
 @pytest.fixture(scope="module")
-def recorded_volplug(own_engine: Engine) -> VolplugProcess:
+def recorded_volplug(own_engine: Engine, pair: Pair, forks: ForkServer) -> VolplugProcess:
     """``volplug serve``, behind the recorder."""
-    return VolplugProcess(own_engine, socket=Path("/run/volplug-behind.sock")).start()
+    machine = pair.machine(own_engine, forks)
+    return VolplugProcess(machine, socket=Path("/run/volplug-behind.sock")).start()
 
 
 @pytest.fixture(scope="module")

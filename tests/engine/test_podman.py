@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab import leftovers, loops
 from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.podman import Podman
 from tests.lab.requirements import PODMAN
@@ -20,7 +21,7 @@ _SMALL = "--opt=size=16MiB"
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Engine]:
+def machine(forks: ForkServer) -> Iterator[Engine]:
     """A machine without a Docker Engine."""
     before = leftovers.snapshot()
     machine = Engine()
@@ -40,8 +41,8 @@ def shared_podman(machine: Engine) -> Podman:
 
 
 @pytest.fixture
-def volplug(machine: Engine) -> Iterator[VolplugProcess]:
-    with VolplugProcess(machine, env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as volplug:
+def volplug(machine: Engine, forks: ForkServer) -> Iterator[VolplugProcess]:
+    with VolplugProcess(forks.machine_of(machine), env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as volplug:
         yield volplug
 
 

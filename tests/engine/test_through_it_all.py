@@ -10,6 +10,7 @@ from tests.engine.use import IMAGE, create, inspect, start, use_until_released
 from tests.lab import checker
 from tests.lab.checker import Checker
 from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import ENGINE
 from tests.lab.waiting import wait_until
@@ -25,9 +26,9 @@ def engine(clean_machine: None, pair: Pair, live_restore: bool) -> Iterator[Engi
 
 
 @pytest.fixture
-def volplug(engine: Engine) -> Iterator[VolplugProcess]:
+def volplug(engine: Engine, pair: Pair, forks: ForkServer) -> Iterator[VolplugProcess]:
     """With a short grace period, so that trial releases run while the container writes."""
-    with VolplugProcess(engine, env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as process:
+    with VolplugProcess(pair.machine(engine, forks), env={"VOLPLUG_MOUNT_GRACE_S": "1"}) as process:
         yield process
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.engine.pairs import ON_EACH, Pair
 from tests.engine.use import create, execute, run, start, wait_until_released
 from tests.lab.engine import Engine
+from tests.lab.fork_server import ForkServer
 from tests.lab.managed import ManagedVolplug
 from tests.lab.requirements import ENGINE
 
@@ -25,10 +26,12 @@ def remapping_engine(clean_machine: None, pair: Pair) -> Iterator[Engine]:
         yield engine
 
 
-def test_volumes_in_containers_with_user_namespaces(remapping_engine: Engine, pair: Pair) -> None:
+def test_volumes_in_containers_with_user_namespaces(
+    remapping_engine: Engine, pair: Pair, forks: ForkServer
+) -> None:
     engine = remapping_engine
     owner = (f"--opt=uid={_FIRST_ID}", f"--opt=gid={_FIRST_ID}")
-    with pair.form(engine) as plugin:
+    with pair.volplug(engine, forks) as plugin:
         if isinstance(plugin, ManagedVolplug):
             remapped = engine.directory / "data" / f"{_FIRST_ID}.{_FIRST_ID}"
             assert plugin.plugin_dir.parent == remapped / "plugins"

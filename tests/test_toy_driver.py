@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.dockerd import Dockerd
-from tests.lab import lane, leftovers, loops
+from tests.lab import leftovers, loops
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import clean_environment
 from tests.lab.waiting import wait_until
@@ -38,9 +38,9 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory in which the package is installed; volplug itself is that of these tests."""
     site = tmp_path_factory.mktemp("site")
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(site)]
-    pip = [*lane.with_network_outside(), sys.executable, "-m", "pip"]  # it fetches what builds the package
-    subprocess.run([*pip, "install", *options, str(copied)], check=True)
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    pip = [sys.executable, "-m", "pip", "install", *options, "--target", str(site)]
+    subprocess.run([*pip, str(copied)], check=True)
     assert (site / "volplug_toy.py").exists()
     return site
 

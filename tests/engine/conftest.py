@@ -20,20 +20,14 @@ from tests.lab.leftovers import settled_difference, snapshot
 from tests.lab.managed import Volplug
 
 _HERE = Path(__file__).parent
-# Modules that share the engine of their pair in a lane of their own, so that no lane takes long. All others
-# share one lane.
-_LANES = {
-    "compose": ("test_compose", "test_todolist"),
-    "lifecycle": ("test_managed", "test_volplug_restarts"),
-}
+# They come last: a plugin whose process was ended once is disabled only after 10 s.
+_LAST = ("test_managed.py",)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Put tests that share an engine into one lane."""
     if isinstance(item, pytest.Function) and "shared_engine" in item.fixturenames:
-        module = item.module.__name__.rpartition(".")[2]
-        name = next((lane for lane, modules in _LANES.items() if module in modules), "others")
-        item.add_marker(pytest.mark.lane(f"engine-{item.callspec.params['pair']}-{name}"))
+        item.add_marker(pytest.mark.lane(f"engine-{item.callspec.params['pair']}"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,9 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[place] = item
 
 
-def _engine_of(item: pytest.Item) -> tuple[str, str, bool]:
+def _engine_of(item: pytest.Item) -> tuple[str, bool, str, bool]:
     params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return str(params.get("pair", "")), item.path.name, bool(params.get("live_restore"))
+    module = item.path.name
+    return str(params.get("pair", "")), module in _LAST, module, bool(params.get("live_restore"))
 
 
 @pytest.fixture(scope="package")

@@ -75,8 +75,6 @@ SINCE_26 = _on(NEWEST, slow=(_SERVICE_ON_NEWEST,))
 # For tests of one form only.
 AS_SERVICE = _on(OLDEST, slow=(_SERVICE_ON_NEWEST,))
 MANAGED = _on(NEWEST, slow=(_IN_OLDEST,))
-# For tests of both forms on each engine.
-BOTH_FORMS = _on(NEWEST, _IN_OLDEST, slow=())
 
 
 def on_each(

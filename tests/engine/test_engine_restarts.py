@@ -105,7 +105,7 @@ def test_a_container_that_ended_with_its_engine_does_not_keep_its_volume(
     engine.docker("volume", "rm", "again")
 
 
-@_ends("stop-live-restore", oldest=["stop-live-restore"], newest=["stop-live-restore"])
+@_ends("stop-live-restore", oldest=["stop-live-restore"])
 def test_docker_cp_after_a_restart_leaves_a_live_container_its_volume(
     own_empty_engine: Engine, own_volplug: Volplug, end: str
 ) -> None:

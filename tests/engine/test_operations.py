@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.pairs import AS_SERVICE, MANAGED, ON_EACH
+from tests.engine.pairs import AS_SERVICE, MANAGED, ON_NEWEST
 from tests.engine.use import create, execute, inspect, refusal, run, start, volumes, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug, Volplug
@@ -50,7 +50,7 @@ def _space_kib(engine: Engine) -> int:
     return int(run(engine, "-v", "db:/data", script="df -k /data | tail -n 1").split()[1])
 
 
-@ON_EACH
+@ON_NEWEST
 def test_volumes_are_listed_with_their_users_and_archived_and_restored(
     empty_engine: Engine, operator: Operator
 ) -> None:

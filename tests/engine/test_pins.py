@@ -25,7 +25,9 @@ def _pin(engine: Engine, bind: str) -> None:
         pytest.param("rshared", "/:/rootfs", True, id="shared-before"),
         pytest.param("rshared", "/:/rootfs", False, id="shared-under-the-mount", marks=pytest.mark.slow),
         pytest.param("rshared", "/:/rootfs:rslave", True, id="rslave-before", marks=pytest.mark.slow),
-        pytest.param("rshared", "/:/rootfs:rslave", False, id="rslave-under-the-mount"),
+        pytest.param(
+            "rshared", "/:/rootfs:rslave", False, id="rslave-under-the-mount", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_bind_of_the_root_keeps_nothing_through_create_unmount_remove_and_restarts(

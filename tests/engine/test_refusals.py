@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.engine.pairs import ON_EACH
+from tests.engine.pairs import ON_EACH, ON_NEWEST, ON_OLDEST
 from tests.engine.use import IMAGE, create, refusal, volumes
 from tests.lab.engine import Engine
 from tests.lab.managed import Volplug
 from tests.lab.requirements import ENGINE
 
-pytestmark = [*ENGINE, ON_EACH]
+pytestmark = ENGINE
 
 _NAME_RULE = "Use 1 to 128 of a-z A-Z 0-9 _ . - beginning with a letter or digit."
 
@@ -24,6 +24,7 @@ def _mount_option(*options: str) -> str:
     return ",".join(["type=volume,source=db,target=/data,volume-driver=volplug", *options])
 
 
+@ON_EACH
 @pytest.mark.parametrize(
     ("options", "cause", "remedy"),
     [
@@ -41,6 +42,7 @@ def test_an_invalid_option(empty_engine: Engine, options: list[str], cause: str,
     assert volumes(empty_engine) == []
 
 
+@ON_NEWEST
 @pytest.mark.parametrize("name", ["\u00fcn\u00ef", "x" * 129])
 def test_a_name_that_is_not_allowed(empty_engine: Engine, name: str) -> None:
     shown = ascii(name) if len(name) < 100 else f"'{name[:40]}... ({len(name)} characters)'"
@@ -53,6 +55,7 @@ def test_a_name_that_is_not_allowed(empty_engine: Engine, name: str) -> None:
     assert volumes(empty_engine) == []
 
 
+@ON_NEWEST
 def test_help_lists_the_options_of_the_backend(empty_engine: Engine) -> None:
     shown = refusal(empty_engine, "volume", "create", "--driver=volplug", "--opt=help", "db")
     options = (
@@ -74,6 +77,7 @@ def _api(engine: Engine, path: str) -> dict[str, Any]:
     return content
 
 
+@ON_OLDEST
 def test_a_list_that_fails_is_a_warning_in_addition_to_the_volumes_that_docker_remembers(
     empty_engine: Engine, shared_volplug: Volplug
 ) -> None:

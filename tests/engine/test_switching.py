@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.pairs import BOTH_FORMS
+from tests.engine.pairs import MANAGED
 from tests.engine.use import create, execute, inspect, refusal, run, start, volumes, wait_until_released
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import checked
 
-pytestmark = BOTH_FORMS
+pytestmark = MANAGED
 
 _PAGE = (Path(__file__).parents[2] / "docs/install.md").read_text()
 (_WRITE_DOWN,) = re.findall(r"^ +(docker volume ls -q .*\n.*> volumes\.sh)$", _PAGE, re.MULTILINE)

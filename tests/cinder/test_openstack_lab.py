@@ -117,10 +117,10 @@ def test_a_volume_can_be_bootable(lab: OpenStackLab) -> None:
 
 
 def test_a_project_has_a_quota(lab: OpenStackLab) -> None:
-    lab.storage.set_quota(gigabytes=1)
+    lab.storage.set_quota(gigabytes=20)
     try:
         with pytest.raises(HttpException, match="exceeds allowed gigabytes quota") as refused:
-            lab.storage.create("large", 2)
+            lab.storage.create("large", 21)
         assert refused.value.status_code == 413
     finally:
         lab.storage.end_quota()

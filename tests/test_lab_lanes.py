@@ -41,15 +41,18 @@ def suite(tmp_path: Path) -> Path:
         'pytest_plugins = ["tests.lab.parts", "tests.lab.parallel", "tests.lab.prepared"]\n'
     )
     markers = "".join(f"    {name}: -\n" for name in ("lane", "spread", "alone", "prepare"))
-    (tmp_path / "pytest.ini").write_text(
-        f"[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers =\n{markers}"
-    )
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers =\n{markers}")
     return tmp_path
 
 
 def _start(suite: Path, *options: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(_REPOSITORY), "VOLPLUG_TEST_CACHE": str(suite / "cache")}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    environment = os.environ | {
+        "PYTHONPATH": str(_REPOSITORY),
+        "VOLPLUG_TEST_CACHE": str(suite / "cache"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    plugins = ("-p", "xdist", "-p", "pytest_timeout", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, *options]
     return subprocess.Popen(command, cwd=suite, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -160,9 +163,9 @@ def test_slow_preparations_are_made_once_and_outside_of_the_time_limit(suite: Pa
         from tests.lab.kept import kept
 
         def make():
-            kept("thing", "it", lambda directory: (time.sleep(3), (directory / "made").touch()), 1000)
+            kept("thing", "it", lambda directory: (time.sleep(1.5), (directory / "made").touch()), 1000)
 
-        @pytest.mark.timeout(2)
+        @pytest.mark.timeout(1)
         @pytest.mark.prepare(by=make)
         def test_it(): make()
     """

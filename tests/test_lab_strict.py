@@ -27,8 +27,12 @@ EXPECTED_FAILURE = "import pytest\n@pytest.mark.xfail\ndef test_fails(): raise A
 def test_skips_fail_a_strict_run_only(tmp_path: Path, strict: str, text: str, code: int) -> None:
     (tmp_path / "test_it.py").write_text(text)
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    environment = os.environ | {"VOLPLUG_TEST_STRICT": strict, "PYTHONPATH": str(REPOSITORY)}
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    environment = os.environ | {
+        "VOLPLUG_TEST_STRICT": strict,
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.lab.strict", "-p", "no:cacheprovider"]
     result = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

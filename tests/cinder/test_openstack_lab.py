@@ -69,6 +69,7 @@ def test_an_attached_volume_grows(lab: OpenStackLab, servers: tuple[Server, Serv
     lab.servers.detach(server, volume_id)
 
 
+@pytest.mark.slow  # test_takeover.py kills one, and takes no volume before it is started
 def test_a_killed_host_keeps_its_devices_and_is_down_until_it_is_started(
     lab: OpenStackLab, servers: tuple[Server, Server]
 ) -> None:

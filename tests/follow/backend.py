@@ -1,7 +1,7 @@
 """The interface of a cloud for this suite; a line in `BACKENDS` runs every test on it.
 
-All tests run on EBS. On Cinder, whose lab is slower, those of modules with `ON_ALL_BACKENDS` run always, and
-the others with the slow tests.
+All tests run on EBS. On Cinder, whose lab is slower, those with `ON_ALL_BACKENDS` run always, which depend
+most on the cloud, and the others with the slow tests.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -85,7 +85,7 @@ ALL_WITH_SLOW = ["ebs", pytest.param("cinder", marks=[*CINDER, pytest.mark.slow]
 
 
 def on(*backends: object) -> pytest.MarkDecorator:
-    """The mark of a module whose tests run on these backends, instead of `ALL_WITH_SLOW`."""
+    """The mark of tests that run on these backends, instead of `ALL_WITH_SLOW`."""
     return pytest.mark.parametrize("backend", backends, indirect=True)
 
 

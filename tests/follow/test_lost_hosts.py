@@ -13,7 +13,7 @@ from tests.lab.network import Wire
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = [*MULTIHOST, HOSTS, ON_ALL_BACKENDS]
+pytestmark = [*MULTIHOST, HOSTS]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,7 @@ def _refuses(scene: Scene, host: Host, holder: Host) -> None:
     scene.watch.check(scene.volume)
 
 
-@pytest.mark.parametrize("lose", [Host.kill, Host.freeze, Host.partition], ids=["killed", "frozen", "cut"])
-def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so_when_it_is_back(
-    scene: Scene, lose: Callable[[Host], None], measures: Measures
-) -> None:
+def _is_taken_over_once_it_is_stopped(scene: Scene, lose: Callable[[Host], None], measures: Measures) -> None:
     scene.create(scene.a)
     scene.write(scene.a)
     lose(scene.a)
@@ -52,6 +49,20 @@ def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so
     scene.watch.check(scene.volume)
 
 
+@ON_ALL_BACKENDS
+def test_a_volume_of_a_killed_host_is_taken_over_once_that_is_stopped_and_stays_so_when_it_is_back(
+    scene: Scene, measures: Measures
+) -> None:
+    _is_taken_over_once_it_is_stopped(scene, Host.kill, measures)
+
+
+@pytest.mark.parametrize("lose", [Host.freeze, Host.partition], ids=["frozen", "cut"])
+def test_a_volume_of_a_lost_host_is_taken_over_once_that_is_stopped_and_stays_so_when_it_is_back(
+    scene: Scene, lose: Callable[[Host], None], measures: Measures
+) -> None:
+    _is_taken_over_once_it_is_stopped(scene, lose, measures)
+
+
 def test_a_frozen_host_continues_after_the_thaw(scene: Scene) -> None:
     scene.create(scene.a)
     records = scene.write(scene.a)
@@ -65,6 +76,7 @@ def test_a_frozen_host_continues_after_the_thaw(scene: Scene) -> None:
     scene.verify(scene.b)
 
 
+@ON_ALL_BACKENDS
 def test_a_host_without_its_cloud_continues_and_detaches_when_the_cloud_is_back(scene: Scene) -> None:
     scene.create(scene.a)
     records = scene.write(scene.a)
@@ -78,6 +90,7 @@ def test_a_host_without_its_cloud_continues_and_detaches_when_the_cloud_is_back(
     scene.verify(scene.b)
 
 
+@ON_ALL_BACKENDS
 def test_a_host_that_boots_again_detaches_unused_volumes(scene: Scene) -> None:
     scene.create(scene.a)
     scene.write(scene.a)
@@ -111,6 +124,7 @@ def test_with_takeover_never_even_a_stopped_host_keeps_its_volumes(scene: Scene)
     scene.watch.check(scene.volume)
 
 
+@ON_ALL_BACKENDS
 def test_a_host_in_an_unknown_state_is_stopped_first_where_that_is_allowed(scene: Scene) -> None:
     scene.create(scene.a)
     scene.write(scene.a)

@@ -17,7 +17,7 @@ from tests.lab.operator import Operator
 from tests.lab.requirements import MULTIHOST
 from tests.lab.waiting import wait_until
 
-pytestmark = [*MULTIHOST, HOSTS, ON_ALL_BACKENDS]
+pytestmark = [*MULTIHOST, HOSTS]
 
 _SETTLED_RECORDS = 5
 
@@ -35,6 +35,7 @@ def _wait_for_records(scene: Scene, more_than: int) -> None:
     )
 
 
+@ON_ALL_BACKENDS
 def test_docker_run_on_another_host_and_back_again_finds_every_record(
     scene: Scene, measures: Measures
 ) -> None:
@@ -137,6 +138,7 @@ def _move_service(scene: Scene) -> None:
     scene.a.docker("service", "update", "--detach", *constraints, "writer")
 
 
+@ON_ALL_BACKENDS
 def test_swarm_moves_a_service_with_its_volume(scene: Scene, swarm: Host, measures: Measures) -> None:
     _create_service(scene, "--update-order=stop-first")
     scene.watch.check(scene.volume)

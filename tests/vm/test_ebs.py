@@ -178,6 +178,7 @@ def test_volumes_are_identified_by_serial_in_any_order(cluster: Cluster, lab: Pa
     assert stranger.stat().st_blocks == 0, "it was written to"
 
 
+@pytest.mark.slow  # volplug starts once more; tests/drivers/ebs/test_disks.py shows the refusal
 def test_a_disk_of_another_model_is_refused(cluster: Cluster) -> None:
     node = cluster.second
     node.start(_AMAZON)

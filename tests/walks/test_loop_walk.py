@@ -48,4 +48,4 @@ def test_a_host_with_loop_devices_keeps_every_promise_under_random_events(tmp_pa
     class HereWalk(LoopWalk):
         below = tmp_path
 
-    run_state_machine_as_test(HereWalk, settings=walk_settings(40, 25, Phase.generate))
+    run_state_machine_as_test(HereWalk, settings=walk_settings(30, 25, Phase.generate))

@@ -1,4 +1,7 @@
-"""The life of the process: starts, kills, stops, second instances, and the right state directory."""
+"""The life of the process: starts, kills, stops, second instances, and the right state directory.
+
+Where how volplug starts is the subject, a program of the test starts it; else it is forked (conftest.py).
+"""
 
 import asyncio
 import fcntl
@@ -9,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.lab import leftovers
 from tests.lab.plugin import SERVE, VolplugProcess
 from tests.lab.programs import clean_environment, settled
 from tests.lab.waiting import wait_until
-from tests.served.conftest import LocalMachine, local_machine
+from tests.served.conftest import LocalMachine
 from tests.served.volumes import is_attached, is_mounted, mount_of, record_of, wait_until_detached
 from tests.store.files import set_version, update_volumes
 from volplug.errors import StateUnusable
@@ -27,13 +29,6 @@ from volplug.errors import StateUnusable
 pytestmark = [pytest.mark.loop, pytest.mark.contract]
 
 SMALL = {"size": "8MiB"}
-
-
-@pytest.fixture
-def machine() -> Iterator[LocalMachine]:
-    """A machine without a fork server: how volplug starts is the subject of some of these tests."""
-    with local_machine() as machine:
-        yield machine
 
 
 def _client(machine: LocalMachine) -> Dockerd:

@@ -13,4 +13,4 @@ from tests.walks.walk import WALKS, walk_settings
 
 @pytest.mark.timeout(60 + WALKS)
 def test_two_hosts_keep_every_promise_under_random_events() -> None:
-    run_state_machine_as_test(MemoryWalk, settings=walk_settings(250, 50, Phase.generate, Phase.shrink))
+    run_state_machine_as_test(MemoryWalk, settings=walk_settings(200, 50, Phase.generate, Phase.shrink))

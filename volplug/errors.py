@@ -139,6 +139,12 @@ class InvalidSize(InvalidRequest):
     code = "invalid-size"
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency-key-reused"
+
+
 class ConfigurationError(InvalidRequest):
     """The settings of this host are missing something or contradict each other.
 
@@ -162,6 +168,18 @@ class VolumeNotFound(NotFound):
     """No volume of this name or id exists at the backend."""
 
     code = "volume-not-found"
+
+
+class OperationNotFound(NotFound):
+    """No operation of this id is known, or not any more."""
+
+    code = "operation-not-found"
+
+
+class BackendNotFound(NotFound):
+    """No backend of this name is configured."""
+
+    code = "backend-not-found"
 
 
 class Conflict(VolplugError):
@@ -201,6 +219,25 @@ class ClientGone(Conflict):
     """The client disconnected before its Mount was answered; the Mount is not counted."""
 
     code = "client-gone"
+
+
+class NotCancellable(Conflict):
+    """The operation has ended, or was not started through the control API."""
+
+    code = "not-cancellable"
+
+
+class OperationCancelled(Conflict):
+    """The operation was cancelled by a client of the control API."""
+
+    code = "cancelled"
+
+
+class OperationInterrupted(VolplugError):
+    """volplug was restarted while the operation ran, and its goal is not reached."""
+
+    code = "interrupted"
+    retryable = True
 
 
 class LimitExceeded(VolplugError):

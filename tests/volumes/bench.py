@@ -8,10 +8,10 @@ from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec
 from volplug.steps import unannounced
 from volplug.testing.host import Disk, MemoryHost
 from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
-from volplug.volumes.background import Operation
 from volplug.volumes.converge import Convergence
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest, Timeouts
 from volplug.volumes.decision import Goal
+from volplug.volumes.operations import Operation
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.volumes.world import Caller, World
 from volplug.errors import VolumeInUse
-from volplug.volumes.background import Operation
+from volplug.volumes.operations import Operation
 
 SHOWN = attrgetter("kind", "volume", "phase")
 

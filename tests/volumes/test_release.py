@@ -9,10 +9,10 @@ from tests.volumes.world import Caller, World
 from volplug.errors import BackendUnavailable, ClientGone, MountFailed, VolumeInUse
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.models import EngineIdentity, Volume
-from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import Deadlines
+from volplug.volumes.operations import Operation
 from volplug.volumes.options import Defaults
 from volplug.volumes.release import Releaser
 from volplug.volumes.service import VolumeService

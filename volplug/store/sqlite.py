@@ -300,14 +300,18 @@ def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
 
 def _failure_text(failure: Failure | None) -> str:
     """Write a failure as JSON; the column is of a version that kept the text alone."""
-    return json.dumps([*astuple(failure)[:-1], failure.at.isoformat()]) if failure else ""
+    return json.dumps(astuple(failure), default=datetime.isoformat) if failure else ""
 
 
 def _failure(text: str) -> Failure | None:
     """Read a failure; the text alone, of an earlier version, says nothing of its time."""
     try:
-        operation, code, cause, whole, at = json.loads(text)
-        return Failure(str(operation), str(code), str(cause), str(whole), datetime.fromisoformat(at))
+        operation, code, cause, whole, at, *more = json.loads(text)
+        remedy, retryable = more or ("", False)
+        when = datetime.fromisoformat(at)
+        return Failure(
+            str(operation), str(code), str(cause), str(whole), when, str(remedy), retryable is True
+        )
     except (ValueError, TypeError):
         return None
 

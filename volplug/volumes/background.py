@@ -8,36 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from volplug.errors import ErrorContext, OperationTimeout, VolplugError
+from volplug.volumes.operations import Operation
 
 _LOG = structlog.get_logger(__name__)
 _T = TypeVar("_T")
-
-WAITING_FOR_LOCK: Final = "waiting"
-
-
-@dataclass(slots=True)
-class Operation:
-    """One piece of work on one volume.
-
-    Attributes:
-        operation_id: Unique within this process.
-        kind: A verb: `create`, `mount`, `detach`, ...
-        volume: Docker's name of the volume.
-        phase: The step that it is at; `waiting` until it has the volume's lock.
-    """
-
-    operation_id: str
-    kind: str
-    volume: str
-    phase: str = WAITING_FOR_LOCK
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.operation_id}"
 
 
 class BackgroundTasks:

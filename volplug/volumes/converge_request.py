@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from volplug.drivers.base import Driver
 from volplug.host.base import Host
 from volplug.models import TakeoverPolicy, Volume, VolumeSpec
-from volplug.volumes.background import Operation
 from volplug.volumes.decision import Goal
+from volplug.volumes.operations import Operation
 
 
 @dataclass(frozen=True, slots=True)

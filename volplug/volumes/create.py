@@ -7,13 +7,13 @@ from typing import Final
 
 from volplug.errors import ConfigurationError, Unsupported, VolumeExists
 from volplug.models import VolumeState
-from volplug.volumes.background import Operation
 from volplug.volumes.catalog import Catalog
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import Operation
 from volplug.volumes.options import CreateRequest, Defaults, ResolvedCreation, check_same, resolve
 
 _UNFINISHED: Final = frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING, VolumeState.ERROR})

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 from volplug.errors import ClientGone, ErrorContext, OperationTimeout, VolplugError
 from volplug.models import VolumeState
-from volplug.volumes.background import Operation
 from volplug.volumes.ledger import Entry, Failure
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import Operation
 
 _T = TypeVar("_T")
 _UNFINISHED: Final = frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING, VolumeState.ERROR})

@@ -47,6 +47,8 @@ class Failure:
         cause: The error's cause.
         text: The whole error.
         at: When; with time zone.
+        remedy: What the user can do; may be empty.
+        retryable: Whether the same request may succeed later without any other change.
     """
 
     operation: str
@@ -54,12 +56,14 @@ class Failure:
     cause: str
     text: str
     at: datetime
+    remedy: str = ""
+    retryable: bool = False
 
     @classmethod
     def of(cls, operation: str, error: Exception, at: datetime) -> Failure:
         """Return the failure of an operation that raised an error."""
         known = error if isinstance(error, VolplugError) else internal_error(error)
-        return cls(operation, known.code, known.cause, str(known), at)
+        return cls(operation, known.code, known.cause, str(known), at, known.remedy, known.retryable)
 
     def is_same(self, other: Failure | None) -> bool:
         """Tell whether another failure differs in nothing but its time."""

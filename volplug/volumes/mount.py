@@ -10,13 +10,13 @@ from typing import Protocol
 from volplug.errors import ClientGone, ErrorContext, OperationTimeout
 from volplug.models import Volume
 from volplug.volumes import failures
-from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import Operation
 from volplug.volumes.release import Releaser
 
 

@@ -14,13 +14,13 @@ from volplug.errors import VolplugError
 from volplug.models import MountState, Volume, VolumeState
 from volplug.names import is_name
 from volplug.volumes import failures
-from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import Operation
 from volplug.volumes.release import Releaser
 
 _LOG = structlog.get_logger(__name__)

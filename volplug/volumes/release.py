@@ -14,13 +14,13 @@ import structlog
 from volplug.errors import VolplugError, VolumeInUse
 from volplug.models import MountState
 from volplug.volumes import failures
-from volplug.volumes.background import Operation
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired, Entry, Failure
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import Operation
 
 _LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0

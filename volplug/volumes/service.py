@@ -21,21 +21,22 @@ from volplug.errors import (
 from volplug.models import EngineIdentity, Volume
 from volplug.names import check_name
 from volplug.volumes import failures
-from volplug.volumes.background import Operation
 from volplug.volumes.catalog import Catalog, VolumeListCache
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.create import Creator
 from volplug.volumes.decision import Goal
+from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.mount import Client, MountAnswer, Mounter
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import ApiCall, Operation, Operations
 from volplug.volumes.options import CreateRequest, Defaults
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.release import Releaser
 from volplug.volumes.takeover import TakeoverPlan, plan_takeover
 from volplug.volumes.usage_sampler import UsageSample, UsageSampler
-from volplug.volumes.views import VolumeView, view_duplicates, view_volume
+from volplug.volumes.views import BackendView, NodeView, VolumeView, view_duplicates, view_volume
 
 _LOG = structlog.get_logger(__name__)
 
@@ -115,11 +116,17 @@ class VolumeService:
         """Return where the volume is mounted, empty if it is not."""
         return (await self._described(name)).mountpoint
 
-    async def get(self, name: str) -> VolumeView:
+    async def get(self, name: str, backend: str | None = None) -> VolumeView:
         """Describe a volume: from memory if this host has it, from its backend otherwise.
 
+        Args:
+            name: Docker's name.
+            backend: The backend that has to have it; None for any.
+
         Raises:
-            VolumeNotFound: If there is certainly no such volume. dockerd forgets it then.
+            VolumeNotFound: If there is certainly no such volume, or another backend has it. dockerd forgets
+                it then.
+            BackendNotFound: If no such backend is configured.
             VolplugError: Anything else means that it is not known; it must not be answered.
         """
         return await self._described(name, with_usage=True)
@@ -175,6 +182,58 @@ class VolumeService:
         if volume is None:
             raise VolumeNotFound("no such volume").in_context(context)
         return await plan_takeover(volume, self._node.driver(volume.backend), self._node.takeover)
+
+    # The control API: operations that run on without a deadline
+
+    @property
+    def operations(self) -> Operations:
+        """Return the operations of this node, dockerd's and volplug's own included."""
+        raise NotImplementedError
+
+    @property
+    def events(self) -> EventLog:
+        """Return what happens to the volumes of this node."""
+        raise NotImplementedError
+
+    async def start_create(self, request: CreateRequest, caller: ApiCall) -> Operation:
+        """Start to provision a volume; one that exists and is the same is success.
+
+        Like all `start_*`: returns as soon as the operation is kept durably. A request that is repeated with
+        its idempotency key gets the operation that the first one started, running or ended. What fails later
+        is the operation's failure; a `backend` of a selector is checked by the caller, with `get`.
+
+        Raises:
+            InvalidName: If it is no name of a volume.
+            IdempotencyKeyReused: If another request came with the key.
+            HostError: If it cannot be kept durably; nothing was started.
+        """
+        raise NotImplementedError
+
+    async def start_delete(self, name: str, caller: ApiCall) -> Operation:
+        """Start to delete a volume that is not in use; one that does not exist is success."""
+        raise NotImplementedError
+
+    async def start_takeover(self, name: str, caller: ApiCall) -> Operation:
+        """Start to take a volume from the node that has it, as a Mount would, but without attaching it.
+
+        One that no other node has is success: nothing is to be done.
+        """
+        raise NotImplementedError
+
+    async def start_release(self, name: str, caller: ApiCall) -> Operation:
+        """Start to detach a volume that lingers; one that is not attached here is success.
+
+        Fails with VolumeInUse if it is in use here, and with VolumeNotFound if it does not exist.
+        """
+        raise NotImplementedError
+
+    async def backends(self) -> Sequence[BackendView]:
+        """Describe all backends, the default one first; each is asked for its health and its volumes."""
+        raise NotImplementedError
+
+    def node(self) -> NodeView:
+        """Describe this node, from memory."""
+        raise NotImplementedError
 
     # How
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from volplug.descriptions import unusable
-from volplug.errors import DeviceMismatch, DuplicateVolumes, FilesystemMismatch
+from volplug.drivers.base import DriverInfo
+from volplug.errors import DeviceMismatch, DuplicateVolumes, FilesystemMismatch, VolplugError
 from volplug.models import Detail, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.volumes.capacity import describe_difference
 from volplug.volumes.ledger import Desired, Entry, Failure
@@ -62,6 +64,50 @@ class VolumeView:
     holders_unknown: bool = False
     failure: Failure | None = None
     details: tuple[tuple[str, Detail], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """One backend, as it is now.
+
+    Attributes:
+        name: Of the backend.
+        info: What is constant of its driver: its name, scope, and limits of sizes.
+        node_id: This host's id at the backend; empty if the backend has not told it.
+        is_default: Whether volumes are created here without `backend`.
+        problem: Why it cannot be used; None if it can.
+        volume_count: How many volumes it has; None if it cannot be listed.
+    """
+
+    name: str
+    info: DriverInfo
+    node_id: str
+    is_default: bool
+    problem: VolplugError | None
+    volume_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """This node.
+
+    Attributes:
+        host_name: Of this host.
+        version: Of volplug.
+        node_ids: This host's id at each backend, by the backends' names.
+        has_engine: Whether a Docker engine has connected.
+        volumes_in_use: How many volumes are mounted for containers.
+        volumes_attached: How many volumes this host has, or may have, attached; those in use included.
+        operations_running: How many operations run.
+    """
+
+    host_name: str
+    version: str
+    node_ids: Mapping[str, str]
+    has_engine: bool
+    volumes_in_use: int
+    volumes_attached: int
+    operations_running: int
 
 
 def view_volume(

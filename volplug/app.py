@@ -38,6 +38,7 @@ from volplug.steps import OnStep, unannounced
 from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.node import Deadlines, LocalNode
+from volplug.volumes.operations import Operations
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
 
@@ -165,8 +166,7 @@ async def _serve(
         close_mount_root(
             settings.resolved_mount_root, settings.state_dir, marker if had_marker else None, names
         )
-        ledger = Ledger(store, loaded.entries, loaded.engine, on_step)
-        service = _build_service(settings, drivers, ledger, engines, on_step)
+        service = _build_service(settings, drivers, store, loaded, engines, on_step)
         await service.start()
     except Exception as error:
         return await _refuse(error, plugin_socket, _scope(drivers))
@@ -213,7 +213,8 @@ async def _load(store: SqliteStore) -> Loaded:
 def _build_service(
     settings: Settings,
     drivers: dict[str, Driver],
-    ledger: Ledger,
+    store: SqliteStore,
+    loaded: Loaded,
     engines: EngineProcesses,
     on_step: OnStep,
 ) -> VolumeService:
@@ -222,7 +223,7 @@ def _build_service(
         backends=drivers,
         default_backend=settings.default_backend,
         hosts={name: Machine(mount_root, DevicePool(name, _DEVICE_CALLS, name), on_step) for name in drivers},
-        ledger=ledger,
+        ledger=Ledger(store, loaded.entries, loaded.engine, on_step),
         mount_root=mount_root,
         boot_clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         deadlines=Deadlines(
@@ -232,6 +233,8 @@ def _build_service(
             mount_grace_s=settings.mount_grace_s,
             release_wait_s=settings.release_wait_s,
         ),
+        operations=Operations(kept=loaded.operations),
+        operation_store=store,
         on_step=on_step,
         takeover=settings.takeover,
         doubt=doubt[0] if doubt is not None and doubt[1] else None,

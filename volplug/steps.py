@@ -14,6 +14,7 @@ class WorldStep(StrEnum):
     """One change of the world. Those of the convergence carry the names of its steps."""
 
     LEDGER_WRITTEN = auto()
+    OPERATION_WRITTEN = auto()
     CREATE = auto()
     FENCE = auto()
     TAKE_OVER = auto()

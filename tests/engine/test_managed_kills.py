@@ -20,8 +20,8 @@ pytestmark = [MANAGED, pytest.mark.faults]
 
 # In a call that Docker repeats, and in the background; tests/faults kills the service at every step.
 _DEFAULT = {WorldStep.MOUNT, WorldStep.DETACH}
-# These need a second host, and a volume that was not unmounted.
-_OTHERS = {WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CHECK_FILESYSTEM}
+# These need a second host, a volume that was not unmounted, and a client of the control API.
+_OTHERS = {WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CHECK_FILESYSTEM, WorldStep.OPERATION_WRITTEN}
 
 
 @pytest.mark.parametrize(

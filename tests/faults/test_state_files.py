@@ -126,7 +126,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
     async with _client(machine) as dockerd:
         for verb in ("Mount", "Unmount", "Remove"):
             assert await dockerd.error(verb, Name=_USED, ID="a") == (
-                f"{file} is of version 99, this volplug reads up to version 2. "
+                f"{file} is of version 99, this volplug reads up to version 3. "
                 "Install the newer volplug again."
             )
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"used"}') is None

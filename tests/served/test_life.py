@@ -222,7 +222,7 @@ async def test_a_newer_state_file_is_left_untouched_and_nothing_is_served(
     async with _client(machine) as dockerd:
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
         assert await dockerd.error("Create", Name="db") == (
-            f"{file} is of version 99, this volplug reads up to version 2. Install the newer volplug again."
+            f"{file} is of version 99, this volplug reads up to version 3. Install the newer volplug again."
         )
     assert file.read_bytes() == before
 
@@ -300,7 +300,7 @@ async def test_what_keeps_it_from_serving_is_answered_at_a_given_socket_and_the_
         "late bug": "internal error: ValueError('embedded null byte'). See the log of volplug.",
         "setting": "flag --default-fs: 'ntfs' is not allowed. Write one of btrfs, ext4, xfs.",
         "lock": f"the state directory {state_dir} is in use by process unknown.",
-        "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 2.",
+        "state": f"{state_dir / 'state.sqlite'} is of version 99, this volplug reads up to version 3.",
     }
     assert said.startswith(reasons[fault])
     log = (machine.directory / "log").read_text()

@@ -15,7 +15,7 @@ from tests.sound_volumes import NAMES, TEXT, volumes
 from tests.store.files import THIS_BOOT, bytes_of, set_version, update_volumes
 from volplug.errors import HostError, StateUnusable
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
-from volplug.store import sqlite
+from volplug.store import rows
 from volplug.store.sqlite import SqliteStore
 from volplug.volume_json import volume_to_json
 from volplug.volumes.ledger import Desired, Entry, Failure
@@ -137,7 +137,7 @@ async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: 
 async def test_a_record_of_another_volplug_that_cannot_be_read_is_not_known(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "volume_to_json", lambda _: '{"name": "v", "from": "the future"}')
+    monkeypatch.setattr(rows, "volume_to_json", lambda _: '{"name": "v", "from": "the future"}')
     record = Volume("v", "id", "loop", 1, VolumeState.IN_USE, VolumeSpec("v", 1))
     await store.save(replace(ENTRY, record=record), durable=True)
     assert (await read_back(path))[0] == (ENTRY,)
@@ -183,7 +183,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE unheard_of (x)")
-    set_version(path, 3)
+    set_version(path, 4)
     if not is_crashed:
         connection.close()
     for file in tmp_path.glob("state.sqlite*"):  # as a crash leaves them: what was written is in the log
@@ -195,7 +195,7 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(
         await store.load()
     await store.close()
     assert str(refused.value) == (
-        f"{newer / path.name} is of version 3, this volplug reads up to version 2. "
+        f"{newer / path.name} is of version 4, this volplug reads up to version 3. "
         "Install the newer volplug again."
     )
     untouched = {name: content for name, content in bytes_of(newer).items() if not name.endswith("-shm")}

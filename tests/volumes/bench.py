@@ -11,6 +11,7 @@ from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.volumes.converge import Convergence
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest, Timeouts
 from volplug.volumes.decision import Goal
+from volplug.volumes.events import EventLog
 from volplug.volumes.operations import Operation
 
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
@@ -74,7 +75,7 @@ class Bench:
             known=known,
             detach_pending=detach_pending,
         )
-        return Convergence(request, context, before_change or note, unannounced)
+        return Convergence(request, context, before_change or note, unannounced, EventLog("run"))
 
     async def to(
         self, goal: Goal, known: Volume | None = None, spec: VolumeSpec | None = None

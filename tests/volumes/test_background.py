@@ -12,7 +12,7 @@ SHOWN = attrgetter("kind", "volume", "phase")
 
 def shown(world: World) -> list[tuple[str, str, str]]:
     """What is in progress: kind, volume and phase of each operation."""
-    return [SHOWN(operation) for operation in world.node.tasks.operations]
+    return [SHOWN(operation) for operation in world.node.operations.running]
 
 
 # Operations
@@ -58,14 +58,14 @@ async def test_a_recovery_is_an_operation_from_the_start_of_the_process(world: W
 
 
 async def test_no_two_operations_have_one_id(world: World) -> None:
-    tasks = world.node.tasks
+    operations = world.node.operations
     seen: list[str] = []
 
     async def note(operation: Operation) -> None:
         seen.append(operation.operation_id)
 
     for _ in range(3):
-        await tasks.wait_for("mount", "v", note, 1)
+        await operations.wait_for("mount", "v", note, 1)
     assert len(set(seen)) == 3
 
 

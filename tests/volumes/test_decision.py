@@ -46,7 +46,7 @@ def of_step(
 
 
 def test_every_combination_has_an_answer(decisions: list[tuple[Observed, Goal, Decision]]) -> None:
-    assert len(decisions) == (10 + 5 + 5) * (3 + 6) * 7 * 3 * 4 * 3 * 2 * 2 * 5
+    assert len(decisions) == (10 + 5 + 5) * (3 + 6) * 7 * 3 * 4 * 3 * 2 * 2 * 6
     assert all(isinstance(decision, (Step, Refusal)) for _, _, decision in decisions)
 
 
@@ -117,6 +117,7 @@ def test_of_a_wrong_device_only_our_own_mount_is_touched(
         if seen.device is DeviceMatch.WRONG and goal is not Goal.PRESENT:
             is_release = decision is Step.UNMOUNT and goal in RELEASING and seen.mount is not MountState.NONE
             is_untouched = isinstance(decision, Refusal) or decision is Step.RECHECK_RECORD
+            is_untouched |= goal is Goal.UNHELD and decision in {Step.DONE, Step.AWAIT_BACKEND}
             assert is_untouched or is_release, (seen, goal)
 
 
@@ -147,7 +148,7 @@ def test_another_nodes_volume_is_only_touched_if_that_node_is_dead(
     acted = {
         (decision, seen.holder, seen.device)
         for seen, goal, decision in decisions
-        if goal is Goal.MOUNTED
+        if goal in {Goal.MOUNTED, Goal.UNHELD}
         and seen.backend_state in OTHER_NODES
         and isinstance(decision, Step)
         and decision not in PASSIVE_STEPS
@@ -156,7 +157,10 @@ def test_another_nodes_volume_is_only_touched_if_that_node_is_dead(
         (Step.TAKE_OVER, HolderVerdict.DEAD, DeviceMatch.NONE),
         (Step.FENCE, HolderVerdict.FENCEABLE, DeviceMatch.NONE),
     }
-    assert {goal for _, goal, _ in of_step(decisions, Step.TAKE_OVER, Step.FENCE)} == {Goal.MOUNTED}
+    assert {goal for _, goal, _ in of_step(decisions, Step.TAKE_OVER, Step.FENCE)} == {
+        Goal.MOUNTED,
+        Goal.UNHELD,
+    }
 
 
 @pytest.mark.parametrize("goal", Goal)

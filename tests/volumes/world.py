@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from volplug.drivers.base import Driver, DriverInfo, Scope
 from volplug.errors import ConfigurationError, HostError
@@ -12,12 +13,15 @@ from volplug.testing.host import MemoryHost
 from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
 from volplug.volumes.background import Timers
 from volplug.volumes.converge_request import Timeouts
+from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Entry, Ledger
 from volplug.volumes.node import Deadlines, LocalNode
+from volplug.volumes.operations import Operation, Operations
 from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
 
 ROOT = "/mounts"
+_RUNS = count(1)
 IMPATIENT = Timeouts(release_s=0, quick_release_s=0, backend_s=0.003, poll_s=0.001)
 GENEROUS = Deadlines(slow_answer_s=10, answer_s=10, lookup_s=10, release_wait_s=0.003)
 
@@ -92,6 +96,7 @@ class MemoryStore:
 
     Attributes:
         entries: The entries that would survive a crash.
+        operations: The operations of the API that would.
         engine: The last connected run of the engine.
         writes: Every write in its order: name, desired state, whether durable.
         broken: Whether writes fail.
@@ -100,6 +105,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self.operations: dict[str, Operation] = {}
         self.engine: EngineIdentity | None = None
         self.writes: list[tuple[str, str, bool]] = []
         self.broken = False
@@ -116,9 +122,19 @@ class MemoryStore:
         self._fail_if_broken()
         self.entries.pop(name, None)
 
+    async def save_operation(self, operation: Operation, outdated: Sequence[str]) -> None:
+        self._fail_if_broken()
+        self.operations[operation.operation_id] = replace(operation)
+        for operation_id in outdated:
+            self.operations.pop(operation_id, None)
+
     async def save_engine(self, engine: EngineIdentity) -> None:
         self._fail_if_broken()
         self.engine = engine
+
+    def kept_operations(self) -> list[Operation]:
+        """Return the operations as a new process reads them."""
+        return [replace(each, is_cancelled=False) for each in self.operations.values()]
 
     def _fail_if_broken(self) -> None:
         if self.broken:
@@ -212,6 +228,8 @@ class World:
             timeouts=self.timeouts,
             deadlines=self.deadlines,
             timers=self.timers,
+            operations=Operations(EventLog(f"run{next(_RUNS)}"), kept=self.store.kept_operations()),
+            operation_store=self.store,
             takeover=self.takeover,
             doubt=self.doubt,
         )

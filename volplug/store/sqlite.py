@@ -12,27 +12,34 @@ without a row is found again at the start (`volplug.volumes.recovery`).
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from volplug.errors import HostError, StateUnusable, UnexpectedState
-from volplug.models import EngineIdentity, Volume
-from volplug.names import is_name
-from volplug.volume_json import volume_from_json, volume_to_json
-from volplug.volumes.ledger import Desired, Entry, Failure
+from volplug.errors import HostError, StateUnusable
+from volplug.models import EngineIdentity
+from volplug.store.rows import (
+    entry_of,
+    is_of_one_operation,
+    is_of_one_volume,
+    is_sound,
+    operation_of,
+    row_of,
+    row_of_operation,
+    with_checksum,
+)
+from volplug.volumes.ledger import Entry
+from volplug.volumes.operations import Operation
 
 _T = TypeVar("_T")
-_VERSION: Final = 2
+_VERSION: Final = 3
 # The header's application id repeats the version, so that a damaged version is not taken for a newer one.
 _APPLICATION_ID: Final = 0x766F6C00
 _SCHEMA: Final = (
@@ -57,7 +64,23 @@ _SCHEMA: Final = (
     checksum INTEGER NOT NULL
 )""",
 )
+# Version 2 lacks it.
+_OPERATIONS: Final = """CREATE TABLE operations (
+    operation_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    volume TEXT NOT NULL,
+    state TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    failure TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    request TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) WITHOUT ROWID"""
 _SAVE: Final = "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAVE_OPERATION: Final = "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DISK_FAULTS: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -77,12 +100,14 @@ class Loaded:
     Attributes:
         entries: The volumes.
         engine: The engine process that connected last during this boot.
+        operations: Those of the control API, the oldest first.
         set_aside: Path to which a damaged file was moved, or None.
         dropped: How many rows of a sound file were damaged, or not of one volume.
     """
 
     entries: tuple[Entry, ...]
     engine: EngineIdentity | None
+    operations: tuple[Operation, ...] = ()
     set_aside: Path | None = None
     dropped: int = 0
 
@@ -115,8 +140,13 @@ class SqliteStore:
 
     async def save_engine(self, engine: EngineIdentity) -> None:
         """Write the engine process that connected last."""
-        row = _with_checksum((1, engine.pid, engine.started, self._boot_id))
+        row = with_checksum((1, engine.pid, engine.started, self._boot_id))
         await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (?, ?, ?, ?, ?)", row))
+
+    async def save_operation(self, operation: Operation, outdated: Sequence[str]) -> None:
+        """Write an operation so that it survives a power cut, and remove others, by their ids."""
+        row = row_of_operation(operation)
+        await self._in_thread(lambda: self._save_operation(row, outdated))
 
     async def close(self) -> None:
         """Close the file; the store must not be used any more. Closing twice is no error."""
@@ -138,14 +168,26 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
 
-    def _run(self, statement: str, values: tuple[object, ...]) -> None:
+    def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise StateUnusable("the state file is not open")
-        self._connection.execute(statement, values)
+        return self._connection
+
+    def _run(self, statement: str, values: tuple[object, ...]) -> None:
+        self._opened().execute(statement, values)
 
     def _save(self, entry: Entry, durable: bool) -> None:
         self._run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}", ())
-        self._run(_SAVE, _row(entry, self._boot_id))
+        self._run(_SAVE, row_of(entry, self._boot_id))
+
+    def _save_operation(self, row: tuple[object, ...], outdated: Sequence[str]) -> None:
+        connection = self._opened()
+        connection.execute("PRAGMA synchronous = FULL")
+        with connection:
+            connection.execute("BEGIN")
+            old = [(operation_id,) for operation_id in outdated]
+            connection.executemany("DELETE FROM operations WHERE operation_id = ?", old)
+            connection.execute(_SAVE_OPERATION, row)
 
     def _load(self) -> Loaded:
         try:
@@ -214,13 +256,17 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = _text
     connection.execute("PRAGMA journal_mode = WAL")
     schema = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
-    if not schema and _versions(connection) == (0, 0):
+    versions = _versions(connection)
+    is_new = not schema and versions == (0, 0)
+    if is_new or (schema == set(_SCHEMA) and versions == (2, _APPLICATION_ID + 2)):
+        missing = (*_SCHEMA, _OPERATIONS) if is_new else (_OPERATIONS,)
         connection.executescript(
-            f"BEGIN; {';'.join(_SCHEMA)}; PRAGMA user_version = {_VERSION};"
+            f"BEGIN; {';'.join(missing)}; PRAGMA user_version = {_VERSION};"
             f" PRAGMA application_id = {_APPLICATION_ID + _VERSION}; COMMIT;"
         )
-        return
-    is_ours = schema == set(_SCHEMA) and _versions(connection) == (_VERSION, _APPLICATION_ID + _VERSION)
+        schema |= set(missing)
+    is_current = _versions(connection) == (_VERSION, _APPLICATION_ID + _VERSION)
+    is_ours = is_current and schema == {*_SCHEMA, _OPERATIONS}
     if not is_ours or connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("damaged")
     # With a damaged format version in the header SQLite reads, but refuses each write.
@@ -228,102 +274,41 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
-    rows = connection.execute("SELECT * FROM volumes").fetchall()
-    seen = Counter(row[0] for row in rows if _is_sound(row))
-    # Two rows of one name are both dropped: a page was written in the place of another.
-    entries = {row: _entry(row, boot_id) for row in rows if _is_sound(row) and seen[row[0]] == 1}
-    sound = [row for row, entry in entries.items() if _is_of_one_volume(entry)]
-    names = [row[0] for row in sound]
-    if len(sound) < len(rows) or names != sorted(names):
-        # SQLite does not find rows whose names are out of order: all are written again.
-        with connection:
-            connection.execute("BEGIN")
-            connection.execute("DELETE FROM volumes")
-            connection.executemany(_SAVE, sound)
+    sound, damaged = _sound_rows(
+        connection, "volumes", _SAVE, lambda row: is_of_one_volume(entry_of(row, boot_id))
+    )
+    operations, damaged_too = _sound_rows(connection, "operations", _SAVE_OPERATION, is_of_one_operation)
     engines = [
         EngineIdentity(row[1], row[2])
         for row in connection.execute("SELECT * FROM engine")
-        if _is_sound(row) and row[3] == boot_id
+        if is_sound(row) and row[3] == boot_id
     ]
     return Loaded(
-        tuple(entries[row] for row in sound),
+        tuple(entry_of(row, boot_id) for row in sound),
         engines[0] if engines else None,
-        dropped=len(rows) - len(sound),
+        tuple(sorted(map(operation_of, operations), key=lambda each: each.started_at)),
+        dropped=damaged + damaged_too,
     )
+
+
+def _sound_rows(
+    connection: sqlite3.Connection, table: str, save: str, is_right: Callable[[tuple[Any, ...]], bool]
+) -> tuple[Sequence[tuple[Any, ...]], int]:
+    """Return the rows of a table that are not damaged, and how many are; those are removed."""
+    rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # of this module
+    seen = Counter(row[0] for row in rows if is_sound(row))
+    # Two rows of one key are both dropped: a page was written in the place of another.
+    sound = [row for row in rows if is_sound(row) and seen[row[0]] == 1 and is_right(row)]
+    keys = [row[0] for row in sound]
+    if len(sound) < len(rows) or keys != sorted(keys):
+        # SQLite does not find rows whose keys are out of order: all are written again.
+        with connection:
+            connection.execute("BEGIN")
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608  # of this module
+            connection.executemany(save, sound)
+    return sound, len(rows) - len(sound)
 
 
 def _text(raw: bytes) -> str:
     """Decode a text without an error for damage, which the checksum detects."""
     return raw.decode(errors="surrogateescape")
-
-
-def _with_checksum(values: tuple[object, ...]) -> tuple[object, ...]:
-    return (*values, zlib.crc32(ascii(values).encode("ascii")))
-
-
-def _is_sound(row: tuple[object, ...]) -> bool:
-    return row == _with_checksum(row[:-1])
-
-
-def _row(entry: Entry, boot_id: str) -> tuple[object, ...]:
-    return _with_checksum(
-        (
-            entry.name,
-            entry.backend,
-            entry.desired.value,
-            volume_to_json(entry.record) if entry.record else None,
-            _failure_text(entry.failure),
-            json.dumps(dict(entry.confirmed)),
-            json.dumps(dict(entry.unconfirmed)),
-            int(entry.holders_unknown),
-            float(entry.mounted_at_s),
-            boot_id,
-        )
-    )
-
-
-def _entry(row: tuple[Any, ...], boot_id: str) -> Entry:
-    name, backend, desired, record, last_error, counts, doubts, unknown, mounted_at_s, of_boot, _ = row
-    entry = Entry(
-        name, backend, desired=Desired(desired), record=_record(record), failure=_failure(last_error)
-    )
-    if of_boot != boot_id:
-        return entry
-    return replace(
-        entry,
-        confirmed=json.loads(counts),
-        unconfirmed=json.loads(doubts),
-        holders_unknown=bool(unknown),
-        mounted_at_s=mounted_at_s,
-    )
-
-
-def _failure_text(failure: Failure | None) -> str:
-    """Write a failure as JSON; the column is of a version that kept the text alone."""
-    return json.dumps(astuple(failure), default=datetime.isoformat) if failure else ""
-
-
-def _failure(text: str) -> Failure | None:
-    """Read a failure; the text alone, of an earlier version, says nothing of its time."""
-    try:
-        operation, code, cause, whole, at, *more = json.loads(text)
-        remedy, retryable = more or ("", False)
-        when = datetime.fromisoformat(at)
-        return Failure(
-            str(operation), str(code), str(cause), str(whole), when, str(remedy), retryable is True
-        )
-    except (ValueError, TypeError):
-        return None
-
-
-def _is_of_one_volume(entry: Entry) -> bool:
-    """Tell whether an entry has a valid name, and no record of another volume: a checksum is no secret."""
-    return is_name(entry.name) and (entry.record is None or entry.record.name == entry.name)
-
-
-def _record(text: str | None) -> Volume | None:
-    """Read a last-known record; an unreadable one counts as absent, the backend is authoritative."""
-    try:
-        return volume_from_json(text) if text else None
-    except UnexpectedState:
-        return None

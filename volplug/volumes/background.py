@@ -1,19 +1,13 @@
-"""Work that outlives its request: operations in progress, their tasks, and what is scheduled for later."""
+"""Work that outlives its request: tasks, and what is scheduled for later."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 from typing import Any, TypeVar
 
 import structlog
-
-from volplug.errors import ErrorContext, OperationTimeout, VolplugError
-from volplug.volumes.operations import Operation
 
 _LOG = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -24,74 +18,17 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Future[Any]] = set()
-        self._operations: dict[str, Operation] = {}
-        self._numbers = count(1)
 
     @property
     def running(self) -> set[asyncio.Future[Any]]:
         """Return the tasks that run now."""
         return set(self._tasks)
 
-    @property
-    def operations(self) -> Sequence[Operation]:
-        """Return the operations in progress, the oldest first."""
-        return list(self._operations.values())
-
-    @contextmanager
-    def operation(self, kind: str, volume: str) -> Iterator[Operation]:
-        """List an operation in `operations` for as long as the context is open."""
-        operation = self._begin(kind, volume)
-        try:
-            yield operation
-        finally:
-            del self._operations[operation.operation_id]
-
-    def _begin(self, kind: str, volume: str) -> Operation:
-        operation = Operation(f"{next(self._numbers)}", kind, volume)
-        self._operations[operation.operation_id] = operation
-        return operation
-
-    def run(
-        self, kind: str, volume: str, work: Callable[[Operation], Coroutine[object, object, _T]]
-    ) -> asyncio.Task[_T]:
-        """Start an operation in a task of its own; it is listed from now on until the task ends."""
-        operation = self._begin(kind, volume)
-        task = asyncio.create_task(work(operation))
-        task.add_done_callback(lambda _: self._operations.pop(operation.operation_id))
-        self._keep(task)
-        return task
-
-    async def wait_for(
-        self,
-        kind: str,
-        volume: str,
-        work: Callable[[Operation], Coroutine[object, object, _T]],
-        deadline_s: float,
-    ) -> _T:
-        """Run an operation and wait for it up to a deadline; its task is not cancelled if it misses that.
-
-        Raises:
-            OperationTimeout: If the deadline is over. A retry waits for the same lock as the work.
-            VolplugError: What the work raises, in its context.
-        """
-        context = ErrorContext(kind, volume)
-        task = self.run(kind, volume, work)
-        done, _ = await asyncio.wait({task}, timeout=deadline_s)
-        if not done:
-            task.add_done_callback(partial(_log_late_end, context))
-            raise OperationTimeout(
-                f"still in progress after {deadline_s:.0f} s", "Try again: a retry joins it"
-            ).in_context(context)
-        try:
-            return task.result()
-        except VolplugError as error:
-            raise error.in_context(context) from error.__cause__
-
     def start_write(self, write: Coroutine[object, object, None]) -> None:
         """Start a write of the ledger that no caller waits for."""
-        self._keep(asyncio.create_task(write))
+        self.keep(asyncio.create_task(write))
 
-    def _keep(self, task: asyncio.Future[Any]) -> None:
+    def keep(self, task: asyncio.Future[Any]) -> None:
         """Hold a reference to a task until it ends, as the event loop does not."""
         self._tasks.add(task)
         task.add_done_callback(self._end)
@@ -100,17 +37,6 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()
-
-
-def _log_late_end(context: ErrorContext, task: asyncio.Future[Any]) -> None:
-    error = None if task.cancelled() else task.exception()
-    log = _LOG.warning if error else _LOG.info
-    log(
-        "operation ended after its deadline",
-        operation=context.operation,
-        volume=context.volume,
-        error=str(error or ""),
-    )
 
 
 @dataclass(frozen=True, slots=True)

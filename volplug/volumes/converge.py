@@ -16,6 +16,7 @@ from volplug.steps import OnStep, WorldStep
 from volplug.volumes.act import Actions
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
 from volplug.volumes.decision import PASSIVE_STEPS, Goal, Refusal, Step, decide
+from volplug.volumes.events import EventKind, EventLog
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import LocalNode
 from volplug.volumes.observe import Observer
@@ -45,7 +46,8 @@ _DESIRED: Final = {
     Goal.MOUNTED: Desired.MOUNTED,
     Goal.ABSENT: Desired.ABSENT,
 }
-_RELEASES: Final = ("unmount", "detach", "trial release")  # operations that are over once it is detached
+# Operations that are over once the volume is detached.
+_RELEASES: Final = ("unmount", "detach", "trial release", "release")
 _DETACHING_GOALS: Final = frozenset({Goal.DETACHED, Goal.ABSENT})
 
 
@@ -58,6 +60,7 @@ class Convergence:
         context: ConvergeContext,
         before_change: Callable[[Volume | None], Awaitable[None]],
         on_step: OnStep,
+        events: EventLog,
     ) -> None:
         holder = HolderWatch(request, context.driver, context.timeouts)
         self._request = request
@@ -66,6 +69,7 @@ class Convergence:
         self._actions = Actions(request, context, self._observer, holder)
         self._before_change = before_change
         self._on_step = on_step
+        self._events = events
         self._changes: Counter[Step] = Counter()
 
     @property
@@ -91,6 +95,8 @@ class Convergence:
         """
         try:
             while (step := await self._next_step()) is not Step.DONE:
+                if self._request.goal is not Goal.MOUNTED:  # a Mount is given up only after it has waited
+                    self._request.check_wanted()
                 self._request.operation.phase = step
                 if step in PASSIVE_STEPS:
                     await self._actions.perform(step)
@@ -125,14 +131,14 @@ class Convergence:
         if await self._actions.perform(step):
             self._changes[step] += 1
             self._on_step(WorldStep[step.name])
-            self._log_change(step, before or self.volume, device or self._device, clock() - begun_s)
+            self._report_change(step, before or self.volume, device or self._device, clock() - begun_s)
 
     @property
     def _device(self) -> str:
         return self._observer.source.device if self._observer.source else ""
 
-    def _log_change(self, step: Step, volume: Volume | None, device: str, duration_s: float) -> None:
-        """Log a change of the world.
+    def _report_change(self, step: Step, volume: Volume | None, device: str, duration_s: float) -> None:
+        """Report a change of the world.
 
         Args:
             step: What was done.
@@ -146,8 +152,9 @@ class Convergence:
             "device": device,
             "from_node": (volume.holder or "") if volume and is_forced else "",
         }
-        log = _LOG.warning if is_forced else _LOG.info
-        log(
+        self._events.record(
+            "warning" if is_forced else "info",
+            EventKind.CHANGE,
             CHANGES[step],
             volume=self._request.name,
             backend=self._request.backend,
@@ -190,6 +197,7 @@ class Converger:
             self._context(request),
             lambda volume: self._record_intent(request, volume),
             node.on_step,
+            node.events,
         )
         is_reached = False
         try:

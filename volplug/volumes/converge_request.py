@@ -35,6 +35,10 @@ class Timeouts:
     recheck_limit: int = 5
 
 
+def always_wanted() -> None:
+    """Do nothing: for work that is not given up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvergeRequest:
     """One goal for one volume.
@@ -48,7 +52,8 @@ class ConvergeRequest:
         release_timeout_s: How long to wait for the last user of the device; None for the goal's own default.
         only_id: The volume that is meant; one of its name with another id counts as absent. Empty for any.
         known_absent: The backend was read a moment ago, under the same lock, and has none of this name.
-        is_wanted: Whether the caller still waits; nothing is attached or taken over for one that has left.
+        check_wanted: Raises if the caller does not want the goal any more: nothing is attached or taken over
+            for a client that has left, and an operation that was cancelled goes no step further.
         holder_wait_s: How long another node that has the volume is given to detach it.
         takeover: When the volume may be taken from that node.
         is_remount: It was mounted until a moment ago and is in use: it is mounted again, in state ERROR, too.
@@ -62,7 +67,7 @@ class ConvergeRequest:
     release_timeout_s: float | None = None
     only_id: str = ""
     known_absent: bool = False
-    is_wanted: Callable[[], bool] = lambda: True
+    check_wanted: Callable[[], None] = always_wanted
     holder_wait_s: float = 0.0
     takeover: TakeoverPolicy = TakeoverPolicy.NEVER
     is_remount: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Final
+import json
+from dataclasses import fields, replace
+from typing import Any, Final
 
-from volplug.errors import ConfigurationError, Unsupported, VolumeExists
-from volplug.models import VolumeState
+from volplug.errors import ConfigurationError, UnexpectedState, Unsupported, VolumeExists
+from volplug.models import Volume, VolumeState
 from volplug.volumes.catalog import Catalog
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
@@ -17,6 +18,28 @@ from volplug.volumes.operations import Operation
 from volplug.volumes.options import CreateRequest, Defaults, ResolvedCreation, check_same, resolve
 
 _UNFINISHED: Final = frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING, VolumeState.ERROR})
+
+
+def request_to_json(request: CreateRequest) -> str:
+    """Return a request as JSON, without what was not given."""
+    given = {each.name: getattr(request, each.name) for each in fields(request)}
+    given["driver_options"] = dict(request.driver_options)
+    return json.dumps({key: value for key, value in given.items() if value is not None})
+
+
+def request_from_json(text: str) -> CreateRequest:
+    """Read a request.
+
+    Raises:
+        UnexpectedState: If another version of volplug wrote it.
+    """
+    try:
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
+        }
+        return CreateRequest(**given)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UnexpectedState("the request cannot be read") from error
 
 
 class Creator:
@@ -45,9 +68,7 @@ class Creator:
             existing = await self._catalog.find(name)
             if existing is not None and existing.backend != backend:
                 if request.backend:
-                    raise VolumeExists(
-                        f"backend {existing.backend} has a volume of this name", "Choose another name"
-                    )
+                    raise _of_other_backend(existing)
                 backend = existing.backend
                 creation = self._resolve(request, backend)
             if existing is not None and existing.state is not VolumeState.DELETING:
@@ -66,6 +87,7 @@ class Creator:
                         goal=Goal.PRESENT,
                         spec=creation.spec,
                         known_absent=existing is None,
+                        check_wanted=operation.check_wanted,
                     )
                 )
             except VolumeExists as error:
@@ -73,6 +95,16 @@ class Creator:
             finally:
                 await self._end_desire(name)
                 self._catalog.invalidate(name)
+
+    def check_same(self, request: CreateRequest, existing: Volume) -> None:
+        """Check that a volume is what was asked for.
+
+        Raises:
+            VolumeExists: If it differs, or is in another backend than the one asked for.
+        """
+        if request.backend not in ("", existing.backend):
+            raise _of_other_backend(existing)
+        check_same(self._resolve(request, existing.backend), existing)
 
     async def _refuse_doubtful(self) -> None:
         """Refuse the default backend if it is in doubt; volumes in it show that it is used on purpose."""
@@ -110,3 +142,7 @@ class Creator:
         if entry is not None and entry.desired is Desired.PRESENT:
             before = Desired.MOUNTED if entry.is_claimed else Desired.NONE
             await self._node.ledger.put(replace(entry, desired=before))
+
+
+def _of_other_backend(existing: Volume) -> VolumeExists:
+    return VolumeExists(f"backend {existing.backend} has a volume of this name", "Choose another name")

@@ -16,13 +16,14 @@ from volplug.volumes.observed import BackendState, DeviceMatch, DeviceUse, Holde
 
 
 class Goal(StrEnum):
-    """What a volume should become on this host."""
+    """What a volume should become on this host; UNHELD: no other node has it."""
 
     PRESENT = auto()
     MOUNTED = auto()
     RELEASED = auto()
     DETACHED = auto()
     ABSENT = auto()
+    UNHELD = auto()
 
 
 class Step(StrEnum):
@@ -143,6 +144,20 @@ def _towards_mounted(seen: Observed) -> Decision:
             return Step.ATTACH
         case _:
             return _mount_device(seen)
+
+
+def _towards_unheld(seen: Observed) -> Decision:
+    match seen.backend_state:
+        case BackendState.ELSEWHERE:
+            return _from_elsewhere(seen)
+        case BackendState.LEAVING:
+            return _after_leaving(seen)
+        case BackendState.DETACHING:
+            return Step.AWAIT_BACKEND
+        case BackendState.INCOMPLETE | BackendState.CREATING | BackendState.AVAILABLE | BackendState.HERE:
+            return Step.DONE
+        case _:
+            return Refusal(_UNUSABLE[seen.backend_state])
 
 
 def _from_elsewhere(seen: Observed) -> Decision:
@@ -314,4 +329,5 @@ _RULES: Final[dict[Goal, Callable[[Observed], Decision]]] = {
     Goal.RELEASED: _towards_released,
     Goal.DETACHED: _towards_detached,
     Goal.ABSENT: _towards_absent,
+    Goal.UNHELD: _towards_unheld,
 }

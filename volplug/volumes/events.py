@@ -6,10 +6,37 @@ last event that they have seen, and all wait for the same signal: a thousand rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
+from typing import Final, Literal
+
+import structlog
+
+from volplug.masking import masked
+
+_LOG = structlog.get_logger(__name__)
+_KEPT: Final = 10_000
+_MAX_VALUE_LENGTH: Final = 1_000  # what an event shows of a text; the log has all of it
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+# What an event has attributes for; how the log shows a traceback is the log's.
+_NO_FIELDS: Final = frozenset({"volume", "backend", "operation", "exc_info"})
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def run_id(started_ms: int) -> str:
+    """Return the id of a run of volplug, from its start in milliseconds: short, in the order of starts."""
+    digits = ""
+    while started_ms:
+        started_ms, digit = divmod(started_ms, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits
 
 
 class EventKind(StrEnum):
@@ -51,6 +78,17 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class _Recorded:
+    """An event as it is kept, in little memory: its texts are made for the reader."""
+
+    number: int
+    at_s: float
+    kind: EventKind
+    text: str
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class EventFilter:
     """Which events a reader wants; what is empty excludes nothing.
 
@@ -65,6 +103,18 @@ class EventFilter:
     backend: str = ""
     operation_id: str = ""
     kinds: frozenset[EventKind] = frozenset()
+
+    def accepts(self, event: Event) -> bool:
+        """Tell whether the reader wants this event."""
+        return (
+            self.volume in ("", event.volume)
+            and self.backend in ("", event.backend)
+            and self.operation_id in ("", event.operation_id)
+            and (not self.kinds or event.kind in self.kinds)
+        )
+
+
+ALL_EVENTS: Final = EventFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +134,99 @@ class EventBatch:
 
 
 class EventLog:
-    """The events of this run of volplug; the last 10,000 are kept."""
+    """The events of this run of volplug; the last 10,000 are kept. Used by one thread.
 
-    def read(self, after: str = "", wanted: EventFilter = EventFilter(), limit: int = 1000) -> EventBatch:
-        """Return the events after a cursor, at once; from the oldest that is kept for an empty one."""
-        raise NotImplementedError
+    Args:
+        run: Id of this run of volplug.
+    """
 
-    async def wait(self, after: str, wanted: EventFilter = EventFilter(), limit: int = 1000) -> EventBatch:
-        """Return the events after a cursor as soon as there is one, or events were lost.
-
-        Waits without a limit; to be cancelled. For `after` take the cursor of a batch, or `latest`.
-        """
-        raise NotImplementedError
+    def __init__(self, run: str = "") -> None:
+        self.run = run or run_id(time.time_ns() // 1_000_000)
+        self._kept: deque[_Recorded] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._news: asyncio.Event | None = None  # while readers wait
 
     @property
     def latest(self) -> str:
         """Return the cursor behind the newest event."""
-        raise NotImplementedError
+        return self._id(self._count)
+
+    def record(self, level: Level, kind: EventKind, text: str, **fields: object) -> None:
+        """Write a line of the log, and keep it as an event.
+
+        Args:
+            level: Of the line.
+            kind: Of the event.
+            text: A full phrase.
+            fields: As the line shows them; `volume`, `backend` and `operation` are the event's.
+        """
+        getattr(_LOG, level)(text, **fields)
+        self._count += 1
+        self._kept.append(_Recorded(self._count, time.time(), kind, text, fields))
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    def read(self, after: str = "", wanted: EventFilter = ALL_EVENTS, limit: int = 1000) -> EventBatch:
+        """Return the events after a cursor, at once; from the oldest that is kept for an empty one."""
+        oldest = self._count - len(self._kept)
+        seen = self._number(after) if after else oldest
+        is_lost = seen is None or seen < oldest
+        if seen is None or is_lost:
+            seen = oldest
+        found: list[Event] = []
+        for recorded in self._from(seen - oldest):
+            if len(found) >= limit:
+                break
+            seen = recorded.number
+            if wanted.accepts(event := self._event(recorded)):
+                found.append(event)
+        return EventBatch(found, self._id(seen), is_lost)
+
+    async def wait(self, after: str, wanted: EventFilter = ALL_EVENTS, limit: int = 1000) -> EventBatch:
+        """Return the events after a cursor as soon as there is one, or events were lost.
+
+        Waits without a limit; to be cancelled. For `after` take the cursor of a batch, or `latest`.
+        """
+        while True:
+            batch = self.read(after, wanted, limit)
+            if batch.events or batch.is_lost:
+                return batch
+            after = batch.cursor
+            if self._news is None:
+                self._news = asyncio.Event()
+            await self._news.wait()
+
+    def _from(self, index: int) -> Iterator[_Recorded]:
+        """Return what is kept from an index on; readers are most often near the end."""
+        count = len(self._kept)
+        if index <= count // 2:
+            return islice(self._kept, index, None)
+        newest_first = islice(reversed(self._kept), count - index)
+        return reversed(list(newest_first))
+
+    def _id(self, number: int) -> str:
+        return f"{self.run}-{number}"
+
+    def _number(self, cursor: str) -> int | None:
+        """Return the number of a cursor of this run; None if it is of none of its events."""
+        run, _, number = cursor.rpartition("-")
+        is_ours = run == self.run and number.isdecimal() and len(number) <= len(f"{self._count}")
+        return int(number) if is_ours and int(number) <= self._count else None
+
+    def _event(self, recorded: _Recorded) -> Event:
+        fields = recorded.fields
+        return Event(
+            event_id=self._id(recorded.number),
+            at=datetime.fromtimestamp(recorded.at_s, UTC),
+            kind=recorded.kind,
+            text=recorded.text,
+            volume=str(fields.get("volume", "")),
+            backend=str(fields.get("backend", "")),
+            operation_id=getattr(fields.get("operation"), "operation_id", ""),
+            fields=tuple(
+                (key, masked(str(value))[:_MAX_VALUE_LENGTH])
+                for key, value in fields.items()
+                if key not in _NO_FIELDS
+            ),
+        )

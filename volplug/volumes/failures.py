@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, TypeVar
 
-from volplug.errors import ClientGone, ErrorContext, OperationTimeout, VolplugError
+from volplug.errors import ClientGone, ErrorContext, OperationCancelled, OperationTimeout, VolplugError
 from volplug.models import VolumeState
 from volplug.volumes.ledger import Entry, Failure
 from volplug.volumes.node import LocalNode
@@ -23,26 +23,29 @@ async def wait_for(
     work: Callable[[Operation], Coroutine[object, object, _T]],
     deadline_s: float,
 ) -> _T:
-    """Run an operation as `BackgroundTasks.wait_for` does; its failure is kept, and dropped by a success.
+    """Run an operation as `Operations.wait_for` does; its failure is kept, and dropped by a success.
 
     Raises:
         OperationTimeout: If the deadline is over.
         VolplugError: What the work raises, in its context.
     """
     try:
-        return await node.tasks.wait_for(kind, name, partial(_observed, node, kind, name, work), deadline_s)
+        return await node.operations.wait_for(
+            kind, name, partial(observed, node, kind, name, work), deadline_s
+        )
     except OperationTimeout as error:
         keep_failure(node, kind, name, error)
         raise
 
 
-async def _observed(
+async def observed(
     node: LocalNode,
     kind: str,
     name: str,
     work: Callable[[Operation], Coroutine[object, object, _T]],
     operation: Operation,
 ) -> _T:
+    """Do the work of an operation; its failure is kept, and dropped by a success."""
     try:
         result = await work(operation)
     except Exception as error:
@@ -57,10 +60,11 @@ async def _observed(
 def keep_failure(node: LocalNode, kind: str, name: str, error: Exception) -> None:
     """Keep a failure of a volume that this host knows, without a wait for the disk.
 
-    A client that left is none, nor is a creation that found the volume to exist.
+    A client that left or cancelled it is none, nor is a creation that found the volume to exist.
     """
     entry = node.ledger.get(name)
-    if entry is None or isinstance(error, ClientGone) or (kind == "create" and not _is_unfinished(entry)):
+    is_unwanted = isinstance(error, (ClientGone, OperationCancelled))
+    if entry is None or is_unwanted or (kind == "create" and not _is_unfinished(entry)):
         return
     failed = Failure.of(kind, error, node.wall_clock())
     node.tasks.start_write(node.ledger.update(name, lambda now: now.with_failure(failed)))

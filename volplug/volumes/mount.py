@@ -68,6 +68,15 @@ class _WaitingMount:
         """Tell whether an answer can no longer reach the client."""
         return self.is_over or self.client.is_gone()
 
+    def check_wanted(self) -> None:
+        """Check that the client still waits.
+
+        Raises:
+            ClientGone: If it does not.
+        """
+        if self.client.is_gone():
+            raise ClientGone("the client left while it waited for the volume")
+
 
 class Mounter:
     """Mounts volumes of this node."""
@@ -127,7 +136,7 @@ class Mounter:
                 name=lock.name,
                 backend=backend,
                 goal=Goal.MOUNTED,
-                is_wanted=lambda: not call.client.is_gone(),
+                check_wanted=call.check_wanted,
                 holder_wait_s=node.deadlines.release_wait_s,
                 takeover=node.takeover,
             )

@@ -13,8 +13,11 @@ from volplug.models import EngineIdentity, TakeoverPolicy, Volume
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.background import BackgroundTasks, Timers
 from volplug.volumes.converge_request import Timeouts
+from volplug.volumes.durable_operations import OperationStore
+from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Ledger
 from volplug.volumes.locks import VolumeLocks
+from volplug.volumes.operations import Operations
 
 
 def _now() -> datetime:
@@ -63,7 +66,8 @@ class LocalNode:
         deadlines: Times at the edge to Docker.
         locks: One per volume.
         timers: What is scheduled.
-        tasks: What runs.
+        operations: Work on volumes, in progress and ended.
+        operation_store: Where operations of the control API survive; None for memory only.
         on_step: Called after every change of the world.
         takeover: When a Mount may take a volume from a node that does not detach it.
         doubt: Why the default backend may not be what the operator expects: as long as it has no volume, none
@@ -82,11 +86,22 @@ class LocalNode:
     deadlines: Deadlines = field(default_factory=Deadlines)
     locks: VolumeLocks = field(default_factory=VolumeLocks)
     timers: Timers = field(default_factory=Timers)
-    tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
+    operations: Operations = field(default_factory=Operations)
+    operation_store: OperationStore | None = None
     on_step: OnStep = unannounced
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
     doubt: ConfigurationError | None = None
     is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
+
+    @property
+    def tasks(self) -> BackgroundTasks:
+        """Return what runs."""
+        return self.operations.tasks
+
+    @property
+    def events(self) -> EventLog:
+        """Return where events are reported."""
+        return self.operations.events
 
     def driver(self, backend: str) -> Driver:
         """Return the driver of a backend.

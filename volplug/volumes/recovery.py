@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import PurePath
 from typing import Final
 
-import structlog
-
 from volplug.errors import VolplugError
 from volplug.models import MountState, Volume, VolumeState
 from volplug.names import is_name
@@ -17,13 +15,13 @@ from volplug.volumes import failures
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
-from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.events import EventKind
+from volplug.volumes.ledger import Desired, Entry, Failure
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import Operation
 from volplug.volumes.release import Releaser
 
-_LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0
 _HALF_DONE: Final = {
     Desired.PRESENT: (frozenset({VolumeState.INCOMPLETE, VolumeState.CREATING}), Goal.PRESENT),
@@ -52,7 +50,7 @@ class Recovery:
             # Not at once: the cloud may serve stale reads of changes made just before the restart.
             self._schedule_search(backend, node.deadlines.mount_grace_s, retry_s)
         for lock in locks:
-            node.tasks.run("recover", lock.name, partial(self._recover, lock, retry_s))
+            node.operations.run("recover", lock.name, partial(self._recover, lock, retry_s))
 
     async def _names(self, entries: Sequence[Entry]) -> Sequence[str]:
         node = self._node
@@ -73,7 +71,9 @@ class Recovery:
             volumes = await driver.list()
         except Exception as error:  # whatever fails at the backend, it is asked again
             is_expected = isinstance(error, VolplugError)
-            _LOG.warning(
+            node.events.record(
+                "warning",
+                EventKind.RETRY,
                 "search for attached volumes failed, will be retried",
                 backend=backend,
                 error=str(error),
@@ -101,9 +101,15 @@ class Recovery:
             await self._recover_entry(name, operation)
         except Exception as error:  # one broken volume must not keep the others from being recovered
             is_expected = isinstance(error, VolplugError)
-            _LOG.warning(
-                "recovery failed, will be retried", volume=name, error=str(error), exc_info=not is_expected
+            node.events.record(
+                "warning",
+                EventKind.RETRY,
+                "recovery failed, will be retried",
+                volume=name,
+                error=str(error),
+                exc_info=not is_expected,
             )
+            operation.failure = Failure.of(operation.kind, error, node.wall_clock())
             failures.keep_failure(node, operation.kind, name, error)
             retry = partial(self._retry_recovery, lock, min(retry_s * 2, node.deadlines.retry_max_s))
             # Under a name of its own: what others schedule for the volume must not replace it.
@@ -114,7 +120,7 @@ class Recovery:
             lock.release()
 
     async def _retry_recovery(self, lock: VolumeLock, retry_s: float) -> None:
-        with self._node.tasks.operation("recover", lock.name) as operation:
+        with self._node.operations.operation("recover", lock.name) as operation:
             await lock.acquire()
             if lock.mounts_in_progress:
                 lock.release()  # the Mount finds out what there is
@@ -132,7 +138,8 @@ class Recovery:
         if not is_mounted:
             await host.unmount(target)  # removes the bare directory of a mount never made
         if is_mounted and entry.desired is Desired.NONE and not (entry.confirmed or entry.unconfirmed):
-            _LOG.warning("volume is mounted and its users are unknown", volume=name)
+            text = "volume is mounted and its users are unknown"
+            node.events.record("warning", EventKind.RETRY, text, volume=name)
             await node.ledger.put(replace(entry, holders_unknown=True))
             await node.identify(name)
             self._releaser.schedule_trial(name, node.deadlines.mount_grace_s)

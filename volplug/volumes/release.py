@@ -9,20 +9,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import structlog
-
 from volplug.errors import VolplugError, VolumeInUse
 from volplug.models import MountState
 from volplug.volumes import failures
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
 from volplug.volumes.decision import Goal
+from volplug.volumes.events import EventKind
 from volplug.volumes.ledger import Desired, Entry, Failure
 from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
-from volplug.volumes.operations import Operation
+from volplug.volumes.operations import Operation, Origin
 
-_LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0
 _TRIAL_RETRY_S: Final = 60.0  # a container that was ending at the first trial has ended
 
@@ -102,7 +100,13 @@ class Releaser:
             if was_mounted:
                 await self._remount(entry, operation)
             raise
-        _LOG.warning("mount counts dropped: not in use", volume=name, mount_count=entry.mount_count)
+        node.events.record(
+            "warning",
+            EventKind.CHANGE,
+            "mount counts dropped: not in use",
+            volume=name,
+            mount_count=entry.mount_count,
+        )
         released = replace(node.ledger.get(name) or entry, desired=Desired.DETACHED).without_claims()
         await node.ledger.put(released)
         return released
@@ -132,7 +136,8 @@ class Releaser:
         try:
             await self._converger.converge(request)
         except Exception as error:  # the trial's own error is the one to show
-            _LOG.warning("remount failed, will be retried", volume=name, error=str(error))
+            text = "remount failed, will be retried"
+            node.events.record("warning", EventKind.RETRY, text, volume=name, error=str(error))
             failures.keep_failure(node, "remount", name, error)
             # Under a name of its own: it must not replace what others schedule for the volume.
             retry = partial(self._retry_remount, node.locks.of(name))
@@ -141,7 +146,7 @@ class Releaser:
             failures.drop_failure(node, name, "remount")
 
     async def _retry_remount(self, lock: VolumeLock) -> None:
-        with self._node.tasks.operation("remount", lock.name) as operation:
+        with self._node.operations.operation("remount", lock.name) as operation:
             async with lock:
                 entry = self._node.ledger.get(lock.name)
                 if entry is not None and entry.is_claimed and not await self._is_mounted(entry):
@@ -165,7 +170,16 @@ class Releaser:
             is_expected = isinstance(error, VolplugError)
             if not isinstance(error, VolumeInUse):
                 failures.keep_failure(self._node, "trial release", entry.name, error)
-            _LOG.info("mount counts kept", volume=entry.name, reason=str(error), exc_info=not is_expected)
+            self._node.events.record(
+                "info",
+                EventKind.RETRY,
+                "mount counts kept",
+                volume=entry.name,
+                reason=str(error),
+                exc_info=not is_expected,
+            )
+            if operation.origin is Origin.VOLPLUG:  # an Unmount is answered all the same
+                operation.failure = Failure.of(operation.kind, error, self._node.wall_clock())
             # The engine may have forgotten the container, and never send an Unmount.
             pause_s = min(max(retry_s, _TRIAL_RETRY_S), self._node.deadlines.retry_max_s)
             self.schedule_trial(entry.name, pause_s, pause_s * 2)
@@ -185,7 +199,7 @@ class Releaser:
 
     async def _detach(self, lock: VolumeLock, retry_s: float) -> None:
         node, name = self._node, lock.name
-        with node.tasks.operation("detach", name) as operation:
+        with node.operations.operation("detach", name) as operation:
             async with lock:
                 entry = node.ledger.get(name)
                 if entry is None or node.is_in_use(name):
@@ -198,25 +212,33 @@ class Releaser:
                 try:
                     await self._converger.converge(request)
                 except Exception as error:  # a bug or a dead device must not end the retries
-                    await self._retry_detach(lock, entry, error, retry_s)
+                    operation.failure = await self._retry_detach(lock, entry, error, retry_s)
                     return
 
-    async def _retry_detach(self, lock: VolumeLock, entry: Entry, error: Exception, retry_s: float) -> None:
+    async def _retry_detach(
+        self, lock: VolumeLock, entry: Entry, error: Exception, retry_s: float
+    ) -> Failure:
         node, name = self._node, lock.name
         failure = Failure.of("detach", error, node.wall_clock())
         if not failure.is_same(entry.failure):
             is_expected = isinstance(error, VolplugError)
-            _LOG.warning(
-                "detach failed, will be retried", volume=name, error=failure.text, exc_info=not is_expected
+            node.events.record(
+                "warning",
+                EventKind.RETRY,
+                "detach failed, will be retried",
+                volume=name,
+                error=failure.text,
+                exc_info=not is_expected,
             )
         longer_s = min(retry_s * 2, node.deadlines.retry_max_s)
         node.timers.schedule(name, retry_s, partial(self._detach, lock, longer_s))
         current = node.ledger.get(name) or entry
         await node.ledger.put(replace(current, desired=Desired.DETACHED).with_failure(failure))
+        return failure
 
     async def _try_release(self, lock: VolumeLock, retry_s: float) -> None:
         node = self._node
-        with node.tasks.operation("trial release", lock.name) as operation:
+        with node.operations.operation("trial release", lock.name) as operation:
             async with lock:
                 entry = node.ledger.get(lock.name)
                 if entry is None or not entry.is_unconfirmed:

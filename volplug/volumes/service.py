@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from volplug.errors import (
+    BackendNotFound,
     BackendUnavailable,
     DuplicateVolumes,
     ErrorContext,
@@ -24,19 +25,30 @@ from volplug.volumes import failures
 from volplug.volumes.catalog import Catalog, VolumeListCache
 from volplug.volumes.converge import Converger
 from volplug.volumes.converge_request import ConvergeRequest
-from volplug.volumes.create import Creator
+from volplug.volumes.create import Creator, request_to_json
 from volplug.volumes.decision import Goal
-from volplug.volumes.events import EventLog
+from volplug.volumes.durable_operations import DurableOperations
+from volplug.volumes.events import EventKind, EventLog
+from volplug.volumes.handover import Handover
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.mount import Client, MountAnswer, Mounter
 from volplug.volumes.node import LocalNode
-from volplug.volumes.operations import ApiCall, Operation, Operations
+from volplug.volumes.operations import ApiCall, ApiVerb, Operation, Operations, Work
 from volplug.volumes.options import CreateRequest, Defaults
+from volplug.volumes.overview import Overview
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.release import Releaser
+from volplug.volumes.remove import Remover
+from volplug.volumes.resolution import Resolution
 from volplug.volumes.takeover import TakeoverPlan, plan_takeover
 from volplug.volumes.usage_sampler import UsageSample, UsageSampler
-from volplug.volumes.views import BackendView, NodeView, VolumeView, view_duplicates, view_volume
+from volplug.volumes.views import (
+    BackendView,
+    NodeView,
+    VolumeView,
+    view_duplicates,
+    view_volume,
+)
 
 _LOG = structlog.get_logger(__name__)
 
@@ -53,6 +65,13 @@ class VolumeService:
         self._creator = Creator(node, self._converger, self._catalog, defaults)
         self._mounter = Mounter(node, self._converger, self._releaser, self._backend_of)
         self._usage = UsageSampler()
+        self._remover = Remover(
+            node, self._converger, self._releaser, self._catalog, self._usage, self._backend_of
+        )
+        self._handover = Handover(node, self._converger, self._catalog, self._backend_of)
+        self._durable = DurableOperations(node.operations, node.operation_store, node.on_step)
+        self._resolution = Resolution(node, self._durable, self._creator, self._catalog)
+        self._overview = Overview(node, self._catalog)
         self._list_cache = VolumeListCache(node.ledger, self._view)
 
     # Life
@@ -60,6 +79,7 @@ class VolumeService:
     async def start(self) -> None:
         """Start to recover what a previous process left; calls for a volume wait for that volume only."""
         await self._recovery.begin()
+        self._resolution.begin()
 
     async def stop(self, timeout_s: float) -> None:
         """Detach what lingers now, and wait for what runs; nothing is unmounted."""
@@ -84,7 +104,13 @@ class VolumeService:
         node.tasks.start_write(node.ledger.note_engine(engine))
         if before is not None and not node.is_engine_alive(before):
             claimed = [entry.name for entry in node.ledger.entries() if entry.is_claimed]
-            _LOG.info("the engine was restarted", pid=engine.pid, volumes_in_use=len(claimed))
+            node.events.record(
+                "info",
+                EventKind.CHANGE,
+                "the engine was restarted",
+                pid=engine.pid,
+                volumes_in_use=len(claimed),
+            )
             for name in claimed:
                 node.tasks.start_write(self._releaser.unconfirm(name, may_begin=False))
 
@@ -99,7 +125,7 @@ class VolumeService:
     async def remove(self, name: str) -> None:
         """Delete a volume that is not in use; one that does not exist is success."""
         check_name_for("remove", name)
-        remove = partial(self._remove, name)
+        remove = partial(self._remover.remove, name)
         await failures.wait_for(self._node, "remove", name, remove, self._node.deadlines.answer_s)
 
     async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
@@ -129,7 +155,8 @@ class VolumeService:
             BackendNotFound: If no such backend is configured.
             VolplugError: Anything else means that it is not known; it must not be answered.
         """
-        return await self._described(name, with_usage=True)
+        view = await self._described(name, with_usage=True)
+        return view if backend in (None, view.backend) else await self._described_in(backend, view)
 
     async def _described(self, name: str, *, with_usage: bool = False) -> VolumeView:
         context = ErrorContext("get", name)
@@ -149,6 +176,16 @@ class VolumeService:
         except DuplicateVolumes as error:
             return self._view_duplicates(error, name, entry)
         return self._view(volume, self._node.ledger.get(name))
+
+    async def _described_in(self, backend: str, other: VolumeView) -> VolumeView:
+        """Describe a backend's volume of a name that another backend has, too, or alone."""
+        if backend not in self._node.backends:
+            raise BackendNotFound(f"no backend {backend!r} is configured", "See GET /v1/backends")
+        volume = await self._catalog.find(other.name, backend)
+        if volume is None:
+            cause = f"backend {backend} has no such volume; backend {other.backend} has one of this name"
+            raise VolumeNotFound(cause).in_context(ErrorContext("get", other.name))
+        return self._view(volume, None)
 
     async def list(self) -> Sequence[VolumeView]:
         """Describe all volumes; those of a backend that does not answer as they were last known.
@@ -188,12 +225,12 @@ class VolumeService:
     @property
     def operations(self) -> Operations:
         """Return the operations of this node, dockerd's and volplug's own included."""
-        raise NotImplementedError
+        return self._node.operations
 
     @property
     def events(self) -> EventLog:
         """Return what happens to the volumes of this node."""
-        raise NotImplementedError
+        return self._node.events
 
     async def start_create(self, request: CreateRequest, caller: ApiCall) -> Operation:
         """Start to provision a volume; one that exists and is the same is success.
@@ -205,61 +242,46 @@ class VolumeService:
         Raises:
             InvalidName: If it is no name of a volume.
             IdempotencyKeyReused: If another request came with the key.
+            LimitExceeded: If too many operations of the API run.
             HostError: If it cannot be kept durably; nothing was started.
         """
-        raise NotImplementedError
+        work = partial(self._creator.create, request)
+        return await self._start(ApiVerb.CREATE, request.name, caller, work, request_to_json(request))
 
     async def start_delete(self, name: str, caller: ApiCall) -> Operation:
         """Start to delete a volume that is not in use; one that does not exist is success."""
-        raise NotImplementedError
+        return await self._start(ApiVerb.DELETE, name, caller, partial(self._remover.remove, name))
 
     async def start_takeover(self, name: str, caller: ApiCall) -> Operation:
         """Start to take a volume from the node that has it, as a Mount would, but without attaching it.
 
         One that no other node has is success: nothing is to be done.
         """
-        raise NotImplementedError
+        return await self._start(ApiVerb.TAKEOVER, name, caller, partial(self._handover.take_over, name))
 
     async def start_release(self, name: str, caller: ApiCall) -> Operation:
         """Start to detach a volume that lingers; one that is not attached here is success.
 
         Fails with VolumeInUse if it is in use here, and with VolumeNotFound if it does not exist.
         """
-        raise NotImplementedError
+        return await self._start(ApiVerb.RELEASE, name, caller, partial(self._handover.release, name))
+
+    async def _start(
+        self, verb: ApiVerb, name: str, caller: ApiCall, work: Work[object], request: str = ""
+    ) -> Operation:
+        check_name_for(verb, name)
+        observed = partial(failures.observed, self._node, verb, name, work)
+        return await self._durable.start(verb, name, caller, observed, request)
 
     async def backends(self) -> Sequence[BackendView]:
         """Describe all backends, the default one first; each is asked for its health and its volumes."""
-        raise NotImplementedError
+        return await self._overview.backends()
 
     def node(self) -> NodeView:
         """Describe this node, from memory."""
-        raise NotImplementedError
+        return self._overview.node()
 
     # How
-
-    async def _detach_undeleted(self, name: str) -> None:
-        """Schedule the detach of what a failed Remove may have released but not deleted."""
-        entry = self._node.ledger.get(name)
-        if entry is not None and entry.desired in {Desired.ABSENT, Desired.DETACHED}:
-            await self._node.ledger.put(replace(entry, desired=Desired.DETACHED))
-            self._releaser.schedule(name, self._node.linger_s(entry.backend))
-
-    async def _remove(self, name: str, operation: Operation) -> None:
-        node, lock = self._node, self._node.locks.of(name)
-        async with lock:
-            backend = await self._backend_of(name)
-            entry = node.ledger.get(name)
-            if entry is not None and (entry.is_claimed or lock.mounts_in_progress):
-                await self._releaser.trial_release(entry, node.timeouts.release_s, operation)
-            request = ConvergeRequest(operation=operation, name=name, backend=backend, goal=Goal.ABSENT)
-            try:
-                await self._converger.converge(request)
-            except Exception:
-                await self._detach_undeleted(name)
-                raise
-            finally:
-                self._catalog.invalidate(name)
-            self._usage.forget(name)
 
     async def _unmount(self, name: str, mount_id: str, operation: Operation) -> None:
         node, lock = self._node, self._node.locks.of(name)

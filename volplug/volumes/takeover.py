@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from volplug.drivers.base import Driver, Holder, Settles, TakesOver
-from volplug.errors import ClientGone, UnexpectedState, VolplugError
+from volplug.errors import UnexpectedState, VolplugError
 from volplug.models import HolderState, TakeoverPolicy, Volume
 from volplug.volumes.converge_request import ConvergeRequest, Timeouts
 from volplug.volumes.observed import HolderVerdict
@@ -188,9 +188,9 @@ class HolderWatch:
 
         Raises:
             ClientGone: If it does not.
+            OperationCancelled: If it was cancelled.
         """
-        if not self._request.is_wanted():
-            raise ClientGone("the client left while it waited for the volume")
+        self._request.check_wanted()
 
     async def fence(self, volume: Volume) -> None:
         """Stop the node, which is not known to be alive, and forget what was learnt of it."""

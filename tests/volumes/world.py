@@ -16,7 +16,7 @@ from volplug.volumes.converge_request import Timeouts
 from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Entry, Ledger
 from volplug.volumes.node import Deadlines, LocalNode
-from volplug.volumes.operations import Operation, Operations
+from volplug.volumes.operations import ApiCall, Operation, Operations
 from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
 
@@ -315,6 +315,11 @@ class World:
         for name in sorted(names):
             async with self.node.locks.of(name):
                 pass
+
+
+def call(key: str = "", fingerprint: str = "") -> ApiCall:
+    """A request of the control API."""
+    return ApiCall(request_id="request-1", idempotency_key=key, fingerprint=fingerprint)
 
 
 def spec_of(name: str, size_bytes: int = GIB) -> VolumeSpec:

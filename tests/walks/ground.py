@@ -12,7 +12,9 @@ from volplug.host.base import Host
 from volplug.models import EngineIdentity
 from volplug.testing.memory import device_of
 from volplug.volumes.converge_request import Timeouts
+from volplug.volumes.durable_operations import OperationStore
 from volplug.volumes.ledger import Entry, Store
+from volplug.volumes.operations import Operation
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,18 @@ class Container:
     device: str
 
 
+class WholeStore(Store, OperationStore, Protocol):
+    """All that volplug writes."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """The state that volplug finds at its start."""
 
-    store: Store
+    store: WholeStore
     entries: Iterable[Entry]
     engine: EngineIdentity | None
+    operations: Iterable[Operation]
 
 
 class Ground(Protocol):
@@ -105,13 +112,17 @@ class MemoryGround:
         self.store = MemoryStore()
 
     async def load(self) -> Memory:
-        return Memory(self.store, list(self.store.entries.values()), self.store.engine)
+        store = self.store
+        return Memory(store, list(store.entries.values()), store.engine, store.kept_operations())
 
     def lose_state(self, dice: random.Random | None) -> None:
         kept, self.store = self.store, MemoryStore()
         if dice is not None:
             self.store.engine = kept.engine
             self.store.entries = {name: each for name, each in kept.entries.items() if dice.random() < 0.5}
+            self.store.operations = {
+                key: each for key, each in kept.operations.items() if dice.random() < 0.5
+            }
 
     def lose_power(self) -> None:
         self.kernel.lose_power()

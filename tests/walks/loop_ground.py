@@ -48,7 +48,7 @@ class LoopGround:
         await self.close()
         self._store = SqliteStore(self._state, self._boot_id)
         loaded = await self._store.load()
-        return Memory(self._store, loaded.entries, loaded.engine)
+        return Memory(self._store, loaded.entries, loaded.engine, loaded.operations)
 
     async def close(self) -> None:
         """Close the state file."""

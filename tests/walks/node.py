@@ -1,6 +1,7 @@
 """One machine with a Docker engine, as far as it matters to volumes, and a volplug that can die."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -11,12 +12,15 @@ from tests.walks.clock_timers import ClockTimers
 from tests.walks.ground import Container, Ground
 from tests.walks.killable import KillableProxy, Killed, ProcessRun
 from volplug.drivers.base import Driver
-from volplug.errors import VolplugError
+from volplug.errors import NotCancellable, VolplugError
 from volplug.host.base import Host
 from volplug.models import EngineIdentity
+from volplug.volumes.durable_operations import OperationStore
+from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Desired, Ledger, Store
 from volplug.volumes.mount import MountAnswer
 from volplug.volumes.node import LocalNode
+from volplug.volumes.operations import ApiCall, ApiVerb, Operations, OperationState
 from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
 
@@ -52,16 +56,19 @@ class Node:
         run, ground = ProcessRun(), self.ground
         memory = await ground.load()
         self._process_run, self._timers = run, ClockTimers(self._clock)
+        store = KillableProxy(memory.store, run)
         self._node = LocalNode(
             backends={ground.backend: cast(Driver, KillableProxy(ground.driver, run))},
             default_backend=ground.backend,
             hosts={ground.backend: cast(Host, KillableProxy(ground.host, run))},
-            ledger=Ledger(cast(Store, KillableProxy(memory.store, run)), memory.entries, memory.engine),
+            ledger=Ledger(cast(Store, store), memory.entries, memory.engine),
             mount_root=ground.mount_root,
             boot_clock=self._clock,
             timeouts=ground.timeouts,
             deadlines=GENEROUS,
             timers=self._timers,
+            operations=Operations(EventLog(f"run{next(_NUMBERS)}"), kept=list(memory.operations)),
+            operation_store=cast(OperationStore, store),
             is_engine_alive=lambda engine: engine == self._engine,
         )
         self._service = VolumeService(self._node, Defaults())
@@ -185,6 +192,38 @@ class Node:
             return _FAILED
         return _FAILED if self._process_run.is_over else answer
 
+    # Calls of the control API
+
+    async def ask_api(self, verb: ApiVerb, name: str) -> None:
+        """A request, which a client that got no answer repeats; its operation runs beside the next actions."""
+        call = ApiCall(request_id="walk", idempotency_key=f"k{next(_NUMBERS)}", fingerprint=f"{verb} {name}")
+        if await self._start(verb, name, call) is _FAILED:
+            await self._start(verb, name, call)
+
+    async def _start(self, verb: ApiVerb, name: str, call: ApiCall) -> object:
+        match verb:
+            case ApiVerb.CREATE:
+                request = read_options(name, self.ground.options)
+                return await self._ask(lambda service: service.start_create(request, call))
+            case ApiVerb.DELETE:
+                return await self._ask(lambda service: service.start_delete(name, call))
+            case ApiVerb.RELEASE:
+                return await self._ask(lambda service: service.start_release(name, call))
+            case ApiVerb.TAKEOVER:
+                return await self._ask(lambda service: service.start_takeover(name, call))
+
+    def cancel(self, name: str) -> None:
+        """Cancel what the API does with a volume."""
+        operations = self._service.operations
+        for operation in operations.list(volume=name, state=OperationState.RUNNING):
+            with contextlib.suppress(NotCancellable):
+                operations.cancel(operation.operation_id)
+
+    async def finish(self) -> None:
+        """Wait for the end of what no caller waits for."""
+        while running := self._node.tasks.running:
+            await asyncio.wait(running)
+
     # State
 
     def without_mount(self) -> list[Container]:
@@ -200,8 +239,12 @@ class Node:
 
     def unsettled(self) -> list[str]:
         """Volumes and entries that this machine has not released."""
-        return self.ground.left() + [
-            f"{entry}, and {self._timers.waiting} waits"
-            for entry in self._node.ledger.entries()
-            if entry.is_claimed or entry.desired is not Desired.NONE
-        ]
+        return (
+            self.ground.left()
+            + [
+                f"{entry}, and {self._timers.waiting} waits"
+                for entry in self._node.ledger.entries()
+                if entry.is_claimed or entry.desired is not Desired.NONE
+            ]
+            + [f"{operation} has not ended" for operation in self._node.operations.running]
+        )

@@ -11,7 +11,7 @@ from tests.walks.memory_walk import MemoryWalk
 from tests.walks.walk import walk_settings
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
 from volplug.testing.memory import MemoryDriver
-from volplug.volumes import decision, ledger, observe, takeover
+from volplug.volumes import decision, handover, ledger, observe, takeover
 from volplug.volumes.decision import Decision, Goal, Step
 from volplug.volumes.observed import BackendState, HolderVerdict, Observed
 
@@ -82,6 +82,10 @@ def takeover_from_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryDriver, "take_from", take_from)
 
 
+def release_of_what_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover.Handover, "_refuse_in_use", lambda *_: None)
+
+
 # The seed of walks is one that finds the fault within a few walks; others may need hundreds.
 @pytest.mark.parametrize(
     ("mutate", "finding", "walks_seed"),
@@ -92,6 +96,7 @@ def takeover_from_the_living(monkeypatch: pytest.MonkeyPatch) -> None:
         (detach_before_unmount, "was detached by .* while used", 4),
         (old_tags_believed, "was formatted on . with data on it", 4),
         (takeover_from_the_living, "was taken by . while used on", 3),
+        (release_of_what_is_in_use, "runs without its mount", 3),
     ],
 )
 def test_a_seeded_fault_is_found(

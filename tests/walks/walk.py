@@ -14,11 +14,13 @@ from tests.volumes.world import Clock
 from tests.walks.ground import Container, Ground
 from tests.walks.killable import Killed
 from tests.walks.node import Node
+from volplug.volumes.operations import ApiVerb
 
 NODES = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["v", "v", "w"])
 WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
 ACTIONS = st.sampled_from(["create", "remove", "run", "stop", "copy", "leave", "look"])
+API_ACTIONS = st.sampled_from([*ApiVerb, "cancel"])
 
 
 def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
@@ -89,6 +91,13 @@ class Walk(RuleBasedStateMachine):
             await self.node(node).run(name)
 
         self.do(both())
+
+    @rule(node=NODES, action=API_ACTIONS, name=NAMES)
+    def act_by_api(self, node: str, action: str, name: str) -> None:
+        if action == "cancel":
+            self.node(node).cancel(name)
+        else:
+            self.do(self.node(node).ask_api(ApiVerb(action), name))
 
     @rule(first=st.tuples(NODES, ACTIONS, NAMES), second=st.tuples(NODES, ACTIONS, NAMES))
     def act_together(self, first: tuple[str, str, str], second: tuple[str, str, str]) -> None:
@@ -195,11 +204,13 @@ class Walk(RuleBasedStateMachine):
             self.do(node.revive())
             for container in list(node.containers):
                 self.do(node.stop(container))
+            self.do(node.finish())
             self.do(node.look("v"))  # as dockerd does at its start, which shows that it was restarted
         for _ in range(self.ROUNDS):
             self.clock.now_s += 400
             for node in self.nodes.values():
                 self.do(node.pass_time())
+                self.do(node.finish())
         left = [line for node in self.nodes.values() for line in node.unsettled()]
         assert not left, left
 

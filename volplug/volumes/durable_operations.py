@@ -115,7 +115,7 @@ class DurableOperations:
             await self._save(ended)
         except HostError as error:  # expected: disk full; the next start resolves it
             _LOG.error("operation not saved", operation=operation, error=str(error))
-        self._operations.end(operation, failure)
+        self._operations.end(operation, failure, ended_at)
 
     @property
     def running(self) -> Sequence[Operation]:

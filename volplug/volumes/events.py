@@ -134,15 +134,16 @@ class EventBatch:
 
 
 class EventLog:
-    """The events of this run of volplug; the last 10,000 are kept. Used by one thread.
+    """The last events of this run of volplug. Used by one thread.
 
     Args:
-        run: Id of this run of volplug.
+        run: Id of this run of volplug; by default, of its start.
+        kept: How many are kept.
     """
 
-    def __init__(self, run: str = "") -> None:
+    def __init__(self, run: str = "", kept: int = _KEPT) -> None:
         self.run = run or run_id(time.time_ns() // 1_000_000)
-        self._kept: deque[_Recorded] = deque(maxlen=_KEPT)
+        self._kept: deque[_Recorded] = deque(maxlen=kept)
         self._count = 0
         self._news: asyncio.Event | None = None  # while readers wait
 

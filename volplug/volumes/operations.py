@@ -328,10 +328,10 @@ class Operations:
             error.in_context(ErrorContext(operation.kind, operation.volume))
         return Failure.of(operation.kind, error, self._clock())
 
-    def end(self, operation: Operation, failure: Failure | None) -> None:
-        """End an operation; it has succeeded if it has no failure."""
+    def end(self, operation: Operation, failure: Failure | None, ended_at: datetime | None = None) -> None:
+        """End an operation, now or at the time that its row has; it has succeeded if it has no failure."""
         operation.state, operation.failure = state_after(failure), failure
-        operation.ended_at = self._clock()
+        operation.ended_at = ended_at or self._clock()
         if self._running.pop(operation.operation_id, None) is not None:
             self._ended[operation.operation_id] = operation
             if len(self._ended) > _KEPT:

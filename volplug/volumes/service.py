@@ -155,6 +155,8 @@ class VolumeService:
             BackendNotFound: If no such backend is configured.
             VolplugError: Anything else means that it is not known; it must not be answered.
         """
+        if backend is not None and backend not in self._node.backends:
+            raise BackendNotFound(f"no backend {backend!r} is configured", "See GET /v1/backends")
         view = await self._described(name, with_usage=True)
         return view if backend in (None, view.backend) else await self._described_in(backend, view)
 
@@ -179,8 +181,6 @@ class VolumeService:
 
     async def _described_in(self, backend: str, other: VolumeView) -> VolumeView:
         """Describe a backend's volume of a name that another backend has, too, or alone."""
-        if backend not in self._node.backends:
-            raise BackendNotFound(f"no backend {backend!r} is configured", "See GET /v1/backends")
         volume = await self._catalog.find(other.name, backend)
         if volume is None:
             cause = f"backend {backend} has no such volume; backend {other.backend} has one of this name"
@@ -270,8 +270,9 @@ class VolumeService:
         self, verb: ApiVerb, name: str, caller: ApiCall, work: Work[object], request: str = ""
     ) -> Operation:
         check_name_for(verb, name)
-        observed = partial(failures.observed, self._node, verb, name, work)
-        return await self._durable.start(verb, name, caller, observed, request)
+        kind = verb.value  # a plain string, as it is read from its row
+        observed = partial(failures.observed, self._node, kind, name, work)
+        return await self._durable.start(kind, name, caller, observed, request)
 
     async def backends(self) -> Sequence[BackendView]:
         """Describe all backends, the default one first; each is asked for its health and its volumes."""

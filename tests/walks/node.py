@@ -25,7 +25,6 @@ from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
 
 NAMES = ("v", "w")
-_NUMBERS = count(1)
 _FAILED = object()
 
 
@@ -42,7 +41,8 @@ class Node:
         self.containers: list[Container] = []
         self._clock = clock
         self._breach = breach
-        self._engine = EngineIdentity(next(_NUMBERS), 0)
+        self._numbers = count(1)  # its own, so that a walk is the same each time
+        self._engine = EngineIdentity(next(self._numbers), 0)
         self._undisturbed: set[str] = set()
         self._process_run = ProcessRun()
         self._timers = ClockTimers(clock)
@@ -67,7 +67,7 @@ class Node:
             timeouts=ground.timeouts,
             deadlines=GENEROUS,
             timers=self._timers,
-            operations=Operations(EventLog(f"run{next(_NUMBERS)}"), kept=list(memory.operations)),
+            operations=Operations(EventLog(f"run{next(self._numbers)}"), kept=list(memory.operations)),
             operation_store=cast(OperationStore, store),
             is_engine_alive=lambda engine: engine == self._engine,
         )
@@ -107,7 +107,7 @@ class Node:
         self.kill()
         self.ground.lose_power()
         self.containers.clear()
-        self._engine = EngineIdentity(next(_NUMBERS), 0)
+        self._engine = EngineIdentity(next(self._numbers), 0)
 
     async def lose_state(self, dice: random.Random | None) -> None:
         """Restart with the state lost or damaged."""
@@ -117,7 +117,7 @@ class Node:
 
     def restart_engine(self, *, containers_live: bool) -> None:
         """A new dockerd: it sends no Unmount for containers that ended with the old one."""
-        self._engine = EngineIdentity(next(_NUMBERS), 0)
+        self._engine = EngineIdentity(next(self._numbers), 0)
         if not containers_live:
             for container in self.containers:
                 self.ground.end(container)
@@ -140,7 +140,7 @@ class Node:
 
     async def run(self, name: str) -> bool:
         """`docker run -d`: mount, start, write a record."""
-        mount_id = f"c{next(_NUMBERS)}"
+        mount_id = f"c{next(self._numbers)}"
         if await self._mount(name, mount_id) is _FAILED:
             return False
         device = self.ground.device_at(name)
@@ -167,8 +167,8 @@ class Node:
 
     async def mount_and_leave(self, name: str) -> None:
         """A Mount whose client disconnects, before the answer or while it is written."""
-        mount_id = f"c{next(_NUMBERS)}"
-        caller = Caller(gone=next(_NUMBERS) % 2 == 0)
+        mount_id = f"c{next(self._numbers)}"
+        caller = Caller(gone=next(self._numbers) % 2 == 0)
         mounted = await self._ask(lambda service: service.mount(name, mount_id, caller))
         if isinstance(mounted, MountAnswer):
             mounted.answered(False)
@@ -195,8 +195,10 @@ class Node:
     # Calls of the control API
 
     async def ask_api(self, verb: ApiVerb, name: str) -> None:
-        """A request, which a client that got no answer repeats; its operation runs beside the next actions."""
-        call = ApiCall(request_id="walk", idempotency_key=f"k{next(_NUMBERS)}", fingerprint=f"{verb} {name}")
+        """A request, repeated if it was not answered; its operation runs beside the next actions."""
+        call = ApiCall(
+            request_id="walk", idempotency_key=f"k{next(self._numbers)}", fingerprint=f"{verb} {name}"
+        )
         if await self._start(verb, name, call) is _FAILED:
             await self._start(verb, name, call)
 

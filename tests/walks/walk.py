@@ -92,12 +92,20 @@ class Walk(RuleBasedStateMachine):
 
         self.do(both())
 
-    @rule(node=NODES, action=API_ACTIONS, name=NAMES)
-    def act_by_api(self, node: str, action: str, name: str) -> None:
-        if action == "cancel":
-            self.node(node).cancel(name)
-        else:
-            self.do(self.node(node).ask_api(ApiVerb(action), name))
+    @rule(node=NODES, action=API_ACTIONS, name=NAMES, is_run_first=st.booleans(), is_waited_for=st.booleans())
+    def act_by_api(self, node: str, action: str, name: str, is_run_first: bool, is_waited_for: bool) -> None:
+        async def act() -> None:
+            if is_run_first:
+                await self.node(node).create(name)
+                await self.node(node).run(name)
+            if action == "cancel":
+                self.node(node).cancel(name)
+            else:
+                await self.node(node).ask_api(ApiVerb(action), name)
+            if is_waited_for:
+                await self.node(node).finish()
+
+        self.do(act())
 
     @rule(first=st.tuples(NODES, ACTIONS, NAMES), second=st.tuples(NODES, ACTIONS, NAMES))
     def act_together(self, first: tuple[str, str, str], second: tuple[str, str, str]) -> None:

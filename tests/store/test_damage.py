@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +12,20 @@ import pytest
 
 from tests.store.files import DAMAGES, THIS_BOOT, damaged, load_once, update_volumes
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
+from volplug.store.rows import with_checksum
 from volplug.store.sqlite import Loaded, SqliteStore
 from volplug.volume_json import volume_to_json
 from volplug.volumes.ledger import Desired, Entry, Failure
+from volplug.volumes.operations import Operation, Origin
 
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
 
 
+BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
+
+
 def _long(length: int) -> Failure:
-    return Failure("detach", "host-error", "", "x" * length, datetime(2026, 1, 2, tzinfo=UTC))
+    return Failure("detach", "host-error", "", "x" * length, BEGAN)
 
 
 @pytest.fixture
@@ -73,6 +79,8 @@ async def used_files(path: Path) -> dict[str, dict[str, bytes]]:
     for entry in WRITTEN:
         await store.save(entry, durable=False)
     await store.forget("forgotten")
+    for operation in OPERATIONS:
+        await store.save_operation(operation, [])
     killed = {file.name: file.read_bytes() for file in path.parent.glob("state.sqlite*")}
     await store.close()
     return {"closed": {path.name: path.read_bytes()}, "killed": killed}
@@ -86,6 +94,14 @@ WRITTEN = [
     Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.ABSENT, _RECORD, mounted_at_s=12.5, failure=_long(4)),
     Entry("w1", "ebs", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, _RECORD, mounted_at_s=12.5),
     *(Entry(f"long-{number}", "loop", failure=_long(250)) for number in range(40)),
+]
+
+
+OPERATIONS = [
+    Operation(
+        f"run-{number}", "delete", f"v{number}", origin=Origin.API, failure=_long(250), started_at=BEGAN
+    )
+    for number in range(20)
 ]
 
 
@@ -103,7 +119,8 @@ async def test_damage_costs_the_rows_that_it_hits_or_the_file_and_nothing_once_m
         first, again = [await load_once(directory / "state.sqlite") for _ in range(2)]
         assert [entry for entry in first.entries if entry not in WRITTEN] == [], f"seed {seed}"
         assert first.engine in (ENGINE, None), f"seed {seed}"
-        assert again == Loaded(first.entries, first.engine), f"seed {seed}"
+        assert [each for each in first.operations if each not in OPERATIONS] == [], f"seed {seed}"
+        assert again == Loaded(first.entries, first.engine, first.operations), f"seed {seed}"
         outcomes["file" if first.set_aside else "rows" if first.dropped else "nothing"] += 1
     assert set(outcomes) == {"file", "rows", "nothing"}
 
@@ -131,6 +148,33 @@ async def test_a_damaged_row_is_dropped_and_leaves_the_others(path: Path, change
     connection.close()
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None, dropped=1)
     assert await load_once(path) == Loaded((replace(ENTRY, name="w"),), None)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("state", "paused"),
+        ("started_at", "yesterday"),
+        ("ended_at", "1.1."),
+        ("volume", "../victim"),
+    ],
+)
+async def test_an_operation_of_another_version_is_dropped_and_leaves_the_others(
+    path: Path, column: str, value: str
+) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    await store.load()
+    for operation in OPERATIONS[:2]:
+        await store.save_operation(operation, [])
+    await store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (*row,) = connection.execute("SELECT * FROM operations").fetchone()
+        row[[each[1] for each in connection.execute("PRAGMA table_info(operations)")].index(column)] = value
+        connection.execute("DELETE FROM operations WHERE operation_id = ?", (row[0],))
+        places = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO operations VALUES ({places})", with_checksum(tuple(row[:-1])))  # noqa: S608  # of tests
+    assert await load_once(path) == Loaded((), None, (OPERATIONS[1],), dropped=1)
+    assert await load_once(path) == Loaded((), None, (OPERATIONS[1],))
 
 
 @pytest.mark.parametrize(

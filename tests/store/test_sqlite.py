@@ -2,6 +2,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 
 from tests.lab.leftovers import mounted_below
 from tests.sound_volumes import NAMES, TEXT, volumes
-from tests.store.files import THIS_BOOT, bytes_of, set_version, update_volumes
+from tests.store.files import THIS_BOOT, bytes_of, load_once, set_version, update_volumes
 from volplug.errors import HostError, StateUnusable
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store import rows
 from volplug.store.sqlite import SqliteStore
 from volplug.volume_json import volume_to_json
 from volplug.volumes.ledger import Desired, Entry, Failure
+from volplug.volumes.operations import Operation, OperationState, Origin
 
 NEXT_BOOT = "boot-2"
 ENTRY = Entry("v", "loop", {"c1": 2}, {"c2": 1}, Desired.MOUNTED, None, mounted_at_s=12.5)
@@ -27,6 +29,7 @@ FAILURE = Failure(
     "detach", "volume-in-use", "still in use", "still in use.", datetime(2026, 1, 2, tzinfo=UTC)
 )
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+FAILURES = st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TIMES, TEXT, st.booleans())
 COUNTS = st.dictionaries(TEXT, st.integers(1, 10**6), max_size=4)
 ENTRIES = NAMES.flatmap(
     lambda name: st.builds(
@@ -39,8 +42,23 @@ ENTRIES = NAMES.flatmap(
         record=st.none() | volumes(st.just(name)),
         holders_unknown=st.booleans(),
         mounted_at_s=st.floats(0, 1e9),
-        failure=st.none() | st.builds(Failure, TEXT, TEXT, TEXT, TEXT, TIMES),
+        failure=st.none() | FAILURES,
     )
+)
+OPERATIONS = st.builds(
+    Operation,
+    TEXT,
+    TEXT,
+    NAMES,
+    origin=st.just(Origin.API),
+    state=st.sampled_from(OperationState),
+    started_at=TIMES,
+    ended_at=st.none() | TIMES,
+    failure=st.none() | FAILURES,
+    request_id=TEXT,
+    idempotency_key=TEXT,
+    fingerprint=TEXT,
+    request=TEXT,
 )
 
 
@@ -126,6 +144,40 @@ async def test_rows_of_a_version_without_failures_and_details_are_read(
     update_volumes(path, "last_error = 'still in use', record = ?", old)
     assert "details" not in old
     assert (await read_back(path))[0] == (replace(ENTRY, record=replace(record, details=())),)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(operation=OPERATIONS)
+async def test_every_operation_reads_back_as_it_was_written(path: Path, operation: Operation) -> None:
+    store = SqliteStore(path, THIS_BOOT)
+    known = [each.operation_id for each in (await store.load()).operations]
+    await store.save_operation(operation, [each for each in known if each != operation.operation_id])
+    await store.close()
+    assert (await load_once(path)).operations == (operation,)
+
+
+async def test_operations_are_read_in_the_order_of_their_begin(store: SqliteStore, path: Path) -> None:
+    begun = [
+        Operation(name, "delete", "v", origin=Origin.API, started_at=datetime(2026, 1, day, tzinfo=UTC))
+        for day, name in ((1, "r-9"), (2, "r-10"), (3, "r-11"))
+    ]
+    for each in reversed(begun):
+        await store.save_operation(each, [])
+    await store.close()
+    assert list((await load_once(path)).operations) == begun
+
+
+async def test_a_file_of_the_version_before_operations_is_used_on(store: SqliteStore, path: Path) -> None:
+    await store.save(ENTRY, durable=True)
+    await store.save_engine(EngineIdentity(7, 9))
+    await store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE operations")
+    set_version(path, 2)
+    for _ in range(2):
+        assert await read_back(path) == ((ENTRY,), EngineIdentity(7, 9))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,11 +21,9 @@ import structlog
 from volplug.masking import masked
 
 _LOG = structlog.get_logger(__name__)
-_KEPT: Final = 10_000
+_KEPT: Final = 5_000  # some 1.5 MB
 _MAX_VALUE_LENGTH: Final = 1_000  # what an event shows of a text; the log has all of it
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-# What an event has attributes for; how the log shows a traceback is the log's.
-_NO_FIELDS: Final = frozenset({"volume", "backend", "operation", "exc_info"})
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -85,7 +83,11 @@ class _Recorded:
     at_s: float
     kind: EventKind
     text: str
-    fields: Mapping[str, object]
+    volume: str
+    backend: str
+    operation_id: str
+    keys: tuple[str, ...]
+    values: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class EventLog:
     def __init__(self, run: str = "", kept: int = _KEPT) -> None:
         self.run = run or run_id(time.time_ns() // 1_000_000)
         self._kept: deque[_Recorded] = deque(maxlen=kept)
+        self._keys: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by the events of one kind
         self._count = 0
         self._news: asyncio.Event | None = None  # while readers wait
 
@@ -163,10 +166,18 @@ class EventLog:
         """
         getattr(_LOG, level)(text, **fields)
         self._count += 1
-        self._kept.append(_Recorded(self._count, time.time(), kind, text, fields))
+        self._kept.append(self._recorded(kind, text, fields))
         if self._news is not None:
             self._news.set()
             self._news = None
+
+    def _recorded(self, kind: EventKind, text: str, fields: dict[str, object]) -> _Recorded:
+        volume, backend = str(fields.pop("volume", "")), str(fields.pop("backend", ""))
+        operation_id = getattr(fields.pop("operation", None), "operation_id", "")
+        fields.pop("exc_info", None)  # how the log shows a traceback
+        keys = self._keys.setdefault(keys := tuple(fields), keys)
+        values = tuple(fields.values())
+        return _Recorded(self._count, time.time(), kind, text, volume, backend, operation_id, keys, values)
 
     def read(self, after: str = "", wanted: EventFilter = ALL_EVENTS, limit: int = 1000) -> EventBatch:
         """Return the events after a cursor, at once; from the oldest that is kept for an empty one."""
@@ -216,18 +227,16 @@ class EventLog:
         return int(number) if is_ours and int(number) <= self._count else None
 
     def _event(self, recorded: _Recorded) -> Event:
-        fields = recorded.fields
         return Event(
             event_id=self._id(recorded.number),
             at=datetime.fromtimestamp(recorded.at_s, UTC),
             kind=recorded.kind,
             text=recorded.text,
-            volume=str(fields.get("volume", "")),
-            backend=str(fields.get("backend", "")),
-            operation_id=getattr(fields.get("operation"), "operation_id", ""),
+            volume=recorded.volume,
+            backend=recorded.backend,
+            operation_id=recorded.operation_id,
             fields=tuple(
                 (key, masked(str(value))[:_MAX_VALUE_LENGTH])
-                for key, value in fields.items()
-                if key not in _NO_FIELDS
+                for key, value in zip(recorded.keys, recorded.values, strict=True)
             ),
         )

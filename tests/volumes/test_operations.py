@@ -6,7 +6,7 @@ from operator import attrgetter
 import pytest
 
 from tests.volumes.world import Caller, World, call
-from volplug.errors import BackendUnavailable, NotCancellable, OperationNotFound, VolumeInUse
+from volplug.errors import BackendUnavailable, NotCancellable, OperationNotFound, OptionHelp, VolumeInUse
 from volplug.volumes.operations import Operation, OperationState, Origin
 
 SHOWN = attrgetter("kind", "volume", "phase")
@@ -105,6 +105,12 @@ async def test_a_trial_release_and_a_recovery_that_fail_are_shown_as_failed(worl
         ("recover", Origin.VOLPLUG, OperationState.SUCCEEDED),
         ("trial release", Origin.VOLPLUG, OperationState.FAILED),
     ]
+
+
+async def test_the_options_that_a_user_asks_for_are_no_failure(world: World) -> None:
+    with pytest.raises(OptionHelp):
+        await world.create("v", help="")
+    assert ended(world) == [("create", Origin.DOCKER, OperationState.SUCCEEDED)]
 
 
 async def test_a_get_is_no_operation_and_a_mount_writes_no_more_than_its_count(world: World) -> None:

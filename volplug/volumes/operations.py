@@ -26,6 +26,7 @@ from volplug.errors import (
     OperationCancelled,
     OperationNotFound,
     OperationTimeout,
+    OptionHelp,
     VolplugError,
 )
 from volplug.volumes.background import BackgroundTasks
@@ -318,7 +319,7 @@ class Operations:
 
     def _end_with_task(self, operation: Operation, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, OptionHelp):  # which is what was asked for
             operation.failure = self.failure_of(operation, error)
         self.end(operation, operation.failure)
 

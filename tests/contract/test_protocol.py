@@ -113,8 +113,8 @@ async def test_options_that_a_user_asks_for_are_shown_and_are_no_failure(
     with capture_logs() as logs:
         shown = await dockerd.error("Create", Name="db", Opts={"help": ""})
     assert shown.startswith("options of driver memory: backend=NAME, fs=btrfs|ext4|xfs, ")
-    shown = [line for line in logs if line["log_level"] != "debug"]
-    assert shown == [{"event": "options listed", "log_level": "info", "call": "/VolumeDriver.Create"}]
+    lines = [line for line in logs if line["log_level"] != "debug"]
+    assert lines == [{"event": "options listed", "log_level": "info", "call": "/VolumeDriver.Create"}]
     assert not world.cloud.volumes
 
 

@@ -134,7 +134,7 @@ async def test_a_file_of_a_newer_version_keeps_its_counts_until_that_version_is_
             records.write(5)
     volplug.kill()
     assert mounted(volplug) == {_USED, _UNUSED}
-    set_version(file, 2)
+    set_version(file, 3)
     volplug.start()
     async with _client(machine) as dockerd:
         await assert_agreement(dockerd, volplug, {_USED: 1, _UNUSED: 1})

@@ -195,7 +195,7 @@ class Node:
     # Calls of the control API
 
     async def ask_api(self, verb: ApiVerb, name: str) -> None:
-        """A request, repeated if it was not answered; its operation runs beside the next actions."""
+        """A request, repeated if it was not answered; its operation runs on after it."""
         call = ApiCall(
             request_id="walk", idempotency_key=f"k{next(self._numbers)}", fingerprint=f"{verb} {name}"
         )

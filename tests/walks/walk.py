@@ -20,7 +20,6 @@ NODES = st.sampled_from(["a", "b"])
 NAMES = st.sampled_from(["v", "v", "w"])
 WALKS = int(os.environ.get("VOLPLUG_WALKS", "0"))
 ACTIONS = st.sampled_from(["create", "remove", "run", "stop", "copy", "leave", "look"])
-API_ACTIONS = st.sampled_from([*ApiVerb, "cancel"])
 
 
 def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
@@ -92,20 +91,33 @@ class Walk(RuleBasedStateMachine):
 
         self.do(both())
 
-    @rule(node=NODES, action=API_ACTIONS, name=NAMES, is_run_first=st.booleans(), is_waited_for=st.booleans())
-    def act_by_api(self, node: str, action: str, name: str, is_run_first: bool, is_waited_for: bool) -> None:
+    @rule(
+        node=NODES,
+        verb=st.sampled_from(ApiVerb),
+        name=NAMES,
+        is_run_first=st.booleans(),
+        is_cancelled=st.booleans(),
+        beside=st.tuples(NODES, ACTIONS, NAMES),
+    )
+    def act_by_api(
+        self,
+        node: str,
+        verb: ApiVerb,
+        name: str,
+        is_run_first: bool,
+        is_cancelled: bool,
+        beside: tuple[str, str, str],
+    ) -> None:
         async def act() -> None:
             if is_run_first:
                 await self.node(node).create(name)
                 await self.node(node).run(name)
-            if action == "cancel":
+            await self.node(node).ask_api(verb, name)
+            if is_cancelled:
                 self.node(node).cancel(name)
-            else:
-                await self.node(node).ask_api(ApiVerb(action), name)
-            if is_waited_for:
-                await self.node(node).finish()
 
-        self.do(act())
+        self.do(act(), self._action(*beside))
+        self.do(self.node(node).finish())  # a deletion that tries a release mounts again what is in use
 
     @rule(first=st.tuples(NODES, ACTIONS, NAMES), second=st.tuples(NODES, ACTIONS, NAMES))
     def act_together(self, first: tuple[str, str, str], second: tuple[str, str, str]) -> None:

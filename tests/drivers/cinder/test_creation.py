@@ -19,6 +19,7 @@ from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.errors import (
     BackendUnavailable,
     HostError,
+    UnexpectedState,
     Unsupported,
     VolumeExists,
     VolumeInUse,
@@ -108,6 +109,18 @@ async def test_an_encrypted_volume_is_refused_and_deleted_for_it_never_reads_as_
         await volumes.creator.create(spec_of(("type", "luks")), "")
     assert "blank=unverified" in refused.value.remedy
     assert volumes.volumes == {}
+
+
+@pytest.mark.parametrize("status", ["available", "error"])
+async def test_of_a_creation_that_ends_without_a_volume_no_note_is_left(
+    volumes: Volumes, status: str
+) -> None:
+    volumes.made = {"encrypted": True, "volume_type": "luks", "status": status}
+    volumes.answers["GET /messages"] = {"messages": []}
+    with pytest.raises((Unsupported, UnexpectedState)):
+        await volumes.creator.create(spec_of(("type", "luks")), "")
+    assert volumes.volumes == {}
+    assert await volumes.notes.find("db") is None
 
 
 async def test_an_encrypted_volume_is_accepted_if_that_was_chosen_and_its_first_attach_is_noted(

@@ -149,7 +149,7 @@ class CinderCreator:
             raise OperationTimeout(f"Cinder is still creating {begun.volume_id}", "Try again")
         if seen.state is VolumeState.ERROR and seen.status == "error":
             reasons = await self._reasons(seen.volume_id)
-            await self._remove(seen, self._limits.delete_s)
+            await self._discard(seen)
             raise creation_failed(seen.volume_id, reasons)
         return seen
 
@@ -175,8 +175,13 @@ class CinderCreator:
             remedy = "Choose another type, or -o blank=unverified to format it without that proof"
         else:
             return
-        await self._remove(made, self._limits.delete_s)
+        await self._discard(made)
         raise Unsupported(why, remedy)
+
+    async def _discard(self, made: CinderVolume) -> None:
+        """Delete a new volume that cannot be used; its note stays if that fails, for the next creation."""
+        if await self._remove(made, self._limits.delete_s):
+            await self._notes.drop(made.volume.name)
 
     # Choosing
 
@@ -190,8 +195,8 @@ class CinderCreator:
                     await self._remove(each, wait_s)
         return chosen
 
-    async def _remove(self, made: CinderVolume, wait_s: float) -> None:
-        """Have a volume deleted that this host has created, unless it was attached meanwhile.
+    async def _remove(self, made: CinderVolume, wait_s: float) -> bool:
+        """Have a volume deleted that this host has created, unless it was attached meanwhile; return whether it is gone.
 
         It does not count from then on, so an attach does not wait for its end. A failure leaves a blank
         volume more, which is not chosen, and is deleted at the next opportunity.
@@ -199,17 +204,20 @@ class CinderCreator:
         try:
             seen = await self._volumes.by_id(made.volume_id)
             if seen is None or seen.token != made.token or not seen.is_untouched:
-                return
+                return seen is None
             # Sent once: what was read holds for this moment, and not for a retry after a timeout.
             path = f"/volumes/{made.volume_id}"
             await answered(self._caller, Call(CINDER, "DELETE", path, is_repeatable=False))
-            if wait_s:
-                await self._volumes.wait_settled(made.volume_id, wait_s)
+            left = await self._volumes.wait_settled(made.volume_id, wait_s) if wait_s else None
         except VolplugError as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))
-        else:
-            fields = {"volume_id": made.volume_id, "volume": made.volume.name}
-            _LOG.info("superfluous volume is being deleted", **fields)
+            return False
+        fields = {"volume_id": made.volume_id, "volume": made.volume.name}
+        _LOG.info("superfluous volume is being deleted", **fields)
+        is_gone = left is not None and left.state is VolumeState.DELETING
+        if is_gone:
+            self._volumes.deleted(made.volume_id)
+        return is_gone
 
     # Attaching
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.cinder.plugins import ServerPlugin
 from tests.cinder.sites import CinderSite
+from tests.lab.fork_server import ForkServer
 from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.servers import Server
+from tests.served.conftest import local_machine
 from volplug.testing.conformance.calls import CHANGES
 
+_CLUSTERS = count()
 _HERE = Path(__file__).parent
 
 
@@ -60,3 +66,27 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark them."""
     if item.path.parent == _HERE and item.name in _SLOW:
         item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer(driver="cinder") as server:
+        yield server
+
+
+NewPlugin = Callable[..., ServerPlugin]
+
+
+@pytest.fixture(scope="module")
+def new_plugin(lab: OpenStackLab, sites: list[CinderSite], fork_server: ForkServer) -> Iterator[NewPlugin]:
+    """Describe a volplug on one of the two servers, of the module's cluster; it ends with the module."""
+    cluster = f"plugins-{next(_CLUSTERS)}"
+    with ExitStack() as stack:
+
+        def new(number: int = 0, cloud: str = "demo") -> ServerPlugin:
+            machine = stack.enter_context(local_machine(fork_server))
+            plugin = ServerPlugin(lab, sites[number].server, machine, cluster, cloud)
+            stack.callback(plugin.process.kill)
+            return plugin
+
+        yield new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 _NODES: Final = ("node1", "node2")
 _NAME: Final = "volplug:name"  # in the metadata of volumes
 _CLUSTER: Final = "lab"
+
+
+def write_settings(config: Path, server: Server, cluster: str, **more: str | int) -> None:
+    """Write the configuration of a server's volplug, without credentials unless they are among the others."""
+    table: dict[str, str | int | float] = {
+        "driver": "cinder",
+        "sys_root": server.sys_root,
+        "dev_root": server.dev_root,
+        "proof_s": 0.2,
+        "poll_s": 0.1,
+        "race_s": 0.3,
+        **more,
+    }
+    lines = ['backend = "cinder"', f'cluster = "{cluster}"', "[backends.cinder]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    config.write_text("".join(f"{line}\n" for line in lines))
 
 
 class CinderCloud:
@@ -53,20 +70,8 @@ class CinderCloud:
 
     def settings(self, host: Host) -> Mapping[str, str]:
         """The settings of a host's volplug, as environment; the host finds its id in its firmware."""
-        server = self._servers[host.name]
-        lines = [
-            'backend = "cinder"',
-            f'cluster = "{_CLUSTER}"',
-            "[backends.cinder]",
-            'driver = "cinder"',
-            f'sys_root = "{server.sys_root}"',
-            f'dev_root = "{server.dev_root}"',
-            "proof_s = 0.2",
-            "poll_s = 0.1",
-            "race_s = 0.3",
-        ]
         config = self._hosts.directory / f"{host.name}.toml"
-        config.write_text("".join(f"{line}\n" for line in lines))
+        write_settings(config, self._servers[host.name], _CLUSTER)
         return {
             "VOLPLUG_CONFIG": str(config),
             "OS_AUTH_URL": self._lab.auth_url,

@@ -27,6 +27,7 @@ from tests.lab.openstack import accounts, configs, software, starting, template
 from tests.lab.openstack.configs import LOCAL, CloudSite
 from tests.lab.openstack.faults import Faults
 from tests.lab.openstack.hosts import ComputeHosts
+from tests.lab.openstack.outages import Outages
 from tests.lab.openstack.processes import Processes
 from tests.lab.openstack.servers import Servers
 from tests.lab.openstack.storage import Storage
@@ -42,6 +43,7 @@ class OpenStackLab:
             operator (an admin in demo's project).
         auth_url: Keystone's URL.
         faults: Delays and failures of the storage and the hosts.
+        outages: Outages of services and of the database.
         hosts: The hosts' compute services.
         storage: The volumes of demo's project.
         servers: The servers of demo's project.
@@ -51,6 +53,7 @@ class OpenStackLab:
     clouds_yaml: Path
     auth_url: str
     faults: Faults
+    outages: Outages
     hosts: ComputeHosts
     storage: Storage
     servers: Servers
@@ -130,8 +133,9 @@ class OpenStackLab:
         self.auth_url = f"{site.url(configs.KEYSTONE)}/v3"
         stack.callback(self._disconnect)
         self.faults = Faults(site.directory / "faults")
+        self.outages = Outages(processes)
         self.hosts = ComputeHosts(self.connection("admin"), processes, site.nodes)
-        self.storage = Storage(self.connection("operator"))
+        self.storage = Storage(self.connection("operator"), processes.sql)
         self.servers = Servers(self.connection("operator"), self.storage, self.directory / "guests")
 
     def _disconnect(self) -> None:

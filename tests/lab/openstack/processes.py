@@ -1,10 +1,13 @@
 """The processes of a cloud: MariaDB, RabbitMQ and OpenStack's services, which end together."""
 
+import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL, Signals
 from types import TracebackType
 from typing import Final, Self
 
@@ -72,12 +75,24 @@ class Processes:
                 )
 
     def kill(self, *names: str) -> None:
-        """End processes by SIGKILL; those that do not run are skipped."""
+        """End processes and their workers by SIGKILL; those that do not run are skipped."""
         running = [self._running.pop(name) for name in names if name in self._running]
+        workers = [worker for process in running for worker in _workers(process.pid)]
         for process in running:
             process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, SIGKILL)
         for process in running:
             settled(process, _END_TIMEOUT_S)
+        wait_until(lambda: not any(map(_runs, workers)), _END_TIMEOUT_S, "the workers have ended")
+
+    def signal(self, number: Signals, *names: str) -> None:
+        """Send a signal to processes and their workers."""
+        for name in names:
+            process = self._running[name]
+            for pid in (process.pid, *_workers(process.pid)):
+                os.kill(pid, number)
 
     def is_running(self, name: str) -> bool:
         """Return whether a process has been started and has not ended."""
@@ -149,6 +164,18 @@ class Processes:
             wait_until(condition, _START_TIMEOUT_S, f"{name} is ready")
         except WaitTimeoutError as error:
             raise RuntimeError(f"{error}; its output:\n{tail(self.log(name))}") from None
+
+
+def _workers(pid: int) -> list[int]:
+    """The children of a process; an API serves in one."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _log(site: CloudSite, name: str) -> Path:

@@ -1,5 +1,7 @@
 """The volumes of a lab, as an operator sees and changes them."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from openstack.block_storage.v3.volume import Volume
@@ -9,6 +11,22 @@ from tests.lab.waiting import wait_until
 
 _TIMEOUT_S: Final = 60.0
 _DELETABLE: Final = ("available", "error")
+# Rows as Cinder itself writes them: thousands of creations would take an hour.
+_COPY: Final = """
+USE cinder;
+CREATE TEMPORARY TABLE copies AS SELECT volumes.* FROM volumes, seq_1_to_{number} WHERE id = '{volume_id}';
+UPDATE copies SET id = UUID(), display_name = 'copy', project_id = '{project}';
+INSERT INTO volumes SELECT * FROM copies;
+"""
+_DESCRIBE: Final = """
+INSERT INTO volume_metadata (created_at, deleted, volume_id, `key`, value)
+SELECT UTC_TIMESTAMP(), 0, id, '{key}', '{value}' FROM copies;
+"""
+_REMOVE: Final = """
+USE cinder;
+DELETE FROM volume_metadata WHERE volume_id IN (SELECT id FROM volumes WHERE display_name = 'copy');
+DELETE FROM volumes WHERE display_name = 'copy';
+"""
 
 
 class Storage:
@@ -16,10 +34,12 @@ class Storage:
 
     Args:
         cloud: The connection of an admin in this project.
+        sql: Executes statements at the database.
     """
 
-    def __init__(self, cloud: Connection) -> None:
+    def __init__(self, cloud: Connection, sql: Callable[[str], None]) -> None:
         self._cloud = cloud
+        self._sql = sql
         self._calls: Any = cloud.block_storage  # its type has the calls of version 2, too
 
     def create(self, name: str, size_gb: int = 1) -> str:
@@ -52,6 +72,19 @@ class Storage:
     def end_quota(self) -> None:
         """Restore Cinder's default limits."""
         self._calls.revert_quota_set(self._project())
+
+    @contextmanager
+    def copies(
+        self, volume_id: str, number: int, metadata: Mapping[str, str], *, project: str = ""
+    ) -> Iterator[None]:
+        """Have many copies of a volume with other metadata, of this project or another one, in a `with` block."""
+        copy = _COPY.format(number=number, volume_id=volume_id, project=project or self._project())
+        described = [_DESCRIBE.format(key=key, value=value) for key, value in metadata.items()]
+        self._sql("".join([copy, *described]))
+        try:
+            yield
+        finally:
+            self._sql(_REMOVE)
 
     def delete_all(self) -> None:
         """Delete all snapshots and volumes, in any state."""

@@ -8,6 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.walks.laboratory import UNCLAIMED, WatchedHost
 from tests.walks.memory_walk import MemoryWalk
+from tests.walks.transitions import TransitionWalk
 from tests.walks.walk import walk_settings
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
 from volplug.testing.memory import MemoryDriver
@@ -110,3 +111,11 @@ def test_a_seeded_fault_is_found(
 
     with pytest.raises(AssertionError, match=finding):
         run_state_machine_as_test(SeededWalk, settings=walk_settings(400, 50, Phase.generate))
+
+
+def test_a_seeded_fault_is_found_where_attaches_and_detaches_take_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_exclusive_open(monkeypatch)
+    with pytest.raises(AssertionError, match=r"was detached by .* while used|was deleted by .* while used"):
+        run_state_machine_as_test(TransitionWalk, settings=walk_settings(400, 50, Phase.generate))

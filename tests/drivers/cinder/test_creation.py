@@ -248,10 +248,16 @@ async def test_an_attach_is_not_requested_unless_cinder_has_noted_it(volumes: Vo
         await volumes.creator.before_attach(made)
 
 
-async def test_the_note_is_dropped_once_the_volume_is_attached(volumes: Volumes) -> None:
+@pytest.mark.parametrize("metadata", [{}, {"volplug:fs": "ext4", "volplug:fs-uuid": str(uuid.UUID(int=1))}])
+async def test_the_note_is_dropped_once_the_volume_is_attached(
+    volumes: Volumes, metadata: dict[str, str]
+) -> None:
+    """Also if another host has formatted it before."""
     made = await volumes.creator.create(spec_of(), "")
+    volumes.volumes[MINE]["metadata"] |= metadata
+    (found,) = await volumes.found.by_name(made.name)
     assert await volumes.notes.find("db") is not None
-    await volumes.creator.after_attach(made)
+    await volumes.creator.after_attach(found.volume)
     assert await volumes.notes.find("db") is None
 
 

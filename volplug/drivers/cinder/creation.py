@@ -255,9 +255,8 @@ class CinderCreator:
         return note is not None and note.token == chosen.token
 
     async def after_attach(self, volume: Volume) -> None:
-        """Drop the note of a volume that is attached: it is the one of its name from here on."""
-        if volume.filesystem.phase is FilesystemPhase.PENDING:
-            await self._notes.drop(volume.name)
+        """Drop the note of a volume that is attached: it is the one of its name, whichever host created it."""
+        await self._notes.drop(volume.name)
 
     async def deleted(self, volume: Volume) -> None:
         """Drop the note of a volume that was deleted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,6 +59,7 @@ class Answering:
 
     async def call(self, call: Call) -> Mapping[str, Any]:
         self.calls.append(call)
+        await asyncio.sleep(0)  # so that calls of others come in between
         answer = self.answers[call.action]
         found = answer(call) if callable(answer) else answer
         if isinstance(found, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.errors import (
     BackendUnavailable,
     HostError,
+    LimitExceeded,
     UnexpectedState,
     Unsupported,
     VolumeExists,
@@ -146,6 +148,16 @@ async def test_no_zone_is_asked_for_if_cinder_does_not_have_this_servers(volumes
         assert request.get("availability_zone") == expected
         volumes.volumes.clear()
         volumes.calls.clear()
+
+
+async def test_creations_that_come_together_ask_for_the_zones_once(volumes: Volumes) -> None:
+    """A hundred questions at once would keep a small Cinder busy for longer than a call waits."""
+    volumes.answers["GET /os-availability-zone"] = {"availabilityZoneInfo": [{"zoneName": "az1"}]}
+    volumes.answers["POST /volumes"] = refusal("one volume over the quota")
+    creations = [volumes.creator.create(VolumeSpec(f"db-{each}", GIB), "az1") for each in range(9)]
+    for each in await asyncio.gather(*creations, return_exceptions=True):
+        assert isinstance(each, LimitExceeded)
+    assert [call.action for call in volumes.calls].count("GET /os-availability-zone") == 1
 
 
 async def test_before_the_first_attach_of_its_own_volume_a_host_waits_and_gives_up_a_younger_one(

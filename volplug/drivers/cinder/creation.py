@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -24,7 +24,8 @@ from volplug.drivers.cinder.options import ATTACHED, create_body, is_unverified,
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
-from volplug.drivers.cloud.timeouts import VOLUMES_KNOWN
+from volplug.drivers.cloud.batching import Batcher
+from volplug.drivers.cloud.timeouts import COLLECT_S, VOLUMES_KNOWN
 from volplug.drivers.cloud.volumes import duplicate_volumes, no_volume
 from volplug.errors import (
     BackendError,
@@ -61,6 +62,8 @@ class CinderCreator:
         self._sleep = sleep
         self._created_s: LRUCache[str, float] = LRUCache(VOLUMES_KNOWN)  # by volume id
         self._zones: frozenset[str] | None = None
+        # Creations that come together ask once.
+        self._zone_reads = Batcher(self._read_zones, COLLECT_S, 1)
 
     # Creating
 
@@ -129,10 +132,14 @@ class CinderCreator:
         if self._settings.availability_zone or not server_zone:
             return self._settings.availability_zone
         if self._zones is None:
-            call = Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
-            answer = await answered(self._caller, call)
-            self._zones = frozenset(str(each.get("zoneName")) for each in answer["availabilityZoneInfo"])
+            self._zones = await self._zone_reads.ask("")
         return server_zone if server_zone in self._zones else ""
+
+    async def _read_zones(self, keys: Collection[str]) -> Mapping[str, frozenset[str]]:
+        call = Call(CINDER, "GET", "/os-availability-zone", expects="availabilityZoneInfo")
+        answer = await answered(self._caller, call)
+        zones = frozenset(str(each.get("zoneName")) for each in answer["availabilityZoneInfo"])
+        return dict.fromkeys(keys, zones)
 
     async def _settled(self, begun: CinderVolume) -> CinderVolume:
         """Wait until a new volume is available.
@@ -255,7 +262,7 @@ class CinderCreator:
         return note is not None and note.token == chosen.token
 
     async def after_attach(self, volume: Volume) -> None:
-        """Drop the note of a volume that is attached: it is the one of its name, whichever host created it."""
+        """Drop the note of a volume that is attached: it is the one of its name, whichever host made it."""
         await self._notes.drop(volume.name)
 
     async def deleted(self, volume: Volume) -> None:

@@ -106,19 +106,18 @@ class ServerPlugin:
 
     # What is there
 
-    async def settle(self, counts: Mapping[str, int], *, elsewhere: Collection[str] = ()) -> None:
+    async def settle(self, counts: Mapping[str, int]) -> None:
         """Wait until everything agrees; what does not is the error.
 
         Args:
-            counts: All volumes of the cluster, and how often each is mounted here.
-            elsewhere: Those that another server has.
+            counts: All volumes of the cluster, and how often each is mounted here; no other server has any.
         """
         here = {name for name, number in counts.items() if number}
         expected = {
-            "at Cinder": sorted((name, "in-use" if {name} & {*here, *elsewhere} else "available") for name in counts),
+            "at Cinder": sorted((name, "in-use" if name in here else "available") for name in counts),
             "at Nova": sorted(here),
             "disks": sorted(here),
-            "devices": len(here) + len(elsewhere),
+            "devices": len(here),
             "mounted": sorted(here),
             "counted": {name: number for name, number in counts.items() if number},
             "notes": [],

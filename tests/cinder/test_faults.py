@@ -1,6 +1,6 @@
-"""Faults of an OpenStack under a volplug: each has an error of one line, and nothing is lost, doubled or left.
+"""Faults of an OpenStack under a volplug: one line tells each, and nothing is lost, doubled or left over.
 
-Everything that volplug, Cinder, Nova and the kernel have is compared after each fault (`ServerPlugin.settle`).
+What volplug, Cinder, Nova and the kernel have is compared after each fault (`ServerPlugin.settle`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from volplug.sizes import GIB
 pytestmark = CINDER
 
 _NUMBERS = count()
-# What repeats tests/cinder/test_attachments.py and tests/follow/test_lost_computes.py, with all of volplug.
+# With all of volplug what others test of the driver, or tests/follow/test_lost_computes.py.
 _SLOW = pytest.mark.slow
 
 
@@ -95,6 +95,7 @@ async def test_a_detach_that_fails_is_repeated(
     await _is_usable(plugin, used)
 
 
+@_SLOW
 async def test_a_creation_that_fails(lab: OpenStackLab, plugin: ServerPlugin, db: str) -> None:
     lab.faults.order(Operation.CREATE_VOLUME, fail=True)
     assert "Cinder failed to create" in await plugin.error("Create", db, Opts={"size": "1GiB"})
@@ -143,6 +144,7 @@ async def test_a_compute_service_that_was_killed_detaches_once_it_is_back(
 # Quota, roles, and other parties' volumes
 
 
+@_SLOW
 async def test_a_quota(lab: OpenStackLab, plugin: ServerPlugin, used: str) -> None:
     await asyncio.to_thread(lambda: lab.storage.set_quota(gigabytes=1))
     try:
@@ -153,6 +155,7 @@ async def test_a_quota(lab: OpenStackLab, plugin: ServerPlugin, used: str) -> No
     await plugin.settle({used: 0})
 
 
+@_SLOW
 async def test_a_reader_sees_a_volume_and_cannot_attach_it(
     plugin: ServerPlugin, new_plugin: NewPlugin, used: str
 ) -> None:
@@ -220,7 +223,8 @@ async def test_a_service_that_has_ended(
 
 
 @pytest.mark.parametrize(
-    "service", [Service.CINDER, *(pytest.param(each, marks=_SLOW) for each in (Service.KEYSTONE, Service.NOVA))]
+    "service",
+    [Service.CINDER, *(pytest.param(each, marks=_SLOW) for each in (Service.KEYSTONE, Service.NOVA))],
 )
 async def test_a_service_that_hangs_for_a_while(
     lab: OpenStackLab, plugin: ServerPlugin, used: str, service: Service

@@ -1,8 +1,8 @@
 """A cloud in memory whose changes take time and may fail, in the order of Cinder and Nova.
 
-A transition ends some looks at the cloud later, whoever looks, or in vain: an attach as available, a detach as
-in use. A detach that has ended at Cinder is not forgotten by Nova yet, which refuses any attach until then. What
-interrupts the call that began a transition leaves the rest of it to the cloud.
+A transition ends after some looks at the cloud, by any of its servers, or fails: an attach ends as available,
+a detach as in use. Nova lists an attachment for some more looks after Cinder has ended it, and refuses any
+attach until then. If the call that began a transition is interrupted, the transition goes on.
 """
 
 from __future__ import annotations

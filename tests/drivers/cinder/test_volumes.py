@@ -8,12 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.drivers.cinder.recorded import SPEC, TOKEN, VOLUMES, Answering, refusal, volume
+from volplug.descriptions import checked
 from volplug.drivers.cinder.errors import OpenStackRefused
 from volplug.drivers.cinder.openstack import Call
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes, read_volume
+from volplug.drivers.cloud import tags
 from volplug.errors import BackendError, VolumeNotFound
 from volplug.models import FilesystemTag, VolumeState
 from volplug.sizes import GIB
@@ -120,6 +124,38 @@ def test_metadata_that_must_not_be_believed_is_an_error(key: str, value: str) ->
     found = read_volume(description, "cloud")
     assert found.state is VolumeState.ERROR
     assert not found.is_untouched
+
+
+_KEYS = st.sampled_from(
+    [
+        tags.CLUSTER,
+        tags.NAME,
+        tags.SPEC,
+        f"{tags.SPEC}.1",
+        tags.FS,
+        tags.FS_UUID,
+        tags.SUBPATH,
+        "volplug:token",
+    ]
+)
+# Of JSON, paths, UUIDs and names; None stands for a missing key.
+_TEXTS = st.text("{}[]\"',:./\\ -0ext4fä\0\n\N{PILE OF POO}", max_size=300)
+_VALUES = st.none() | _TEXTS | st.dictionaries(_TEXTS, _TEXTS, max_size=2)
+
+
+@given(st.dictionaries(_KEYS, _VALUES))
+def test_metadata_of_any_kind_either_passes_the_checks_or_permits_nothing(
+    changes: Mapping[str, object],
+) -> None:
+    metadata = {**volume("available")["metadata"], **changes}
+    present = {key: value for key, value in metadata.items() if value is not None}
+    found = read("available", metadata=present)
+    if found.state is VolumeState.ERROR:
+        assert found.volume.detail
+        assert not found.is_untouched
+    else:
+        assert found.state is VolumeState.AVAILABLE
+        assert checked(found.volume, str) == found.volume
 
 
 @pytest.mark.parametrize("description", [{}, {"metadata": None}, {"metadata": [], "attachments": None}])

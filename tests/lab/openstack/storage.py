@@ -77,7 +77,7 @@ class Storage:
     def copies(
         self, volume_id: str, number: int, metadata: Mapping[str, str], *, project: str = ""
     ) -> Iterator[None]:
-        """Have many copies of a volume with other metadata, of this project or another one, in a `with` block."""
+        """Have copies of a volume with other metadata, in this project or another one, in a `with` block."""
         copy = _COPY.format(number=number, volume_id=volume_id, project=project or self._project())
         described = [_DESCRIBE.format(key=key, value=value) for key, value in metadata.items()]
         self._sql("".join([copy, *described]))

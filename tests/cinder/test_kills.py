@@ -58,7 +58,7 @@ def _all_but_one_slow(points: Sequence[tuple[object, ...]], but: tuple[object, .
     return [pytest.param(*each, marks=() if each == but else pytest.mark.slow) for each in points]
 
 
-class MortalPlugin:
+class RestartedPlugin:
     """A server's volplug, and how often it has died; it is started again.
 
     Attributes:
@@ -130,38 +130,38 @@ def plugins(new_plugin: NewPlugin) -> list[ServerPlugin]:
     return [new_plugin(0), new_plugin(1)]
 
 
-async def _live(mortal: MortalPlugin, name: str) -> None:
-    await mortal.insist("Create", name, **_OPTIONS)
-    await mortal.use(name, 0)
-    await mortal.use(name, 1)
-    await mortal.insist("Remove", name)
-    mortal.revive()
-    await mortal.plugin.settle({})
+async def _live(restarted: RestartedPlugin, name: str) -> None:
+    await restarted.insist("Create", name, **_OPTIONS)
+    await restarted.use(name, 0)
+    await restarted.use(name, 1)
+    await restarted.insist("Remove", name)
+    restarted.revive()
+    await restarted.plugin.settle({})
 
 
 @pytest.mark.parametrize(("step", "occurrence"), _all_but_one_slow([*_NOTED, *_OTHERS], but=_NOTED[1]))
 async def test_what_a_killed_volplug_has_begun_the_next_one_completes(
     plugins: list[ServerPlugin], name: str, step: WorldStep, occurrence: int
 ) -> None:
-    mortal = MortalPlugin(plugins[0], dying_at(step, occurrence))
-    await _live(mortal, name)
-    assert mortal.deaths == 1
+    restarted = RestartedPlugin(plugins[0], dying_at(step, occurrence))
+    await _live(restarted, name)
+    assert restarted.deaths == 1
 
 
 @pytest.mark.slow
 async def test_a_life_takes_these_steps_and_no_others(
     plugins: list[ServerPlugin], name: str, tmp_path: Path
 ) -> None:
-    await _live(MortalPlugin(plugins[0], noting_steps(tmp_path / "steps")), name)
+    await _live(RestartedPlugin(plugins[0], noting_steps(tmp_path / "steps")), name)
     assert plugins[0].process.stop() == 0
     seen = Counter((tmp_path / "steps").read_text().split())
     assert set(seen) == {step for step, _ in [*_NOTED, *_OTHERS]}
     assert seen[WorldStep.CREATION_NOTED] == len(_NOTED)
 
 
-async def _die_on_a(plugins: list[ServerPlugin], name: str, occurrence: int) -> MortalPlugin:
+async def _die_on_a(plugins: list[ServerPlugin], name: str, occurrence: int) -> RestartedPlugin:
     """Have a's volplug die at a note of the creation of a volume, and stay dead."""
-    a = MortalPlugin(plugins[0], dying_at(WorldStep.CREATION_NOTED, occurrence))
+    a = RestartedPlugin(plugins[0], dying_at(WorldStep.CREATION_NOTED, occurrence))
     for verb, body in (("Create", _OPTIONS), ("Mount", {"ID": name})):
         if await a.plugin.tried(verb, name, **body) is None:
             break
@@ -176,7 +176,7 @@ async def test_what_a_killed_volplug_has_begun_another_host_can_use(
 ) -> None:
     """Of a note without a volume nothing follows; a volume that was attached is free once a is back."""
     a = await _die_on_a(plugins, name, occurrence)
-    b = MortalPlugin(plugins[1])
+    b = RestartedPlugin(plugins[1])
     await b.insist("Create", name, **_OPTIONS)
     if occurrence == 3:
         assert f"node {a.plugin.server.id}" in await b.plugin.error("Mount", name, ID=name)
@@ -205,7 +205,7 @@ async def test_the_heir_of_a_killed_volplug_whose_server_is_off_is_killed_as_wel
     a = await _die_on_a(plugins, name, occurrence)
     await asyncio.to_thread(lab.servers.stop, a.plugin.server)
     try:
-        b = MortalPlugin(plugins[1], dying_at(step))
+        b = RestartedPlugin(plugins[1], dying_at(step))
         await b.insist("Create", name, **_OPTIONS)
         await b.use(name, 0)
         assert b.deaths == 1

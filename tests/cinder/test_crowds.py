@@ -16,7 +16,7 @@ from tests.cinder.sites import SMALLEST_PAGE, CinderSite, spec_of
 from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.shared import CINDER
 from volplug.drivers.cinder import CinderDriver
-from volplug.drivers.cinder.metadata import metadata_of
+from volplug.drivers.cinder.options import metadata_of
 from volplug.errors import BackendUnavailable, OperationTimeout, VolumeNotFound
 from volplug.models import Volume, VolumeState
 

@@ -17,7 +17,7 @@ from tests.lab.openstack.faults import Operation
 from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.outages import Service
 from tests.lab.openstack.shared import CINDER
-from volplug.drivers.cinder.metadata import metadata_of
+from volplug.drivers.cinder.options import metadata_of
 from volplug.models import VolumeSpec
 from volplug.sizes import GIB
 

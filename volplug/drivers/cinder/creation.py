@@ -203,7 +203,7 @@ class CinderCreator:
         return chosen
 
     async def _remove(self, made: CinderVolume, wait_s: float) -> bool:
-        """Have a volume deleted that this host has created, unless it was attached meanwhile; return whether it is gone.
+        """Delete a volume that this host has created, unless it was attached; return whether it is gone.
 
         It does not count from then on, so an attach does not wait for its end. A failure leaves a blank
         volume more, which is not chosen, and is deleted at the next opportunity.

@@ -28,7 +28,7 @@ class LoopGround:
     """The environment of a real volplug, below one directory."""
 
     backend = "loop"
-    timeouts = Timeouts(release_s=5, quick_release_s=0.3, backend_s=5, poll_s=0.01)
+    timeouts = Timeouts(release_s=1, quick_release_s=0.3, backend_s=5, poll_s=0.01)
     options: Mapping[str, str] = {"size": "8MiB"}
 
     def __init__(self, directory: Path) -> None:

@@ -143,6 +143,58 @@ class IdempotencyKeyReused(InvalidRequest):
     """The idempotency key was used for another request."""
 
     code = "idempotency-key-reused"
+class RequestTooLarge(InvalidRequest):
+    """The request's body is longer than the control API reads."""
+
+    code = "request-too-large"
+
+
+class RequestTooSlow(InvalidRequest):
+    """The request's body did not arrive in time."""
+
+    code = "request-too-slow"
+    retryable = True
+
+
+class WrongMediaType(InvalidRequest):
+    """The request's body is not declared as JSON."""
+
+    code = "wrong-media-type"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The control API has the path, but not with this method; `allowed` lists those that it has."""
+
+    code = "method-not-allowed"
+
+    def __init__(self, cause: str, remedy: str = "", *, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(cause, remedy)
+        self.allowed = allowed
+
+
+class WrongHost(InvalidRequest):
+    """The request is addressed to a name that this host's control API does not have."""
+
+    code = "wrong-host"
+
+
+class Unauthenticated(VolplugError):
+    """The client of the control API has shown no token or certificate that is known here."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(VolplugError):
+    """The client of the control API is known, and its role does not permit the request."""
+
+    code = "forbidden"
+
+
+class TooManyWaiting(VolplugError):
+    """As many requests wait for events or operations as the control API permits."""
+
+    code = "too-many-waiting"
+    retryable = True
 
 
 class ConfigurationError(InvalidRequest):
@@ -186,6 +238,12 @@ class Conflict(VolplugError):
     """The request contradicts what exists."""
 
     code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    """The volume is not what the request's If-Match says."""
+
+    code = "precondition-failed"
 
 
 class VolumeExists(Conflict):

@@ -7,7 +7,8 @@ from typing import Final
 
 from volplug.errors import InvalidName
 
-_RULE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+NAME_PATTERN: Final = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"
+_RULE: Final = re.compile(NAME_PATTERN, re.ASCII)
 
 
 def is_name(text: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {
     "serve": "serve Docker's volume plugin protocol in the foreground",
     "check-config": "tell all mistakes in flags, environment and file; exits with 1 if there are any",
+    "make-token": "ROLE NAME: print a new token of the control API, and its line of the access file",
 }
 _WITHOUT_VALUE: Final = frozenset({"-h", "--help", "--version"})
 
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "check-config":
             return _check_config(rest)
+        if command == "make-token":
+            return _make_token(rest)
         _parser().parse_known_args(rest)  # --help and --version end here
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
@@ -153,6 +156,18 @@ def _check_config(arguments: Sequence[str]) -> int:
     mistakes, report = check(*_read_flags(arguments))
     sys.stdout.write(f"{report}\n")
     return 1 if mistakes else 0
+
+
+def _make_token(arguments: Sequence[str]) -> int:
+    from volplug.api.access import make_token
+    from volplug.errors import InvalidRequest
+
+    match arguments:
+        case [role, name] if not role.startswith("-"):
+            sys.stdout.write("\n".join([*make_token(role, name), ""]))
+            return 0
+    _parser().parse_known_args(arguments)  # --help ends here
+    raise InvalidRequest("make-token needs a role and a name", "Write volplug make-token read NAME, or admin")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from volplug.config.checks import (
     warn_of_unusable_backends,
     warn_of_variables,
 )
+from volplug.control_server import ControlServer
 from volplug.drivers.base import Driver, Scope
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import ConfigurationError, VolplugError, internal_error
@@ -31,7 +32,7 @@ from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.host.threads import DevicePool
 from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
-from volplug.server import STOP_TIMEOUT_S, EnginePeers, PluginServer, PluginSocket, stop_on_signals
+from volplug.server import STOP_TIMEOUT_S, EnginePeers, SocketServer, UnixSocket, stop_on_signals
 from volplug.sizes import parse_size
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
 from volplug.steps import OnStep, unannounced
@@ -68,7 +69,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     _check_may_mount()
     lock = lock_state_dir(settings.state_dir)
     drivers = build_drivers(settings, on_step)
-    plugin_socket = PluginSocket.open(settings.socket)
+    plugin_socket = UnixSocket.of_plugin(settings.socket)
     loop = uvloop.new_event_loop()
     try:
         code = loop.run_until_complete(_serve(settings, drivers, plugin_socket, on_step))
@@ -90,14 +91,14 @@ def refuse(error: Exception, socket: Path) -> int:
         VolplugError: If not even that can be done.
     """
     _start_logging("info")
-    plugin_socket = PluginSocket.open(socket)
+    plugin_socket = UnixSocket.of_plugin(socket)
     try:
         return uvloop.run(_refuse(error, plugin_socket, Scope.LOCAL.value))
     finally:
         plugin_socket.close()
 
 
-async def _refuse(error: Exception, plugin_socket: PluginSocket, scope: str) -> int:
+async def _refuse(error: Exception, plugin_socket: UnixSocket, scope: str) -> int:
     """Answer every call with an error: until SIGTERM, or where systemd starts us anew, some time long.
 
     What was wrong may be right at the next start: a file on a disk that is mounted late, another process that
@@ -132,9 +133,9 @@ def _host_paths() -> HostPaths:
     return host_paths(mountinfo.read()) if is_managed() else unchanged
 
 
-def _plugin_server(core: VolumeService | VolplugError, scope: str, engines: EngineProcesses) -> PluginServer:
+def _plugin_server(core: VolumeService | VolplugError, scope: str, engines: EngineProcesses) -> SocketServer:
     identify = EnginePeers(engines).identify
-    return PluginServer(PluginHandler(core, scope, identify, as_on_host=_host_paths()))
+    return SocketServer(PluginHandler(core, scope, identify, as_on_host=_host_paths()))
 
 
 def _check_may_mount() -> None:
@@ -151,7 +152,7 @@ def _check_may_mount() -> None:
 
 
 async def _serve(
-    settings: Settings, drivers: dict[str, Driver], plugin_socket: PluginSocket, on_step: OnStep
+    settings: Settings, drivers: dict[str, Driver], plugin_socket: UnixSocket, on_step: OnStep
 ) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -172,6 +173,8 @@ async def _serve(
         return await _refuse(error, plugin_socket, _scope(drivers))
     server = _plugin_server(service, _scope(drivers), engines)
     await server.start(plugin_socket)
+    control = ControlServer(settings, service, _host_paths(), is_managed=is_managed())
+    await control.start()
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     checking = asyncio.create_task(warn_of_unusable_backends(drivers))
     await stop.wait()
@@ -179,7 +182,7 @@ async def _serve(
     checking.cancel()
     if reaping is not None:
         reaping.cancel()
-    await _stop(server, service, store)
+    await _stop(server, control, service, store)
     return 0
 
 
@@ -190,11 +193,15 @@ async def _reap_orphans() -> None:
         reap_orphans()
 
 
-async def _stop(server: PluginServer, service: VolumeService, store: SqliteStore) -> None:
+async def _stop(
+    server: SocketServer, control: ControlServer, service: VolumeService, store: SqliteStore
+) -> None:
     """Answer what can be answered in time, detach what lingers; mounts stay, Docker's containers use them."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_TIMEOUT_S):
-            await asyncio.gather(server.stop(), wait_for_programs(_WORK_ENDS_S), service.stop(_WORK_ENDS_S))
+            await asyncio.gather(
+                server.stop(), control.stop(), wait_for_programs(_WORK_ENDS_S), service.stop(_WORK_ENDS_S)
+            )
             if not service.is_working:
                 await store.close()  # what works on still writes to it
                 return

@@ -1,4 +1,4 @@
-"""Limits the plugin socket's connections: their number, and the time in which a request has to arrive.
+"""Limits the connections of a socket: their number, and the time in which a request has to arrive.
 
 dockerd keeps idle connections open for as long as it runs, so one is not closed for its age. When there are
 too many, the one that has been idle the longest is closed; one with a call in progress never is.
@@ -7,6 +7,7 @@ too many, the one that has been idle the longest is closed; one with a call in p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -21,9 +22,14 @@ _LOG = structlog.get_logger(__name__)
 _KEEPALIVE_S: Final = 10 * 365 * 86_400.0  # closing a connection just as dockerd sends on it fails the call
 
 
+MalformedAnswer = Callable[
+    [int, str], web.Response
+]  # to a request that cannot be parsed: status, what is wrong
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits for clients of the plugin socket.
+    """Limits for clients of a socket.
 
     Attributes:
         connections: How many at once. dockerd opens one per call in progress; 500 concurrent Mounts are
@@ -43,9 +49,15 @@ class BoundedServer(web.Server):
     Args:
         handler: Answers requests.
         bounds: The limits.
+        malformed: Answers requests that cannot be parsed; None for aiohttp's plain text.
     """
 
-    def __init__(self, handler: Any, bounds: Bounds) -> None:  # noqa: ANN401 - aiohttp's type is private
+    def __init__(
+        self,
+        handler: Any,  # noqa: ANN401 - aiohttp's type is private
+        bounds: Bounds,
+        malformed: MalformedAnswer | None = None,
+    ) -> None:
         super().__init__(
             handler,
             request_factory=self._request,
@@ -54,6 +66,7 @@ class BoundedServer(web.Server):
             keepalive_timeout=_KEEPALIVE_S,
         )
         self._bounds = bounds
+        self.malformed = malformed
         self.ticks = count()  # orders events, more finely than the loop's clock
 
     def __call__(self) -> RequestHandler:
@@ -81,7 +94,7 @@ class BoundedServer(web.Server):
     ) -> web.BaseRequest:
         if message.upgrade:  # CONNECT or Upgrade: aiohttp would wait for the end of the other protocol
             message = message._replace(should_close=True)
-        return web.BaseRequest(
+        return web.Request(
             message, payload, protocol, writer, task, self._loop, client_max_size=self._bounds.body_bytes
         )
 
@@ -91,6 +104,7 @@ class _Connection(RequestHandler):
 
     def __init__(self, server: BoundedServer, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, **how)
+        self._malformed = server.malformed
         self.is_open = True
         self._ticks = server.ticks
         self.last_tick = next(self._ticks)
@@ -113,6 +127,21 @@ class _Connection(RequestHandler):
         elif self._deadline is not None and not is_unfinished:
             self._deadline.cancel()
             self._deadline = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that cannot be parsed; aiohttp's own method logs it and closes the connection."""
+        answer = super().handle_error(request, status, exc, message)
+        if self._malformed is None:
+            return answer
+        ours = self._malformed(status, " ".join((message or "").split()))
+        ours.force_close()
+        return ours
 
     def end(self) -> None:
         """Close it in the next iteration of the loop: it may not be set up yet."""

@@ -143,6 +143,8 @@ class IdempotencyKeyReused(InvalidRequest):
     """The idempotency key was used for another request."""
 
     code = "idempotency-key-reused"
+
+
 class RequestTooLarge(InvalidRequest):
     """The request's body is longer than the control API reads."""
 

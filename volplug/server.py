@@ -1,4 +1,4 @@
-"""Serves the plugin's socket: binds it first, and closes it within Docker's ten seconds."""
+"""Serves Unix sockets: binds them first, and closes them within Docker's ten seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
-from volplug.connections import BoundedServer, Bounds
+from volplug.connections import BoundedServer, Bounds, MalformedAnswer
 from volplug.engine_peer import EngineProcesses
 from volplug.errors import AlreadyRunning, ConfigurationError, HostError
 from volplug.models import EngineIdentity
@@ -28,14 +28,14 @@ STOP_TIMEOUT_S: Final = 6.0  # Docker kills after 10 s
 _HANDLERS_END_S: Final = 2.5  # aiohttp may wait for it twice
 _FIRST_INHERITED: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 _MAX_SOCKET_PATH: Final = 107  # sun_path less its final NUL, see unix(7)
-_BACKLOG: Final = 4096  # net.core.somaxconn since Linux 5.4; a burst beyond it is refused with EAGAIN
+BACKLOG: Final = 4096  # net.core.somaxconn since Linux 5.4; a burst beyond it is refused with EAGAIN
 
 _BOUNDS: Final = Bounds()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class PluginSocket:
+class UnixSocket:
     """A listening Unix socket, bound by this process or inherited from systemd."""
 
     def __init__(self, listening: socket.socket, owned_path: Path | None) -> None:
@@ -49,29 +49,42 @@ class PluginSocket:
         return self._owned_path is not None
 
     @classmethod
-    def open(cls, path: Path) -> PluginSocket:
-        """Take over the socket of LISTEN_FDS, or bind our own (mode 0600); one of a dead process is replaced.
+    def of_plugin(cls, path: Path) -> UnixSocket:
+        """Take over the socket of LISTEN_FDS, or bind our own.
+
+        Raises:
+            VolplugError: See `bind`.
+        """
+        if (inherited := _inherited_socket()) is not None:
+            return cls(inherited, None)
+        return cls.bind(path, "VOLPLUG_SOCKET")
+
+    @classmethod
+    def bind(cls, path: Path, setting: str, gid: int | None = None) -> UnixSocket:
+        """Bind a socket for root, or for a group as well; one of a dead process is replaced.
 
         Raises:
             AlreadyRunning: If another process answers on the path.
             ConfigurationError: If the path is too long.
             HostError: If it cannot be bound, or its path is that of another kind of file.
         """
-        if (inherited := _inherited_socket()) is not None:
-            return cls(inherited, None)
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            raise ConfigurationError(f"socket path {path} is longer than {_MAX_SOCKET_PATH} bytes")
+            raise ConfigurationError(
+                f"socket path {path} is longer than {_MAX_SOCKET_PATH} bytes", f"Set another {setting}"
+            )
         temporary = path.with_name(f".{path.name[:10]}")
         for place in (path, temporary):
-            _refuse_if_no_socket(place)
-        _refuse_if_served(path)
+            _refuse_if_no_socket(place, setting)
+        _refuse_if_served(path, setting)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _make_directory(path.parent)
             temporary.unlink(missing_ok=True)
             listening.bind(str(temporary))
-            temporary.chmod(0o600)
-            listening.listen(_BACKLOG)
+            if gid is not None:
+                os.chown(temporary, -1, gid)
+            temporary.chmod(0o600 if gid is None else 0o660)
+            listening.listen(BACKLOG)
             temporary.rename(path)
         except OSError as error:
             listening.close()
@@ -103,14 +116,21 @@ def _inherited_socket() -> socket.socket | None:
     return inherited
 
 
-def _refuse_if_no_socket(path: Path) -> None:
+def _make_directory(directory: Path) -> None:
+    """Make the directory of a socket, which others may enter: what they may use is the socket's to say."""
+    if not directory.is_dir():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)  # whatever the umask is
+
+
+def _refuse_if_no_socket(path: Path, setting: str) -> None:
     """Refuse a path that has another kind of file, links included, and leave that unchanged."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise HostError(f"{path} is not a socket", "Move it away, or set another VOLPLUG_SOCKET")
+            raise HostError(f"{path} is not a socket", f"Move it away, or set another {setting}")
 
 
-def _refuse_if_served(path: Path) -> None:
+def _refuse_if_served(path: Path, setting: str) -> None:
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.connect(str(path))
@@ -120,7 +140,7 @@ def _refuse_if_served(path: Path) -> None:
         raise HostError(f"the socket {path} cannot be used: {error.strerror}") from error
     finally:
         probe.close()
-    raise AlreadyRunning(f"another process serves {path}", "Stop it, or set another VOLPLUG_SOCKET")
+    raise AlreadyRunning(f"another process serves {path}", f"Stop it, or set another {setting}")
 
 
 class EnginePeers:
@@ -151,23 +171,30 @@ class _MalformedRequestFilter(logging.Filter):
         return True
 
 
-class PluginServer:
-    """Serves one handler on the plugin's socket.
+_MALFORMED_REQUESTS: Final = _MalformedRequestFilter()  # one: a logger keeps each filter once
+
+
+class SocketServer:
+    """Serves one handler on a socket.
 
     Args:
         handler: Answers requests.
         bounds: Limits for clients.
+        malformed: Answers requests that cannot be parsed; None for aiohttp's plain text.
     """
 
-    def __init__(self, handler: Handler, bounds: Bounds = _BOUNDS) -> None:
-        server_logger.addFilter(_MalformedRequestFilter())
-        server = BoundedServer(handler, bounds)
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_HANDLERS_END_S)
+    def __init__(
+        self, handler: Handler, bounds: Bounds = _BOUNDS, malformed: MalformedAnswer | None = None
+    ) -> None:
+        server_logger.addFilter(_MALFORMED_REQUESTS)
+        self.protocol = BoundedServer(handler, bounds, malformed)
+        self._runner = web.ServerRunner(self.protocol, handle_signals=False, shutdown_timeout=_HANDLERS_END_S)
 
-    async def start(self, plugin_socket: PluginSocket) -> None:
-        """Start accepting connections."""
+    async def start(self, listening: UnixSocket | None = None) -> None:
+        """Start accepting connections on a socket; without one, those that are given to `protocol`."""
         await self._runner.setup()
-        await web.SockSite(self._runner, plugin_socket.listening, backlog=_BACKLOG).start()
+        if listening is not None:
+            await web.SockSite(self._runner, listening.listening, backlog=BACKLOG).start()
 
     async def stop(self) -> None:
         """Stop accepting, give calls in progress some seconds to be answered, then close."""

@@ -24,7 +24,7 @@ from volplug.host.directory_id import mark_directory
 _ID_FILE: Final = "state-id"
 _LOCK_FILE: Final = "lock"
 # How the names begin of what volplug makes in the directory.
-_OWN_NAMES: Final = ("backends", "lock", "mounts", "state")
+_OWN_NAMES: Final = ("backends", ".control", "control", "lock", "mounts", "state")
 
 
 def lock_state_dir(directory: Path) -> int:

@@ -15,7 +15,7 @@ from tests.volumes.world import GatedDriver
 from volplug.connections import Bounds
 from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
-from volplug.server import EnginePeers, PluginServer, PluginSocket
+from volplug.server import EnginePeers, SocketServer, UnixSocket
 from volplug.store.sqlite import SqliteStore
 from volplug.testing.host import MemoryHost
 from volplug.testing.memory import MemoryCloud
@@ -81,8 +81,8 @@ async def service(world: World, store: SqliteStore) -> AsyncIterator[VolumeServi
 
 
 @pytest.fixture
-def plugin_socket(world: World) -> Iterator[PluginSocket]:
-    plugin_socket = PluginSocket.open(world.socket)
+def plugin_socket(world: World) -> Iterator[UnixSocket]:
+    plugin_socket = UnixSocket.of_plugin(world.socket)
     yield plugin_socket
     plugin_socket.close()
     assert not world.socket.exists()
@@ -90,7 +90,7 @@ def plugin_socket(world: World) -> Iterator[PluginSocket]:
 
 @pytest.fixture
 async def dockerd(
-    world: World, service: VolumeService, plugin_socket: PluginSocket
+    world: World, service: VolumeService, plugin_socket: UnixSocket
 ) -> AsyncIterator[Dockerd]:
     identify = EnginePeers(EngineProcesses()).identify
     handler = PluginHandler(service, "global", identify, world.body_s)
@@ -99,7 +99,7 @@ async def dockerd(
         world.calls.append(request.path)
         return await handler(request)
 
-    server = PluginServer(counted, world.bounds)
+    server = SocketServer(counted, world.bounds)
     await server.start(plugin_socket)
     async with Dockerd(world.socket) as client:
         yield client

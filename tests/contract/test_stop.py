@@ -13,7 +13,7 @@ from volplug import app
 from volplug.engine_peer import EngineProcesses
 from volplug.handlers.plugin import PluginHandler
 from volplug.host import process
-from volplug.server import EnginePeers, PluginServer
+from volplug.server import EnginePeers, SocketServer
 from volplug.store.sqlite import SqliteStore
 from volplug.volumes.options import CreateRequest
 from volplug.volumes.service import VolumeService
@@ -25,7 +25,7 @@ async def test_work_that_continues_after_the_stop_finds_the_state_file_open(
     world: World, service: VolumeService, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "_WORK_ENDS_S", 0.01)
-    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
+    server = SocketServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
     await service.create(CreateRequest(name="db"))
     attaching = world.driver.hold("attach")
     mounting = asyncio.create_task(service.mount("db", "a", Caller()))
@@ -42,7 +42,7 @@ async def test_work_that_continues_after_the_stop_finds_the_state_file_open(
 async def test_a_check_of_a_filesystem_is_asked_to_stop_and_waited_for(
     service: VolumeService, store: SqliteStore
 ) -> None:
-    server = PluginServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
+    server = SocketServer(PluginHandler(service, "global", EnginePeers(EngineProcesses()).identify))
     checking = asyncio.create_task(
         process.run(POOL, ("sleep", "600"), ok=(-signal.SIGTERM,), stop_signal=signal.SIGTERM)
     )

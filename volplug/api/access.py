@@ -1,4 +1,4 @@
-"""Who may use the control API on TCP: roles, the lines of the access file, and tokens. Pure but for randomness."""
+"""Who may use the control API on TCP: roles, the lines of the access file, and tokens. Does no I/O."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def make_token(role: str, name: str) -> tuple[str, str]:
         raise InvalidRequest(f"unknown role {role[:20]!r}", f"Roles are {', '.join(Role)}")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"name {name[:40]!r} is not allowed", "Use 1 to 64 of a-z A-Z 0-9 _ . @ - beginning with a letter or digit"
+            f"name {name[:40]!r} is not allowed",
+            "Use 1 to 64 of a-z A-Z 0-9 _ . @ - beginning with a letter or digit",
         )
     token = _PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
     return token, f"{role} {name} {_TOKEN}{_digest(token)}"

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from volplug.api.routes import EVENT_STREAM, JSON, ROUTES, Route
 from volplug.api.schemas import ErrorBody
@@ -18,8 +18,8 @@ _PARAMETER: Final = re.compile(r"{(\w+)}")
 _KEY_SCHEMA: Final = {"type": "string", "pattern": "^[!-~]{1,200}$"}
 _HEADER_SCHEMAS: Final = {"Idempotency-Key": _KEY_SCHEMA}
 _DESCRIPTION: Final = (
-    "The control API of one host's volplug. On the Unix socket clients need neither token nor certificate; on "
-    "TCP they need one of the two."
+    "The control API of one host's volplug. On the Unix socket clients need neither token nor certificate; "
+    "on TCP they need one of the two."
 )
 
 
@@ -45,15 +45,11 @@ def document(version: str, routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
 
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
-    sent = {model for route in routes for model in (route.body, route.query) if model is not None}
-    shown = {model for route in routes for model in route.answers.values() if model is not None}
-    _, made = models_json_schema(
-        [
-            *((model, "validation") for model in sorted(sent, key=_name)),
-            *((model, "serialization") for model in sorted({*shown, ErrorBody}, key=_name)),
-        ],
-        ref_template=_REF,
-    )
+    models: dict[type[BaseModel], JsonSchemaMode] = {ErrorBody: "serialization"}
+    for route in routes:
+        models |= {model: "validation" for model in (route.body, route.query) if model is not None}
+        models |= {model: "serialization" for model in route.answers.values() if model is not None}
+    _, made = models_json_schema(list(models.items()), ref_template=_REF)
     schemas: dict[str, Any] = made["$defs"]
     return schemas
 
@@ -120,7 +116,10 @@ def _in_headers(route: Route) -> list[dict[str, Any]]:
 
 
 def _answer(status: int, model: type[BaseModel] | None, route: Route) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": _answer_headers(status, route)}
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "headers": _answer_headers(status, route),
+    }
     if model is not None:
         answer["content"] = _json(_reference(model))
     elif status == HTTPStatus.OK:
@@ -132,7 +131,7 @@ def _answer(status: int, model: type[BaseModel] | None, route: Route) -> dict[st
 
 def _answer_headers(status: int, route: Route) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
-    headers = {"X-Request-Id": text}
+    headers: dict[str, Any] = {"X-Request-Id": text}
     if status == HTTPStatus.ACCEPTED:
         headers["Location"] = {"description": "Path of the operation", **text}
     if "If-None-Match" in route.headers:

@@ -81,6 +81,7 @@ def read_settings(flags: Mapping[str, str] | None = None) -> ReadSettings:
         wrong, settings = error, Settings.model_validate(_without_wrong(values, error))
     settings._names, settings._file = names, file
     mistakes += _mistakes_of_default(values, settings)
+    mistakes += _mistakes_of_control(settings)
     if wrong is not None:
         mistakes += described(wrong, Settings.model_fields, settings.place)
     tables = values.get("backends", {})
@@ -154,6 +155,23 @@ def _mistakes_of_default(values: Mapping[str, Any], settings: Settings) -> list[
         cause = f"{settings.place('backends')}: none of {listed} is the default"
         return [ConfigurationError(cause, f"Set backend to one of {listed}")]
     return []
+
+
+def _mistakes_of_control(settings: Settings) -> list[ConfigurationError]:
+    """Find what is missing for the control API on TCP: it is never served there without TLS."""
+    if not settings.control_listen:
+        return []
+    place = settings.place("control_listen")
+    missing = [
+        setting
+        for setting in ("control_cert", "control_key", "control_access")
+        if not getattr(settings, setting)
+    ]
+    mistakes = [ConfigurationError(f"{place}: {each} is not set", "See docs/api.md") for each in missing]
+    if not settings.resolved_control_names:
+        cause = f"{place}: it listens on every address, and control_names is not set"
+        mistakes.append(ConfigurationError(cause, "Name the host as clients call it"))
+    return mistakes
 
 
 def _without_wrong(values: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:

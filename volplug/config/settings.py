@@ -31,9 +31,12 @@ from volplug.sizes import parse_size
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
 DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
+DEFAULT_CONTROL_SOCKET: Final = Path("/run/volplug/control.sock")
 TABLES: Final = ("backends", "profiles")  # in the file only
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *TakeoverPolicy})
+_PORTS: Final = 65_536
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not listened on
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -64,6 +67,15 @@ def _check_size(text: str) -> str:
     return text
 
 
+def _check_listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isdecimal() and 0 < int(port) < _PORTS):
+        raise ValueError(
+            f"{quoted(text)} is not HOST:PORT", "Write a host or address and a port, such as 10.0.0.5:8443"
+        )
+    return text
+
+
 def _check_backend_name(name: str) -> str:
     if _BACKEND_NAME.fullmatch(name) is None:
         raise ValueError("the name is not allowed", "Use a-z 0-9 _ - and at most 32 characters")
@@ -77,6 +89,7 @@ def _as_text(value: object) -> str:
 
 _Path = Annotated[Path, BeforeValidator(_absolute)]
 _Size = Annotated[str, AfterValidator(_check_size)]
+_Listen = Annotated[str, AfterValidator(_check_listen)]
 _Filesystem = Annotated[str, BeforeValidator(_fold_case), AfterValidator(_check_filesystem)]
 _Seconds = Annotated[Number, Field(ge=0)]
 _SomeSeconds = Annotated[Number, Field(gt=0)]
@@ -151,6 +164,31 @@ class Settings(BaseModel):
         "When a Mount may take over a volume from a host that does not detach it: "
         "proof, fence or never; see docs/safety.md",
     )
+    control_socket: _Path | None = _setting(
+        None,
+        "Path of the control API's socket",
+        f"{DEFAULT_CONTROL_SOCKET}; control.sock in the state directory if that is another one, "
+        "and in the managed plugin",
+    )
+    control_group: str = _setting(
+        "", "Group whose members may use that socket, by name or number", "none: root only"
+    )
+    control_listen: _Listen = _setting(
+        "", "HOST:PORT on which the control API listens with TLS as well; see docs/api.md", "none"
+    )
+    control_names: str = _setting(
+        "",
+        "Names and addresses by which clients call it there, with commas between them",
+        "the host of control_listen",
+    )
+    control_cert: _Path | None = _setting(
+        None, "File with its certificate, and those between that and the root", "none"
+    )
+    control_key: _Path | None = _setting(None, "File with the certificate's key", "none")
+    control_client_ca: _Path | None = _setting(
+        None, "File with the certificates of those who sign clients' certificates", "none"
+    )
+    control_access: _Path | None = _setting(None, "File that lists who may use it there", "none")
     log_level: Annotated[_LogLevel, BeforeValidator(_fold_case)] = _setting(
         "info", "debug, info, warning or error"
     )
@@ -181,6 +219,25 @@ class Settings(BaseModel):
     def default_backend(self) -> str:
         """Return the name of the backend for volumes created without `-o backend=`."""
         return self.backend or next(iter(self.configured_backends))
+
+    @property
+    def control_address(self) -> tuple[str, int]:
+        """Return host and port of `control_listen`."""
+        host, _, port = self.control_listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def resolved_control_names(self) -> frozenset[str]:
+        """Return the names and addresses, in lower case, by which clients may call the control API on TCP."""
+        named = {name.strip().strip("[]").lower() for name in self.control_names.split(",")} - {""}
+        return frozenset(named or {self.control_address[0].lower()} - _EVERY_ADDRESS)
+
+    def resolved_control_socket(self, *, is_managed: bool) -> Path:
+        """Return the control API's socket; of a managed plugin the host sees the state directory."""
+        is_default = self.state_dir == DEFAULT_STATE_DIR and not is_managed
+        return self.control_socket or (
+            DEFAULT_CONTROL_SOCKET if is_default else self.state_dir / "control.sock"
+        )
 
     @property
     def resolved_mount_root(self) -> Path:

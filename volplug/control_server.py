@@ -1,0 +1,180 @@
+"""Serves the control API: always on a Unix socket, and on TCP with TLS if that is configured.
+
+Docker's calls come first: what cannot be bound or read is an error in the log, and volplug serves without it.
+Nothing of the API is imported before its first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import resource
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from volplug.config import Settings
+from volplug.connections import Bounds
+from volplug.control_tls import TlsListener
+from volplug.errors import ConfigurationError, HostError, VolplugError
+from volplug.handlers.control_access import Admit, TcpAccess, admit_local, read_access_file, tls_context
+from volplug.handlers.control_errors import malformed_answer
+from volplug.host.reread import FromFiles
+from volplug.host.threads import Pool
+from volplug.managed import HostPaths
+from volplug.server import BACKLOG, Handler, SocketServer, UnixSocket
+
+if TYPE_CHECKING:
+    from volplug.handlers.control_routes import ControlVerbs
+    from volplug.handlers.control_stream import Waiting
+
+_LOG = structlog.get_logger(__name__)
+_CONNECTIONS: Final = 1200  # of each listener
+_PARTS: Final = 4  # each listener may use one of the process's descriptors; Docker's calls need the others
+_WAITING_OF_CONNECTIONS: Final = (5, 6)  # the others stay for requests that are answered at once
+
+
+class LazyHandler:
+    """Builds a handler on the first request, in a thread: importing what it needs takes a while.
+
+    Args:
+        pool: Has the thread.
+        build: Imports and builds.
+    """
+
+    def __init__(self, pool: Pool, build: Callable[[], tuple[Handler, Waiting]]) -> None:
+        self._pool = pool
+        self._build = build
+        self._building: asyncio.Future[tuple[Handler, Waiting]] | None = None
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        if self._building is None:
+            self._building = self._pool.submit(self._build)
+        handler, _ = await asyncio.shield(self._building)
+        return await handler(request)
+
+    def end_waiting(self) -> None:
+        """End the requests that wait for something to happen."""
+        if self._building is not None and self._building.done() and not self._building.exception():
+            self._building.result()[1].end()
+
+
+class ControlServer:
+    """The listeners of the control API.
+
+    Args:
+        settings: Where and for whom.
+        volumes: The core.
+        as_on_host: Replaces paths of this process by those of the host, in what clients read.
+        is_managed: Whether this process is a managed plugin.
+    """
+
+    def __init__(
+        self, settings: Settings, volumes: ControlVerbs, as_on_host: HostPaths, *, is_managed: bool
+    ) -> None:
+        self._settings = settings
+        self._volumes = volumes
+        self._as_on_host = as_on_host
+        self._is_managed = is_managed
+        self._pool = Pool("control", 1)
+        self._bounds = Bounds(connections=_connections())
+        self._unix: UnixSocket | None = None
+        self._tcp: TlsListener | None = None
+        self._handlers: list[LazyHandler] = []
+        self._servers: list[SocketServer] = []
+
+    async def start(self) -> None:
+        """Start to listen where that is possible."""
+        for start in (self._start_unix, *((self._start_tcp,) if self._settings.control_listen else ())):
+            try:
+                await start()
+            except (VolplugError, OSError) as error:
+                _LOG.error("control API not served", error=str(error))
+
+    async def stop(self) -> None:
+        """Stop accepting, end the requests that wait, give the others some seconds to be answered."""
+        if self._tcp is not None:
+            await self._tcp.close()
+        for handler in self._handlers:
+            handler.end_waiting()
+        await asyncio.gather(*(server.stop() for server in self._servers))
+        if self._unix is not None:
+            self._unix.close()
+
+    async def _start_unix(self) -> None:
+        path = self._settings.resolved_control_socket(is_managed=self._is_managed)
+        gid = _group_id(self._settings.control_group) if self._settings.control_group else None
+        self._unix = UnixSocket.bind(path, "VOLPLUG_CONTROL_SOCKET", gid)
+        await self._server(admit_local).start(self._unix)
+
+    async def _start_tcp(self) -> None:
+        settings = self._settings
+        cert, key, access = settings.control_cert, settings.control_key, settings.control_access
+        if cert is None or key is None or access is None:
+            raise ConfigurationError("control_listen lacks certificate, key or access file")
+        ca = settings.control_client_ca
+        files = [cert, key, *([ca] if ca else [])]
+        context = FromFiles(self._pool, files, partial(tls_context, cert, key, ca))
+        lines = FromFiles(self._pool, [access], partial(read_access_file, access))
+        server = self._server(TcpAccess(lines, settings.resolved_control_names).admit)
+        await server.start()
+        self._tcp = TlsListener(_bound(*settings.control_address), server.protocol, context)
+        _LOG.info("control API served on TCP", address=settings.control_listen)
+
+    def _server(self, admit: Admit) -> SocketServer:
+        handler = LazyHandler(self._pool, partial(self._build, admit))
+        server = SocketServer(handler, self._bounds, malformed_answer)
+        self._handlers.append(handler)
+        self._servers.append(server)
+        return server
+
+    def _build(self, admit: Admit) -> tuple[Handler, Waiting]:
+        from volplug.handlers.control import ControlHandler
+        from volplug.handlers.control_routes import ControlRoutes
+        from volplug.handlers.control_stream import Waiting
+
+        part, of = _WAITING_OF_CONNECTIONS
+        waiting = Waiting(self._bounds.connections * part // of)
+        routes = ControlRoutes(self._volumes, waiting, self._as_on_host)
+        return ControlHandler(routes, admit, as_on_host=self._as_on_host), waiting
+
+
+def _connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if soft == resource.RLIM_INFINITY else min(_CONNECTIONS, soft // _PARTS)
+
+
+def _group_id(group: str) -> int:
+    """Return the number of a group, which may be given as such.
+
+    Raises:
+        ConfigurationError: If there is none of this name.
+    """
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigurationError(f"there is no group {group!r}", "Correct VOLPLUG_CONTROL_GROUP") from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address of this host.
+
+    Raises:
+        HostError: If that cannot be done.
+    """
+    try:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise HostError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
+    listening.setblocking(False)
+    return listening

@@ -12,6 +12,7 @@ import resource
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -104,12 +105,11 @@ class ControlServer:
             handler.end_waiting()
         await asyncio.gather(*(server.stop() for server in self._servers))
         if self._unix is not None:
-            self._unix.close()
+            await self._pool.blocking(self._unix.close)
 
     async def _start_unix(self) -> None:
         path = self._settings.resolved_control_socket(is_managed=self._is_managed)
-        gid = _group_id(self._settings.control_group) if self._settings.control_group else None
-        self._unix = UnixSocket.bind(path, "VOLPLUG_CONTROL_SOCKET", gid)
+        self._unix = await self._pool.blocking(_bound_unix, path, self._settings.control_group)
         await self._server(admit_local).start(self._unix)
 
     async def _start_tcp(self) -> None:
@@ -121,9 +121,11 @@ class ControlServer:
         files = [cert, key, *([ca] if ca else [])]
         context = FromFiles(self._pool, files, partial(tls_context, cert, key, ca))
         lines = FromFiles(self._pool, [access], partial(read_access_file, access))
+        await context.current()
+        listening = await self._pool.blocking(_bound_tcp, *settings.control_address)
         server = self._server(TcpAccess(lines, settings.resolved_control_names).admit)
         await server.start()
-        self._tcp = TlsListener(_bound(*settings.control_address), server.protocol, context)
+        self._tcp = TlsListener(listening, server.protocol, context)
         _LOG.info("control API served on TCP", address=settings.control_listen)
 
     def _server(self, admit: Admit) -> SocketServer:
@@ -149,6 +151,10 @@ def _connections() -> int:
     return _CONNECTIONS if soft == resource.RLIM_INFINITY else min(_CONNECTIONS, soft // _PARTS)
 
 
+def _bound_unix(path: Path, group: str) -> UnixSocket:
+    return UnixSocket.bind(path, "VOLPLUG_CONTROL_SOCKET", _group_id(group) if group else None)
+
+
 def _group_id(group: str) -> int:
     """Return the number of a group, which may be given as such.
 
@@ -163,7 +169,7 @@ def _group_id(group: str) -> int:
         raise ConfigurationError(f"there is no group {group!r}", "Correct VOLPLUG_CONTROL_GROUP") from None
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound_tcp(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address of this host.
 
     Raises:

@@ -28,23 +28,29 @@ class FromFiles(Generic[_T]):
         self._pool = pool
         self._paths = paths
         self._read = read
-        self._seen = _signature(paths)  # before they are read: what changes meanwhile is read again
-        self._value = read()
+        self._seen: _Signature | None = None
+        self._value: _T | None = None
 
     async def current(self) -> _T:
-        """Return the value, read again if a file has changed."""
+        """Return the value, read again if a file has changed.
+
+        Raises:
+            OSError: If it could never be read.
+        """
         return await self._pool.blocking(self._refreshed)
 
     def _refreshed(self) -> _T:
-        seen = _signature(self._paths)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._value = self._read()
-            except OSError as error:
-                _LOG.error(
-                    "changed files cannot be used", files=", ".join(map(str, self._paths)), error=str(error)
-                )
+        seen = _signature(self._paths)  # before they are read: what changes meanwhile is read again
+        if self._value is not None and seen == self._seen:
+            return self._value
+        self._seen = seen
+        try:
+            self._value = self._read()
+        except OSError as error:
+            if self._value is None:
+                raise
+            files = ", ".join(map(str, self._paths))
+            _LOG.error("changed files cannot be used", files=files, error=str(error))
         return self._value
 
 

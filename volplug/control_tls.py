@@ -29,7 +29,8 @@ class TlsListener:
         listening: The socket.
         server: Makes the protocol of each connection.
         context: How TLS is spoken; asked for each connection, since certificates are renewed.
-        handshake_s: How long a handshake may take.
+        handshakes: How many may be in progress.
+        handshake_s: How long each may take.
     """
 
     def __init__(
@@ -37,13 +38,14 @@ class TlsListener:
         listening: socket.socket,
         server: BoundedServer,
         context: FromFiles[ssl.SSLContext],
+        handshakes: int = _HANDSHAKES,
         handshake_s: float = _HANDSHAKE_S,
     ) -> None:
         self._listening = listening
         self._server = server
         self._context = context
         self._handshake_s = handshake_s
-        self._free = asyncio.Semaphore(_HANDSHAKES)
+        self._free = asyncio.Semaphore(handshakes)
         self._tasks = {asyncio.create_task(self._accept())}
 
     async def close(self) -> None:

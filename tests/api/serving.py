@@ -40,7 +40,7 @@ class Api:
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
     ) -> ApiReply:
         """Send a request, its body as JSON, and return the answer."""
-        sent = {} if body is None else {"json": body}
+        sent: dict[str, Any] = {} if body is None else {"json": body}
         url = URL(f"{self._base}{path}", encoded=True)  # as it is written
         async with self.session.request(method, url, headers=headers, **sent) as answer:
             return ApiReply(answer.status, answer.headers, await answer.read())

@@ -7,7 +7,8 @@ too many, the one that has been idle the longest is closed; one with a call in p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -99,6 +100,19 @@ class BoundedServer(web.Server):
         )
 
 
+@contextmanager
+def called_when_lost(request: web.BaseRequest, action: Callable[[], object]) -> Iterator[None]:
+    """Call an action if the request's client leaves while the context is open; aiohttp tells no handler."""
+    connection = request.protocol
+    if not isinstance(connection, _Connection):
+        raise TypeError("the request is not one of a BoundedServer")
+    connection.on_lost = action
+    try:
+        yield
+    finally:
+        connection.on_lost = None
+
+
 class _Connection(RequestHandler):
     """One connection; closed if the head of a request is not complete in time."""
 
@@ -106,6 +120,7 @@ class _Connection(RequestHandler):
         super().__init__(server, **how)
         self._malformed = server.malformed
         self.is_open = True
+        self.on_lost: Callable[[], object] | None = None
         self._ticks = server.ticks
         self.last_tick = next(self._ticks)
         self._head_s = head_s
@@ -149,10 +164,12 @@ class _Connection(RequestHandler):
         self._loop.call_soon(self.force_close)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the deadline."""
+        """Cancel the deadline, and end a request that waits for something else than its client."""
         self.is_open = False
         if self._deadline is not None:
             self._deadline.cancel()
+        if self.on_lost is not None:
+            self.on_lost()
         super().connection_lost(exc)
 
     def _end_late(self) -> None:

@@ -30,8 +30,14 @@ def operation_page(
     operations: Sequence[Operation], query: OperationQuery
 ) -> tuple[list[Operation], str | None]:
     """Return one page of operations, the newest first, and the cursor of the next."""
-    before = _order(_decoded(query.cursor)) if query.cursor else None
-    matching = (each for each in operations if before is None or _order(each.operation_id) < before)
+    begin = 0
+    if query.cursor:
+        ids = [operation.operation_id for operation in operations]
+        last = _decoded(query.cursor)
+        if last not in ids:
+            raise InvalidRequest("the cursor is no longer known", "Begin with the first page")
+        begin = ids.index(last) + 1
+    matching = (each for each in islice(operations, begin, None) if _is_asked_for(each, query))
     return _page(matching, query.limit, attrgetter("operation_id"))
 
 
@@ -51,12 +57,8 @@ def _is_wanted(view: VolumeView, query: VolumeQuery) -> bool:
     )
 
 
-def _order(operation_id: str) -> tuple[str, int]:
-    """Return what operations are ordered by: as texts, ids of different length are not in order."""
-    run, _, number = operation_id.partition("-")
-    if not (number.isascii() and number.isdecimal()):
-        raise InvalidRequest("the cursor is not one of this list")
-    return run, int(number)
+def _is_asked_for(operation: Operation, query: OperationQuery) -> bool:
+    return query.volume in (None, operation.volume) and query.state in (None, operation.state)
 
 
 def _decoded(cursor: str) -> str:

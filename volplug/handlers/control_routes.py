@@ -219,9 +219,7 @@ class ControlRoutes:
 
     async def _list_operations(self, call: ReadCall) -> ApiAnswer:
         query = call.query(schemas.OperationQuery)
-        state = OperationState(query.state) if query.state else None
-        listed = self._volumes.operations.list(volume=query.volume or "", state=state)
-        page, cursor = operation_page(listed, query)
+        page, cursor = operation_page(self._volumes.operations.list(), query)
         return ApiAnswer(
             schemas.OperationPage(
                 operations=[shown.operation_body(each) for each in page], next_cursor=cursor
@@ -232,7 +230,7 @@ class ControlRoutes:
         operations, wait_s = self._volumes.operations, call.query(schemas.WaitQuery).wait_s
         operation = operations.get(call.parameters["id"])
         if wait_s and operation.state is OperationState.RUNNING:
-            with self._waiting.counted():
+            with self._waiting.counted(call.request):
                 operation = await operations.wait(operation.operation_id, wait_s)
         return ApiAnswer(shown.operation_body(operation))
 
@@ -249,7 +247,7 @@ class ControlRoutes:
         )
         if EVENT_STREAM in call.request.headers.get("Accept", ""):
             after = call.request.headers.get("Last-Event-ID") or query.after or events.latest
-            with self._waiting.counted():
+            with self._waiting.counted(call.request):
                 return await stream_events(call, events, after, wanted, self._as_on_host, self._keep_alive_s)
         batch = events.read(query.after or "", wanted, query.limit)
         page = schemas.EventPage(

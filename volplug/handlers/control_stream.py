@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from volplug.api.routes import EVENT_STREAM
+from volplug.connections import called_when_lost
 from volplug.errors import TooManyWaiting
 from volplug.handlers.control_call import ReadCall
 from volplug.handlers.control_errors import REQUEST_ID
@@ -32,22 +33,22 @@ class Waiting:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count the current request as one that waits.
+    def counted(self, request: web.BaseRequest) -> Iterator[None]:
+        """Count a request as one that waits; it is cancelled if its client leaves.
 
         Raises:
             TooManyWaiting: If there are as many as permitted.
         """
         if len(self._tasks) >= self._limit:
             raise TooManyWaiting(f"{self._limit} requests wait for events or operations", "Try again later")
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a request has a task
+        task = request.task
         self._tasks.add(task)
         try:
-            yield
+            with called_when_lost(request, task.cancel):
+                yield
         finally:
             self._tasks.discard(task)
 

@@ -194,7 +194,7 @@ class ControlRoutes:
 
     def _is_repeated(self, api_call: ApiCall) -> bool:
         key = api_call.idempotency_key
-        return key != "" and any(each.idempotency_key == key for each in self._volumes.operations.list())
+        return key != "" and any(each.idempotency_key == key for each in self._volumes.operations.durable)
 
     # All else
 

@@ -123,7 +123,7 @@ async def test_an_odd_request_id_is_replaced(api: Api, given: str) -> None:
         ("/v1/backends/other", "backend-not-found"),
         ("/v1/operations/other", "operation-not-found"),
         ("/v1/volumes/none", "volume-not-found"),
-        ("/v1/volumes/other/none", "volume-not-found"),
+        ("/v1/volumes/other/none", "backend-not-found"),
         ("/v1/volumes/memory/none", "volume-not-found"),
         ("/v1/volumes/a%2Fb", "volume-not-found"),
         ("/v1/volumes/%2E%2E", "volume-not-found"),

@@ -89,9 +89,7 @@ def plugin_socket(world: World) -> Iterator[UnixSocket]:
 
 
 @pytest.fixture
-async def dockerd(
-    world: World, service: VolumeService, plugin_socket: UnixSocket
-) -> AsyncIterator[Dockerd]:
+async def dockerd(world: World, service: VolumeService, plugin_socket: UnixSocket) -> AsyncIterator[Dockerd]:
     identify = EnginePeers(EngineProcesses()).identify
     handler = PluginHandler(service, "global", identify, world.body_s)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.api import tls_site
 from tests.api.serving import Api, serving, unix_client
 from tests.volumes.world import World
 from volplug.config import Settings
@@ -41,3 +42,8 @@ async def api(world: World, settings: Settings) -> AsyncIterator[Api]:
     assert settings.control_socket is not None
     async with serving(world.service, settings), unix_client(settings.control_socket) as client:
         yield client
+
+
+@pytest.fixture
+def site(directory: Path) -> tls_site.Site:
+    return tls_site.made_in(directory)

@@ -86,6 +86,9 @@ async def test_a_query_that_does_not_fit_is_refused(api: Api, path: str) -> None
 async def test_an_odd_idempotency_key_is_refused(world: World, api: Api, key: str) -> None:
     answer = await api.call("POST", "/v1/volumes", _VOLUME, {"Idempotency-Key": key})
     assert (answer.status, answer.json["code"]) == (400, "invalid-request")
+    dry_run = {"dry_run": True}
+    answer = await api.call("POST", "/v1/volumes/v/takeover", dry_run, {"Idempotency-Key": key})
+    assert (answer.status, answer.json["code"]) == (400, "invalid-request")
     assert world.cloud.calls == []
 
 

@@ -166,6 +166,7 @@ class ControlRoutes:
         return await self._start(call, self._volumes.start_delete)
 
     async def _take_over_volume(self, call: ReadCall) -> ApiAnswer:
+        call.api_call()  # its headers are checked in any case
         if call.body(schemas.TakeoverRequest).dry_run:
             name = (await self._found(call)).name
             return ApiAnswer(shown.plan_body(await self._volumes.plan_takeover(name)))

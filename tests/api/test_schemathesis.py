@@ -13,8 +13,7 @@ from tests.volumes.world import World
 pytestmark = pytest.mark.api
 
 # What fits the document may be refused all the same: a tag or a key that is not the right one, an option that
-# the driver does not have, a cursor of nowhere. And /v1/volumes/a/release has the methods of the volume `release`
-# in backend `a` as well.
+# the driver does not have, a cursor of nowhere. And /v1/volumes/a/release is a volume of backend `a`, too.
 _NOT_CHECKED = "positive_data_acceptance,allow_header_conformance"
 
 

@@ -24,9 +24,12 @@ _HERE = Path(__file__).parent
 @pytest.fixture(scope="package")
 def servers(openstack_lab: OpenStackLab) -> Iterator[tuple[Server, Server]]:
     """A server on each host, one with virtio-blk and one with virtio-scsi."""
-    made = openstack_lab.servers
-    yield made.create("a", node="node1"), made.create("b", node="node2", bus="scsi")
-    openstack_lab.start_over()
+    servers = openstack_lab.servers
+    made = servers.create("a", node="node1"), servers.create("b", node="node2", bus="scsi")
+    yield made
+    openstack_lab.empty()
+    for each in made:
+        servers.delete(each)
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,9 @@ class CinderCloud:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lab.start_over()
+        self._lab.empty()
+        for server in self._servers.values():
+            self._lab.servers.delete(server)
 
     def settings(self, host: Host) -> Mapping[str, str]:
         """The settings of a host's volplug, as environment; the host finds its id in its firmware."""

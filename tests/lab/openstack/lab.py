@@ -113,14 +113,6 @@ class OpenStackLab:
         self.storage.delete_all()
         self.storage.end_quota()
 
-    def start_over(self) -> None:
-        """End all faults and delete all servers, snapshots and volumes; clients keep their connections."""
-        self.faults.end()
-        self.hosts.start_all()
-        self.servers.delete_all()
-        self.storage.delete_all()
-        self.storage.end_quota()
-
     def _start(self, stack: ExitStack, site: CloudSite, first_state: Path) -> None:
         template.copy(first_state, site)
         configs.write(site)

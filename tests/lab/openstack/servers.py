@@ -124,12 +124,6 @@ class Servers:
             self._cloud.compute.delete_volume_attachment(each.server_id, each.volume_id)
         wait_until(lambda: not self._attachments(), _TIMEOUT_S, "no server has volumes")
 
-    def delete_all(self) -> None:
-        """Delete all servers; the compute services of their hosts have to be up."""
-        for each in self._cloud.compute.servers():
-            self._cloud.compute.delete_server(each.id)
-        wait_until(lambda: not list(self._cloud.compute.servers()), _TIMEOUT_S, "all servers have gone")
-
     def _attachments(self) -> list[VolumeAttachment]:
         compute = self._cloud.compute
         return [each for server in compute.servers() for each in compute.volume_attachments(server.id)]

@@ -47,7 +47,7 @@ CINDER = [
 
 @pytest.fixture(scope="session")
 def openstack_lab() -> Iterator[OpenStackLab]:
-    """An OpenStack with the hosts node1 and node2; a test undoes its changes, or calls `start_over`."""
+    """An OpenStack with the hosts node1 and node2. A test calls `empty` and deletes the servers it made."""
     from tests.lab.openstack.lab import OpenStackLab  # here, because the SDK takes long to load
 
     before = snapshot()

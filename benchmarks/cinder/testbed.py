@@ -104,7 +104,7 @@ def served(where: Place) -> Iterator[Testbed]:
     """Run an OpenStack."""
     with OpenStackLab(nodes=_NODES) as lab:
         yield Testbed(lab, where)
-        lab.start_over()
+        lab.empty()
 
 
 def config_text(server: Server, clouds_yaml: Path, **table: float) -> str:

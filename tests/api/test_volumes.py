@@ -8,7 +8,7 @@ import pytest
 from tests.api.serving import Api
 from tests.volumes.world import GENEROUS, GatedDriver, World
 from volplug.errors import BackendUnavailable
-from volplug.models import VolumeState
+from volplug.models import VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.memory import MemoryDriver
 
@@ -84,10 +84,25 @@ async def test_a_page_goes_on_behind_a_volume_that_is_gone(world: World, api: Ap
     assert [volume["name"] for volume in rest["volumes"]] == ["c"]
 
 
+@pytest.mark.parametrize(("method", "end"), [("DELETE", ""), ("POST", "/release"), ("POST", "/takeover")])
+async def test_a_volume_that_was_made_since_is_not_the_one_that_was_meant(
+    world: World, api: Api, method: str, end: str
+) -> None:
+    await world.create("db")
+    async with world.node.locks.of("db"):
+        started = await api.call(method, f"/v1/volumes/db{end}")
+        await world.driver.delete(world.volume("db"))
+        world.service._catalog.invalidate("db")
+        made = await world.driver.create(VolumeSpec("db", GIB))
+    ended = await api.ok(f"{started.headers['Location']}?wait_s=20")
+    assert (ended["state"], ended["failure"]["code"]) == ("failed", "conflict")
+    assert world.volume("db").volume_id == made.volume_id
+
+
 class TestTwoBackends:
     @pytest.fixture
     async def world(self) -> World:
-        world = World()
+        world = World(deadlines=replace(GENEROUS, linger_s=100))
         world.add_backend("other")
         return world
 
@@ -102,6 +117,20 @@ class TestTwoBackends:
                 answer = await api.call(method, f"/v1/volumes/{backend}/db{end}")
                 assert (answer.status, answer.json["code"]) == (404, code)
         assert (await api.get("/v1/volumes/db")).status == 200
+
+    async def test_the_volume_of_the_same_name_in_another_backend_is_not_changed(
+        self, world: World, api: Api
+    ) -> None:
+        await world.create("db", backend="memory")
+        await world.mount("db")
+        await world.service.unmount("db", "c1")
+        await world.backends["other"].create(VolumeSpec("db", GIB))
+        assert world.volume("db").holder == "node-a"
+        for method, end in (("DELETE", ""), ("POST", "/release"), ("POST", "/takeover")):
+            ended = await api.done(method, f"/v1/volumes/other/db{end}")
+            assert (ended["state"], ended["failure"]["code"]) == ("failed", "conflict")
+        assert world.volume("db").holder == "node-a"
+        assert await world.backends["other"].get("db") is not None
 
     async def test_backends_are_shown_with_what_is_wrong(self, world: World, api: Api) -> None:
         await world.create("db", backend="other")

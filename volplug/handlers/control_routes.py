@@ -25,7 +25,7 @@ from volplug.volumes.options import CreateRequest, read_options
 from volplug.volumes.takeover import TakeoverPlan
 from volplug.volumes.views import BackendView, NodeView, VolumeView
 
-Start = Callable[[str, ApiCall], Awaitable[Operation]]
+Start = Callable[[str, ApiCall, VolumeView | None], Awaitable[Operation]]
 RouteHandler = Callable[[ReadCall], Awaitable[ApiAnswer | web.StreamResponse]]
 _ANY: Final = "*"
 
@@ -59,15 +59,15 @@ class ControlVerbs(Protocol):
         """Start to provision a volume."""
         ...
 
-    async def start_delete(self, name: str, caller: ApiCall) -> Operation:
+    async def start_delete(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to delete a volume."""
         ...
 
-    async def start_takeover(self, name: str, caller: ApiCall) -> Operation:
+    async def start_takeover(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to take a volume over."""
         ...
 
-    async def start_release(self, name: str, caller: ApiCall) -> Operation:
+    async def start_release(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to detach a volume."""
         ...
 
@@ -149,7 +149,7 @@ class ControlRoutes:
         )
 
     async def _get_volume(self, call: ReadCall) -> ApiAnswer:
-        body = await self._found(call)
+        body = shown.volume_body(await self._found(call))
         etag = shown.etag_of(body)
         if _matches(call, "If-None-Match", etag):
             return ApiAnswer(None, HTTPStatus.NOT_MODIFIED, {"ETag": etag})
@@ -175,23 +175,23 @@ class ControlRoutes:
     async def _release_volume(self, call: ReadCall) -> ApiAnswer:
         return await self._start(call, self._volumes.start_release)
 
-    async def _found(self, call: ReadCall) -> schemas.VolumeBody:
+    async def _found(self, call: ReadCall) -> VolumeView:
         """Return the volume that the path names."""
-        return shown.volume_body(
-            await self._volumes.get(call.parameters["name"], call.parameters.get("backend"))
-        )
+        return await self._volumes.get(call.parameters["name"], call.parameters.get("backend"))
 
     async def _start(self, call: ReadCall, start: Start) -> ApiAnswer:
         """Start an operation on a volume that exists and is as the client knows it.
 
         Not checked for a request that is repeated: the volume may be gone since, by that very request.
         """
-        api_call = call.api_call()
+        api_call, meant = call.api_call(), None
         if not self._is_repeated(api_call):
-            etag = shown.etag_of(await self._found(call))
-            if "If-Match" in call.request.headers and not _matches(call, "If-Match", etag):
-                raise PreconditionFailed("the volume is not what If-Match says", "Read it again")
-        return _accepted(await start(call.parameters["name"], api_call))
+            meant = await self._found(call)
+            if "If-Match" in call.request.headers:
+                etag = shown.etag_of(shown.volume_body(meant))
+                if not _matches(call, "If-Match", etag):
+                    raise PreconditionFailed("the volume is not what If-Match says", "Read it again")
+        return _accepted(await start(call.parameters["name"], api_call, meant))
 
     def _is_repeated(self, api_call: ApiCall) -> bool:
         key = api_call.idempotency_key

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from volplug.errors import UnexpectedState, VolumeInUse, VolumeNotFound, middle_out
 from volplug.volumes.catalog import Catalog
 from volplug.volumes.converge import Converger
@@ -12,6 +10,8 @@ from volplug.volumes.decision import Goal
 from volplug.volumes.ledger import Desired
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import Operation
+from volplug.volumes.selection import Selection
+from volplug.volumes.views import VolumeView
 
 
 class Handover:
@@ -22,45 +22,49 @@ class Handover:
         node: LocalNode,
         converger: Converger,
         catalog: Catalog,
-        backend_of: Callable[[str], Awaitable[str]],
+        selection: Selection,
     ) -> None:
         self._node = node
         self._converger = converger
         self._catalog = catalog
-        self._backend_of = backend_of
+        self._selection = selection
 
-    async def release(self, name: str, operation: Operation) -> None:
+    async def release(self, name: str, operation: Operation, meant: VolumeView | None = None) -> None:
         """Detach a volume that is not in use, before its linger ends; one not attached here is success.
 
         Raises:
+            Conflict: If it is not the one that was meant.
             VolumeInUse: If it is in use here.
             VolumeNotFound: If there is no such volume.
             VolplugError: Why it cannot be detached. If it lingers, it is still detached after that.
         """
         node = self._node
         async with node.locks.of(name):
+            backend = await self._selection.backend_of(name, meant)
             self._refuse_in_use(name)
-            await self._converge(name, Goal.DETACHED, operation)
+            await self._converge(name, backend, Goal.DETACHED, operation)
             if node.ledger.get(name) is None:
                 raise VolumeNotFound("no such volume")
             node.timers.cancel(name)  # the end of its linger
 
-    async def take_over(self, name: str, operation: Operation) -> None:
+    async def take_over(self, name: str, operation: Operation, meant: VolumeView | None = None) -> None:
         """Detach a volume from the node that has it, as a Mount would; one that no other has is success.
 
         Raises:
+            Conflict: If it is not the one that was meant.
             VolumeInUse: If the node is not proven dead, or this host's policy forbids it.
             VolumeNotFound: If there is no such volume.
             VolplugError: Why it cannot be taken.
         """
         async with self._node.locks.of(name):
-            await self._converge(name, Goal.UNHELD, operation)
+            backend = await self._selection.backend_of(name, meant)
+            await self._converge(name, backend, Goal.UNHELD, operation)
 
-    async def _converge(self, name: str, goal: Goal, operation: Operation) -> None:
+    async def _converge(self, name: str, backend: str, goal: Goal, operation: Operation) -> None:
         request = ConvergeRequest(
             operation=operation,
             name=name,
-            backend=await self._backend_of(name),
+            backend=backend,
             goal=goal,
             check_wanted=operation.check_wanted,
             holder_wait_s=self._node.deadlines.release_wait_s,

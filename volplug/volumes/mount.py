@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -18,6 +18,7 @@ from volplug.volumes.locks import VolumeLock
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import Operation
 from volplug.volumes.release import Releaser
+from volplug.volumes.selection import Selection
 
 
 class Client(Protocol):
@@ -86,12 +87,12 @@ class Mounter:
         node: LocalNode,
         converger: Converger,
         releaser: Releaser,
-        backend_of: Callable[[str], Awaitable[str]],
+        selection: Selection,
     ) -> None:
         self._node = node
         self._converger = converger
         self._releaser = releaser
-        self._backend_of = backend_of
+        self._selection = selection
 
     async def mount(self, name: str, mount_id: str, client: Client) -> MountAnswer:
         """See `VolumeService.mount`; the name is checked already.
@@ -130,7 +131,7 @@ class Mounter:
         """Mount the volume; return it and its backend."""
         node = self._node
         async with lock:
-            backend = await self._backend_of(lock.name)
+            backend = await self._selection.backend_of(lock.name)
             request = ConvergeRequest(
                 operation=operation,
                 name=lock.name,

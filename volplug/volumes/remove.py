@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from volplug.volumes.catalog import Catalog
@@ -13,7 +12,9 @@ from volplug.volumes.ledger import Desired
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import Operation
 from volplug.volumes.release import Releaser
+from volplug.volumes.selection import Selection
 from volplug.volumes.usage_sampler import UsageSampler
+from volplug.volumes.views import VolumeView
 
 
 class Remover:
@@ -26,25 +27,26 @@ class Remover:
         releaser: Releaser,
         catalog: Catalog,
         usage: UsageSampler,
-        backend_of: Callable[[str], Awaitable[str]],
+        selection: Selection,
     ) -> None:
         self._node = node
         self._converger = converger
         self._releaser = releaser
         self._catalog = catalog
         self._usage = usage
-        self._backend_of = backend_of
+        self._selection = selection
 
-    async def remove(self, name: str, operation: Operation) -> None:
+    async def remove(self, name: str, operation: Operation, meant: VolumeView | None = None) -> None:
         """Delete a volume; one that does not exist is success.
 
         Raises:
+            Conflict: If it is not the one that was meant.
             VolumeInUse: If it is in use, here or on another node.
             VolplugError: Why it cannot be deleted.
         """
         node, lock = self._node, self._node.locks.of(name)
         async with lock:
-            backend = await self._backend_of(name)
+            backend = await self._selection.backend_of(name, meant)
             entry = node.ledger.get(name)
             if entry is not None and (entry.is_claimed or lock.mounts_in_progress):
                 await self._releaser.trial_release(entry, node.timeouts.release_s, operation)

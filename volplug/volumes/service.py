@@ -40,6 +40,7 @@ from volplug.volumes.recovery import Recovery
 from volplug.volumes.release import Releaser
 from volplug.volumes.remove import Remover
 from volplug.volumes.resolution import Resolution
+from volplug.volumes.selection import Selection
 from volplug.volumes.takeover import TakeoverPlan, plan_takeover
 from volplug.volumes.usage_sampler import UsageSample, UsageSampler
 from volplug.volumes.views import (
@@ -63,12 +64,11 @@ class VolumeService:
         self._recovery = Recovery(node, self._converger, self._releaser)
         self._catalog = Catalog(node.backends, node.deadlines.lookup_s)
         self._creator = Creator(node, self._converger, self._catalog, defaults)
-        self._mounter = Mounter(node, self._converger, self._releaser, self._backend_of)
+        selection = Selection(node, self._catalog)
+        self._mounter = Mounter(node, self._converger, self._releaser, selection)
         self._usage = UsageSampler()
-        self._remover = Remover(
-            node, self._converger, self._releaser, self._catalog, self._usage, self._backend_of
-        )
-        self._handover = Handover(node, self._converger, self._catalog, self._backend_of)
+        self._remover = Remover(node, self._converger, self._releaser, self._catalog, self._usage, selection)
+        self._handover = Handover(node, self._converger, self._catalog, selection)
         self._durable = DurableOperations(node.operations, node.operation_store, node.on_step)
         self._resolution = Resolution(node, self._durable, self._creator, self._catalog)
         self._overview = Overview(node, self._catalog)
@@ -237,7 +237,7 @@ class VolumeService:
 
         Like all `start_*`: returns as soon as the operation is kept durably. A request that is repeated with
         its idempotency key gets the operation that the first one started, running or ended. What fails later
-        is the operation's failure; a `backend` of a selector is checked by the caller, with `get`.
+        is the operation's failure; also that the volume is not the one that was `meant`, as `get` showed it.
 
         Raises:
             InvalidName: If it is no name of a volume.
@@ -248,23 +248,26 @@ class VolumeService:
         work = partial(self._creator.create, request)
         return await self._start(ApiVerb.CREATE, request.name, caller, work, request_to_json(request))
 
-    async def start_delete(self, name: str, caller: ApiCall) -> Operation:
+    async def start_delete(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to delete a volume that is not in use; one that does not exist is success."""
-        return await self._start(ApiVerb.DELETE, name, caller, partial(self._remover.remove, name))
+        work = partial(self._remover.remove, name, meant=meant)
+        return await self._start(ApiVerb.DELETE, name, caller, work)
 
-    async def start_takeover(self, name: str, caller: ApiCall) -> Operation:
+    async def start_takeover(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to take a volume from the node that has it, as a Mount would, but without attaching it.
 
         One that no other node has is success: nothing is to be done.
         """
-        return await self._start(ApiVerb.TAKEOVER, name, caller, partial(self._handover.take_over, name))
+        work = partial(self._handover.take_over, name, meant=meant)
+        return await self._start(ApiVerb.TAKEOVER, name, caller, work)
 
-    async def start_release(self, name: str, caller: ApiCall) -> Operation:
+    async def start_release(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
         """Start to detach a volume that lingers; one that is not attached here is success.
 
         Fails with VolumeInUse if it is in use here, and with VolumeNotFound if it does not exist.
         """
-        return await self._start(ApiVerb.RELEASE, name, caller, partial(self._handover.release, name))
+        work = partial(self._handover.release, name, meant=meant)
+        return await self._start(ApiVerb.RELEASE, name, caller, work)
 
     async def _start(
         self, verb: ApiVerb, name: str, caller: ApiCall, work: Work[object], request: str = ""
@@ -322,17 +325,6 @@ class VolumeService:
             self._releaser.schedule(entry.name, 1.0)
             raise
         self._usage.forget(entry.name)
-
-    async def _backend_of(self, name: str) -> str:
-        """Return the backend that has the volume, or the default one if none is known to."""
-        entry, node = self._node.ledger.get(name), self._node
-        is_known = entry is not None and entry.record is not None
-        if entry is not None and is_known and (entry.is_busy or len(node.backends) == 1):
-            return entry.backend
-        if len(node.backends) == 1:
-            return node.default_backend
-        volume = await self._catalog.find(name)
-        return volume.backend if volume else node.default_backend
 
     async def _look_up(self, name: str, entry: Entry | None, context: ErrorContext) -> Volume:
         try:

@@ -12,7 +12,7 @@ from volplug.host.threads import Pool
 
 _LOG = structlog.get_logger(__name__)
 _T = TypeVar("_T")
-_Signature = tuple[tuple[int, int, int], ...]
+_Signature = tuple[tuple[int, ...], ...]
 
 
 class FromFiles(Generic[_T]):
@@ -58,9 +58,10 @@ def _signature(paths: Sequence[Path]) -> _Signature:
     return tuple(_signature_of(path) for path in paths)
 
 
-def _signature_of(path: Path) -> tuple[int, int, int]:
+def _signature_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        return (0, 0, 0)
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
+        return ()
+    # The last is that of a change of mode or owner, too, and cannot be set back.
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

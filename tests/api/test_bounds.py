@@ -13,7 +13,7 @@ from tests.api.serving import Api, unix_client
 from tests.volumes.world import World
 from volplug.connections import Bounds
 from volplug.handlers.control import ControlHandler
-from volplug.handlers.control_access import admit_local
+from volplug.handlers.control_access import Admit, admit_local
 from volplug.handlers.control_errors import malformed_answer
 from volplug.handlers.control_routes import ControlRoutes
 from volplug.handlers.control_stream import Waiting
@@ -28,12 +28,18 @@ _VERSION = b"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @asynccontextmanager
 async def bounded(
-    world: World, path: Path, bounds: Bounds, waiting: int = 10, keep_alive_s: float = 30, body_s: float = 10
+    world: World,
+    path: Path,
+    bounds: Bounds,
+    waiting: int = 10,
+    keep_alive_s: float = 30,
+    body_s: float = 10,
+    admit: Admit = admit_local,
 ) -> AsyncIterator[Api]:
     """Serve with other limits."""
     unix = await asyncio.to_thread(UnixSocket.bind, path, "VOLPLUG_CONTROL_SOCKET")
     routes = ControlRoutes(world.service, Waiting(waiting), keep_alive_s=keep_alive_s)
-    server = SocketServer(ControlHandler(routes, admit_local, body_s), bounds, malformed_answer)
+    server = SocketServer(ControlHandler(routes, admit, body_s), bounds, malformed_answer)
     await server.start(unix)
     try:
         async with unix_client(path) as client:

@@ -9,13 +9,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.api.serving import Api, serving, unix_client
 from tests.api.test_bounds import bounded
 from tests.volumes.world import World
+from volplug.api.access import ApiClient, Role
 from volplug.config import Settings
 from volplug.connections import Bounds
-from volplug.errors import VolumeInUse
+from volplug.errors import Unauthenticated, VolumeInUse
 
 pytestmark = pytest.mark.api
 
@@ -178,6 +180,24 @@ class TestStream:
             self.stream(client) as events,
         ):
             assert [await anext(events) for _ in range(3)] == [{"": "keep-alive"}] * 3
+
+    async def test_a_stream_ends_soon_after_its_client_is_not_permitted_any_more(
+        self, world: World, directory: Path
+    ) -> None:
+        clients = [ApiClient("monitoring", Role.READ)]
+
+        async def admit(_: web.BaseRequest) -> ApiClient:
+            if not clients:
+                raise Unauthenticated("the client is not known")
+            return clients[0]
+
+        async with (
+            bounded(world, directory / "c.sock", Bounds(), keep_alive_s=0.01, admit=admit) as client,
+            self.stream(client) as events,
+        ):
+            await anext(events)
+            clients.clear()
+            assert {} in [await anext(events) for _ in range(100)]  # the end
 
     async def test_an_open_stream_ends_when_the_server_stops(self, world: World, settings: Settings) -> None:
         assert settings.control_socket is not None

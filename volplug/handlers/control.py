@@ -6,6 +6,7 @@ A handler for each route of `volplug/api/routes.py` is in `control_routes.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -77,13 +78,14 @@ class ControlHandler:
     async def _answer(self, request: web.Request, request_id: str) -> web.StreamResponse:
         client = await self._admit(request)
         route, handler, parameters = await self._resolved(request)
+        is_permitted = partial(self._is_permitted, request, route)
         if not client.role.permits(route.role):
             raise Forbidden(
                 f"client {client.name!r} has the role {client.role}", f"The request needs {route.role}"
             )
         asked = read_query(request, route)
         sent = await read_body(request, route, self._body_s)
-        answer = await handler(ReadCall(request, route, request_id, parameters, sent, asked))
+        answer = await handler(ReadCall(request, route, request_id, parameters, sent, asked, is_permitted))
         if not isinstance(answer, ApiAnswer):
             return answer
         if answer.status is HTTPStatus.ACCEPTED:
@@ -95,6 +97,12 @@ class ControlHandler:
                 request_id=request_id,
             )
         return answer.to_response(request_id, self._as_on_host)
+
+    async def _is_permitted(self, request: web.Request, route: Route) -> bool:
+        try:
+            return (await self._admit(request)).role.permits(route.role)
+        except VolplugError:
+            return False
 
     async def _resolved(self, request: web.Request) -> tuple[Route, RouteHandler, Mapping[str, str]]:
         match = await self._router.resolve(request)

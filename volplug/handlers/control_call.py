@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
@@ -61,6 +61,7 @@ class ReadCall:
         parameters: Of the path.
         sent: Its body; None where the route has none.
         asked: Its query; None where the route has none.
+        is_permitted: Tells whether its client is still permitted to send it.
     """
 
     request: web.BaseRequest
@@ -69,6 +70,7 @@ class ReadCall:
     parameters: Mapping[str, str]
     sent: BaseModel | None
     asked: BaseModel | None
+    is_permitted: Callable[[], Awaitable[bool]]
 
     def body(self, kind: type[_M]) -> _M:
         """Return the body, which is of the route's kind."""

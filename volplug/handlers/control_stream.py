@@ -66,7 +66,7 @@ async def stream_events(
     in_text: Callable[[str], str],
     keep_alive_s: float,
 ) -> web.StreamResponse:
-    """Send events as they happen, until the client leaves.
+    """Send events as they happen, until the client leaves, or is not permitted to read them any more.
 
     Args:
         call: The client's request.
@@ -74,7 +74,7 @@ async def stream_events(
         after: Cursor behind which to begin.
         wanted: Which of them.
         in_text: Applied to what is sent.
-        keep_alive_s: After which silence a comment is sent.
+        keep_alive_s: After which silence a comment is sent, and how often it is checked who the client is.
     """
     response = web.StreamResponse(headers={REQUEST_ID: call.request_id, "Cache-Control": "no-store"})
     response.content_type = EVENT_STREAM
@@ -82,7 +82,13 @@ async def stream_events(
     if writer is None or call.request.transport is None:
         raise ConnectionResetError
     call.request.transport.set_write_buffer_limits(_BUFFER_BYTES)
+    clock = asyncio.get_running_loop().time
+    checked_s = clock()
     while True:
+        if clock() - checked_s >= keep_alive_s:
+            checked_s = clock()
+            if not await call.is_permitted():
+                return response
         try:
             async with asyncio.timeout(keep_alive_s):
                 batch = await events.wait(after, wanted, _BATCH)

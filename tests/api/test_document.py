@@ -8,11 +8,16 @@ from typing import Any, get_args
 import pytest
 
 from tests.api.serving import Api
+from volplug import control_server
 from volplug.api import schemas
+from volplug.api.access import client_of_token, read_access
 from volplug.api.openapi import document
 from volplug.api.routes import ROUTES
+from volplug.connections import Bounds
 from volplug.errors import ErrorContext, VolumeNotFound
 from volplug.handlers.control_errors import body_of
+from volplug.handlers.control_stream import KEEP_ALIVE_S
+from volplug.volumes import durable_operations, events, operations
 from volplug.volumes.events import EventKind
 from volplug.volumes.ledger import Desired
 from volplug.volumes.operations import OperationState, Origin
@@ -68,6 +73,29 @@ async def test_the_served_document_is_that_of_the_routes(api: Api) -> None:
 )
 def test_the_words_are_those_of_the_core(words: object, enumeration: type[StrEnum]) -> None:
     assert set(get_args(words)) == set(enumeration)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"(100, at most {schemas.MAX_PAGE})",
+        f"The last {operations._KEPT:,} that have ended",
+        f"the last {durable_operations._KEPT:,} of the API",
+        f"The last {events._KEPT:,} are kept in memory",
+        f"comes every {KEEP_ALIVE_S:.0f} s",
+        f"bodies {Bounds().body_bytes >> 10} KiB, each arrives within {Bounds().head_s:.0f} s",
+        f"up to {control_server._CONNECTIONS:,} connections",
+    ],
+)
+def test_the_page_has_the_limits_of_the_code(text: str) -> None:
+    assert text in " ".join(PAGE.split())
+
+
+def test_the_access_file_of_the_page_is_right_and_permits_no_word() -> None:
+    (written,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    lines, mistakes = read_access(written)
+    assert (len(lines), mistakes) == (2, [])
+    assert client_of_token(lines, "hello") is None
 
 
 def test_the_body_of_an_error_is_as_described() -> None:

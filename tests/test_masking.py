@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from volplug.__main__ import serving_settings
+from volplug.api.access import make_token
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs.settings import load_settings
 from volplug.errors import CommandFailed, ConfigurationError, ErrorContext, VolplugError
-from volplug.masking import keep_secret, mask_event, masked
+from volplug.masking import MASK, keep_secret, mask_event, masked
 
 SECRET = "hunter2/Kx+0"  # noqa: S105  # not a real key
 LONGER = f"{SECRET}-and-more"
@@ -153,3 +154,13 @@ def test_the_value_of_an_unknown_flag_before_the_command_is_not_repeated(
     assert ended.returncode == code
     assert shown in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
+
+
+def test_a_token_of_the_control_api_is_masked_wherever_it_is_quoted() -> None:
+    for _ in range(20):
+        token, line = make_token("admin", "deployer")
+        assert masked(f"Invalid header token: b'Authorization : Bearer {token}\\r' ^") == (
+            f"Invalid header token: b'Authorization : Bearer {MASK}\\r' ^"
+        )
+        assert masked(line) == line
+    assert masked("volplug_data-of-the-web-shop") == "volplug_data-of-the-web-shop"

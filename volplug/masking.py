@@ -23,6 +23,8 @@ _SHORTEST: Final = 6
 _MOST_TEMPORARY: Final = 64
 _MOST_QUOTED: Final = 40
 _WORD: Final = re.compile(r"\S+")
+# Tokens of the control API, which are kept nowhere: aiohttp quotes the line of a head that it cannot read.
+_API_TOKEN: Final = re.compile(r"volplug_[A-Za-z0-9_-]{43}")
 _USER_IN_URL: Final = re.compile(r"://[^/?#:]*:")
 
 
@@ -62,12 +64,13 @@ def keep_secret(value: str, *, is_temporary: bool = False) -> None:
 
 
 def masked(text: str) -> str:
-    """Return a text without the secrets of this process and without passwords in URLs.
+    """Return a text without the secrets of this process, tokens of its control API, and passwords in URLs.
 
     To be called before a text is cut (as `quoted` does), because a part of a secret is not recognised.
     """
     if "://" in text:
         text = _WORD.sub(lambda word: _without_password(word[0]), text)
+    text = _API_TOKEN.sub(MASK, text)
     return text if _secrets.pattern is None else _secrets.pattern.sub(MASK, text)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.api.serving import Api, unix_client
 from tests.volumes.world import World
+from volplug.api.access import make_token
 from volplug.connections import Bounds
 from volplug.handlers.control import ControlHandler
 from volplug.handlers.control_access import Admit, admit_local
@@ -100,6 +101,17 @@ async def test_a_head_that_cannot_be_read_is_answered_in_the_shape_of_errors(
         assert b'"code":"invalid-request"' in await reader.readuntil(b"}")
         writer.close()
         assert (await client.get("/v1/version")).status == 200
+
+
+async def test_a_token_in_a_head_that_cannot_be_read_is_not_repeated(world: World, path: Path) -> None:
+    token, _ = make_token("admin", "deployer")
+    head = f"GET /v1/version HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\x01\r\n\r\n"
+    async with bounded(world, path, Bounds()):
+        reader, writer = await sent(path, head.encode())
+        answer = await reader.read()
+        writer.close()
+    assert b"malformed" in answer
+    assert token.encode() not in answer
 
 
 async def test_a_large_body_is_refused_before_it_is_read(world: World, path: Path) -> None:

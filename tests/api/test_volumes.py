@@ -52,6 +52,17 @@ async def test_a_creation_that_cannot_be_done_fails_with_its_reason(api: Api) ->
     assert (other["state"], other["failure"]["code"]) == ("failed", "configuration-error")
 
 
+@pytest.mark.parametrize("option", ["size", "Size", "backend"])
+async def test_what_is_given_as_a_key_and_as_an_option_is_refused(
+    world: World, api: Api, option: str
+) -> None:
+    sent = {"name": "db", "size_bytes": GIB, "backend": "memory", "options": {option: "memory"}}
+    answer = await api.call("POST", "/v1/volumes", sent)
+    assert (answer.status, answer.json["code"]) == (400, "invalid-option")
+    assert "given twice" in answer.json["cause"]
+    assert world.cloud.volumes == {}
+
+
 async def test_volumes_are_listed_in_pages_and_filtered(world: World, api: Api) -> None:
     names = [f"volume-{number:02}" for number in range(25)]
     for name in (*names, "other"):

@@ -13,7 +13,7 @@ from volplug import __version__
 from volplug.api import schemas
 from volplug.api.openapi import document
 from volplug.api.routes import EVENT_STREAM
-from volplug.errors import BackendNotFound, NotFound, PreconditionFailed
+from volplug.errors import BackendNotFound, InvalidOption, NotFound, PreconditionFailed
 from volplug.handlers import control_shown as shown
 from volplug.handlers.control_call import ApiAnswer, ReadCall
 from volplug.handlers.control_pages import operation_page, volume_page
@@ -157,9 +157,11 @@ class ControlRoutes:
 
     async def _create_volume(self, call: ReadCall) -> ApiAnswer:
         sent = call.body(schemas.VolumeCreation)
-        named = {"backend": sent.backend, "size": f"{sent.size_bytes}B" if sent.size_bytes else None}
-        raw = {**sent.options, **{key: value for key, value in named.items() if value}}
-        request = read_options(sent.name, raw)
+        keys = {"backend": sent.backend, "size": f"{sent.size_bytes}B" if sent.size_bytes else None}
+        given = {key: value for key, value in keys.items() if value}
+        if twice := given.keys() & sent.options.keys():  # `read_options` finds other spellings
+            raise InvalidOption(f"option {min(twice)!r} is given twice")
+        request = read_options(sent.name, {**sent.options, **given})
         return _accepted(await self._volumes.start_create(request, call.api_call()))
 
     async def _delete_volume(self, call: ReadCall) -> ApiAnswer:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.serving import unix_client
 from tests.dockerd import Dockerd
 from tests.engine.pairs import MANAGED
 from tests.engine.use import (
@@ -92,6 +93,20 @@ def test_the_first_process_reaps_orphans(empty_engine: Engine, plugin: ManagedVo
     (orphan,) = _children(first)
     os.kill(orphan, signal.SIGKILL)
     wait_until(lambda: not _children(first), 30, "the orphan is reaped")
+
+
+async def test_the_control_api_answers_on_the_host_with_paths_of_the_host(
+    empty_engine: Engine, plugin: ManagedVolplug
+) -> None:
+    create(empty_engine, "db")
+    start(empty_engine, "user", "-v", "db:/data")
+    async with unix_client(plugin.state_dir / "control.sock") as api:
+        shown = await api.ok("/v1/volumes/db")
+        assert shown["mountpoint"] == f"DOCKER_ROOT/plugins/{plugin.id}/propagated-mount/volumes/db/data"
+        empty_engine.docker("rm", "-f", "user")
+        wait_until_released(empty_engine, plugin)
+        assert (await api.done("DELETE", "/v1/volumes/db"))["failure"] is None
+    assert volumes(empty_engine) == []
 
 
 def test_settings_take_effect_at_the_next_start(empty_engine: Engine, plugin: ManagedVolplug) -> None:

@@ -68,6 +68,7 @@ async def test_a_wrong_or_missing_token_is_refused(served: Site, authorization: 
                 assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
                 assert served.admin not in str(logs)
+                assert [line["peer"] for line in logs] == ["127.0.0.1"]
 
 
 async def test_certificates_are_known_by_their_names(served: Site) -> None:

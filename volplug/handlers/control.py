@@ -118,7 +118,12 @@ class ControlHandler:
         status = status_of(error)
         is_serious = status >= _SERVER_ERROR or isinstance(error, Forbidden | Unauthenticated)
         (_LOG.warning if is_serious else _LOG.info)(
-            "call failed", call=_name_of(request), code=error.code, error=str(error), request_id=request_id
+            "call failed",
+            call=_name_of(request),
+            code=error.code,
+            error=str(error),
+            request_id=request_id,
+            **({"peer": request.remote} if request.remote else {}),  # on TCP
         )
         body = self._as_on_host(to_json(body_of(error, request_id)).decode())
         return web.Response(

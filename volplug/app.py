@@ -246,6 +246,7 @@ def _build_service(
         takeover=settings.takeover,
         doubt=doubt[0] if doubt is not None and doubt[1] else None,
         is_engine_alive=engines.is_alive,
+        name=settings.node_id,
     )
     defaults = Defaults(
         fs_type=settings.default_fs,

@@ -67,6 +67,13 @@ async def test_loop_volumes_are_managed_beside_docker(dockerd: Dockerd, volplug:
     assert await dockerd.ok("List") == {"Volumes": []}
 
 
+async def test_this_node_has_its_configured_name(machine: LocalMachine) -> None:
+    with VolplugProcess(machine, env={"VOLPLUG_NODE_ID": "node1"}) as volplug:
+        async with control_of(volplug) as api:
+            (node,) = (await api.ok("/v1/nodes"))["nodes"]
+            assert (node["id"], node["node_ids"]) == ("node1", {"loop": "node1"})
+
+
 async def test_what_was_answered_is_known_after_a_kill(volplug: VolplugProcess) -> None:
     async with control_of(volplug) as api:
         started = await api.call("POST", "/v1/volumes", _DB, {"Idempotency-Key": "key-1"})

@@ -86,7 +86,7 @@ async def test_the_node_is_shown_from_memory(world: World) -> None:
     node = world.service.node()
     assert (node.version, node.node_ids) == (__version__, {"memory": "node-a", "local": "node-a"})
     assert (node.volumes_in_use, node.volumes_attached, node.operations_running) == (1, 1, 0)
-    assert (node.has_engine, bool(node.host_name), world.calls_since(before)) == (False, True, [])
+    assert (node.has_engine, node.name, world.calls_since(before)) == (False, world.node.name, [])
     await world.service.engine_seen(EngineIdentity(1, 2))
     gate = world.driver.hold("detach")
     await world.service.unmount("v", "c1")

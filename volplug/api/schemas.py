@@ -259,7 +259,7 @@ class BackendList(_Shown):
 class NodeBody(_Shown):
     """A node."""
 
-    id: str
+    id: str = Field(description="Its name, VOLPLUG_NODE_ID")
     version: str = Field(description="Of volplug")
     node_ids: dict[str, str] = Field(description="Its id at each backend")
     has_engine: bool = Field(description="Whether a Docker engine has connected")

@@ -144,7 +144,7 @@ def _problem_body(problem: VolplugError) -> schemas.ProblemBody:
 def node_body(view: NodeView) -> schemas.NodeBody:
     """Return a node."""
     return schemas.NodeBody(
-        id=view.host_name,
+        id=view.name,
         version=view.version,
         node_ids=dict(view.node_ids),
         has_engine=view.has_engine,

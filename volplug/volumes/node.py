@@ -73,6 +73,7 @@ class LocalNode:
         doubt: Why the default backend may not be what the operator expects: as long as it has no volume, none
             is created in it without `-o backend=`.
         is_engine_alive: Whether a run of the engine that connected before still exists.
+        name: Of this node, as configured; backends may have other ids for it.
     """
 
     backends: Mapping[str, Driver]
@@ -92,6 +93,7 @@ class LocalNode:
     takeover: TakeoverPolicy = TakeoverPolicy.PROOF
     doubt: ConfigurationError | None = None
     is_engine_alive: Callable[[EngineIdentity], bool] = lambda _: False
+    name: str = "node"
 
     @property
     def tasks(self) -> BackgroundTasks:

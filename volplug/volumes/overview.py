@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 from volplug import __version__
@@ -26,7 +25,7 @@ class Overview:
         """Describe this node, from memory."""
         node, entries = self._node, self._node.ledger.entries()
         return NodeView(
-            host_name=os.uname().nodename,
+            name=node.name,
             version=__version__,
             node_ids={name: driver.node_id for name, driver in node.backends.items()},
             has_engine=node.ledger.engine is not None,

@@ -92,7 +92,7 @@ class NodeView:
     """This node.
 
     Attributes:
-        host_name: Of this host.
+        name: As configured.
         version: Of volplug.
         node_ids: This host's id at each backend, by the backends' names.
         has_engine: Whether a Docker engine has connected.
@@ -101,7 +101,7 @@ class NodeView:
         operations_running: How many operations run.
     """
 
-    host_name: str
+    name: str
     version: str
     node_ids: Mapping[str, str]
     has_engine: bool

@@ -17,6 +17,8 @@ from tests.lab.programs import settled, tail
 from tests.lab.waiting import wait_until
 
 VOLUME_SIZE = "16MiB"
+# The lists are of more sparse volumes than the disk has room for.
+_CONFIG = '[backends.loop]\ndriver = "loop"\novercommit = 1e6\n'
 _READY_TIMEOUT_S = 45.0  # with 10,000 volumes it is slow to start
 _STOP_TIMEOUT_S = 5.0
 _CALL_TIMEOUT_S = 3.0
@@ -46,8 +48,10 @@ class Volplug:
 
     def __init__(self, machine: Machine, name: str, env: Mapping[str, str] | None = None) -> None:
         socket = machine.directory / f"{name}.sock"
+        config = machine.directory / f"{name}.toml"
+        config.write_text(_CONFIG)
         # A minute after each start comes one search; here it comes earlier, before the idle measurement.
-        settings = {"VOLPLUG_MOUNT_GRACE_S": "1", **(env or {})}
+        settings = {"VOLPLUG_MOUNT_GRACE_S": "1", "VOLPLUG_CONFIG": str(config), **(env or {})}
         self.process = VolplugProcess(machine, name=name, socket=socket, env=settings)
         self.images = self.process.state_dir / "backends" / "loop"
 

@@ -1,6 +1,6 @@
 """`make bench`: measure everything, judge the targets, write the report.
 
-Usage: python -m benchmarks [--part loop|ebs|cinder] [--quick] [--json FILE] [--docs [FILE]]
+Usage: python -m benchmarks [--part loop|api|ebs|cinder] [--quick] [--json FILE] [--docs [FILE]]
 """
 
 import argparse
@@ -16,7 +16,8 @@ from types import FrameType
 
 from benchmarks import calls, processes, runs
 from benchmarks import measures as m
-from benchmarks.chapters import CHAPTERS, EBS, LOOP, Chapter, assembled
+from benchmarks.api.work import measure_api
+from benchmarks.chapters import API, CHAPTERS, CINDER, EBS, LOOP, Chapter, assembled
 from benchmarks.cinder.work import measure_cinder
 from benchmarks.ebs.work import measure_ebs
 from benchmarks.measures import MEASURES, Results
@@ -29,6 +30,7 @@ from tests.lab import lane, leftovers
 
 _JSON = REPOSITORY / "build" / "bench.json"
 _DOCS = REPOSITORY / "docs" / "benchmarks.md"
+_PARTS = {API.name: measure_api, EBS.name: measure_ebs, CINDER.name: measure_cinder}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +85,7 @@ def _measured(chapter: Chapter, results: Results, *, is_quick: bool) -> Conditio
         engine = _measure(results, plan)
     else:
         with place() as where:
-            (measure_ebs if chapter is EBS else measure_cinder)(results, plan, where)
+            _PARTS[chapter.name](results, plan, where)
     return seen.ended(engine, time.monotonic() - begun)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks import measures as m
 from benchmarks import targets
+from benchmarks.api import measures as api
 from benchmarks.cinder import measures as cinder
 from benchmarks.ebs import measures as ebs
 from benchmarks.measures import Measure
@@ -62,7 +63,8 @@ CINDER: Final = Chapter(
     {m.VOLPLUG: "volplug", m.SDK: "bare calls"},
     _HERE / "cinder" / "page.md.in",
 )
-CHAPTERS: Final[Sequence[Chapter]] = (LOOP, EBS, CINDER)
+API: Final = Chapter("api", api.MEASURES, api.TARGETS, {m.VOLPLUG: "volplug"}, _HERE / "api" / "page.md.in")
+CHAPTERS: Final[Sequence[Chapter]] = (LOOP, API, EBS, CINDER)
 
 
 def assembled(page: str, written: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ class Plan:
         second_s: Length of a second in EC2's slow states, and of its devices that come late.
         runs: `docker run --rm` of each peer.
         idle_s: Length of the idle measurement.
+        sustained_s: How long the control API gets requests without a pause.
     """
 
     starts: int
@@ -47,6 +48,7 @@ class Plan:
     second_s: float
     runs: int
     idle_s: float
+    sustained_s: float
 
 
 FULL = Plan(
@@ -64,6 +66,7 @@ FULL = Plan(
     second_s=1,
     runs=15,
     idle_s=60,
+    sustained_s=60,
 )
 QUICK = Plan(
     starts=1,
@@ -80,4 +83,5 @@ QUICK = Plan(
     second_s=0.05,
     runs=1,
     idle_s=0.2,
+    sustained_s=0.2,
 )

@@ -16,7 +16,7 @@ from benchmarks.measures import Measure, Results
 from benchmarks.targets import Verdict, breakdown, judge
 from volplug import __version__
 
-_SDKS = {"ebs": "boto3", "cinder": "openstacksdk"}
+_LIBRARIES = {"api": "aiohttp", "ebs": "boto3", "cinder": "openstacksdk"}
 _READS = ("DescribeVolumes", "GET")  # of EC2, and of Cinder and Nova
 
 
@@ -32,7 +32,7 @@ class Conditions:
     volplug: str
     rclone: str
     engine: str
-    sdks: Mapping[str, str]
+    libraries: Mapping[str, str]
     is_quick: bool
     load_before: float
     load_after: float
@@ -54,7 +54,7 @@ def conditions(*, is_quick: bool) -> Conditions:
         volplug=__version__,
         rclone=_rclone_version(),
         engine="",
-        sdks={name: f"{sdk} {version(sdk)}" for name, sdk in _SDKS.items()},
+        libraries={name: f"{each} {version(each)}" for name, each in _LIBRARIES.items()},
         is_quick=is_quick,
         load_before=_load(),
         load_after=0,
@@ -150,7 +150,7 @@ def as_markdown(results: Results, seen: Conditions, chapter: Chapter) -> str:
 
 def _conditions_text(seen: Conditions, chapter: Chapter) -> str:
     rclone = f"rclone {seen.rclone}" if seen.rclone else "no rclone"
-    others = f"Docker Engine {seen.engine}, {rclone}" if chapter is LOOP else seen.sdks[chapter.name]
+    others = f"Docker Engine {seen.engine}, {rclone}" if chapter is LOOP else seen.libraries[chapter.name]
     programs = f"volplug {seen.volplug} on Python {seen.python}, {others}"
     machine = f"{seen.processors} processors ({seen.processor}), Linux {seen.kernel}"
     load = f"Load average {seen.load_before:g} before and {seen.load_after:g} after the run"

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(("loop", "ebs"), id="loop-ebs"),
+        pytest.param(("loop", "api", "ebs"), id="loop-api-ebs"),
         # It starts an OpenStack of its own.
         pytest.param(("cinder",), id="cinder", marks=[pytest.mark.timeout(900), pytest.mark.slow, *CINDER]),
     ],

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.volumes.world import GatedDriver, LocalDriver, World, call
 from volplug.errors import BackendDenied, BackendUnavailable, UnexpectedState
@@ -206,6 +207,21 @@ class StaleDriver(GatedDriver):
             self.stale_looks -= 1
             return None
         return found
+
+
+class BrokenDriver(LocalDriver):
+    """Has a bug."""
+
+    async def get(self, name: str) -> Volume | None:
+        raise ZeroDivisionError
+
+
+async def test_a_bug_of_a_driver_does_not_leave_it_running(world: World) -> None:
+    world.backends["memory"] = BrokenDriver(world.cloud)
+    interrupt(world, ApiVerb.DELETE)
+    with capture_logs() as logs:
+        assert await resolved(world) == (FAILED, "interrupted")
+    assert "internal error" in [line["event"] for line in logs]
 
 
 async def test_a_cloud_is_asked_again_after_a_minute_before_it_is_believed() -> None:

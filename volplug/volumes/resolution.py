@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from volplug.errors import OperationInterrupted, VolplugError
+import structlog
+
+from volplug.errors import OperationInterrupted, VolplugError, internal_error
 from volplug.models import Volume, VolumeState
 from volplug.volumes.catalog import Catalog
 from volplug.volumes.create import Creator, request_from_json
@@ -19,6 +21,7 @@ from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import ApiVerb, Operation
 
+_LOG = structlog.get_logger(__name__)
 _FIRST_RETRY_S: Final = 1.0
 _USABLE: Final = frozenset(
     {VolumeState.AVAILABLE, VolumeState.ATTACHING, VolumeState.IN_USE, VolumeState.DETACHING}
@@ -91,6 +94,9 @@ class Resolution:
                     self._schedule(operation, retry_s, retry)
                     return
                 error = _interrupted(f"what became of it is not known: {unknown.cause}")
+            except Exception as bug:  # it must not run for ever
+                _LOG.exception("internal error", operation=operation)
+                error = _interrupted(f"what became of it is not known: {internal_error(bug).cause}")
         if isinstance(error, OperationInterrupted) and self._may_be_stale and not is_last_look:
             # The cloud may serve stale reads of changes made just before the restart.
             again = partial(self._resolve, operation, retry_s, is_last_look=True)

@@ -53,10 +53,16 @@ class LazyHandler:
         self._building: asyncio.Future[tuple[Handler, Waiting]] | None = None
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Answer one request; raises what building raises."""
         if self._building is None:
             self._building = self._pool.submit(self._build)
-        handler, _ = await asyncio.shield(self._building)
+        building = self._building
+        try:
+            handler, _ = await asyncio.shield(building)
+        except Exception:
+            if self._building is building:  # it may have lacked a descriptor or memory: the next tries again
+                self._building = None
+            raise
         return await handler(request)
 
     def end_waiting(self) -> None:

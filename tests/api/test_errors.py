@@ -1,9 +1,11 @@
 """Every error has one shape, its status, and the same id in answer and log."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.api.serving import Api, serving, unix_client
@@ -11,7 +13,12 @@ from tests.test_errors import tree
 from tests.volumes.world import World
 from volplug.api.schemas import ErrorBody
 from volplug.config import Settings
+from volplug.control_server import LazyHandler
 from volplug.errors import CommandFailed, ErrorContext, VolplugError
+from volplug.handlers.control_errors import malformed_answer
+from volplug.handlers.control_stream import Waiting
+from volplug.host.threads import Pool
+from volplug.server import Handler, SocketServer, UnixSocket
 from volplug.volumes.service import VolumeService
 from volplug.volumes.views import VolumeView
 
@@ -97,6 +104,29 @@ async def test_a_bug_is_answered_and_logged_with_its_traceback(failing: tuple[Fa
         answer.json["request_id"],
         answer.headers["X-Request-Id"],
     }
+
+
+async def test_a_handler_that_could_not_be_built_is_built_by_the_next_request(directory: Path) -> None:
+    failures = [OSError(24, "Too many open files")]
+
+    def build() -> tuple[Handler, Waiting]:
+        if failures:
+            raise failures.pop()
+        return greet, Waiting(0)
+
+    async def greet(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="hello")
+
+    path = directory / "c.sock"
+    unix = await asyncio.to_thread(UnixSocket.bind, path, "VOLPLUG_CONTROL_SOCKET")
+    server = SocketServer(LazyHandler(Pool("test", 1), build), malformed=malformed_answer)
+    await server.start(unix)
+    async with unix_client(path) as client:
+        failed = await client.get("/")
+        assert (failed.status, ErrorBody.model_validate_json(failed.body).code) == (500, "internal-error")
+        assert (await client.get("/")).body == b"hello"
+    await server.stop()
+    await asyncio.to_thread(unix.close)
 
 
 def test_every_status_belongs_to_a_code_that_exists() -> None:

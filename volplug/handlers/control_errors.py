@@ -66,7 +66,11 @@ def headers_of(error: VolplugError, request_id: str) -> dict[str, str]:
 
 
 def malformed_answer(status: int, message: str) -> web.Response:
-    """Answer a request that cannot be parsed, and so has no id."""
-    error = InvalidRequest(f"the request is malformed: {message}" if message else "the request is malformed")
+    """Answer a request that cannot be parsed, and so has no id; or one that no handler could be built for."""
+    error: VolplugError
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        error = VolplugError("internal error", "See the log of volplug")
+    else:
+        error = InvalidRequest(f"the request is malformed{': ' if message else ''}{message}")
     body = to_json(body_of(error, ""))
     return web.Response(body=body, status=status, content_type="application/json")

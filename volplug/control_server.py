@@ -28,9 +28,9 @@ from volplug.host.reread import FromFiles
 from volplug.host.threads import Pool
 from volplug.managed import HostPaths
 from volplug.server import BACKLOG, Handler, SocketServer, UnixSocket
+from volplug.volumes.service import VolumeService
 
 if TYPE_CHECKING:
-    from volplug.handlers.control_routes import ControlVerbs
     from volplug.handlers.control_stream import Waiting
 
 _LOG = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class ControlServer:
     """
 
     def __init__(
-        self, settings: Settings, volumes: ControlVerbs, as_on_host: HostPaths, *, is_managed: bool
+        self, settings: Settings, volumes: VolumeService, as_on_host: HostPaths, *, is_managed: bool
     ) -> None:
         self._settings = settings
         self._volumes = volumes

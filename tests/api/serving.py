@@ -12,8 +12,8 @@ from yarl import URL
 
 from volplug.config import Settings
 from volplug.control_server import ControlServer
-from volplug.handlers.control_routes import ControlVerbs
 from volplug.managed import unchanged
+from volplug.volumes.service import VolumeService
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(volumes: ControlVerbs, settings: Settings) -> AsyncIterator[ControlServer]:
+async def serving(volumes: VolumeService, settings: Settings) -> AsyncIterator[ControlServer]:
     """Serve a core as `volplug serve` does."""
     server = ControlServer(settings, volumes, unchanged, is_managed=False)
     await server.start()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -19,65 +19,15 @@ from volplug.handlers.control_call import ApiAnswer, ReadCall
 from volplug.handlers.control_pages import operation_page, volume_page
 from volplug.handlers.control_stream import KEEP_ALIVE_S, Waiting, stream_events
 from volplug.managed import HostPaths, unchanged
-from volplug.volumes.events import EventFilter, EventKind, EventLog
-from volplug.volumes.operations import ApiCall, Operation, Operations, OperationState
-from volplug.volumes.options import CreateRequest, read_options
-from volplug.volumes.takeover import TakeoverPlan
-from volplug.volumes.views import BackendView, NodeView, VolumeView
+from volplug.volumes.events import EventFilter, EventKind
+from volplug.volumes.operations import ApiCall, Operation, OperationState
+from volplug.volumes.options import read_options
+from volplug.volumes.service import VolumeService
+from volplug.volumes.views import VolumeView
 
 Start = Callable[[str, ApiCall, VolumeView | None], Awaitable[Operation]]
 RouteHandler = Callable[[ReadCall], Awaitable[ApiAnswer | web.StreamResponse]]
 _ANY: Final = "*"
-
-
-class ControlVerbs(Protocol):
-    """The core, as far as the control API needs it; see `VolumeService`."""
-
-    @property
-    def operations(self) -> Operations:
-        """Return the operations of this node."""
-        ...
-
-    @property
-    def events(self) -> EventLog:
-        """Return what happens to the volumes of this node."""
-        ...
-
-    async def get(self, name: str, backend: str | None = None) -> VolumeView:
-        """Describe a volume."""
-        ...
-
-    async def list(self) -> Sequence[VolumeView]:
-        """Describe all volumes, sorted by name."""
-        ...
-
-    async def plan_takeover(self, name: str) -> TakeoverPlan:
-        """Tell what a takeover would do."""
-        ...
-
-    async def start_create(self, request: CreateRequest, caller: ApiCall) -> Operation:
-        """Start to provision a volume."""
-        ...
-
-    async def start_delete(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
-        """Start to delete a volume."""
-        ...
-
-    async def start_takeover(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
-        """Start to take a volume over."""
-        ...
-
-    async def start_release(self, name: str, caller: ApiCall, meant: VolumeView | None = None) -> Operation:
-        """Start to detach a volume."""
-        ...
-
-    async def backends(self) -> Sequence[BackendView]:
-        """Describe all backends."""
-        ...
-
-    def node(self) -> NodeView:
-        """Describe this node."""
-        ...
 
 
 class _Document(BaseModel):
@@ -98,7 +48,7 @@ class ControlRoutes:
 
     def __init__(
         self,
-        volumes: ControlVerbs,
+        volumes: VolumeService,
         waiting: Waiting,
         as_on_host: HostPaths = unchanged,
         keep_alive_s: float = KEEP_ALIVE_S,

@@ -10,6 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from tests.api.certificates import Authority
@@ -24,6 +26,13 @@ from volplug.host.threads import Pool
 from volplug.server import SocketServer
 
 pytestmark = pytest.mark.api
+
+# OpenSSL would ask for its password at the terminal.
+_ENCRYPTED_KEY = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.BestAvailableEncryption(b"password"),
+)
 
 
 @pytest.fixture
@@ -175,6 +184,18 @@ async def test_certificates_that_are_renewed_are_shown_to_new_clients(served: Si
     served.settings.control_key.write_bytes(key)
     served.authority.issue("server")
     assert await serial() != before
+
+
+@pytest.mark.parametrize("which", ["certificate", "key", "client_ca"])
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", _ENCRYPTED_KEY])
+def test_a_file_that_tls_cannot_use_is_named(directory: Path, which: str, content: bytes | None) -> None:
+    authority = Authority(directory)
+    pair, wrong = authority.issue("server"), directory / "wrong"
+    if content is not None:
+        wrong.write_bytes(content)
+    files = {"certificate": pair.certificate, "key": pair.key, "client_ca": authority.pair.certificate}
+    with pytest.raises(OSError, match=str(wrong)):
+        tls_context(**{**files, which: wrong})
 
 
 async def test_a_listener_that_cannot_be_made_leaves_the_socket_served(world: World, site: Site) -> None:

@@ -110,12 +110,19 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSL
     """Return how the control API speaks TLS; a certificate that a client shows has to be signed by the CA.
 
     Raises:
-        OSError: If a file cannot be read, or is not what it should be.
+        OSError: If a file cannot be read, or is not what it should be; named, as errors of OpenSSL do not.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
+    try:
+        # Without a password OpenSSL would ask for that of an encrypted key at the terminal, and wait.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise OSError(f"{certificate} and {key} are no certificate and its key: {error}") from error
     if client_ca is not None:
-        context.load_verify_locations(client_ca)
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:
+            raise OSError(f"{client_ca} has no certificates: {error}") from error
         context.verify_mode = ssl.CERT_OPTIONAL  # a token will do, too
     return context

@@ -20,7 +20,7 @@ from volplug.volumes.events import EventLog
 from volplug.volumes.ledger import Desired, Ledger, Store
 from volplug.volumes.mount import MountAnswer
 from volplug.volumes.node import LocalNode
-from volplug.volumes.operations import ApiCall, ApiVerb, Operations, OperationState
+from volplug.volumes.operations import ApiCall, ApiVerb, Operations
 from volplug.volumes.options import Defaults, read_options
 from volplug.volumes.service import VolumeService
 
@@ -217,9 +217,10 @@ class Node:
     def cancel(self, name: str) -> None:
         """Cancel what the API does with a volume."""
         operations = self._service.operations
-        for operation in operations.list(volume=name, state=OperationState.RUNNING):
+        for operation in operations.running:
             with contextlib.suppress(NotCancellable):
-                operations.cancel(operation.operation_id)
+                if operation.volume == name:
+                    operations.cancel(operation.operation_id)
 
     async def finish(self) -> None:
         """Wait for the end of what no caller waits for."""

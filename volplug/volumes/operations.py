@@ -172,14 +172,9 @@ class Operations:
 
     # Reading
 
-    def list(self, *, volume: str = "", state: OperationState | None = None) -> Sequence[Operation]:
-        """Return operations, the newest first; of one volume, or in one state, if given."""
-        found = [
-            each
-            for each in (*self._durable.values(), *self._ended.values(), *self._running.values())
-            if volume in ("", each.volume) and state in (None, each.state)
-        ]
-        return sorted(found, key=_age)
+    def list(self) -> Sequence[Operation]:
+        """Return all operations, the newest first."""
+        return sorted((*self._durable.values(), *self._ended.values(), *self._running.values()), key=_age)
 
     def get(self, operation_id: str) -> Operation:
         """Return an operation.

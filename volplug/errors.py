@@ -193,7 +193,7 @@ class Forbidden(VolplugError):
 
 
 class TooManyWaiting(VolplugError):
-    """As many requests wait for events or operations as the control API permits."""
+    """As many requests wait, or operations of the control API run, as are permitted."""
 
     code = "too-many-waiting"
     retryable = True

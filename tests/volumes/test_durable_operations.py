@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.volumes.world import Gate, MemoryStore, World, call
-from volplug.errors import HostError, IdempotencyKeyReused, InvalidName, LimitExceeded
+from volplug.errors import HostError, IdempotencyKeyReused, InvalidName, TooManyWaiting
 from volplug.models import VolumeState
 from volplug.testing.memory import MemoryDriver
 from volplug.volumes.durable_operations import DurableOperations
@@ -182,7 +182,7 @@ async def test_the_last_thousand_of_the_last_day_are_kept() -> None:
 async def test_of_operations_that_do_not_end_there_is_a_limit(world: World) -> None:
     gate = world.driver.hold("get")
     running = [await world.service.start_delete("v", call()) for _ in range(1_000)]
-    with pytest.raises(LimitExceeded, match="1000 operations"):
+    with pytest.raises(TooManyWaiting, match="1000 operations"):
         await world.service.start_delete("v", call())
     gate.opened.set()
     for each in running:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from volplug.errors import HostError, IdempotencyKeyReused, LimitExceeded, VolplugError
+from volplug.errors import HostError, IdempotencyKeyReused, TooManyWaiting, VolplugError
 from volplug.steps import OnStep, WorldStep
 from volplug.volumes.ledger import Failure
 from volplug.volumes.operations import ApiCall, Operation, Operations, Origin, Work, state_after
@@ -57,7 +57,7 @@ class DurableOperations:
 
         Raises:
             IdempotencyKeyReused: If another request came with the key.
-            LimitExceeded: If too many of them run.
+            TooManyWaiting: If too many of them run.
             HostError: If it cannot be kept durably; nothing was started.
         """
         operation = Operation(
@@ -80,7 +80,7 @@ class DurableOperations:
             if (before := self._with_key_of(operation)) is not None:
                 return before
             if (running := len(self.running)) >= _MAX_RUNNING:
-                raise LimitExceeded(f"{running} operations of the control API run", "Wait for some to end")
+                raise TooManyWaiting(f"{running} operations of the control API run", "Wait for some to end")
             await self._save(operation)
             self._operations.begin_durable(operation)
         self._operations.tasks.keep(asyncio.create_task(self._carry_out(operation, work)))

@@ -242,7 +242,7 @@ class VolumeService:
         Raises:
             InvalidName: If it is no name of a volume.
             IdempotencyKeyReused: If another request came with the key.
-            LimitExceeded: If too many operations of the API run.
+            TooManyWaiting: If too many operations of the API run.
             HostError: If it cannot be kept durably; nothing was started.
         """
         work = partial(self._creator.create, request)

@@ -36,11 +36,13 @@ class Bounds:
         connections: How many at once. dockerd opens one per call in progress; 500 concurrent Mounts are
             supported, and the default limit of a process is 1,024 descriptors.
         head_s: How long the head of a request may take from its first byte. Engines send it whole.
+        head_bytes: How long a head may be that is not complete: aiohttp bounds each of its 128 headers alone.
         body_bytes: Length of a body: twice the limit of all options together, for JSON's escapes.
     """
 
     connections: int = 1000
     head_s: float = 10.0
+    head_bytes: int = 16 * 1024
     body_bytes: int = 128 * 1024
 
 
@@ -72,7 +74,7 @@ class BoundedServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
-        return _Connection(self, self._bounds.head_s, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._bounds, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Add a connection; if there are too many, close the one that has been idle the longest."""
@@ -114,16 +116,17 @@ def called_when_lost(request: web.BaseRequest, action: Callable[[], object]) -> 
 
 
 class _Connection(RequestHandler):
-    """One connection; closed if the head of a request is not complete in time."""
+    """One connection; closed if the head of a request is not complete in time, or becomes too long."""
 
-    def __init__(self, server: BoundedServer, head_s: float, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(self, server: BoundedServer, bounds: Bounds, **how: Any) -> None:  # noqa: ANN401 - aiohttp's
         super().__init__(server, **how)
         self._malformed = server.malformed
         self.is_open = True
         self.on_lost: Callable[[], object] | None = None
         self._ticks = server.ticks
         self.last_tick = next(self._ticks)
-        self._head_s = head_s
+        self._bounds = bounds
+        self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -138,10 +141,14 @@ class _Connection(RequestHandler):
         is_waiting = self._waiter is not None and not self._waiter.done()
         is_unfinished = is_waiting or not self._request_count  # the task that waits may not have begun
         if data and is_unfinished and self._deadline is None:
-            self._deadline = self._loop.call_later(self._head_s, self._end_late)
+            self._deadline = self._loop.call_later(self._bounds.head_s, self._end_late)
         elif self._deadline is not None and not is_unfinished:
             self._deadline.cancel()
             self._deadline = None
+        self._head_bytes = self._head_bytes + len(data) if is_unfinished else 0
+        if self._head_bytes > self._bounds.head_bytes and self.is_open:
+            _LOG.warning("head of a request too long, its connection is closed")
+            self.end()
 
     def handle_error(
         self,
@@ -173,5 +180,5 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def _end_late(self) -> None:
-        _LOG.warning("request incomplete in time, its connection is closed", waited_s=self._head_s)
+        _LOG.warning("request incomplete in time, its connection is closed", waited_s=self._bounds.head_s)
         self.end()

@@ -69,6 +69,17 @@ async def test_a_slow_head_ends_its_connection(world: World, path: Path) -> None
         assert (await client.get("/v1/version")).status == 200
 
 
+async def test_a_head_of_many_headers_that_does_not_end_ends_its_connection(world: World, path: Path) -> None:
+    async with bounded(world, path, Bounds()) as client:
+        reader, writer = await sent(path, _VERSION[:-2])
+        for _ in range(50):
+            if not writer.is_closing():
+                writer.write(b"X: " + b"x" * 1000 + b"\r\n")
+            await client.get("/v1/version")  # meanwhile it reads the other connection, too
+        assert reader.at_eof()
+        writer.close()
+
+
 async def test_a_slow_body_is_answered(world: World, path: Path) -> None:
     head = _POST + b"Content-Length: 9\r\n\r\n{"
     async with bounded(world, path, Bounds(), body_s=0.05):

@@ -85,6 +85,10 @@ async def test_an_end_that_cannot_be_kept_is_the_end_all_the_same(world: World) 
     gate.opened.set()
     assert (await ended(world, begun)).state is SUCCEEDED
     assert world.store.operations[begun.operation_id].state is RUNNING, "the next start resolves it"
+    world.store.broken = False
+    other = await ended(world, await world.service.start_create(CreateRequest(name="w"), call()))
+    kept = {each.operation_id: each.state for each in world.store.operations.values()}
+    assert kept == {begun.operation_id: SUCCEEDED, other.operation_id: SUCCEEDED}, "written with the next"
 
 
 async def test_a_caller_that_leaves_ends_nothing(world: World) -> None:

@@ -47,6 +47,7 @@ class DurableOperations:
         self._store = store
         self._on_step = on_step
         self._starting = asyncio.Lock()
+        self._unsaved: dict[str, Operation] = {}  # ended ones whose end could not be written
 
     async def start(
         self, kind: str, volume: str, caller: ApiCall, work: Work[object], request: str = ""
@@ -113,7 +114,8 @@ class DurableOperations:
         ended = replace(operation, state=state_after(failure), ended_at=ended_at, failure=failure)
         try:
             await self._save(ended)
-        except HostError as error:  # expected: disk full; the next start resolves it
+        except HostError as error:  # expected: disk full; written with the next one that can be
+            self._unsaved[ended.operation_id] = ended
             _LOG.error("operation not saved", operation=operation, error=str(error))
         self._operations.end(operation, failure, ended_at)
 
@@ -129,6 +131,14 @@ class DurableOperations:
             self._on_step(WorldStep.OPERATION_WRITTEN)
         for operation_id in outdated:
             self._operations.forget(operation_id)
+            self._unsaved.pop(operation_id, None)
+        while self._unsaved and self._store is not None:
+            _, late = self._unsaved.popitem()
+            try:
+                await self._store.save_operation(late, ())
+            except HostError:
+                self._unsaved[late.operation_id] = late
+                return
 
     def _outdated(self) -> Sequence[str]:
         """Return which ended operations are too old, or too many; one more is about to be kept."""

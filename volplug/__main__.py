@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
-
-from volplug import __version__
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from volplug.config import Settings
-    from volplug.errors import ConfigurationError
 
+# Those that run without the packages of `volplug[cli]`.
 _COMMANDS: Final = {
     "serve": "serve Docker's volume plugin protocol in the foreground",
     "check-config": "tell all mistakes in flags, environment and file; exits with 1 if there are any",
@@ -22,34 +19,43 @@ _COMMANDS: Final = {
 _WITHOUT_VALUE: Final = frozenset({"-h", "--help", "--version"})
 
 
-class _FlagParser(argparse.ArgumentParser):
-    """Raises the error instead of exiting, because a service has to answer with it."""
-
-    def error(self, message: str) -> NoReturn:
-        from volplug.errors import ConfigurationError
-
-        raise ConfigurationError(message, "See volplug --help")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    command, rest = split_command(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    command, rest = split_command(given)
     if command == "serve":
         return _serve(rest)
+    if command not in _COMMANDS:
+        return _for_people(given)
     from volplug.errors import VolplugError
 
     try:
-        if command == "check-config":
-            return _check_config(rest)
-        if command == "make-token":
-            return _make_token(rest)
-        _parser().parse_known_args(rest)  # --help and --version end here
+        return _check_config(rest) if command == "check-config" else _make_token(rest)
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
         return 2
-    # Not repeated: it may be the value of an unknown flag, and a secret.
-    why = "unknown command" if command else "no command is given"
-    sys.stderr.write(f"volplug: {why}. Commands are {', '.join(_COMMANDS)}; see volplug --help.\n")
+
+
+def _for_people(arguments: Sequence[str]) -> int:
+    try:
+        import typer  # noqa: F401  # with all that it needs
+    except ImportError:
+        return _without_packages(arguments)
+    from volplug.cli.main import run
+
+    return run(arguments)
+
+
+def _without_packages(arguments: Sequence[str]) -> int:
+    from volplug.config.flags import flag_parser
+
+    commands = "\n".join(["commands:", *(f"  {name:22}{does}" for name, does in _COMMANDS.items())])
+    flag_parser(commands).parse_known_args(arguments)  # --help and --version end here
+    # What is given is not repeated: it may be the value of an unknown flag, and a secret.
+    sys.stderr.write(
+        f"volplug: only {', '.join(_COMMANDS)} are installed here. "
+        "The other commands need more packages: pipx install 'volplug[cli]'.\n"
+    )
     return 2
 
 
@@ -69,55 +75,15 @@ def serving_settings(arguments: Sequence[str]) -> Settings:
     """
     from volplug.config import read_settings
     from volplug.config.checks import check
+    from volplug.config.flags import read_flags
     from volplug.config.mistakes import combined
 
-    flags, mistakes = _read_flags(arguments)
+    flags, mistakes = read_flags(arguments)
     read = read_settings(flags)
     if not mistakes and not read.mistakes:
         return read.settings
     all_mistakes, _ = check(flags, mistakes)
     raise combined(all_mistakes)
-
-
-def _read_flags(arguments: Sequence[str]) -> tuple[dict[str, str], list[ConfigurationError]]:
-    """Return the flags that are known, and the mistakes that the others are."""
-    from volplug.config import TABLES, Settings, flag_of
-    from volplug.config.mistakes import unknown
-    from volplug.errors import ConfigurationError
-
-    parsed, others = _parser().parse_known_args(arguments)
-    names = [flag_of(name) for name in ("config", *Settings.model_fields) if name not in TABLES]
-    # Without the values, which may be secrets.
-    flags = [
-        each.partition("=")[0] if each.startswith("--") else each[:2] for each in others if each[:1] == "-"
-    ]
-    mistakes = [unknown("flag", flag, names) for flag in flags]
-    if others and not flags:
-        mistakes.append(ConfigurationError("a value without a flag is given", "See volplug --help"))
-    return {name: value for name, value in vars(parsed).items() if value is not None}, mistakes
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags, which are those of all commands."""
-    from volplug.config import DEFAULT_CONFIG, TABLES, Settings, default_text, flag_of, variable_of
-
-    parser = _FlagParser(
-        prog="volplug",
-        usage="volplug COMMAND [--FLAG VALUE ...]",
-        description="Docker volume plugin: block storage that follows your containers.",
-        epilog="\n".join(["commands:", *(f"  {name:22}{does}" for name, does in _COMMANDS.items())]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"volplug {__version__}")
-    parser.add_argument(
-        "--config", metavar="FILE", help=f"Configuration file (default: {DEFAULT_CONFIG}; VOLPLUG_CONFIG)"
-    )
-    for name, about in Settings.model_fields.items():
-        if name not in TABLES:  # they stay in the file
-            meaning = f"{about.description} (default: {default_text(name)}; {variable_of(name)})"
-            parser.add_argument(flag_of(name), dest=name, metavar="VALUE", help=meaning)
-    return parser
 
 
 def _serve(arguments: Sequence[str]) -> int:
@@ -152,21 +118,23 @@ def _serve(arguments: Sequence[str]) -> int:
 
 def _check_config(arguments: Sequence[str]) -> int:
     from volplug.config.checks import check
+    from volplug.config.flags import read_flags
 
-    mistakes, report = check(*_read_flags(arguments))
+    mistakes, report = check(*read_flags(arguments))
     sys.stdout.write(f"{report}\n")
     return 1 if mistakes else 0
 
 
 def _make_token(arguments: Sequence[str]) -> int:
     from volplug.api.access import make_token
+    from volplug.config.flags import flag_parser
     from volplug.errors import InvalidRequest
 
     match arguments:
         case [role, name] if not role.startswith("-"):
             sys.stdout.write("\n".join([*make_token(role, name), ""]))
             return 0
-    _parser().parse_known_args(arguments)  # --help ends here
+    flag_parser().parse_known_args(arguments)  # --help ends here
     raise InvalidRequest("make-token needs a role and a name", "Write volplug make-token read NAME, or admin")
 
 

@@ -10,8 +10,9 @@ import typer
 from volplug.api.client import Json
 from volplug.api.client_errors import UsageError
 from volplug.cli.exits import ExitCode, exit_code_of, told
+from volplug.cli.formats import Shown
 from volplug.cli.session import Session
-from volplug.errors import VolplugError
+from volplug.errors import ErrorContext, VolplugError
 
 FormatOption = Annotated[
     str,
@@ -69,8 +70,14 @@ def path_of(selector: str) -> tuple[str, ...]:
     return ("volumes", *parts)
 
 
-def each_of(session: Session, names: Sequence[str], act: Callable[[str], None]) -> None:
+def each_of(session: Session, verb: str, names: Sequence[str], act: Callable[[str], None]) -> None:
     """Do the same for all names, also behind one for which it fails; the first error is the command's.
+
+    Args:
+        session: Of this run.
+        verb: What is done, for errors.
+        names: Of volumes, or of what else it is done to.
+        act: Does it.
 
     Raises:
         Exit: If it failed for one; the errors have been told.
@@ -80,17 +87,23 @@ def each_of(session: Session, names: Sequence[str], act: Callable[[str], None]) 
         try:
             act(name)
         except VolplugError as error:
-            session.terminal.tell(told(error))
+            session.terminal.tell(told(error.in_context(ErrorContext(verb, name))))
             codes.append(exit_code_of(error))
     if codes:
         raise typer.Exit(codes[0])
 
 
-def found_of(session: Session, names: Sequence[str], find: Callable[[str], Json]) -> tuple[list[Json], int]:
-    """Return what is found of several names, and the exit code of the first that is not."""
+def show_each(
+    session: Session, shown: Shown, verb: str, names: Sequence[str], find: Callable[[str], Json]
+) -> None:
+    """Show what is found of several names.
+
+    Raises:
+        Exit: With the exit code of the first that is not.
+    """
     found: list[Json] = []
     try:
-        each_of(session, names, lambda name: found.append(find(name)))
-    except typer.Exit as ended:
-        return found, ended.exit_code
-    return found, ExitCode.DONE
+        each_of(session, verb, names, lambda name: found.append(find(name)))
+    finally:
+        if found or not shown.is_table:
+            shown.list(found)

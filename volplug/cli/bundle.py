@@ -159,12 +159,13 @@ def _state_files() -> Iterator[tuple[str, Content]]:
 
 
 def _listed(directory: Path) -> bytes:
-    """Return names, modes, sizes and times of the files below a directory; not below mounts."""
+    """Return names, modes, sizes and times of files below a directory; of mounts, which may hang, nothing."""
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no directory {directory}")
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     lines = []
-    for place, names, files in os.walk(directory):
-        names[:] = [name for name in names if not os.path.ismount(os.path.join(place, name))]
+    for place, names, files in os.walk(directory.resolve()):
+        names[:] = [name for name in names if os.path.join(place, name) not in mounts]
         for name in sorted([*names, *files]):
             path = os.path.join(place, name)
             found = os.lstat(path)

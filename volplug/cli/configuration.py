@@ -37,7 +37,7 @@ _TAKES_FLAGS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", re.ASCII)
 _SETTING_COLUMNS: Final = (
     Column("SETTING", lambda setting: setting["name"]),
-    Column("VALUE", lambda setting: setting["value"]),
+    Column("VALUE", lambda setting: setting["value"], is_long=True),
     Column("FROM", lambda setting: setting["from"]),
 )
 _CONTEXT_COLUMNS: Final = (

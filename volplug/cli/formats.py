@@ -46,9 +46,8 @@ class Shown:
         if self.is_table:
             columns = [each for each in self._columns if self._chosen == "wide" or not each.is_wide]
             terminal = self._terminal
-            for line in table_lines(
-                columns, elements, width=terminal.width, is_coloured=terminal.is_coloured
-            ):
+            width = None if self._chosen == "wide" else terminal.width
+            for line in table_lines(columns, elements, width=width, is_coloured=terminal.is_coloured):
                 terminal.write(line)
         elif self._chosen == "json":
             self._terminal.write(json.dumps(elements, indent=4, ensure_ascii=False))

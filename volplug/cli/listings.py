@@ -13,9 +13,9 @@ from volplug.cli.arguments import (
     QuietOption,
     TimeoutOption,
     each_of,
-    found_of,
     read_filters,
     session_of,
+    show_each,
 )
 from volplug.cli.formats import Shown
 from volplug.cli.tables import Column
@@ -70,11 +70,11 @@ _NODE_COLUMNS: Final = (
 OPERATION_COLUMNS: Final = (
     Column("ID", lambda operation: operation["id"]),
     Column("KIND", lambda operation: operation["kind"]),
-    Column("VOLUME", lambda operation: operation["volume"]),
+    Column("VOLUME", lambda operation: operation["volume"], is_long=True),
     Column("ORIGIN", lambda operation: operation["origin"]),
     Column("STATE", lambda operation: operation["state"]),
     Column("STARTED", lambda operation: age(operation["started_at"])),
-    Column("TOOK", _took),
+    Column("TOOK", _took, is_wide=True),
     Column("PHASE", lambda operation: operation["phase"], is_wide=True),
     Column("FAILURE", lambda operation: _of_failure(operation, "failure"), is_wide=True),
 )
@@ -102,9 +102,7 @@ def inspect_backends(
     """Show backends: health, sizes, the options of their volumes."""
     session = session_of(context)
     shown = Shown(chosen, _BACKEND_COLUMNS, session.terminal)
-    found, code = found_of(session, names, lambda name: session.client.get("backends", name))
-    shown.list(found)
-    raise typer.Exit(code)
+    show_each(session, shown, "inspect", names, lambda name: session.client.get("backends", name))
 
 
 @NODES.command("ls", epilog="Example: volplug node ls --format json")
@@ -148,7 +146,7 @@ def watch(context: typer.Context, ids: _Ids, timeout: TimeoutOption = None) -> N
         wait_for(session, session.client.operation(operation_id, 0), timeout)
         session.terminal.write(operation_id)
 
-    each_of(session, ids, wait)
+    each_of(session, "watch", ids, wait)
 
 
 @OPERATIONS.command("cancel", epilog="Example: volplug operation cancel 3f2a9c1e-12")
@@ -160,7 +158,7 @@ def cancel(context: typer.Context, ids: _Ids) -> None:
         session.client.post("operations", operation_id, "cancel")
         session.terminal.write(operation_id)
 
-    each_of(session, ids, end)
+    each_of(session, "cancel", ids, end)
 
 
 def events(

@@ -56,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
         code = APP(list(arguments), prog_name="volplug", standalone_mode=False)
     except LeftRunning as left:
         return _failed(
-            f"volplug: interrupted. Operation {left.operation_id} continues: "
-            f"volplug operation watch {left.operation_id}, or cancel.",
+            f"volplug: interrupted, and operation {left.operation_id} continues. "
+            f"Wait for it by volplug operation watch {left.operation_id}, or end it by operation cancel.",
             ExitCode.INTERRUPTED,
         )
     except VolplugError as error:

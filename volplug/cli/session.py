@@ -31,6 +31,7 @@ class Session:
         self._place = place
         self._context = context
         self._client: ControlClient | None = None
+        self._is_checked = False
         self.terminal = Terminal()
 
     @property
@@ -40,15 +41,17 @@ class Session:
         Raises:
             VolplugError: If it cannot be reached, or its version is too far away.
         """
-        if self._client is None:
-            client = self.unchecked_client()
+        client = self.unchecked_client()
+        if not self._is_checked:
             check_versions(__version__, client.version())
-            self._client = client
-        return self._client
+            self._is_checked = True
+        return client
 
     def unchecked_client(self) -> ControlClient:
         """Return a client of whatever version the daemon has."""
-        return ControlClient(endpoint_of(self._chosen_place()))
+        if self._client is None:
+            self._client = ControlClient(endpoint_of(self._chosen_place()))
+        return self._client
 
     def close(self) -> None:
         """End the connection."""

@@ -8,9 +8,9 @@ from typing import Final
 
 from volplug.api.client import Json
 
-_GAP: Final = "   "
+_GAPS: Final = ("   ", "  ")  # the second where the table does not fit with the first
 _CUT: Final = "\u2026"
-_SHORTEST: Final = 8  # what is cut to less says nothing
+_SHORTEST: Final = 12  # what is cut to less says nothing
 # Words of the API that ask for attention, and their colours.
 _COLOURS: Final[Mapping[str, str]] = {
     "error": "31",
@@ -30,11 +30,13 @@ class Column:
         header: In capitals; its lower case is the field's name in templates.
         shown: Returns its text of an element.
         is_wide: Whether only the format `wide` has it.
+        is_long: Whether it is cut before all others.
     """
 
     header: str
     shown: Callable[[Json], str]
     is_wide: bool = False
+    is_long: bool = False
 
 
 def table_lines(
@@ -51,32 +53,35 @@ def table_lines(
     rows = [[_one_line(column.shown(element)) for column in columns] for element in elements]
     headers = [column.header for column in columns]
     widths = [max(map(len, cells)) for cells in zip(headers, *rows, strict=True)]
-    if width is not None:
-        least = [min(_SHORTEST, wide) for wide in widths]
-        widths = _fitted(widths, least, width - len(_GAP) * (len(columns) - 1))
-    lines = [_line(headers, widths, is_coloured=False)]
-    return lines + [_line(row, widths, is_coloured=is_coloured) for row in rows]
+    gap = _GAPS[0]
+    if width is not None and sum(widths) + len(gap) * (len(columns) - 1) > width:
+        gap = _GAPS[1]
+        room = width - len(gap) * (len(columns) - 1)
+        widths = _fitted(widths, [column.is_long for column in columns], room)
+    lines = [_line(headers, widths, gap, is_coloured=False)]
+    return lines + [_line(row, widths, gap, is_coloured=is_coloured) for row in rows]
 
 
-def _fitted(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Take from the widest column until the line fits, or nothing can be taken any more."""
+def _fitted(widths: Sequence[int], are_long: Sequence[bool], room: int) -> list[int]:
+    """Cut the widest of the long columns until the line fits, then the widest of all others."""
     fitted = list(widths)
-    while sum(fitted) > room:
-        widest = max(range(len(fitted)), key=lambda at: fitted[at] - least[at])
-        if fitted[widest] <= least[widest]:
-            break
-        fitted[widest] -= 1
+    for places in ([at for at, is_long in enumerate(are_long) if is_long], range(len(widths))):
+        while sum(fitted) > room:
+            widest = max(places, key=fitted.__getitem__, default=0)
+            if fitted[widest] <= _SHORTEST:
+                break
+            fitted[widest] -= 1
     return fitted
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], *, is_coloured: bool) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], gap: str, *, is_coloured: bool) -> str:
     shown = []
     for cell, width in zip(cells, widths, strict=True):
         text = cell if len(cell) <= width else cell[: width - 1] + _CUT
         colour = _COLOURS.get(cell) if is_coloured else None
         padding = " " * (width - len(text))
         shown.append(f"\x1b[{colour}m{text}\x1b[0m{padding}" if colour else text + padding)
-    return _GAP.join(shown).rstrip()
+    return gap.join(shown).rstrip()
 
 
 def _one_line(text: str) -> str:

@@ -16,10 +16,10 @@ from volplug.cli.arguments import (
     TimeoutOption,
     WaitOption,
     each_of,
-    found_of,
     path_of,
     read_filters,
     session_of,
+    show_each,
 )
 from volplug.cli.formats import Shown
 from volplug.cli.tables import Column
@@ -46,12 +46,12 @@ def _problem(volume: Json) -> str:
 
 
 COLUMNS: Final = (
-    Column("NAME", lambda volume: volume["name"]),
-    Column("BACKEND", lambda volume: volume["backend"]),
+    Column("NAME", lambda volume: volume["name"], is_long=True),
     Column("STATE", lambda volume: volume["state"]),
     Column("SIZE", _size),
     Column("HOLDER", lambda volume: volume["holder"] or ""),
     Column("CREATED", lambda volume: age(volume["created_at"])),
+    Column("BACKEND", lambda volume: volume["backend"], is_wide=True),
     Column("ID", lambda volume: volume["id"], is_wide=True),
     Column("FS", lambda volume: volume["filesystem"], is_wide=True),
     Column("USED", _used, is_wide=True),
@@ -63,7 +63,7 @@ _PLAN: Final = (
     Column("HOLDER", lambda plan: plan["holder"] or ""),
     Column("NODE", lambda plan: plan["state"]),
     Column("OUTCOME", lambda plan: plan["outcome"]),
-    Column("EVIDENCE", lambda plan: plan["evidence"]),
+    Column("EVIDENCE", lambda plan: plan["evidence"], is_long=True),
     Column("REMEDY", lambda plan: plan["remedy"], is_wide=True),
 )
 
@@ -125,9 +125,7 @@ def inspect(context: typer.Context, volumes: SelectorsArgument, chosen: FormatOp
     """Show all that is known of volumes."""
     session = session_of(context)
     shown = Shown(chosen, COLUMNS, session.terminal)
-    found, code = found_of(session, volumes, lambda selector: session.client.get(*path_of(selector)))
-    shown.list(found)
-    raise typer.Exit(code)
+    show_each(session, shown, "inspect", volumes, lambda selector: session.client.get(*path_of(selector)))
 
 
 @VOLUMES.command(epilog="Example: volplug volume rm todolist")
@@ -150,7 +148,7 @@ def rm(
         else:
             finish(session, operation, [selector], wait=wait, timeout_s=timeout)
 
-    each_of(session, volumes, remove)
+    each_of(session, "rm", volumes, remove)
 
 
 @VOLUMES.command(epilog="Example: volplug volume takeover --dry-run todolist")
@@ -166,21 +164,20 @@ def takeover(
 ) -> None:
     """Take volumes from a node that is proven dead. They are attached nowhere afterwards."""
     session = session_of(context)
+
+    def plan(selector: str) -> Json:
+        return session.client.post(*path_of(selector), "takeover", body={"dry_run": True})
+
     if dry_run:
         shown = Shown(chosen, _PLAN, session.terminal)
-        plans, code = found_of(
-            session,
-            volumes,
-            lambda selector: session.client.post(*path_of(selector), "takeover", body={"dry_run": True}),
-        )
-        shown.list(plans)
-        raise typer.Exit(code)
+        show_each(session, shown, "takeover", volumes, plan)
+        return
 
     def take_over(selector: str) -> None:
         operation = session.client.start("POST", *path_of(selector), "takeover", body={})
         finish(session, operation, [selector], wait=wait, timeout_s=timeout)
 
-    each_of(session, volumes, take_over)
+    each_of(session, "takeover", volumes, take_over)
 
 
 @VOLUMES.command(epilog="Example: volplug volume release todolist")
@@ -197,4 +194,4 @@ def release(
         operation = session.client.start("POST", *path_of(selector), "release")
         finish(session, operation, [selector], wait=wait, timeout_s=timeout)
 
-    each_of(session, volumes, detach)
+    each_of(session, "release", volumes, detach)

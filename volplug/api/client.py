@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,8 @@ _RESTART_S: Final = 30.0  # an upgrade, or a restart by systemd
 _RETRY_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 60.0  # of the API
 _PAGE: Final = 1000
-_TLS_CLIENT_REFUSED: Final = "ALERT"  # in OpenSSL's words
+# With TLS 1.3, a client learns only when it reads that its certificate was refused.
+_ENDED: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class ControlClient:
         """Return an operation once it has ended, or as it is after the time."""
         return self.get("operations", operation_id, wait_s=round(min(wait_s, _LONGEST_WAIT_S), 3))
 
-    def events(self, *, kept: bool = False, **query: object) -> Iterator[Json]:
+    def events(self, *, kept: bool = False, **query: object) -> Generator[Json]:
         """Return events as they happen, without an end, also across restarts of volplug.
 
         Args:
@@ -170,8 +171,8 @@ class ControlClient:
         except BaseException:  # half of an answer must not be taken for the next one
             self.close()
             raise
-        self._was_reached = True
         answer = self._read(read)
+        self._was_reached = True
         if not 200 <= response.status < 300:
             raise answered_error(answer)
         return answer
@@ -238,8 +239,10 @@ class ControlClient:
         if isinstance(error, ssl.SSLCertVerificationError):
             cause = f"the certificate of {where} is not trusted: {error.verify_message}"
             return DaemonUnreachable(cause, "Name the file of its authority by --tlscacert")
-        if isinstance(error, ssl.SSLError) and _TLS_CLIENT_REFUSED in (error.reason or ""):
-            return Unauthenticated(f"{where} refuses the client's certificate", "See docs/api.md")
+        if where.certificate and not self._was_reached and isinstance(error, _ENDED):
+            return Unauthenticated(
+                f"{where} has ended the connection; it may not accept the certificate {where.certificate}"
+            )
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         cause = f"volplug does not answer at {where}: {why or type(error).__name__}"
         return DaemonUnreachable(cause, "Start volplug, or name another place by --host")

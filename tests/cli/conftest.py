@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ Cli = Callable[..., Awaitable[Ran]]
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable and no context of the person who runs the tests is used."""
+    """No variable and no context of this machine is used, and ids are the same in each test."""
+    monkeypatch.setattr("tests.volumes.world._RUNS", count(1))
     for name in ("VOLPLUG_HOST", "VOLPLUG_CONTEXT", "VOLPLUG_TOKEN_FILE", "VOLPLUG_CONFIG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
@@ -70,6 +72,8 @@ async def furnished(served: World) -> World:
     await served.create("elsewhere", size="20GiB")
     await served.create("broken", size="512MiB")
     now = datetime.now(UTC).replace(microsecond=0)
+    for operation in served.node.operations.list():
+        operation.started_at = now - timedelta(minutes=5)
     ages = {"todolist": timedelta(hours=30), "elsewhere": timedelta(days=90)}
     for key, volume in served.cloud.volumes.items():
         changed = replace(volume, created_at=now - ages.get(volume.name, timedelta(seconds=150)))

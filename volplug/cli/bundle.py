@@ -1,4 +1,4 @@
-"""`volplug logs bundle`: one archive with what a maintainer needs to find a fault, and without secrets."""
+"""The archive of `volplug logs bundle`: what a maintainer needs to find a fault, without secrets."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from volplug import __version__
 from volplug.api.client import Json
-from volplug.cli.arguments import session_of
 from volplug.cli.configuration import settings_shown
 from volplug.cli.programs import output_of
 from volplug.cli.session import Session
-from volplug.errors import HostError, VolplugError
+from volplug.errors import VolplugError
 from volplug.masking import masked
 
-LOGS: Final = typer.Typer(no_args_is_help=True)
 _SINCE: Final = "--since=-7d"
 _LINES: Final = "--lines=200000"
 _OF_DEVICES: Final = (
@@ -40,37 +36,21 @@ _OF_DEVICES: Final = (
 _OF_DAEMON: Final = ("mountinfo", "status", "limits")
 _OUR_VARIABLES: Final = "VOLPLUG_"
 _STATE_FILES: Final = "state.sqlite*"
+_OWNER_ONLY: Final = 0o600
 
 Content = Callable[[], bytes]
 
 
-@LOGS.callback()
-def _of_logs() -> None:
-    """What a maintainer needs."""
+def write_bundle(session: Session, path: Path) -> None:
+    """Write the archive, which only its owner can read.
 
-
-@LOGS.command("bundle", epilog="Example: volplug logs bundle --file /tmp/volplug.tar.gz")
-def bundle(
-    context: typer.Context,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="FILE", help="The archive; by default one in this directory."),
-    ] = None,
-) -> None:
-    """Collect log, state, settings, versions, mounts and devices of this host in an archive, as root.
-
-    Secrets are left out, names of volumes and hosts are not.
+    Raises:
+        OSError: If it exists, or cannot be written.
     """
-    session = session_of(context)
-    path = file or Path(f"volplug-{platform.node()}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz")
-    try:
-        opened = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        with opened, tarfile.open(fileobj=opened, mode="w:gz") as archive:
-            for name, content in _contents(session):
-                _add(archive, name, content)
-    except OSError as error:
-        raise HostError(f"{path} cannot be written: {error.strerror}", "Name another by --file") from error
-    session.terminal.write(str(path))
+    opened = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY), "wb")
+    with opened, tarfile.open(fileobj=opened, mode="w:gz") as archive:
+        for name, content in _contents(session):
+            _add(archive, name, content)
 
 
 def _add(archive: tarfile.TarFile, name: str, content: Content) -> None:
@@ -82,7 +62,7 @@ def _add(archive: tarfile.TarFile, name: str, content: Content) -> None:
     except (OSError, ValueError) as error:
         name, data = f"{name}.missing", f"{masked(str(error))}\n".encode()
     info = tarfile.TarInfo(f"volplug/{name}")
-    info.size, info.mtime, info.mode = len(data), int(time.time()), 0o600
+    info.size, info.mtime, info.mode = len(data), int(time.time()), _OWNER_ONLY
     archive.addfile(info, io.BytesIO(data))
 
 

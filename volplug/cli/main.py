@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from volplug import __version__
 from volplug.api.client_errors import UsageError
 from volplug.cli.arguments import FormatOption, session_of
-from volplug.cli.bundle import LOGS
 from volplug.cli.configuration import CONFIG, CONTEXTS
 from volplug.cli.contexts import Place
 from volplug.cli.exits import ExitCode, exit_code_of, told
 from volplug.cli.formats import Shown
 from volplug.cli.listings import BACKENDS, NODES, OPERATIONS, events
+from volplug.cli.logs import LOGS
 from volplug.cli.session import Session
 from volplug.cli.tables import Column
 from volplug.cli.volumes import VOLUMES
@@ -52,6 +52,8 @@ APP.command("events", epilog="Example: volplug events --filter volume=todolist")
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
+    if _COMPLETE_VARIABLE in os.environ:
+        _complete()
     try:
         code = APP(list(arguments), prog_name="volplug", standalone_mode=False)
     except LeftRunning as left:
@@ -68,6 +70,16 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed
         return ExitCode.DONE
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _complete() -> NoReturn:
+    """Answer a shell that completes a command, or print the script that makes it ask."""
+    # Typer registers its shells only together with options, in place of which there is a command here.
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    APP([], prog_name="volplug")
+    raise SystemExit(ExitCode.DONE)
 
 
 def _failed(line: str, code: ExitCode) -> int:
@@ -159,4 +171,4 @@ def completion(
     if shell not in _SHELLS:
         raise UsageError(f"there is no completion for {shell!r}", f"Write {', '.join(_SHELLS)}")
     os.environ[_COMPLETE_VARIABLE] = f"source_{shell}"
-    APP([], prog_name="volplug")  # ends the process
+    _complete()

@@ -30,6 +30,10 @@ REXRAY_VARIABLES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     # It took volumes from any node; here it requires proof that the node is dead.
     "REXRAY_PREEMPT": ("takeover", {"true": "proof", "false": "never", "1": "proof", "0": "never"}),
 }
+# Of the command line; they may be in the environment of a shell that starts volplug.
+CLIENT_VARIABLES: Final = frozenset(
+    f"VOLPLUG_{name}" for name in ("HOST", "CONTEXT", "TOKEN_FILE", "TLSCACERT", "TLSCERT", "TLSKEY")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def ignored_variables() -> Mapping[str, str]:
     near = {
         name: nearest(name.partition("_")[2], known.values())
         for name, text in sorted(os.environ.items())
-        if text and name.upper().startswith("VOLPLUG_") and name not in known
+        if text and name.upper().startswith("VOLPLUG_") and name not in known and name not in CLIENT_VARIABLES
     }
     return {name: variable_of(setting) if setting else "" for name, setting in near.items()}
 

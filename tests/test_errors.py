@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import volplug.app  # noqa: F401  # whatever defines errors is imported by it
+import volplug.api.client_errors
+import volplug.app  # noqa: F401  # with the line above, whatever defines errors
 from volplug.errors import (
     MAX_TEXT_LENGTH,
     CommandFailed,

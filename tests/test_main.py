@@ -40,7 +40,7 @@ def test_flags_mean_the_same_before_and_after_the_command(arguments: list[str]) 
     assert (command, settings.node_id, settings.linger_s) == ("serve", "serve", 3)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["-h", "check-config"]])
+@pytest.mark.parametrize("arguments", [["serve", "--help"], ["-h", "check-config"], ["make-token", "-h"]])
 def test_help_has_the_meaning_and_the_default_of_every_flag(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,19 +52,22 @@ def test_help_has_the_meaning_and_the_default_of_every_flag(
         if name not in TABLES:
             flag, variable = f"--{name.replace('_', '-')}", f"VOLPLUG_{name.upper()}"
             assert f"{flag} VALUE {about.description} (default: {default_text(name)}; {variable})" in text
-    assert "check-config tell all mistakes" in text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ([], "no command is given. Commands are serve, check-config"),
-        (["volume", "ls"], "unknown command. Commands are serve, check-config"),
-        (["check-config", "--linger-s"], "argument --linger-s: expected one argument. See volplug --help."),
-    ],
-)
-def test_what_is_no_command_is_refused(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_flag_without_its_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-config", "--linger-s"]) == 2
+    told = "argument --linger-s: expected one argument. See volplug serve --help."
+    assert capsys.readouterr().err == f"volplug: {told}\n"
+
+
+def test_without_their_packages_commands_for_people_say_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(arguments) == 2
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert main(["volume", "ls"]) == main([]) == 2
+    told = "only serve, check-config, make-token are installed here."
     assert capsys.readouterr().err.startswith(f"volplug: {told}")
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "check-config          tell all mistakes" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def test_every_page_is_in_the_index() -> None:
     assert sorted(listed) == sorted({*index.parent.rglob("*.md")} - {index})
 
 
-@pytest.mark.parametrize("page", ["operations", "from-rexray", "aws-swarm"])
+@pytest.mark.parametrize("page", ["cli", "operations", "from-rexray", "aws-swarm"])
 def test_the_commands_of_each_section_are_asked_for_by_a_test(page: str) -> None:
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     unknown = [each for each in sections_with_commands(f"docs/{page}.md") if f'"{each}"' not in tests]

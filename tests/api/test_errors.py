@@ -26,7 +26,7 @@ pytestmark = pytest.mark.api
 
 # Codes that are not listed have 500: something on this host failed, or a bug.
 STATUSES = {
-    400: "invalid-request invalid-name invalid-option option-help invalid-size configuration-error",
+    400: "invalid-request invalid-name invalid-option option-help invalid-size configuration-error usage",
     401: "unauthenticated",
     403: "forbidden",
     404: "not-found volume-not-found operation-not-found backend-not-found",

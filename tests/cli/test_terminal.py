@@ -35,6 +35,13 @@ _COMMANDS = (
 )
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of commands, without what says how wide the terminal of the tests is."""
+    return {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}} | {
+        "PYTHONPATH": str(_ROOT)
+    }
+
+
 class Screen:
     """A command on a terminal of its own."""
 
@@ -46,7 +53,7 @@ class Screen:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "TERM": "xterm", **environment},
+            env={**_environment(), "TERM": "xterm", **environment},
             cwd="/",
         )
         os.close(theirs)
@@ -166,7 +173,7 @@ async def test_a_reader_who_has_had_enough_is_no_error(furnished: World) -> None
         ["sh", "-c", command],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        env=_environment(),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -180,7 +187,7 @@ async def test_a_list_loads_nothing_that_starts_slowly(furnished: World) -> None
         command,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        env=_environment(),
         check=False,
     )
     assert "todolist" in done.stdout

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,6 @@ from tests.cli.conftest import Cli
 from tests.volumes.world import World
 from volplug import __version__
 from volplug.api.client import ControlClient, Endpoint
-from volplug.api.client_errors import DaemonUnreachable
 from volplug.config import Settings
 
 pytestmark = pytest.mark.cli
@@ -173,14 +173,23 @@ async def test_a_restart_does_not_end_a_wait(world: World, settings: Settings) -
     client.close()
 
 
-async def test_a_stop_ends_a_wait_in_the_end(world: World, settings: Settings) -> None:
-    client = ControlClient(Endpoint((str(settings.control_socket),)), restart_s=0)
+async def test_a_stop_ends_a_wait_in_the_end_and_names_the_operation(
+    world: World, settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volplug.cli.session.ControlClient", partial(ControlClient, restart_s=0))
+    gate = world.driver.hold("create")
     with capture_logs():
+        await world.service.start()
         async with serving(world.service, settings):
-            assert await asyncio.to_thread(client.version) == __version__
-    with pytest.raises(DaemonUnreachable):
-        await asyncio.to_thread(client.version)
-    client.close()
+            host = f"unix://{settings.control_socket}"
+            waiting = asyncio.ensure_future(cli("--host", host, "volume", "create", "db"))
+            await gate.reached.wait()
+        done = await waiting
+        gate.opened.set()
+    (operation,) = world.node.operations.list()
+    assert (done.code, done.out) == (5, "")
+    remedy = f"Once it runs, volplug operation watch {operation.operation_id} tells how the operation ended."
+    assert done.err.endswith(f"{remedy}\n")
 
 
 async def test_events_go_on_after_a_restart_and_tell_what_is_lost(world: World, settings: Settings) -> None:

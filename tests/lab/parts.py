@@ -32,8 +32,8 @@ PARTS = (
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 3.5, ("tests/faults/", "tests/served/", "tests/walks/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
-    Part("api", 1.0, ("tests/api/",)),
-    Part("cli", 1.0, ("tests/cli/",)),
+    Part("api", 0.5, ("tests/api/",)),
+    Part("cli", 0.5, ("tests/cli/",)),
     Part("unit and contract", 3.5, ("",)),
 )
 _MOST_SLOWEST = 10

@@ -141,12 +141,14 @@ class ControlClient:
 
     def _repeated(self, call: Callable[[], _T]) -> _T:
         """Call until there is an answer, if there has been one before."""
-        until = time.monotonic() + self._restart_s
+        until: float | None = None
         while True:
             try:
                 return call()
             except DaemonUnreachable:
-                if not self._was_reached or time.monotonic() > until:
+                now = time.monotonic()
+                until = now + self._restart_s if until is None else until  # the call may have waited for long
+                if not self._was_reached or now >= until:
                     raise
                 time.sleep(_RETRY_S)
 

@@ -63,5 +63,6 @@ def exit_code_of(error: VolplugError) -> ExitCode:
 
 def told(error: VolplugError) -> str:
     """Return the line that tells an error to a person."""
-    error.remedy = _REMEDIES.get(type(error), error.remedy)
-    return f"volplug: {error}"
+    shown = type(error)(error.cause, _REMEDIES[type(error)]) if type(error) in _REMEDIES else error
+    shown.context = error.context
+    return f"volplug: {shown}"

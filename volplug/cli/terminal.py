@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -12,6 +13,11 @@ _COLUMNS_BY_DEFAULT: Final = (80, 24)
 
 class Terminal:
     """Standard output and standard error of a command. Neither needs to be a terminal."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # not every locale has every character
 
     @property
     def width(self) -> int | None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from volplug.api.client import Json
-from volplug.api.client_errors import WaitTimedOut, answered_error
+from volplug.api.client_errors import DaemonUnreachable, WaitTimedOut, answered_error
 from volplug.cli.session import Session
 from volplug.cli.terminal import Terminal
 from volplug.cli.units import human_duration, seconds_since
@@ -74,6 +74,9 @@ def wait_for(session: Session, operation: Json, timeout_s: float | None) -> None
         operation = _ended(session, operation, timeout_s)
     except KeyboardInterrupt:
         raise LeftRunning(operation["id"]) from None
+    except DaemonUnreachable as error:
+        remedy = f"Once it runs, volplug operation watch {operation['id']} tells how the operation ended"
+        raise DaemonUnreachable(error.cause, remedy) from error
     if operation["failure"] is not None:
         raise answered_error({**operation["failure"], "volume": operation["volume"]})
 

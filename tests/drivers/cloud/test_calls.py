@@ -133,6 +133,36 @@ async def test_call_whose_budget_is_used_up_before_it_has_a_thread_is_never_made
     assert tries.made == []
 
 
+async def test_the_budget_of_a_change_begins_when_it_has_its_turn(time: Time) -> None:
+    """A hundred at once wait for each other: that is no failure of the service."""
+    held, caller = [Held() for _ in range(64)], time.caller()
+    first = [asyncio.create_task(caller.call("AttachVolume", each.tries, changes=True)) for each in held]
+    for each in held:
+        await asyncio.to_thread(each.begun.wait, 20)
+    last = asyncio.create_task(caller.call("AttachVolume", Tries("attached"), changes=True))
+    await asyncio.sleep(0)
+    time.now_s = 60
+    for each in held:
+        each.go.set()
+    assert await asyncio.gather(*first, last) == ["done"] * 64 + ["attached"]
+
+
+async def test_a_change_that_is_cancelled_while_it_waits_for_its_turn_is_not_made(time: Time) -> None:
+    held, caller, tries = [Held() for _ in range(64)], time.caller(), Tries("attached")
+    first = [asyncio.create_task(caller.call("AttachVolume", each.tries, changes=True)) for each in held]
+    for each in held:
+        await asyncio.to_thread(each.begun.wait, 20)
+    last = asyncio.create_task(caller.call("AttachVolume", tries, changes=True))
+    await asyncio.sleep(0)
+    last.cancel()
+    for each in held:
+        each.go.set()
+    await asyncio.gather(*first)
+    with pytest.raises(asyncio.CancelledError):
+        await last
+    assert tries.made == []
+
+
 async def test_change_under_way_is_waited_for_when_the_budget_is_used_up(time: Time) -> None:
     held = Held()
     change = asyncio.create_task(time.caller().call("AttachVolume", held.tries, changes=True))

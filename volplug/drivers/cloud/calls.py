@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -81,7 +82,8 @@ class RetryingCaller:
     Args:
         service: Its name, for errors and the names of threads.
         max_retries: How many tries may follow the first.
-        budget_s: No try begins after it; a change in progress ends by its own timeouts.
+        budget_s: No try begins after it; a change in progress ends by its own timeouts. That of a change
+            begins with its turn: to wait for other changes of this host is no failure of the service.
         clock: Monotonic seconds; called in threads, too.
         sleep: Waits between tries.
         jitter: Returns a random number between two others.
@@ -105,6 +107,7 @@ class RetryingCaller:
         self._jitter = jitter
         self._reading = Pool(f"{service}-reading", _THREADS)
         self._changing = Pool(f"{service}-changing", _THREADS)
+        self._turns = asyncio.Semaphore(_THREADS)  # as many changes at once as there are threads for them
 
     async def call(self, action: str, make_try: Try[_T], *, changes: bool, is_repeatable: bool = True) -> _T:
         """Make a call and return its result.
@@ -121,6 +124,10 @@ class RetryingCaller:
         Raises:
             BackendUnavailable: If there is no result after all tries; the change may have been made.
         """
+        async with self._turns if changes else nullcontext():
+            return await self._call(action, make_try, changes=changes, is_repeatable=is_repeatable)
+
+    async def _call(self, action: str, make_try: Try[_T], *, changes: bool, is_repeatable: bool) -> _T:
         begun_s = self._clock()
         ends_s = begun_s + self._budget_s
         last = BackendUnavailable(f"{self._service} did not answer {action}: no answer")

@@ -10,9 +10,11 @@ import pytest
 from tests.drivers.cinder.recorded import SERVERS, VOLUMES, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
+from volplug.drivers.cinder.openstack import Call, OpenStackCaller
 from volplug.drivers.cinder.takeover import ServerTakeover, judged
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
+from volplug.drivers.cloud.calls import RetryingCaller
 from volplug.errors import BackendUnavailable, ErrorContext, OperationTimeout, VolumeInUse, VolumeNotFound
 from volplug.host.sysfs import Sysfs
 from volplug.models import HolderState, Volume
@@ -100,14 +102,40 @@ class Cloud(Answering):
         self.held = volume("available", id=HELD.volume_id) if self.ends else volume("detaching")
         return {}
 
-    def takeover(self, limits: CinderTimeouts = QUICK) -> ServerTakeover:
-        volumes = CinderVolumes(self, "prod", "cloud", limits, lambda: 0.0)
+    def takeover(
+        self, limits: CinderTimeouts = QUICK, caller: OpenStackCaller | None = None
+    ) -> ServerTakeover:
+        caller = caller or self
+        volumes = CinderVolumes(caller, "prod", "cloud", limits, lambda: 0.0)
         disks = guest_disks(Sysfs.__new__(Sysfs), "cloud")  # a takeover reads no disk of this host
-        return ServerTakeover(self, volumes, ServerAttachments(self, volumes, disks, limits), limits)
+        return ServerTakeover(caller, volumes, ServerAttachments(caller, volumes, disks, limits), limits)
 
     @property
     def changes(self) -> list[str]:
         return [call.action for call in self.calls if call.changes]
+
+
+class Retrying:
+    """A cloud whose changes are retried as those of `OpenStack` are."""
+
+    def __init__(self, cloud: Cloud, caller: RetryingCaller) -> None:
+        self._cloud = cloud
+        self._caller = caller
+
+    async def call(self, call: Call) -> Mapping[str, Any]:
+        if not call.changes:
+            return await self._cloud.call(call)
+        change = self._cloud.answers[call.action]
+        assert callable(change)
+        answer = await self._caller.call(
+            call.action,
+            lambda _: change(call),
+            changes=True,
+            is_repeatable=call.is_repeatable,
+            within_s=call.within_s,
+        )
+        assert not isinstance(answer, Exception)
+        return answer
 
 
 async def test_a_volume_is_taken_from_a_server_that_is_off_and_is_free_then() -> None:
@@ -165,6 +193,29 @@ async def test_a_server_that_is_started_between_the_two_reads_keeps_its_volume()
     with pytest.raises(VolumeInUse, match="its launched at changed"):
         await takeover.take_from(HELD, HOLDER)
     assert cloud.changes == []
+
+
+async def test_a_server_that_is_started_while_nova_does_not_answer_keeps_its_volume() -> None:
+    """A detach that is retried rests on an old proof; the server may have mounted the volume meanwhile."""
+    cloud, now_s = Cloud(OFF), 0.0
+    requested: list[str] = []
+
+    async def pause(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if now_s > 5:
+            cloud.server = dict(ON)
+
+    def detach(_: Call) -> Mapping[str, Any]:
+        requested.append(cloud.server["status"])
+        raise BackendUnavailable("Nova did not answer")
+
+    cloud.answers["DELETE /servers/ID/os-volume_attachments/ID"] = detach
+    retrying = RetryingCaller("Nova", 8, clock=lambda: now_s, sleep=pause, jitter=lambda _, longest: longest)
+    with pytest.raises(BackendUnavailable):
+        await cloud.takeover(caller=Retrying(cloud, retrying)).take_from(HELD, HOLDER)
+    assert len(requested) > 1
+    assert set(requested) == {"SHUTOFF"}
 
 
 async def test_a_volume_that_has_left_the_server_is_not_touched() -> None:

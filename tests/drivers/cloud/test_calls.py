@@ -147,6 +147,26 @@ async def test_the_budget_of_a_change_begins_when_it_has_its_turn(time: Time) ->
     assert await asyncio.gather(*first, last) == ["done"] * 64 + ["attached"]
 
 
+async def test_a_change_that_rests_on_what_was_read_just_before_is_not_made_later(time: Time) -> None:
+    tries = Tries(UNAVAILABLE)
+    with pytest.raises(BackendUnavailable, match="503 for 3 s"):
+        await time.caller().call("DetachVolume", tries, changes=True, within_s=5)
+    assert (len(tries.made), time.pauses) == (3, [1, 2])
+    held, caller, tries = [Held() for _ in range(64)], time.caller(), Tries("detached")
+    first = [asyncio.create_task(caller.call("AttachVolume", each.tries, changes=True)) for each in held]
+    for each in held:
+        await asyncio.to_thread(each.begun.wait, 20)
+    last = asyncio.create_task(caller.call("DetachVolume", tries, changes=True, within_s=5))
+    await asyncio.sleep(0)
+    time.now_s = 60
+    for each in held:
+        each.go.set()
+    await asyncio.gather(*first)
+    with pytest.raises(BackendUnavailable, match="no answer"):
+        await last
+    assert tries.made == []
+
+
 async def test_a_change_that_is_cancelled_while_it_waits_for_its_turn_is_not_made(time: Time) -> None:
     held, caller, tries = [Held() for _ in range(64)], time.caller(), Tries("attached")
     first = [asyncio.create_task(caller.call("AttachVolume", each.tries, changes=True)) for each in held]

@@ -135,15 +135,20 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
 
     # From any server
 
-    async def request_detach(self, volume: Volume, server_id: str) -> None:
+    async def request_detach(self, volume: Volume, server_id: str, *, within_s: float | None = None) -> None:
         """Request the detach from a server; a volume that the server does not have is left as it is.
+
+        Args:
+            volume: The volume.
+            server_id: The server.
+            within_s: See `Call`.
 
         Raises:
             OpenStackRefused: If Nova refuses.
         """
         path = f"/servers/{server_id}/os-volume_attachments/{volume.volume_id}"
         try:
-            await self._caller.call(Call(NOVA, "DELETE", path))
+            await self._caller.call(Call(NOVA, "DELETE", path, within_s=within_s))
         except OpenStackRefused as refused:
             if not refused.is_not_attached:
                 raise

@@ -25,7 +25,7 @@ from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.batching import Batcher
-from volplug.drivers.cloud.timeouts import COLLECT_S, VOLUMES_KNOWN
+from volplug.drivers.cloud.timeouts import COLLECT_S, PROOF_HOLDS_S, VOLUMES_KNOWN
 from volplug.drivers.cloud.volumes import duplicate_volumes, no_volume
 from volplug.errors import (
     BackendError,
@@ -212,9 +212,15 @@ class CinderCreator:
             seen = await self._volumes.by_id(made.volume_id)
             if seen is None or seen.token != made.token or not seen.is_untouched:
                 return seen is None
-            # Sent once: what was read holds for this moment, and not for a retry after a timeout.
-            path = f"/volumes/{made.volume_id}"
-            await answered(self._caller, Call(CINDER, "DELETE", path, is_repeatable=False))
+            # Once and soon: what was read holds for this moment, and not for a retry after a timeout.
+            call = Call(
+                CINDER,
+                "DELETE",
+                f"/volumes/{made.volume_id}",
+                is_repeatable=False,
+                within_s=PROOF_HOLDS_S,
+            )
+            await answered(self._caller, call)
             left = await self._volumes.wait_settled(made.volume_id, wait_s) if wait_s else None
         except VolplugError as error:
             _LOG.warning("superfluous volume not deleted", volume_id=made.volume_id, error=str(error))

@@ -50,6 +50,7 @@ class Call:
         body: Sent as JSON.
         microversion: The lowest that has what is asked for; "" for the service's first.
         is_repeatable: Whether it may be sent again if its answer was lost.
+        within_s: No try begins later; None for the budget of every call.
         expects: What the body of the response must have; "" for nothing.
     """
 
@@ -60,6 +61,7 @@ class Call:
     body: Mapping[str, Any] | None = None
     microversion: str = ""
     is_repeatable: bool = True
+    within_s: float | None = None
     expects: str = ""
 
     @property
@@ -126,7 +128,11 @@ class OpenStack:
         """
         make_try = partial(self._try, call)
         return await self._caller.call(
-            call.action, make_try, changes=call.changes, is_repeatable=call.is_repeatable
+            call.action,
+            make_try,
+            changes=call.changes,
+            is_repeatable=call.is_repeatable,
+            within_s=call.within_s,
         )
 
     def _try(self, call: Call, attempt: int) -> Mapping[str, Any]:

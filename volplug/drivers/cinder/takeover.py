@@ -25,6 +25,7 @@ from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller
 from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, not_proven, unanswered
+from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
 from volplug.errors import BackendError
 from volplug.models import HolderState, Volume
 
@@ -111,7 +112,8 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:
-            await self._attachments.request_detach(volume, server_id)
+            # Not later: the server may have been started, and use the volume.
+            await self._attachments.request_detach(volume, server_id, within_s=PROOF_HOLDS_S)
         except OpenStackRefused as refused:
             if refused.is_detaching:
                 return  # an earlier detach has not ended: its end is the proof as well
@@ -127,8 +129,9 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         return facts | {"attachment": held.attachment_id}  # each attachment has another one
 
     async def _request_stop(self, node_id: str) -> None:
+        path, body = f"/servers/{node_id}/action", {"os-stop": None}
         try:
-            await self._caller.call(Call(NOVA, "POST", f"/servers/{node_id}/action", body={"os-stop": None}))
+            await self._caller.call(Call(NOVA, "POST", path, body=body, within_s=PROOF_HOLDS_S))
         except OpenStackRefused as refused:
             if not refused.mentions("vm_state stopped", "task_state powering-off"):
                 raise translated(refused) from refused

@@ -109,7 +109,15 @@ class RetryingCaller:
         self._changing = Pool(f"{service}-changing", _THREADS)
         self._turns = asyncio.Semaphore(_THREADS)  # as many changes at once as there are threads for them
 
-    async def call(self, action: str, make_try: Try[_T], *, changes: bool, is_repeatable: bool = True) -> _T:
+    async def call(
+        self,
+        action: str,
+        make_try: Try[_T],
+        *,
+        changes: bool,
+        is_repeatable: bool = True,
+        within_s: float | None = None,
+    ) -> _T:
         """Make a call and return its result.
 
         If cancelled during a try, a change ends when the try has ended. A read abandons the try at once, and
@@ -120,16 +128,21 @@ class RetryingCaller:
             make_try: Makes one try. Its errors are raised at once, except `BackendUnavailable`.
             changes: Whether the call is a change, not a read.
             is_repeatable: Whether it may be made again after a try whose effect is unknown.
+            within_s: No try begins later than this after the call, waiting for a thread included: for a
+                change that rests on what was just read. By default a change has its turn and the budget.
 
         Raises:
             BackendUnavailable: If there is no result after all tries; the change may have been made.
         """
-        async with self._turns if changes else nullcontext():
-            return await self._call(action, make_try, changes=changes, is_repeatable=is_repeatable)
+        budget_s = self._budget_s if within_s is None else within_s
+        async with self._turns if changes and within_s is None else nullcontext():
+            return await self._call(action, make_try, budget_s, changes=changes, is_repeatable=is_repeatable)
 
-    async def _call(self, action: str, make_try: Try[_T], *, changes: bool, is_repeatable: bool) -> _T:
+    async def _call(
+        self, action: str, make_try: Try[_T], budget_s: float, *, changes: bool, is_repeatable: bool
+    ) -> _T:
         begun_s = self._clock()
-        ends_s = begun_s + self._budget_s
+        ends_s = begun_s + budget_s
         last = BackendUnavailable(f"{self._service} did not answer {action}: no answer")
         for attempt in count():
             try:

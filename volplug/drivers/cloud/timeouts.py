@@ -27,6 +27,9 @@ CONNECT_TIMEOUT_S: Final = 3
 READ_TIMEOUT_S: Final = 10
 """For the response to one try: guess; two tries that time out fit into the budget of a call."""
 
+PROOF_HOLDS_S: Final = 5.0
+"""For how long after its proof a change may still be requested: as long as lies between the proof's reads."""
+
 METADATA_TIMEOUT_S: Final = 2.0
 """For a response of the metadata service: guess; it is on this machine."""
 

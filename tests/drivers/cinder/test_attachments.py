@@ -83,3 +83,21 @@ async def test_an_attach_that_came_before_another_servers_detach_had_ended_is_re
             read_volume(volume("available"), "cloud").volume, CloudNode(SERVER, "")
         )
     assert next(answers, None) is None, "the request was repeated"
+
+
+async def test_an_attach_is_not_requested_again_while_nova_lists_the_volume_on_another_server(
+    sysfs: Sysfs,
+) -> None:
+    """An administrator has set the volume's state to available, but it is still attached."""
+    path = "/servers/ID/os-volume_attachments"
+    taken = volume("available")
+    caller = Answering(
+        {
+            f"POST {path}": refusal("attach a volume in use by another server"),
+            f"GET {path}": {"volumeAttachments": [{"volumeId": taken["id"]}]},
+            "GET /volumes/ID": {"volume": taken},
+        }
+    )
+    with pytest.raises(VolumeInUse, match="is attached to 7c1f2827"):
+        await attachments_of(caller, sysfs).attach(read_volume(taken, "cloud").volume, CloudNode(SERVER, ""))
+    assert [call.action for call in caller.calls].count(f"POST {path}") == 1

@@ -69,9 +69,11 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
             raise translated(refused) from refused
         if await self._attached_after_all(volume, node_id):
             return True
-        # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment.
+        # Nova may still know the attachment that Cinder has ended: it is forgotten in a moment, unless an
+        # administrator has ended it by setting the volume's state.
         server_id = refused.attached_server or node_id
-        await self.wait_detached(volume, server_id, self._limits.transition_s)
+        if not await self.wait_detached(volume, server_id, self._limits.transition_s):
+            raise translated(refused) from refused
         return False
 
     async def _arrival(self, volume: Volume, node_id: str) -> MountSource:

@@ -182,6 +182,18 @@ async def test_a_detach_that_nova_refuses_proves_nothing() -> None:
     assert text.endswith(f"Once its host is off: openstack server evacuate {HOLDER}, as administrator.")
 
 
+async def test_a_volume_that_only_cinder_has_attached_is_not_reported_as_taken() -> None:
+    """A failure left its attachment there, and Nova has forgotten it."""
+    cloud = Cloud(OFF)
+    path = "/servers/ID/os-volume_attachments"
+    cloud.answers[f"DELETE {path}/ID"] = refusal("detach a volume that is not attached")
+    cloud.answers[f"GET {path}"] = {"volumeAttachments": []}
+    with pytest.raises(VolumeInUse, match="Cinder has it attached to") as refused:
+        await cloud.takeover().take_from(HELD, HOLDER)
+    attachment_id = cloud.held["attachments"][0]["attachment_id"]
+    assert f"openstack volume attachment delete {attachment_id}" in refused.value.remedy
+
+
 async def test_a_server_that_is_started_between_the_two_reads_keeps_its_volume() -> None:
     cloud = Cloud(OFF)
 

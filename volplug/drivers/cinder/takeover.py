@@ -26,7 +26,7 @@ from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, not_proven, unanswered
 from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
-from volplug.errors import BackendError
+from volplug.errors import BackendError, VolumeInUse
 from volplug.models import HolderState, Volume
 
 _STOP: Final = "run openstack server stop {}"
@@ -109,6 +109,14 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         if not await self._attachments.wait_detached(volume, server_id, limit_s):
             evidence = f"its compute service has not detached it in {limit_s:.0f} s"
             raise not_proven(server_id, evidence, _RECOVER.format(server_id))
+        # Nova forgets an attachment after Cinder; one that Cinder still has is not Nova's.
+        left = await self._volumes.by_id(volume.volume_id)
+        if left is not None and left.holder == server_id:
+            raise VolumeInUse(
+                f"Cinder has it attached to {server_id}, Nova has not",
+                f"If that is so: openstack volume attachment delete {left.attachment_id}",
+                holder=server_id,
+            )
 
     async def _request_detach(self, volume: Volume, server_id: str) -> None:
         try:

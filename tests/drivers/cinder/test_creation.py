@@ -203,6 +203,19 @@ async def test_a_volume_that_may_have_been_used_is_not_deleted_as_superfluous(
     assert set(volumes.volumes) == {MINE, OLDER}
 
 
+async def test_a_superfluous_volume_is_deleted_also_once_another_host_has_formatted_the_chosen_one(
+    volumes: Volumes,
+) -> None:
+    """The answer to its creation was lost, and it appeared late."""
+    token = await volumes.notes.begin("db")
+    volumes.add(MINE, token=token)
+    formatted = {"volplug:fs": "ext4", "volplug:fs-uuid": str(uuid.UUID(int=1))}
+    volumes.add(OLDER, token="of-another-host", **formatted)  # noqa: S106  # of a creation
+    await volumes.creator.before_attach(read_volume(volumes.volumes[OLDER], "cloud").volume)
+    assert set(volumes.volumes) == {OLDER}
+    assert volumes.slept == []
+
+
 async def test_a_superfluous_volume_that_is_not_deleted_stays_in_the_list(volumes: Volumes) -> None:
     made = await volumes.creator.create(spec_of(), "")
     volumes.add(OLDER, token="of-another-host")  # noqa: S106  # of a creation

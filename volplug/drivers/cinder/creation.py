@@ -235,7 +235,7 @@ class CinderCreator:
     # Attaching
 
     async def before_attach(self, volume: Volume) -> bool:
-        """Make sure that a volume without a filesystem is the one of its name.
+        """Make sure that a volume without a filesystem is the one of its name; delete this host's others.
 
         Returns:
             Whether data without any signature on it is noise: `blank=unverified` was asked for, this host
@@ -245,9 +245,11 @@ class CinderCreator:
             VolumeInUse: If another one is.
             VolumeNotFound: If there is none.
         """
-        if volume.filesystem.phase is not FilesystemPhase.PENDING:
-            return False
         note = await self._notes.find(volume.name)
+        if volume.filesystem.phase is not FilesystemPhase.PENDING:
+            if note is not None:  # of a creation here, whose volume may be one too many
+                await self._choose(volume.name, note)
+            return False
         if note is not None:
             now_s = asyncio.get_running_loop().time()
             await self._sleep(

@@ -48,6 +48,14 @@ def test_every_recorded_state_is_known(state: str, expected: VolumeState, holder
     assert found.is_transitional == is_waited_for
 
 
+def test_an_attached_volume_that_was_set_to_available_is_neither_free_nor_in_use() -> None:
+    """By `openstack volume set --state available`: Nova and Cinder refuse to attach, detach and delete it."""
+    found = read("in-use", status="available")
+    assert (found.state, found.holder) == (VolumeState.ERROR, SERVER)
+    assert found.volume.detail.startswith("Cinder has it attached, but calls it available")
+    assert f"openstack volume set --state in-use {found.volume_id}" in found.volume.detail
+
+
 def test_a_volume_is_read_whole() -> None:
     found = read("available")
     assert found.volume.spec == SPEC

@@ -70,6 +70,7 @@ _WORKING: Final = frozenset(
 )
 _FAILED: Final = MappingProxyType(
     {
+        "available": "Cinder has it attached, but calls it available",
         "error": "Cinder could not create it, or its administrator has set this",
         "error_backing-up": "a backup of it has failed",
         "error_deleting": "Cinder could not delete it",
@@ -157,7 +158,7 @@ def _state_of(description: Description, status: str, holders: int) -> tuple[Volu
         return VolumeState.ERROR, "it is a bootable volume, which volplug does not mount"
     if holders and status in _IN_USE:
         return VolumeState.IN_USE, ""
-    if status in _STATES:
+    if status in _STATES and not (holders and status == "available"):  # an administrator has set that
         return _STATES[status], ""
     if status in _WORKING:
         return VolumeState.ERROR, f"Cinder is not done with it ({status}); it can be used once that has ended"

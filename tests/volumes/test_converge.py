@@ -234,6 +234,7 @@ async def test_a_device_here_of_a_volume_held_elsewhere_is_a_contradiction(bench
         (VolumeState.ERROR, UnexpectedState, "the disk is broken"),
         (VolumeState.DELETING, UnexpectedState, "the volume is being deleted"),
         (VolumeState.DETACHING, OperationTimeout, "the backend reports detaching for 0 s"),
+        (VolumeState.ATTACHING, OperationTimeout, "the backend reports attaching for 0 s"),
     ],
 )
 async def test_no_mount_out_of_a_state_that_does_not_lead_there(

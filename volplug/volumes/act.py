@@ -76,7 +76,7 @@ class Actions:
 
     async def _await_backend(self) -> None:
         if (waited_s := self._holder.waited_s) >= self._timeouts.backend_s:
-            cause = f"the backend reports {self._observer.backend_state} for {waited_s:.0f} s"
+            cause = f"the backend reports {self._volume().state} for {waited_s:.0f} s"
             raise OperationTimeout(cause, "Check the volume at its backend")
         self._observer.transition_awaited(await self._holder.wait_settled(self._volume()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
@@ -151,3 +152,26 @@ async def test_nothing_is_taken_from_servers_of_a_dead_compute_service(
     await asyncio.to_thread(lab.hosts.start, "node2")
     await heir.take_from(off.volume, off.node_id)
     await heir.attach(off.volume)
+
+
+@pytest.mark.slow
+async def test_a_detach_that_a_lost_host_does_not_carry_out_ends_with_its_server(
+    lab: OpenStackLab, lose: Lose, heir: CinderDriver, impatient: CinderDriver
+) -> None:
+    """As the error advises; when the host is back after all, it takes the volume from no other server."""
+    lost, later = await asyncio.gather(lose(), lose())
+    for each in (lost, later):
+        await asyncio.to_thread(lab.servers.stop, each.site.server)
+    lab.hosts.kill("node2")
+    for each in (lost, later):
+        with pytest.raises(VolumeInUse) as refused:
+            await impatient.take_from(each.volume, each.node_id)
+        assert f"openstack server delete {each.node_id}" in refused.value.remedy
+    await asyncio.to_thread(lab.hosts.miss_reports, "node2")
+    await asyncio.to_thread(lab.servers.delete, lost.site.server)
+    await heir.attach(lost.volume)
+    await asyncio.to_thread(lab.hosts.start, "node2")
+    await heir.take_from(later.volume, later.node_id)  # its detach was queued behind the other one
+    (kept,) = [each for each in lab.storage.volumes() if each.id == lost.volume.volume_id]
+    assert [each["server_id"] for each in kept.attachments] == [heir.node_id]
+    shutil.rmtree(lost.site.server.directory)  # the disks of its guest, which the lost host has left

@@ -161,7 +161,7 @@ async def test_a_detach_that_the_compute_host_does_not_carry_out_proves_nothing(
     cloud = Cloud(OFF, ends=False)
     with pytest.raises(VolumeInUse, match="has not detached it") as refused:
         await cloud.takeover().take_from(HELD, HOLDER)
-    assert f"openstack server evacuate {HOLDER}" in refused.value.remedy
+    assert f"openstack server delete {HOLDER}" in refused.value.remedy
     cloud.ends = True  # its nova-compute is back, and carries the detach out
     cloud.answers["DELETE /servers/ID/os-volume_attachments/ID"] = lambda _: (
         cloud.detached(),
@@ -180,6 +180,21 @@ async def test_a_detach_that_nova_refuses_proves_nothing() -> None:
     text = str(refused.value.in_context(ErrorContext("mount", "db-123", "cinder", HELD.volume_id, HOLDER)))
     assert text.startswith(f"node {HOLDER} is not proven dead: its compute service is down [")
     assert text.endswith(f"Once its host is off: openstack server evacuate {HOLDER}, as administrator.")
+
+
+async def test_no_evacuation_is_advised_while_a_detach_has_not_ended() -> None:
+    """It would fail, as Cinder reserves no volume that is detaching."""
+    cloud = Cloud(OFF)
+    cloud.held = volume("detaching")
+    cloud.answers["DELETE /servers/ID/os-volume_attachments/ID"] = refusal(
+        "detach, the server's host is down"
+    )
+    with pytest.raises(VolumeInUse, match="its compute service is down") as refused:
+        await cloud.takeover().take_from(HELD, HOLDER)
+    text = str(refused.value.in_context(ErrorContext("mount", "db-123", "cinder", HELD.volume_id, HOLDER)))
+    assert text.endswith(
+        f"Start its nova-compute, or once its host is off: openstack server delete {HOLDER}."
+    )
 
 
 async def test_a_volume_that_only_cinder_has_attached_is_not_reported_as_taken() -> None:

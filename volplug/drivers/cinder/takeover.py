@@ -27,10 +27,12 @@ from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, not_proven, unanswered
 from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
 from volplug.errors import BackendError, VolumeInUse
-from volplug.models import HolderState, Volume
+from volplug.models import HolderState, Volume, VolumeState
 
 _STOP: Final = "run openstack server stop {}"
 _RECOVER: Final = "once its host is off: openstack server evacuate {}, as administrator"
+# No evacuation: Cinder reserves no volume that is detaching.
+_UNFINISHED: Final = "start its nova-compute, or once its host is off: openstack server delete {}"
 _HOST_STATUS: Final = "2.16"  # the microversion with host_status
 # "" is not shown; of MAINTENANCE it is not shown whether the compute service runs.
 _NOT_DOWN: Final = frozenset({"", "UP", "MAINTENANCE"})
@@ -108,7 +110,7 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         limit_s = self._limits.transition_s
         if not await self._attachments.wait_detached(volume, server_id, limit_s):
             evidence = f"its compute service has not detached it in {limit_s:.0f} s"
-            raise not_proven(server_id, evidence, _RECOVER.format(server_id))
+            raise await self._not_carried_out(volume, server_id, evidence)
         # Nova forgets an attachment after Cinder; one that Cinder still has is not Nova's.
         left = await self._volumes.by_id(volume.volume_id)
         if left is not None and left.holder == server_id:
@@ -130,7 +132,12 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
             is_down = refused.mentions("Service is unavailable at this time")
             evidence = f"Nova does not detach it: {short(refused.message)}"
             evidence = "its compute service is down" if is_down else evidence
-            raise not_proven(server_id, evidence, _RECOVER.format(server_id)) from refused
+            raise await self._not_carried_out(volume, server_id, evidence) from refused
+
+    async def _not_carried_out(self, volume: Volume, server_id: str, evidence: str) -> VolumeInUse:
+        seen = await self._volumes.by_id(volume.volume_id)
+        is_detaching = seen is not None and seen.state is VolumeState.DETACHING
+        return not_proven(server_id, evidence, (_UNFINISHED if is_detaching else _RECOVER).format(server_id))
 
     def _evidence(self, node: Description, held: CinderVolume) -> Evidence:
         facts: dict[str, object] = {fact: node.get(name) for fact, name in _EVIDENCE.items()}

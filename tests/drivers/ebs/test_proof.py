@@ -12,6 +12,7 @@ import pytest
 from tests.drivers.ebs.clouds import IMPATIENT, Site, spec_of
 from tests.ec2sim import Ec2Cloud
 from volplug.drivers.cloud.tags import CLUSTER, NAME
+from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.disks import Disks
@@ -32,7 +33,8 @@ _VOLUME = Volume(
     spec=VolumeSpec("db", 1 << 30),
     holder=A,
 )
-_DETACH = [{"VolumeId": _VOLUME.volume_id, "InstanceId": A}]
+# Soon after the proof: a later retry could meet an instance that was started meanwhile.
+_DETACH = [{"VolumeId": _VOLUME.volume_id, "InstanceId": A, "within_s": PROOF_HOLDS_S}]
 
 
 class _Shown:

@@ -7,7 +7,7 @@ changes nothing; the request is sent again once the volume is in no transition.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -167,15 +167,19 @@ class Attachments(CloudAttachments[Ec2Volume, Identity]):
 
     # From any instance
 
-    async def request_detach(self, volume: Volume, node_id: str, *, force: bool = False) -> None:
+    async def request_detach(self, volume: Volume, node_id: str, **more: Any) -> None:  # noqa: ANN401  # as `Caller` has it
         """Send DetachVolume for one instance; a volume that the instance does not have is left as it is.
+
+        Args:
+            volume: The volume.
+            node_id: The instance.
+            more: For the call: `Force`, `within_s`.
 
         Raises:
             VolumeNotFound: If the volume does not exist.
         """
-        by_force = {"Force": True} if force else {}
         try:
-            await self._caller.call("DetachVolume", VolumeId=volume.volume_id, InstanceId=node_id, **by_force)
+            await self._caller.call("DetachVolume", VolumeId=volume.volume_id, InstanceId=node_id, **more)
         except Ec2Refused as refused:
             if refused.code not in _GONE_ALREADY:
                 raise translated(refused) from refused

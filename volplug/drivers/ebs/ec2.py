@@ -68,7 +68,7 @@ class Ec2:
 
         Args:
             action: EC2's name, such as `DescribeVolumes`.
-            parameters: EC2's names and values.
+            parameters: EC2's names and values; besides, `within_s` of `RetryingCaller.call`.
 
         Raises:
             Ec2Refused: If EC2 refuses; what its error code means depends on the caller.
@@ -76,9 +76,9 @@ class Ec2:
             BackendDenied: If EC2 does not accept the credentials, or they lack a permission.
             ConfigurationError: If the region is unknown, or the SDK refuses the settings.
         """
-        region = await self._host.region()
-        make_try = partial(self._try, action, region, parameters)
-        return await self._caller.call(action, make_try, changes=not action.startswith(_READING))
+        region, within_s = await self._host.region(), parameters.pop("within_s", None)
+        make_try, changes = partial(self._try, action, region, parameters), not action.startswith(_READING)
+        return await self._caller.call(action, make_try, changes=changes, within_s=within_s)
 
     def _try(
         self, action: str, region: str, parameters: Mapping[str, Any], attempt: int

@@ -12,6 +12,7 @@ from typing import Final
 
 from volplug.drivers.base import Holder
 from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, unanswered
+from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.tags import as_mapping
@@ -113,7 +114,7 @@ class Takeover(CloudTakeover[Ec2Volume]):
 
     async def _request_stop(self, node_id: str) -> None:
         try:
-            await self._caller.call("StopInstances", InstanceIds=[node_id])
+            await self._caller.call("StopInstances", within_s=PROOF_HOLDS_S, InstanceIds=[node_id])
         except Ec2Refused as refused:
             if refused.code != "IncorrectInstanceState":  # stopping already, or terminated
                 raise translated(refused) from refused
@@ -126,7 +127,9 @@ class Takeover(CloudTakeover[Ec2Volume]):
         """
         is_attached = await self._is_proven(volume, node_id)
         if is_attached:
-            await self._attachments.request_detach(volume, node_id, force=force)
+            by_force = {"Force": True} if force else {}
+            # Not later: the instance may have been started, and use the volume.
+            await self._attachments.request_detach(volume, node_id, within_s=PROOF_HOLDS_S, **by_force)
         return is_attached
 
     def _evidence(self, node: Description, held: Ec2Volume) -> Evidence:

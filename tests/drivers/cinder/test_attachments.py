@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.drivers.cinder.recorded import VOLUMES, Answer, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
-from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cinder.openstack import Call
+from volplug.drivers.cinder.timeouts import ATTACHES, CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolumes, read_volume
 from volplug.drivers.cloud.identity import CloudNode
 from volplug.errors import DeviceNotFound, OperationTimeout, VolumeInUse
@@ -101,3 +104,34 @@ async def test_an_attach_is_not_requested_again_while_nova_lists_the_volume_on_a
     with pytest.raises(VolumeInUse, match="is attached to 7c1f2827"):
         await attachments_of(caller, sysfs).attach(read_volume(taken, "cloud").volume, CloudNode(SERVER, ""))
     assert [call.action for call in caller.calls].count(f"POST {path}") == 1
+
+
+async def test_a_server_is_asked_for_a_few_attaches_at_once(sysfs: Sysfs) -> None:
+    """Nova makes one after the other; the time of those that wait there would run out."""
+    asked, go = 0, asyncio.Event()
+
+    class Nova(Answering):
+        async def call(self, call: Call) -> Mapping[str, Any]:
+            nonlocal asked
+            if call.changes:
+                asked += 1
+                await go.wait()
+            return await super().call(call)
+
+    nova = Nova(
+        {
+            "POST /servers/ID/os-volume_attachments": {"volumeAttachment": {}},
+            "GET /volumes/ID": {"volume": volume("attaching")},
+        }
+    )
+    attachments = attachments_of(nova, sysfs)
+    free = read_volume(volume("available"), "cloud").volume
+    attaching = [
+        asyncio.ensure_future(attachments._attach(free, CloudNode(SERVER, ""))) for _ in range(ATTACHES + 1)
+    ]
+    await asyncio.sleep(0)
+    assert asked == ATTACHES
+    go.set()
+    for each in await asyncio.gather(*attaching, return_exceptions=True):
+        assert isinstance(each, DeviceNotFound)  # there is none on this server
+    assert asked == ATTACHES + 1

@@ -11,13 +11,14 @@ nothing; the request is sent again once the volume is in no transition.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Final, Literal
 
 from volplug.drivers.cinder.disks import GuestScan
 from volplug.drivers.cinder.errors import OpenStackRefused, translated
 from volplug.drivers.cinder.openstack import NOVA, Call, OpenStackCaller, shown
-from volplug.drivers.cinder.timeouts import CinderTimeouts
+from volplug.drivers.cinder.timeouts import ATTACHES, CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.attachments import CloudAttachments
 from volplug.drivers.cloud.disks import WatchedDisks
@@ -44,6 +45,7 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
     ) -> None:
         super().__init__(volumes, disks, limits)
         self._caller = caller
+        self._attaching = asyncio.Semaphore(ATTACHES)
         self._polls: dict[str, SharedPoll[bool]] = {}  # of Nova's attachments, by server
 
     # Attaching
@@ -53,8 +55,9 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
         call = Call(NOVA, "POST", f"/servers/{node.node_id}/os-volume_attachments", body=body)
         for requests_left in reversed(range(self._limits.attach_requests)):
             try:
-                await self._caller.call(call)
-                break
+                async with self._attaching:
+                    await self._caller.call(call)
+                    return await self._arrival(volume, node.node_id)
             except OpenStackRefused as refused:
                 if await self._is_attached(refused, volume, node.node_id):
                     break

@@ -15,8 +15,13 @@ LISTS: Final = 3
 """How often a list is begun anew because the volume that ends a page was deleted meanwhile: guess."""
 
 CHANGE_TIMEOUT_S: Final = 60
-"""For the response to a change: Nova answers an attach once the compute host has reserved a device name, for
-which it waits 60 s (rpc_response_timeout)."""
+"""For the response to a change: Nova answers an attach once the compute host has reserved a device name,
+after those before it; for a host that has died it waits 60 s (rpc_response_timeout)."""
+
+ATTACHES: Final = 8
+"""How many volumes are attached to this server at once: guess. The compute host makes one after the other, of
+some seconds each, while the time of those that wait there runs out:
+https://opendev.org/openstack/nova/src/tag/31.0.0/nova/compute/manager.py, do_attach_volume"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 from tests.drivers.cinder.recorded import SERVERS, VOLUMES, Answering, refusal, volume
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.disks import guest_disks
+from volplug.drivers.cinder.errors import OpenStackRefused
 from volplug.drivers.cinder.openstack import Call, OpenStackCaller
 from volplug.drivers.cinder.takeover import ServerTakeover, judged
 from volplug.drivers.cinder.timeouts import CinderTimeouts
@@ -180,6 +181,28 @@ async def test_a_detach_that_nova_refuses_proves_nothing() -> None:
     text = str(refused.value.in_context(ErrorContext("mount", "db-123", "cinder", HELD.volume_id, HOLDER)))
     assert text.startswith(f"node {HOLDER} is not proven dead: its compute service is down [")
     assert text.endswith(f"Once its host is off: openstack server evacuate {HOLDER}, as administrator.")
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "remedy"),
+    [
+        (f"Instance {HOLDER} is locked", "it is locked", "openstack server unlock"),
+        (
+            f"Cannot 'detach_volume' instance {HOLDER} while it is in task_state powering-on",
+            "task_state powering-on",
+            "Try again",
+        ),
+    ],
+)
+async def test_of_a_server_that_is_locked_or_being_changed_no_evacuation_is_advised(
+    message: str, cause: str, remedy: str
+) -> None:
+    cloud = Cloud(OFF)
+    cloud.answers["DELETE /servers/ID/os-volume_attachments/ID"] = OpenStackRefused("Nova", "x", 409, message)
+    with pytest.raises(VolumeInUse, match=cause) as refused:
+        await cloud.takeover().take_from(HELD, HOLDER)
+    assert remedy.lower() in refused.value.remedy.lower()
+    assert "evacuate" not in refused.value.remedy
 
 
 async def test_no_evacuation_is_advised_while_a_detach_has_not_ended() -> None:

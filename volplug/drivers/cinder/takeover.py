@@ -127,12 +127,13 @@ class ServerTakeover(CloudTakeover[CinderVolume]):
         except OpenStackRefused as refused:
             if refused.is_detaching:
                 return  # an earlier detach has not ended: its end is the proof as well
-            if refused.status != 409:
-                raise translated(refused) from refused
-            is_down = refused.mentions("Service is unavailable at this time")
-            evidence = f"Nova does not detach it: {short(refused.message)}"
-            evidence = "its compute service is down" if is_down else evidence
-            raise await self._not_carried_out(volume, server_id, evidence) from refused
+            if refused.mentions("Service is unavailable at this time"):
+                evidence = "its compute service is down"
+                raise await self._not_carried_out(volume, server_id, evidence) from refused
+            why = translated(refused)
+            if refused.status == 409:
+                why = not_proven(server_id, why.cause, why.remedy)
+            raise why from refused
 
     async def _not_carried_out(self, volume: Volume, server_id: str, evidence: str) -> VolumeInUse:
         seen = await self._volumes.by_id(volume.volume_id)

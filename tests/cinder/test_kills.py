@@ -179,7 +179,9 @@ async def test_what_a_killed_volplug_has_begun_another_host_can_use(
     b = RestartedPlugin(plugins[1])
     await b.insist("Create", name, **_OPTIONS)
     if occurrence == 3:
-        assert f"node {a.plugin.server.name} holds" in await b.plugin.error("Mount", name, ID=name)
+        error = await b.plugin.error("Mount", name, ID=name)
+        assert f"node {a.plugin.server.name} holds the volume" in error
+        assert f"openstack server stop {a.plugin.server.id}" in error
         a.revive()
         await asyncio.to_thread(wait_until, _is_free(a.plugin), _TIMEOUT_S, "a has detached it")
     await b.use(name, 0)

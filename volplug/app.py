@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from volplug.host.process import reap_orphans, wait_for_programs
 from volplug.host.threads import DevicePool
 from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
+from volplug.metrics import Metrics
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, SocketServer, UnixSocket, stop_on_signals
 from volplug.sizes import parse_size
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
@@ -53,6 +55,14 @@ _DEVICE_CALLS: Final = 64  # at once on the devices of one backend
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
+@dataclass(frozen=True, slots=True)
+class _Hooks:
+    """What this process reports its work to."""
+
+    on_step: OnStep
+    metrics: Metrics
+
+
 def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     """Serve until SIGTERM. Ends the process: a thread that hangs on a dead device must not keep it.
 
@@ -68,11 +78,12 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     warn_of_variables(settings)
     _check_may_mount()
     lock = lock_state_dir(settings.state_dir)
-    drivers = build_drivers(settings, on_step)
+    hooks = _Hooks(on_step, Metrics())
+    drivers = build_drivers(settings, on_step, hooks.metrics)
     plugin_socket = UnixSocket.of_plugin(settings.socket)
     loop = uvloop.new_event_loop()
     try:
-        code = loop.run_until_complete(_serve(settings, drivers, plugin_socket, on_step))
+        code = loop.run_until_complete(_serve(settings, drivers, plugin_socket, hooks))
     finally:
         plugin_socket.close()
     # Not loop.close(): that would cancel work which the next start can finish better than a cancellation.
@@ -152,7 +163,7 @@ def _check_may_mount() -> None:
 
 
 async def _serve(
-    settings: Settings, drivers: dict[str, Driver], plugin_socket: UnixSocket, on_step: OnStep
+    settings: Settings, drivers: dict[str, Driver], plugin_socket: UnixSocket, hooks: _Hooks
 ) -> int:
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -167,7 +178,7 @@ async def _serve(
         close_mount_root(
             settings.resolved_mount_root, settings.state_dir, marker if had_marker else None, names
         )
-        service = _build_service(settings, drivers, store, loaded, engines, on_step)
+        service = _build_service(settings, drivers, store, loaded, engines, hooks)
         await service.start()
     except Exception as error:
         return await _refuse(error, plugin_socket, _scope(drivers))
@@ -223,9 +234,10 @@ def _build_service(
     store: SqliteStore,
     loaded: Loaded,
     engines: EngineProcesses,
-    on_step: OnStep,
+    hooks: _Hooks,
 ) -> VolumeService:
     mount_root, doubt = str(settings.resolved_mount_root), doubt_of(settings)
+    on_step = hooks.on_step
     node = LocalNode(
         backends=drivers,
         default_backend=settings.default_backend,
@@ -240,7 +252,7 @@ def _build_service(
             mount_grace_s=settings.mount_grace_s,
             release_wait_s=settings.release_wait_s,
         ),
-        operations=Operations(kept=loaded.operations),
+        operations=Operations(kept=loaded.operations, metrics=hooks.metrics),
         operation_store=store,
         on_step=on_step,
         takeover=settings.takeover,

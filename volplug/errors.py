@@ -6,8 +6,7 @@ known, and is logged once where it is handled. Its text is one ASCII line:
     <cause> [<operation> "<volume>", <backend> <id>, node <node>]. <what to do>.
 
 The cause comes first because lists of tasks cut lines: `docker service ps` shows 30 characters. For the same
-reason names are shortened, and the whole line is at most 300 characters, cut between words. Secrets are
-masked.
+reason names are shortened, and the line has at most 300 characters, cut between words. Secrets are masked.
 """
 
 from __future__ import annotations
@@ -323,6 +322,7 @@ class BackendUnavailable(BackendError):
 
     code = "backend-unavailable"
     retryable = True
+    is_throttled = False  # whether it limits how often it is called; set where that is known
 
 
 class BackendDenied(BackendError):

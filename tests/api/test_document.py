@@ -30,7 +30,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8
 
 async def test_the_page_lists_what_the_served_document_lists(api: Api) -> None:
     served = await api.ok("/v1/openapi.json")
-    rows = re.findall(r"^\| `([A-Z]+) (/v1/\S+)` \|(.*)\|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z]+) (/\S+)` \|(.*)\|$", PAGE, re.MULTILINE)
     written = {
         (method, path): [cell.strip().replace("`", "") for cell in cells.split("|")]
         for method, path, cells in rows

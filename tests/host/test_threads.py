@@ -7,7 +7,7 @@ from tests.host.pool import POOL
 from tests.lab.waiting import wait_until
 from tests.volumes.world import Clock
 from volplug.errors import BackendUnavailable, HostError
-from volplug.host.threads import BoundedQueries, DevicePool, Pool, run_to_completion
+from volplug.host.threads import BoundedQueries, DevicePool, Pool, PoolLoad, pool_loads, run_to_completion
 
 
 async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
@@ -22,6 +22,18 @@ async def test_a_call_runs_in_a_thread_of_the_pool_with_its_arguments() -> None:
 async def test_what_the_call_raises_comes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         await POOL.blocking(lambda: 1 / 0)
+
+
+async def test_the_load_of_pools_is_what_they_have_to_do_and_those_of_one_name_count_together() -> None:
+    pools = [Pool("one-name", 1), DevicePool("one-name", 2, "loop")]
+    go = threading.Event()
+    calls = [asyncio.create_task(pool.blocking(go.wait, 20)) for pool in pools]
+    calls.append(asyncio.create_task(pools[0].blocking(go.wait, 20)))  # there is no thread for it
+    await asyncio.sleep(0)
+    assert PoolLoad("one-name", 3, 3) in pool_loads()
+    go.set()
+    await asyncio.gather(*calls)
+    await asyncio.to_thread(wait_until, lambda: PoolLoad("one-name", 3, 0) in pool_loads(), 10, "all ended")
 
 
 async def test_a_cancelled_await_does_not_stop_the_thread() -> None:

@@ -122,6 +122,8 @@ def _answer(status: int, model: type[BaseModel] | None, route: Route) -> dict[st
     }
     if model is not None:
         answer["content"] = _json(_reference(model))
+    elif route.text:
+        answer["content"] = {route.text: {"schema": {"type": "string"}}}
     elif status == HTTPStatus.OK:
         answer["content"] = _json({"type": "object"})
     if route.streams:

@@ -14,6 +14,7 @@ from volplug.api.access import Role
 
 EVENT_STREAM: Final = "text/event-stream"
 JSON: Final = "application/json"
+PROMETHEUS: Final = "text/plain"
 
 _Answers = Mapping[int, type[BaseModel] | None]
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -35,6 +36,7 @@ class Route:
         headers: Headers that it reads, and what each is for.
         errors: Statuses of errors that are its own; others may occur on every route.
         streams: Whether it answers with an event stream where the client accepts one.
+        text: The media type of its answer, if that is a text and no JSON.
     """
 
     operation_id: str
@@ -48,6 +50,7 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     errors: tuple[int, ...] = ()
     streams: bool = False
+    text: str = ""
 
 
 _IF_MATCH: Final = {"If-Match": "ETag of the volume as the client knows it; another one is answered with 412"}
@@ -207,5 +210,13 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=schemas.EventQuery,
         headers=_LAST_EVENT,
         streams=True,
+    ),
+    Route(
+        operation_id="getMetrics",
+        method="GET",
+        path="/metrics",
+        summary="Show metrics for Prometheus",
+        answers={200: None},
+        text=PROMETHEUS,
     ),
 )

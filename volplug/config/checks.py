@@ -20,6 +20,7 @@ from volplug.config.settings import Settings
 from volplug.drivers.base import BackendConfig, Driver, DriverInfo, HasRequirements
 from volplug.drivers.registry import driver_factory
 from volplug.errors import ConfigurationError, VolplugError
+from volplug.metrics import Metrics, uncounted
 from volplug.models import TakeoverPolicy
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.options import check_profile_option
@@ -59,13 +60,15 @@ def check(
     return mistakes, "\n".join(lines if mistakes else [*lines, *_in_force(read.settings, drivers)])
 
 
-def build_drivers(settings: Settings, on_step: OnStep = unannounced) -> dict[str, Driver]:
+def build_drivers(
+    settings: Settings, on_step: OnStep = unannounced, metrics: Metrics | None = None
+) -> dict[str, Driver]:
     """Build the drivers of all configured backends; none asks its backend anything yet.
 
     Raises:
         ConfigurationError: If a backend's settings are wrong, or those of a profile.
     """
-    drivers, mistakes = _try_backends(settings, on_step)
+    drivers, mistakes = _try_backends(settings, on_step, metrics)
     if mistakes:
         raise combined(mistakes)
     return drivers
@@ -124,7 +127,11 @@ def _unmet(driver: Driver) -> Sequence[ConfigurationError]:
 
 
 def _try_backends(
-    settings: Settings, on_step: OnStep = unannounced, *, has_all: bool = True
+    settings: Settings,
+    on_step: OnStep = unannounced,
+    metrics: Metrics | None = None,
+    *,
+    has_all: bool = True,
 ) -> tuple[dict[str, Driver], list[ConfigurationError]]:
     """Build the drivers that can be built; find all mistakes in the tables of the others and in profiles."""
     drivers: dict[str, Driver] = {}
@@ -140,7 +147,9 @@ def _try_backends(
             mistakes.append(placed(settings.place(*location), error))
             continue
         try:
-            drivers[name] = factory(replace(bare, settings=table.model_extra or {}, on_step=on_step))
+            on_try = metrics.tries_of(name) if metrics else uncounted
+            own = replace(bare, settings=table.model_extra or {}, on_step=on_step, on_try=on_try)
+            drivers[name] = factory(own)
             infos.append(drivers[name].info)
         except ConfigurationError as error:
             mistakes += error.mistakes or [error]

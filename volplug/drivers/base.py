@@ -30,6 +30,7 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from volplug.errors import ConfigurationError, InvalidSize, VolumeNotFound
+from volplug.metrics import OnTry, uncounted
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB, format_size
 from volplug.steps import OnStep, unannounced
@@ -103,6 +104,7 @@ class BackendConfig:
         settings: The rest of the backend's table in the configuration file; each driver checks its own.
         on_step: To be called after every change that the driver makes to this host within a call.
         file: The configuration file that has the table; empty without one.
+        on_try: To be called after every try of a call of the backend, in the event loop.
     """
 
     name: str
@@ -112,6 +114,7 @@ class BackendConfig:
     settings: Mapping[str, object] = field(default_factory=dict)
     on_step: OnStep = unannounced
     file: str = ""
+    on_try: OnTry = uncounted
 
     def place(self, *location: object) -> str:
         """Return where a key of the table is, for errors."""

@@ -16,6 +16,7 @@ from volplug.api.routes import EVENT_STREAM
 from volplug.errors import BackendNotFound, InvalidOption, NotFound, PreconditionFailed
 from volplug.handlers import control_shown as shown
 from volplug.handlers.control_call import ApiAnswer, ReadCall
+from volplug.handlers.control_monitoring import MonitoringRoutes
 from volplug.handlers.control_pages import operation_page, volume_page
 from volplug.handlers.control_stream import KEEP_ALIVE_S, Waiting, stream_events
 from volplug.managed import HostPaths, unchanged
@@ -82,6 +83,7 @@ class ControlRoutes:
             "getOperation": self._get_operation,
             "cancelOperation": self._cancel_operation,
             "listEvents": self._list_events,
+            **MonitoringRoutes(self._volumes.monitor).handlers(),
         }
 
     async def _get_version(self, call: ReadCall) -> ApiAnswer:

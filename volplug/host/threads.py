@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from volplug.errors import BackendUnavailable, VolplugError
 
@@ -29,6 +31,21 @@ _T = TypeVar("_T")
 HUNG_AFTER_S: Final = 45.0
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """How much a pool has to do.
+
+    Attributes:
+        name: Of the pool; backends of one cloud share it.
+        threads: How many it may have.
+        calls: How many run or wait for a thread.
+    """
+
+    name: str
+    threads: int
+    calls: int
+
+
 class Pool:
     """A dedicated pool of threads for one kind of work, so that hung calls cannot exhaust other pools.
 
@@ -38,11 +55,30 @@ class Pool:
     """
 
     def __init__(self, name: str, size: int) -> None:
+        self._name = name
+        self._size = size
         self._executor = ThreadPoolExecutor(max_workers=size, thread_name_prefix=f"volplug-{name}")
+        self._open: set[Future[Any]] = set()  # calls that run or wait for a thread
+        _POOLS.add(self)
+
+    @property
+    def load(self) -> PoolLoad:
+        """Return how much is to be done."""
+        return PoolLoad(self._name, self._size, len(self._open))
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
         """Start a call and return a future of the running event loop."""
-        return asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+        return asyncio.wrap_future(self._submit(function, *args, **kwargs))
+
+    def _submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        call = self._executor.submit(function, *args, **kwargs)
+        self._open.add(call)
+        call.add_done_callback(self._end)
+        return call
+
+    def _end(self, call: Future[Any]) -> None:
+        """Record the end of a call; runs in its thread, or where it was cancelled."""
+        self._open.discard(call)
 
     async def blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a call that may block in a thread and return its result.
@@ -86,11 +122,9 @@ class DevicePool(Pool):
     ) -> None:
         super().__init__(name, size)
         self.programs = Pool(f"{name}-programs", size)
-        self._size = size
         self._backend = backend
         self._hung_after_s = hung_after_s
         self._clock = clock
-        self._open: set[Future[Any]] = set()  # calls that run or wait for a thread
         self._last_free_s = clock()
 
     def submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> asyncio.Future[_T]:
@@ -108,9 +142,7 @@ class DevicePool(Pool):
         must_wait = self._is_full()
         if not must_wait:
             self._last_free_s = self._clock()
-        call = self._executor.submit(function, *args, **kwargs)
-        self._open.add(call)
-        call.add_done_callback(self._end)
+        call = self._submit(function, *args, **kwargs)
         answer = asyncio.wrap_future(call)
         if must_wait:
             await self._wait_for_thread(call, answer)
@@ -128,8 +160,7 @@ class DevicePool(Pool):
             raise
 
     def _end(self, call: Future[Any]) -> None:
-        """Record the end of a call; runs in its thread, or where it was cancelled."""
-        self._open.discard(call)
+        super()._end(call)
         if not call.cancelled():
             self._last_free_s = self._clock()
 
@@ -145,6 +176,18 @@ class DevicePool(Pool):
             f"for {self._hung_after_s:g} s",
             "Check its disk, and the kernel's log for hung tasks; volplug continues once they end",
         )
+
+
+_POOLS: Final[WeakSet[Pool]] = WeakSet()
+
+
+def pool_loads() -> Sequence[PoolLoad]:
+    """Return how much the pools of this process have to do; those of one name together."""
+    loads: dict[str, PoolLoad] = {}
+    for load in [pool.load for pool in _POOLS]:
+        other = loads.get(load.name, PoolLoad(load.name, 0, 0))
+        loads[load.name] = PoolLoad(load.name, other.threads + load.threads, other.calls + load.calls)
+    return [loads[name] for name in sorted(loads)]
 
 
 async def run_to_completion(work: Awaitable[_T]) -> _T:

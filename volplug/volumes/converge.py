@@ -70,6 +70,7 @@ class Convergence:
         self._before_change = before_change
         self._on_step = on_step
         self._events = events
+        self._steps = context.metrics.steps
         self._changes: Counter[Step] = Counter()
 
     @property
@@ -93,15 +94,17 @@ class Convergence:
         Raises:
             VolplugError: Why the goal was refused or a step failed, with its context.
         """
+        clock = asyncio.get_running_loop().time
         try:
             while (step := await self._next_step()) is not Step.DONE:
                 if self._request.goal is not Goal.MOUNTED:  # a Mount is given up only after it has waited
                     self._request.check_wanted()
                 self._request.operation.phase = step
-                if step in PASSIVE_STEPS:
-                    await self._actions.perform(step)
-                else:
-                    await self._change(step)
+                begun_s = clock()
+                try:
+                    await (self._actions.perform(step) if step in PASSIVE_STEPS else self._change(step))
+                finally:
+                    self._steps[self._request.backend, step.value].add(clock() - begun_s)
         except VolplugError as error:
             raise error.in_context(self._error_context()) from error.__cause__
         return self.volume
@@ -217,6 +220,7 @@ class Converger:
             host=node.host(request.backend),
             target=node.target(name),
             timeouts=node.timeouts,
+            metrics=node.metrics,
             known=entry.record if entry and entry.backend == request.backend else None,
             detach_pending=name in self._detach_pending,
         )

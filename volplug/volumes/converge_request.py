@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from volplug.drivers.base import Driver
 from volplug.host.base import Host
+from volplug.metrics import Metrics
 from volplug.models import TakeoverPolicy, Volume, VolumeSpec
 from volplug.volumes.decision import Goal
 from volplug.volumes.operations import Operation
@@ -84,6 +85,7 @@ class ConvergeContext:
         timeouts: How long it waits.
         known: The volume as last described, or None.
         detach_pending: Whether a detach may be in progress; then a device seen here may be about to go.
+        metrics: Where its steps are counted.
     """
 
     driver: Driver
@@ -92,3 +94,4 @@ class ConvergeContext:
     timeouts: Timeouts
     known: Volume | None = None
     detach_pending: bool = False
+    metrics: Metrics = field(default_factory=Metrics)

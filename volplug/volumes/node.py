@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from volplug.drivers.base import Driver
 from volplug.errors import ConfigurationError, VolplugError
 from volplug.host.base import Host
+from volplug.metrics import Metrics
 from volplug.models import EngineIdentity, TakeoverPolicy, Volume
 from volplug.steps import OnStep, unannounced
 from volplug.volumes.background import BackgroundTasks, Timers
@@ -104,6 +105,11 @@ class LocalNode:
     def events(self) -> EventLog:
         """Return where events are reported."""
         return self.operations.events
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return what is counted."""
+        return self.operations.metrics
 
     def driver(self, backend: str) -> Driver:
         """Return the driver of a backend.

@@ -29,6 +29,7 @@ from volplug.errors import (
     OptionHelp,
     VolplugError,
 )
+from volplug.metrics import Metrics
 from volplug.volumes.background import BackgroundTasks
 from volplug.volumes.events import EventKind, EventLog
 from volplug.volumes.ledger import Failure
@@ -148,10 +149,12 @@ class Operations:
         tasks: Where they run.
         kept: Those of the API that an earlier run has kept.
         clock: The time, with its zone.
+        metrics: Where their ends are counted.
 
     Attributes:
         events: As given.
         tasks: As given.
+        metrics: As given.
     """
 
     def __init__(
@@ -160,7 +163,9 @@ class Operations:
         tasks: BackgroundTasks | None = None,
         kept: Sequence[Operation] = (),
         clock: Callable[[], datetime] = _now,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.metrics = metrics or Metrics()
         self.events = events or EventLog()
         self.tasks = tasks or BackgroundTasks()
         self._clock = clock
@@ -328,6 +333,10 @@ class Operations:
         """End an operation, now or at the time that its row has; it has succeeded if it has no failure."""
         operation.state, operation.failure = state_after(failure), failure
         operation.ended_at = ended_at or self._clock()
+        if operation.operation_id.startswith(f"{self.events.run}-"):  # not one that a restart interrupted
+            what = operation.kind, operation.origin.value, operation.state.value
+            duration = operation.ended_at - operation.started_at
+            self.metrics.operations[what].add(duration.total_seconds())
         if self._running.pop(operation.operation_id, None) is not None:
             self._ended[operation.operation_id] = operation
             if len(self._ended) > _KEPT:

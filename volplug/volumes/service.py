@@ -31,6 +31,7 @@ from volplug.volumes.durable_operations import DurableOperations
 from volplug.volumes.events import EventKind, EventLog
 from volplug.volumes.handover import Handover
 from volplug.volumes.ledger import Desired, Entry
+from volplug.volumes.monitor import NodeMonitor
 from volplug.volumes.mount import Client, MountAnswer, Mounter
 from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import ApiCall, ApiVerb, Operation, Operations, Work
@@ -72,6 +73,7 @@ class VolumeService:
         self._durable = DurableOperations(node.operations, node.operation_store, node.on_step)
         self._resolution = Resolution(node, self._durable, self._creator, self._catalog)
         self._overview = Overview(node, self._catalog)
+        self.monitor = NodeMonitor(node, self._usage)
         self._list_cache = VolumeListCache(node.ledger, self._view)
 
     # Life

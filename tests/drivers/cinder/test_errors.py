@@ -3,7 +3,13 @@
 import pytest
 
 from tests.drivers.cinder.recorded import REFUSALS, refusal
-from volplug.drivers.cinder.errors import OpenStackRefused, creation_failed, is_unavailable, translated
+from volplug.drivers.cinder.errors import (
+    OpenStackRefused,
+    creation_failed,
+    is_throttled,
+    is_unavailable,
+    translated,
+)
 from volplug.drivers.cinder.openstack import message_of
 from volplug.errors import (
     BackendDenied,
@@ -114,6 +120,7 @@ def test_an_unknown_refusal_is_shown_as_it_is() -> None:
 )
 def test_a_service_is_unavailable_by_its_status(status: int, message: str, is_away: bool) -> None:
     assert is_unavailable(status, message) == is_away
+    assert is_throttled(status, message) == (is_away and status < 500)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from volplug.drivers.cloud.calls import RetryingCaller
 from volplug.errors import BackendDenied, BackendUnavailable
+from volplug.metrics import Metrics, OnTry, uncounted
 
 UNAVAILABLE = BackendUnavailable("EC2 did not answer AttachVolume: 503", "Wait")
 both_kinds = pytest.mark.parametrize("changes", [True, False], ids=["change", "read"])
@@ -51,7 +52,9 @@ class Time:
         self.pauses.append(seconds)
         self.now_s += seconds
 
-    def caller(self, max_retries: int = 8, budget_s: float = 25.0) -> RetryingCaller:
+    def caller(
+        self, max_retries: int = 8, budget_s: float = 25.0, on_try: OnTry = uncounted
+    ) -> RetryingCaller:
         return RetryingCaller(
             "EC2",
             max_retries,
@@ -59,6 +62,7 @@ class Time:
             clock=lambda: self.now_s,
             sleep=self.sleep,
             jitter=lambda _, longest: longest,
+            on_try=on_try,
         )
 
 
@@ -72,6 +76,20 @@ async def test_what_is_unavailable_is_retried_after_pauses_that_double(time: Tim
     tries = Tries(*[UNAVAILABLE] * 4, "attached")
     assert await time.caller().call("AttachVolume", tries, changes=changes) == "attached"
     assert (tries.made, time.pauses) == ([0, 1, 2, 3, 4], [1, 2, 4, 5])
+
+
+@both_kinds
+async def test_each_try_is_reported_with_its_end(time: Time, changes: bool) -> None:
+    throttled = BackendUnavailable("too many calls")
+    throttled.is_throttled = True
+    metrics = Metrics()
+    caller = time.caller(on_try=metrics.tries_of("ebs"))
+    await caller.call("AttachVolume", Tries(throttled, UNAVAILABLE, "attached"), changes=changes)
+    with pytest.raises(BackendDenied):
+        await caller.call("AttachVolume", Tries(BackendDenied("no")), changes=changes)
+    ended = {"throttled": 1, "unavailable": 1, "ok": 1, "refused": 1}
+    assert metrics.tries == {("ebs", "AttachVolume", result): count for result, count in ended.items()}
+    assert metrics.retries == {("ebs", "AttachVolume"): 2}
 
 
 async def test_a_change_that_must_not_be_repeated_is_tried_once(time: Time) -> None:

@@ -116,6 +116,7 @@ async def test_outage_that_stays_is_unavailable_in_the_end(serve: Serve, outage:
     with pytest.raises(BackendUnavailable) as away:
         await ec2_of(server.url, max_retries=2).call("AttachVolume", **ATTACHING)
     assert away.value.cause.startswith(f"EC2 did not answer AttachVolume: {text}")
+    assert away.value.is_throttled == (outage == THROTTLED)
     assert len(str(away.value)) <= 300
     assert len(server.asked) == 3
 

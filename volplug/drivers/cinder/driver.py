@@ -40,7 +40,7 @@ def build(config: BackendConfig) -> CinderDriver:
         ConfigurationError: If a setting is wrong.
     """
     settings = load_settings(config)
-    caller = OpenStack(settings)
+    caller = OpenStack(settings, on_try=config.on_try)
     limits = CinderTimeouts(
         proof_s=settings.proof_s,
         poll_first_s=settings.poll_s,

@@ -79,13 +79,21 @@ class OpenStackRefused(Exception):
 
 def is_unavailable(status: int, message: str) -> bool:
     """Tell whether an error response means that a service is unavailable, not that it refuses."""
-    is_too_busy = status == 429 or (status == 413 and "rate-limited" in message)
-    return status >= 500 or is_too_busy
+    return status >= 500 or is_throttled(status, message)
 
 
-def unavailable(service: str, action: str, reason: str, remedy: str = "") -> BackendUnavailable:
+def is_throttled(status: int, message: str) -> bool:
+    """Tell whether an error response means that a service limits how often it is called."""
+    return status == 429 or (status == 413 and "rate-limited" in message)
+
+
+def unavailable(
+    service: str, action: str, reason: str, remedy: str = "", *, is_throttled: bool = False
+) -> BackendUnavailable:
     """Return the error for a call without a usable response."""
-    return BackendUnavailable(f"{service} did not answer {action}: {short(reason)}", remedy)
+    error = BackendUnavailable(f"{service} did not answer {action}: {short(reason)}", remedy)
+    error.is_throttled = is_throttled
+    return error
 
 
 def translated(refused: OpenStackRefused) -> VolplugError:

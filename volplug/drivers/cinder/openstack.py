@@ -19,13 +19,20 @@ from urllib.parse import urlsplit
 import structlog
 
 from volplug import __version__
-from volplug.drivers.cinder.errors import OpenStackRefused, is_unavailable, translated, unavailable
+from volplug.drivers.cinder.errors import (
+    OpenStackRefused,
+    is_throttled,
+    is_unavailable,
+    translated,
+    unavailable,
+)
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S
 from volplug.drivers.cloud.calls import RetryingCaller, Sdk
 from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
+from volplug.metrics import OnTry, uncounted
 
 _LOG = structlog.get_logger(__name__)
 
@@ -107,11 +114,14 @@ class OpenStack:
     Args:
         settings: Region and credentials.
         caller: Makes the retries; by default one with the settings' `max_retries`.
+        on_try: Told how each try of a call ended, if there is no other caller.
     """
 
-    def __init__(self, settings: CinderSettings, caller: RetryingCaller | None = None) -> None:
+    def __init__(
+        self, settings: CinderSettings, caller: RetryingCaller | None = None, on_try: OnTry = uncounted
+    ) -> None:
         self._settings = settings
-        self._caller = caller or RetryingCaller("OpenStack", settings.max_retries)
+        self._caller = caller or RetryingCaller("OpenStack", settings.max_retries, on_try=on_try)
         self._lock = threading.Lock()
         self._adapters: Mapping[str, Any] = {}
 
@@ -181,7 +191,8 @@ def _refusal(call: Call, status: int, text: str, attempt: int) -> Exception:
     """Return the error for an error response; a proxy's page has no message, only an HTTP status."""
     message = message_of(text)
     if is_unavailable(status, message):
-        return unavailable(call.service, call.action, f"status {status}: {message}".removesuffix(": "))
+        text = f"status {status}: {message}".removesuffix(": ")
+        return unavailable(call.service, call.action, text, is_throttled=is_throttled(status, message))
     refused = OpenStackRefused(call.service, call.action, status, message, was_repeated=attempt > 0)
     error = translated(refused)
     if not isinstance(error, BackendDenied):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from typing import Final, TypeAlias, TypeVar
 from volplug.errors import BackendUnavailable, ConfigurationError
 from volplug.host.threads import Pool
 from volplug.masking import masked
+from volplug.metrics import OnTry, TryResult, uncounted
 
 _T = TypeVar("_T")
 
@@ -87,9 +88,10 @@ class RetryingCaller:
         clock: Monotonic seconds; called in threads, too.
         sleep: Waits between tries.
         jitter: Returns a random number between two others.
+        on_try: Told how each try ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what tests replace is given one by one
         self,
         service: str,
         max_retries: int,
@@ -98,6 +100,7 @@ class RetryingCaller:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[float, float], float] = random.uniform,
+        on_try: OnTry = uncounted,
     ) -> None:
         self._service = service
         self._max_retries = max_retries
@@ -105,6 +108,7 @@ class RetryingCaller:
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._on_try = on_try
         self._reading = Pool(f"{service}-reading", _THREADS)
         self._changing = Pool(f"{service}-changing", _THREADS)
         self._turns = asyncio.Semaphore(_THREADS)  # as many changes at once as there are threads for them
@@ -146,10 +150,11 @@ class RetryingCaller:
         last = BackendUnavailable(f"{self._service} did not answer {action}: no answer")
         for attempt in count():
             try:
-                this_try = partial(self._begin, make_try, attempt, ends_s)
-                if changes:
-                    return await self._changing.to_the_end(this_try)
-                return await self._abandonable(this_try, ends_s)
+                with self._counted(action, attempt):
+                    this_try = partial(self._begin, make_try, attempt, ends_s)
+                    if changes:
+                        return await self._changing.to_the_end(this_try)
+                    return await self._abandonable(this_try, ends_s)
             except _OutOfTime:
                 break
             except BackendUnavailable as error:
@@ -161,6 +166,16 @@ class RetryingCaller:
                 break
             await self._sleep(pause_s)
         raise BackendUnavailable(f"{last.cause} for {self._clock() - begun_s:.0f} s", last.remedy) from last
+
+    @contextmanager
+    def _counted(self, action: str, attempt: int) -> Iterator[None]:
+        """Report how the try in this context ends; one that was cancelled did not end."""
+        try:
+            yield
+        except Exception as error:
+            self._on_try(action, _result_of(error), attempt > 0)
+            raise
+        self._on_try(action, TryResult.OK, attempt > 0)
 
     def _begin(self, make_try: Try[_T], attempt: int, ends_s: float) -> _T:
         """Make a try in this thread, unless the budget was used up by waiting for the thread."""
@@ -176,3 +191,9 @@ class RetryingCaller:
             if limit.expired():
                 raise _OutOfTime from None
             raise
+
+
+def _result_of(error: Exception) -> TryResult:
+    if isinstance(error, BackendUnavailable):
+        return TryResult.THROTTLED if error.is_throttled else TryResult.UNAVAILABLE
+    return TryResult.UNAVAILABLE if isinstance(error, _OutOfTime) else TryResult.REFUSED

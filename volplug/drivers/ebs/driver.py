@@ -35,7 +35,7 @@ def build(config: BackendConfig) -> EbsDriver:
     settings = load_settings(config)
     host = HostIdentity(settings)
     limits = Ec2Timeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s)
-    return EbsDriver(config, settings, host, Ec2(settings, host), limits)
+    return EbsDriver(config, settings, host, Ec2(settings, host, on_try=config.on_try), limits)
 
 
 class EbsDriver(CloudDriver[Ec2Volume, Identity]):

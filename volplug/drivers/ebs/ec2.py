@@ -32,6 +32,7 @@ from volplug.drivers.ebs.instance import HostIdentity
 from volplug.drivers.ebs.settings import EbsSettings
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
+from volplug.metrics import OnTry, uncounted
 
 _LOG = structlog.get_logger(__name__)
 
@@ -50,14 +51,19 @@ class Ec2:
         settings: Region, endpoint and credentials.
         host: Knows the region if the settings do not.
         caller: Makes the retries; by default one with the settings' `max_retries`.
+        on_try: Told how each try of a call ended, if there is no other caller.
     """
 
     def __init__(
-        self, settings: EbsSettings, host: HostIdentity, caller: RetryingCaller | None = None
+        self,
+        settings: EbsSettings,
+        host: HostIdentity,
+        caller: RetryingCaller | None = None,
+        on_try: OnTry = uncounted,
     ) -> None:
         self._settings = settings
         self._host = host
-        self._caller = caller or RetryingCaller("EC2", settings.max_retries)
+        self._caller = caller or RetryingCaller("EC2", settings.max_retries, on_try=on_try)
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -101,7 +107,7 @@ class Ec2:
         error, status = answer.get("Error", {}), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         if is_unavailable(code, int(status)):
-            return unavailable(action, f"{code}: {message}" if code else f"HTTP status {status}")
+            return unavailable(action, f"{code}: {message}" if code else f"HTTP status {status}", code)
         refused = Ec2Refused(action, code, message, was_repeated=attempt > 0)
         if not is_denied(code):
             return refused

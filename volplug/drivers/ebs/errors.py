@@ -136,9 +136,11 @@ def is_denied(code: str) -> bool:
     return code in _CREDENTIALS or code in _NOT_ALLOWED
 
 
-def unavailable(action: str, reason: str) -> BackendUnavailable:
-    """Return the error for a call without a usable response."""
-    return BackendUnavailable(f"EC2 did not answer {action}: {_short(reason)}")
+def unavailable(action: str, reason: str, code: str = "") -> BackendUnavailable:
+    """Return the error for a call without a usable response, or with one of this code."""
+    error = BackendUnavailable(f"EC2 did not answer {action}: {_short(reason)}")
+    error.is_throttled = code in THROTTLED
+    return error
 
 
 def translated(refused: Ec2Refused) -> VolplugError:

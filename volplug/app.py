@@ -35,6 +35,7 @@ from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
 from volplug.metrics import Metrics
 from volplug.server import STOP_TIMEOUT_S, EnginePeers, SocketServer, UnixSocket, stop_on_signals
+from volplug.service_manager import ServiceManager
 from volplug.sizes import parse_size
 from volplug.state_dir import check_state_id, close_mount_root, lock_state_dir
 from volplug.steps import OnStep, unannounced
@@ -126,6 +127,7 @@ async def _refuse(error: Exception, plugin_socket: UnixSocket, scope: str) -> in
     stop_on_signals(stop)
     server = _plugin_server(reason, scope, EngineProcesses())
     await server.start(plugin_socket)
+    ServiceManager().ready("serving nothing, see the log")  # it answers, if only with the error
     try:
         async with asyncio.timeout(None if plugin_socket.is_ours else _TRY_AGAIN_S):
             await stop.wait()
@@ -187,9 +189,12 @@ async def _serve(
     control = ControlServer(settings, service, _host_paths(), is_managed=is_managed())
     await control.start()
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
+    service_manager = ServiceManager()
+    service_manager.ready("serving")
     checking = asyncio.create_task(warn_of_unusable_backends(drivers))
     await stop.wait()
     _LOG.info("stopping")
+    service_manager.stopping()
     checking.cancel()
     if reaping is not None:
         reaping.cancel()

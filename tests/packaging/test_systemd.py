@@ -78,6 +78,11 @@ def test_only_volplug_itself_is_told_to_stop() -> None:
     assert ("KillMode", "process") in directives(SERVICE)
 
 
+def test_systemd_is_told_how_volplug_does() -> None:
+    assert ("Type", "notify") in directives(SERVICE)
+    assert ("WatchdogSec", "120") in directives(SERVICE)
+
+
 def test_docker_starts_after_volplug_and_stops_before_it() -> None:
     assert ("Before", "docker.service") in directives(SERVICE)
     assert ("Requires", "volplug.socket") in directives(SERVICE)

@@ -12,6 +12,7 @@ import pytest
 from tests.dockerd import Dockerd
 from tests.lab.operator import Operator
 from tests.lab.systemd import Systemd, booted
+from tests.lab.waiting import wait_until
 from tests.packaging.test_systemd import SERVICE, SOCKET
 
 pytestmark = [
@@ -48,12 +49,15 @@ async def test_a_wrong_setting_is_told_by_every_answer_until_it_is_right(systemd
             assert await dockerd.error(verb, Name="db", ID="a") == _REASON
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is None
     (line,) = _journal(systemd, "err")
+    assert _shown(systemd, "StatusText").startswith("serving nothing")
     assert line.endswith(f'level=error event="serving nothing" error="{_REASON}"')
     settings.write_text("")
     systemd.run("systemctl", "restart", "volplug.service")
     async with _dockerd(systemd) as dockerd:
         assert await dockerd.ok("List") == {"Volumes": []}
         assert await dockerd.raw("/VolumeDriver.Get", b'{"Name":"db"}') is not None
+    assert '"ready":true' in _operator(systemd).does(_PAGE, "Health", 0)
+    assert (_shown(systemd, "StatusText"), _shown(systemd, "WatchdogUSec")) == ("serving", "2min")
     assert _journal(systemd, "err") == [line]
     assert [each for each in _journal(systemd, "info") if " event=ready " in each] != []
 
@@ -64,6 +68,23 @@ def test_the_name_of_the_managed_plugin_leads_to_the_socket_while_that_exists(sy
     assert link.readlink() == Path("/run/docker/plugins/volplug.sock")
     systemd.run("systemctl", "stop", "volplug.socket")
     assert not link.is_symlink()
+
+
+def test_a_volplug_that_hangs_is_started_anew_and_one_that_runs_is_not(systemd: Systemd) -> None:
+    drop_in = systemd.root / "etc" / "systemd" / "system" / "volplug.service.d" / "quick.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n")
+    systemd.run("systemctl", "daemon-reload")
+    systemd.run("systemctl", "restart", "volplug.service")
+    before = _shown(systemd, "WatchdogTimestampMonotonic")
+    wait_until(lambda: _shown(systemd, "WatchdogTimestampMonotonic") != before, 10, "the watchdog is fed")
+    assert _shown(systemd, "NRestarts") == "0"
+    systemd.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", "volplug.service")
+    wait_until(lambda: _shown(systemd, "NRestarts") == "1", 20, "it is started anew")
+    wait_until(lambda: _shown(systemd, "StatusText") == "serving", 20, "it serves")
+    drop_in.unlink()
+    systemd.run("systemctl", "daemon-reload")
+    systemd.run("systemctl", "reset-failed", "volplug.service")
 
 
 async def test_the_state_moves_to_a_data_disk_or_is_given_up(systemd: Systemd) -> None:
@@ -95,6 +116,10 @@ async def test_the_socket_gets_the_name_of_another_plugin(systemd: Systemd) -> N
     async with Dockerd(systemd.root / "run" / "docker" / "plugins" / "rexray" / "ebs.sock") as dockerd:
         assert await dockerd.ok("List") == {"Volumes": []}
     assert not (systemd.root / "run" / "docker" / "plugins" / "volplug.sock").exists()
+
+
+def _shown(systemd: Systemd, name: str) -> str:
+    return systemd.run("systemctl", "show", "--value", f"--property={name}", "volplug.service").strip()
 
 
 def _dockerd(systemd: Systemd) -> Dockerd:

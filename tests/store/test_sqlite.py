@@ -295,7 +295,10 @@ async def test_on_a_full_disk_a_write_fails_in_words_and_works_again_afterwards(
         f"the state file {disk / 'state.sqlite'} cannot be used: database or disk is full. "
         "Check its disk: full, or read-only?"
     )
+    with pytest.raises(HostError):
+        await store.check_writable()
     (disk / "filler").unlink()
+    await store.check_writable()
     await store.save(Entry("after", "loop"), durable=True)
     await store.close()
     names = [entry.name for entry in (await read_back(disk / "state.sqlite"))[0]]

@@ -136,6 +136,9 @@ class MemoryStore:
         """Return the operations as a new process reads them."""
         return [replace(each, is_cancelled=False) for each in self.operations.values()]
 
+    async def check_writable(self) -> None:
+        self._fail_if_broken()
+
     def _fail_if_broken(self) -> None:
         if self.broken:
             raise HostError("the state file cannot be used: disk full")

@@ -219,4 +219,18 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers={200: None},
         text=PROMETHEUS,
     ),
+    Route(
+        operation_id="getHealth",
+        method="GET",
+        path="/healthz",
+        summary="Tell that volplug answers",
+        answers={200: schemas.HealthBody},
+    ),
+    Route(
+        operation_id="getReadiness",
+        method="GET",
+        path="/readyz",
+        summary="Tell whether volplug can do its work, and what keeps it from that",
+        answers={200: schemas.ReadinessBody, 503: schemas.ReadinessBody},
+    ),
 )

@@ -279,3 +279,16 @@ class VersionBody(_Shown):
 
     version: str
     api: Literal["v1"] = "v1"
+
+
+class HealthBody(_Shown):
+    """That this process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadinessBody(_Shown):
+    """Whether this node can do its work, and what keeps it from that."""
+
+    ready: bool
+    problems: list[str]

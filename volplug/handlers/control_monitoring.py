@@ -1,24 +1,21 @@
-"""What monitoring reads over HTTP: metrics."""
+"""What monitoring reads over HTTP: metrics, and whether this node can do its work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Final
+from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
+from volplug.api import schemas
 from volplug.api.routes import PROMETHEUS
-from volplug.handlers.control_call import ReadCall
+from volplug.handlers.control_call import ApiAnswer, ReadCall
 from volplug.handlers.control_errors import REQUEST_ID
 from volplug.host.threads import Pool, pool_loads
 from volplug.metrics import Metrics
 from volplug.volumes.monitor import NodeGauges, NodeMonitor
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from volplug.handlers.control_call import ApiAnswer
 
 _FORMAT: Final = f"{PROMETHEUS}; version=0.0.4; charset=utf-8"
 
@@ -36,7 +33,19 @@ class MonitoringRoutes:
 
     def handlers(self) -> Mapping[str, Callable[[ReadCall], Awaitable[ApiAnswer | web.StreamResponse]]]:
         """Return the handler of each route by its operation id."""
-        return {"getMetrics": self._get_metrics}
+        return {
+            "getMetrics": self._get_metrics,
+            "getHealth": self._get_health,
+            "getReadiness": self._get_readiness,
+        }
+
+    async def _get_health(self, call: ReadCall) -> ApiAnswer:
+        return ApiAnswer(schemas.HealthBody(status="ok"))
+
+    async def _get_readiness(self, call: ReadCall) -> ApiAnswer:
+        problems = await self._monitor.readiness.problems()
+        body = schemas.ReadinessBody(ready=not problems, problems=list(problems))
+        return ApiAnswer(body, HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
 
     async def _get_metrics(self, call: ReadCall) -> web.Response:
         gauges = await self._monitor.gauges()

@@ -143,6 +143,10 @@ class SqliteStore:
         row = with_checksum((1, engine.pid, engine.started, self._boot_id))
         await self._in_thread(lambda: self._run("INSERT OR REPLACE INTO engine VALUES (?, ?, ?, ?, ?)", row))
 
+    async def check_writable(self) -> None:
+        """Write something that changes nothing; raises HostError if that cannot be done."""
+        await self._in_thread(self._rewrite_version)
+
     async def save_operation(self, operation: Operation, outdated: Sequence[str]) -> None:
         """Write an operation so that it survives a power cut, and remove others, by their ids."""
         row = row_of_operation(operation)
@@ -175,6 +179,11 @@ class SqliteStore:
 
     def _run(self, statement: str, values: tuple[object, ...]) -> None:
         self._opened().execute(statement, values)
+
+    def _rewrite_version(self) -> None:
+        """Write a page to the log of the file; not flushed, which a slow disk makes slow for all writes."""
+        self._run("PRAGMA synchronous = NORMAL", ())
+        self._run(f"PRAGMA user_version = {_VERSION}", ())
 
     def _save(self, entry: Entry, durable: bool) -> None:
         self._run(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}", ())

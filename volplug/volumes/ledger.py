@@ -183,6 +183,14 @@ class Store(Protocol):
         """Write which run of the engine connected last."""
         ...
 
+    async def check_writable(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            HostError: If that cannot be done.
+        """
+        ...
+
 
 class Ledger:
     """The entries, in memory and in the store.
@@ -268,6 +276,14 @@ class Ledger:
         """Keep which run of the engine connected last."""
         self._engine = engine
         return self._write_engine(engine)
+
+    async def check_writable(self) -> None:
+        """Check that entries can be written.
+
+        Raises:
+            HostError: If they cannot.
+        """
+        await self._store.check_writable()
 
     async def _write(self, written: str, *, durable: bool) -> None:
         """Write an entry as it is by now, and those that could not be written before."""

@@ -11,6 +11,7 @@ from typing import Final
 from volplug.metrics import Durations, Metrics
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import LocalNode
+from volplug.volumes.readiness import Readiness
 from volplug.volumes.usage_sampler import UsageSample, UsageSampler
 
 MAX_VOLUMES: Final = 200  # whose usage is shown: each is a handful of time series
@@ -77,14 +78,19 @@ class LagProbe:
 
 
 class NodeMonitor:
-    """Reads this node for monitoring, without a long wait, and without a call of a backend.
+    """Reads this node for monitoring, without a long wait; gauges without a call of a backend.
 
     Args:
         node: What is read.
         usage: Samples mounted volumes.
+        readiness: Whether it can do its work.
+
+    Attributes:
+        readiness: As given.
     """
 
-    def __init__(self, node: LocalNode, usage: UsageSampler) -> None:
+    def __init__(self, node: LocalNode, usage: UsageSampler, readiness: Readiness) -> None:
+        self.readiness = readiness
         self._node = node
         self._usage = usage
         self._probe = LagProbe(node.metrics.loop_lag)

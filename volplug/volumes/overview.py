@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from volplug import __version__
 from volplug.drivers.base import Driver
@@ -39,14 +39,20 @@ class Overview:
         default = self._node.default_backend
         names = sorted(self._node.backends, key=lambda name: (name != default, name))
         listing = asyncio.create_task(self._catalog.list_all())
-        problems = await asyncio.gather(*(self._problem_of(name) for name in names))
+        problems = await self.problems()
         lists = await listing
         views = []
-        for name, problem in zip(names, problems, strict=True):
-            driver, volumes = self._node.driver(name), lists[name]
+        for name in names:
+            driver, volumes, problem = self._node.driver(name), lists[name], problems[name]
             count = None if isinstance(volumes, BaseException) else len(volumes)
             views.append(BackendView(name, driver.info, driver.node_id, name == default, problem, count))
         return views
+
+    async def problems(self) -> Mapping[str, VolplugError | None]:
+        """Return why each backend cannot be used, None for those that can; each is asked for its health."""
+        names = list(self._node.backends)
+        problems = await asyncio.gather(*(self._problem_of(name) for name in names))
+        return dict(zip(names, problems, strict=True))
 
     async def _problem_of(self, backend: str) -> VolplugError | None:
         """Return why a backend cannot be used; None if it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ class Recovery:
         self._node = node
         self._converger = converger
         self._releaser = releaser
+        self._first_tries: list[asyncio.Task[None]] | None = None
 
     async def begin(self) -> None:
         """Lock every volume that is remembered or found mounted, and start to recover and unlock each."""
@@ -49,8 +51,14 @@ class Recovery:
         for backend in node.backends:
             # Not at once: the cloud may serve stale reads of changes made just before the restart.
             self._schedule_search(backend, node.deadlines.mount_grace_s, retry_s)
-        for lock in locks:
-            node.operations.run("recover", lock.name, partial(self._recover, lock, retry_s))
+        self._first_tries = [
+            node.operations.run("recover", lock.name, partial(self._recover, lock, retry_s)) for lock in locks
+        ]
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether recovery has been tried for every volume; some may have to be tried again."""
+        return self._first_tries is not None and all(task.done() for task in self._first_tries)
 
     async def _names(self, entries: Sequence[Entry]) -> Sequence[str]:
         node = self._node

@@ -37,6 +37,7 @@ from volplug.volumes.node import LocalNode
 from volplug.volumes.operations import ApiCall, ApiVerb, Operation, Operations, Work
 from volplug.volumes.options import CreateRequest, Defaults
 from volplug.volumes.overview import Overview
+from volplug.volumes.readiness import Readiness
 from volplug.volumes.recovery import Recovery
 from volplug.volumes.release import Releaser
 from volplug.volumes.remove import Remover
@@ -73,7 +74,7 @@ class VolumeService:
         self._durable = DurableOperations(node.operations, node.operation_store, node.on_step)
         self._resolution = Resolution(node, self._durable, self._creator, self._catalog)
         self._overview = Overview(node, self._catalog)
-        self.monitor = NodeMonitor(node, self._usage)
+        self.monitor = NodeMonitor(node, self._usage, Readiness(node, self._overview, self._recovery))
         self._list_cache = VolumeListCache(node.ledger, self._view)
 
     # Life

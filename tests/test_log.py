@@ -1,14 +1,18 @@
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from structlog.contextvars import bound_contextvars
+
+from volplug.log import add_context
 
 PROGRAM = """
 import logging, sys, structlog
 from volplug.log import configure_logging
-configure_logging(sys.argv[1], is_managed=sys.argv[2] == "managed")
+configure_logging(sys.argv[1], *sys.argv[3:], is_managed=sys.argv[2] == "managed")
 log = structlog.get_logger()
 log.debug("a debug event", volume="db")
 log.info("volume attached", volume="db")
@@ -21,9 +25,9 @@ logging.getLogger("library").warning("a library warns")
 """
 
 
-def output(level: str, form: str, **streams: object) -> tuple[list[str], list[str]]:
+def output(level: str, form: str, *log_format: str, **streams: object) -> tuple[list[str], list[str]]:
     done = subprocess.run(  # type: ignore[call-overload]  # streams are what tests redirect
-        [sys.executable, "-c", PROGRAM, level, form], check=True, text=True, **streams
+        [sys.executable, "-c", PROGRAM, level, form, *log_format], check=True, text=True, **streams
     )
     return (done.stdout or "").splitlines(), (done.stderr or "").splitlines()
 
@@ -63,3 +67,24 @@ def test_lines_for_the_journal_begin_with_their_priority(
         "<3>level=error",
         "<4>level=warning",
     ]
+
+
+def test_as_json_each_line_is_an_object_with_time_level_and_event_first() -> None:
+    lines, _ = output("debug", "service", "json", capture_output=True)
+    events = [json.loads(line) for line in lines]
+    assert {tuple(event)[:3] for event in events} == {("timestamp", "level", "event")}
+    assert [(event["level"], event["event"], event.get("volume")) for event in events] == [
+        ("debug", "a debug event", "db"),
+        ("info", "volume attached", "db"),
+        ("warning", "detach failed", "db"),
+        ("error", "internal error", None),
+        ("warning", "a library warns", None),
+    ]
+    assert "ValueError: why" in events[3]["exception"]
+
+
+def test_a_line_names_the_operation_that_it_is_part_of_unless_it_names_another() -> None:
+    with bound_contextvars(operation="mount run-1", mount_id="a"):
+        added = add_context(None, "info", {"event": "x", "operation": "detach run-2"})
+    assert added == {"event": "x", "operation": "detach run-2", "mount_id": "a"}
+    assert add_context(None, "info", {"event": "x"}) == {"event": "x"}

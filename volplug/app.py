@@ -75,7 +75,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
         VolplugError: If this process cannot serve at all.
     """
     os.umask(0o077)  # what is written here is for root alone
-    _start_logging(settings.log_level)
+    _start_logging(settings.log_level, settings.log_format)
     warn_of_variables(settings)
     _check_may_mount()
     lock = lock_state_dir(settings.state_dir)
@@ -138,8 +138,8 @@ async def _refuse(error: Exception, plugin_socket: UnixSocket, scope: str) -> in
     return code
 
 
-def _start_logging(level: str) -> None:
-    configure_logging(level, is_managed=is_managed(), as_on_host=_host_paths())
+def _start_logging(level: str, log_format: str = "text") -> None:
+    configure_logging(level, log_format, is_managed=is_managed(), as_on_host=_host_paths())
 
 
 def _host_paths() -> HostPaths:

@@ -7,6 +7,7 @@ and errors go to the latter. Both add a time of their own.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from structlog.contextvars import get_contextvars
 
 from volplug.managed import HostPaths, event_paths, unchanged
 from volplug.masking import mask_event
@@ -21,15 +23,19 @@ from volplug.masking import mask_event
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
+_FIRST: Final = ("timestamp", "level", "event")
 # sd-daemon(3): the priority of a line for journald.
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def configure_logging(level: str, *, is_managed: bool = False, as_on_host: HostPaths = unchanged) -> None:
+def configure_logging(
+    level: str, log_format: str = "text", *, is_managed: bool = False, as_on_host: HostPaths = unchanged
+) -> None:
     """Log events of this level and above, and libraries' warnings in the same format.
 
     Args:
         level: debug, info, warning or error.
+        log_format: text (logfmt) or json.
         is_managed: Whether dockerd runs this process as a managed plugin.
         as_on_host: Replaces paths of this process by those of the host.
     """
@@ -37,13 +43,14 @@ def configure_logging(level: str, *, is_managed: bool = False, as_on_host: HostP
     is_journal = _is_journal()
     stamp: list[Processor] = [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     described: list[Processor] = [
+        add_context,
         structlog.processors.add_log_level,
         *([] if is_journal or is_managed else stamp),
         structlog.processors.format_exc_info,
         mask_event,
         event_paths(as_on_host),
     ]
-    renderer = _Renderer(with_priority=is_journal)
+    renderer = _Renderer(_json if log_format == "json" else _LOGFMT, with_priority=is_journal)
     serious = sys.stderr if is_managed else sys.stdout
     handler = logging.StreamHandler(serious)
     handler.setFormatter(
@@ -63,6 +70,24 @@ def configure_logging(level: str, *, is_managed: bool = False, as_on_host: HostP
     )
 
 
+def add_context(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Add the operation, request and mount that this is part of, where the event itself does not name them.
+
+    They are bound to the task that does the work: see `structlog.contextvars`.
+    """
+    for key, value in get_contextvars().items():
+        event.setdefault(key, value)
+    return event
+
+
+def _json(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
+    first = {key: event.pop(key) for key in _FIRST if key in event}
+    return json.dumps({**first, **event}, default=str)
+
+
+_LOGFMT: Final = structlog.processors.LogfmtRenderer(key_order=_FIRST, drop_missing=True, bool_as_flag=False)
+
+
 class _Lines:
     """Writes finished lines: those of warnings and errors maybe to another stream than all others."""
 
@@ -72,17 +97,17 @@ class _Lines:
 
 
 class _Renderer:
-    """Writes logfmt, for the journal with the priority before it."""
+    """Writes a line, for the journal with the priority before it."""
 
-    def __init__(self, *, with_priority: bool) -> None:
-        self._logfmt = structlog.processors.LogfmtRenderer(
-            key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
-        )
+    def __init__(
+        self, render: Callable[[WrappedLogger, str, EventDict], str], *, with_priority: bool
+    ) -> None:
+        self._render = render
         self._with_priority = with_priority
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
         priority = f"<{_PRIORITIES[event['level']]}>" if self._with_priority else ""
-        return priority + self._logfmt(logger, name, event)
+        return priority + self._render(logger, name, event)
 
 
 def _is_journal() -> bool:

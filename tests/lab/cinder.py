@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from tests.lab.host import Host, Hosts
+from tests.lab.leaks import check_logs
 from tests.lab.openstack.configs import APPLICATION_SECRET, REGION
 from tests.lab.openstack.shared import LAB_NUMBER
 
@@ -69,6 +70,8 @@ class CinderCloud:
         self._lab.empty()
         for server in self._servers.values():
             self._lab.servers.delete(server)
+        if kind is None:
+            check_logs((log for host in self._hosts for log in host.logs()), [APPLICATION_SECRET])
 
     def settings(self, host: Host) -> Mapping[str, str]:
         """The settings of a host's volplug, as environment; the host finds its id in its firmware."""

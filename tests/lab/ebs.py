@@ -7,6 +7,7 @@ from typing import Final, Self, TypeVar
 
 from tests.ec2sim import Ec2Cloud, LoopHypervisor
 from tests.lab.host import Host, Hosts
+from tests.lab.leaks import check_logs
 
 _ZONE_SUFFIX: Final = "a"
 _NAME_TAG: Final = "volplug:name"
@@ -34,6 +35,7 @@ class EbsCloud:
         self._hosts = hosts
         self.images = hosts.directory
         self._inside = hosts.network.threads()
+        self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
         self.ec2 = self._inside.submit(self._start).result()
@@ -45,6 +47,8 @@ class EbsCloud:
     ) -> None:
         with self._inside:
             self._run(self.ec2.close)
+        if kind is None:
+            check_logs((log for host in self._hosts for log in host.logs()), self._secrets)
 
     def _start(self) -> Ec2Cloud:
         hypervisor = LoopHypervisor(str(self._hosts.directory))
@@ -56,6 +60,7 @@ class EbsCloud:
     def settings(self, host: Host) -> Mapping[str, str]:
         """Add the host as an instance, and return the settings of its volplug, as environment."""
         instance = self.ec2.add_instance(self.node_id(host), zone=self.zone, name=host.name)
+        self._secrets |= {instance.secret_key, instance.session_token}
         lines = [
             'backend = "ebs"',
             f'cluster = "{_CLUSTER}"',

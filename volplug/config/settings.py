@@ -34,7 +34,8 @@ DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
 DEFAULT_CONTROL_SOCKET: Final = Path("/run/volplug/control.sock")
 TABLES: Final = ("backends", "profiles")  # in the file only
 _LogLevel = Literal["debug", "info", "warning", "error"]
-_WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *TakeoverPolicy})
+_LogFormat = Literal["text", "json"]
+_WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *get_args(_LogFormat), *TakeoverPolicy})
 _PORTS: Final = 65_536
 _EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not listened on
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
@@ -191,6 +192,9 @@ class Settings(BaseModel):
     control_access: _Path | None = _setting(None, "File that lists who may use it there", "none")
     log_level: Annotated[_LogLevel, BeforeValidator(_fold_case)] = _setting(
         "info", "debug, info, warning or error"
+    )
+    log_format: Annotated[_LogFormat, BeforeValidator(_fold_case)] = _setting(
+        "text", "Lines of the log as text (logfmt) or json"
     )
     backends: dict[_BackendName, BackendTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, _OptionValue]] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Final, cast
 import structlog
 from aiohttp import web
 from pydantic_core import to_json
+from structlog.contextvars import bind_contextvars
 
 from volplug.api.routes import JSON, ROUTES, Route
 from volplug.errors import (
@@ -65,6 +66,7 @@ class ControlHandler:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; raises only if the client has left."""
         request_id = request_id_of(request)
+        bind_contextvars(request_id=request_id)  # until the next request of the connection
         try:
             return await self._answer(cast(web.Request, request), request_id)
         except ConnectionError:

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import web
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from volplug.errors import (
     ClientGone,
@@ -109,9 +110,11 @@ class _PluginRequest:
         return value
 
     def mount_id(self) -> str:
+        """Return the ID; from now on, the log's lines of the call name it."""
         mount_id = self.text("ID", default="")
         if len(mount_id) > _MAX_ID_LENGTH:
             raise InvalidRequest(f"the request's ID is longer than {_MAX_ID_LENGTH} characters")
+        bind_contextvars(mount_id=mount_id)
         return mount_id
 
     def options(self) -> dict[str, str]:
@@ -217,6 +220,8 @@ class PluginHandler:
             if tells_existence:
                 raise _NoAnswerError from error
             return self._failed(internal_error(error))
+        finally:
+            unbind_contextvars("mount_id")  # the connection has more requests
 
     def _failed(self, error: VolplugError) -> bytes:
         return ready_bytes({"Err": self._as_on_host(str(error))}, HTTPStatus.INTERNAL_SERVER_ERROR)

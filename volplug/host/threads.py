@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -71,7 +73,8 @@ class Pool:
         return asyncio.wrap_future(self._submit(function, *args, **kwargs))
 
     def _submit(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        call = self._executor.submit(function, *args, **kwargs)
+        # With the context, whose operation the log's lines name.
+        call = self._executor.submit(copy_context().run, partial(function, *args, **kwargs))
         self._open.add(call)
         call.add_done_callback(self._end)
         return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -58,7 +59,12 @@ class Timers:
     ) -> None:
         """Run the action after the delay, in a task of its own; or at once when the process stops."""
         self.cancel(name)
-        handle = asyncio.get_running_loop().call_later(delay_s, self._start, name)
+        handle = asyncio.get_running_loop().call_later(
+            delay_s,
+            self._start,
+            name,
+            context=Context(),  # the log's lines of the action are not part of what scheduled it
+        )
         self._scheduled[name] = _Scheduled(handle, action, at_stop)
 
     def cancel(self, name: str) -> None:

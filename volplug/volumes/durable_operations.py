@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from volplug.errors import HostError, IdempotencyKeyReused, TooManyWaiting, VolplugError
 from volplug.steps import OnStep, WorldStep
@@ -99,6 +100,7 @@ class DurableOperations:
         return before
 
     async def _carry_out(self, operation: Operation, work: Work[object]) -> None:
+        bind_contextvars(operation=operation)
         failure: Failure | None = None
         try:
             await work(operation)

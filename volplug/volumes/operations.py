@@ -11,6 +11,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,7 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from volplug.errors import (
     ErrorContext,
@@ -236,7 +238,8 @@ class Operations:
         """
         operation = self._begin(kind, volume, Origin.VOLPLUG)
         try:
-            yield operation
+            with bound_contextvars(operation=operation):
+                yield operation
         except Exception as error:
             operation.failure = self.failure_of(operation, error)
             raise
@@ -248,7 +251,9 @@ class Operations:
     ) -> asyncio.Task[_T]:
         """Start an operation in a task of its own."""
         operation = self._begin(kind, volume, origin)
-        task = asyncio.create_task(work(operation))
+        context = copy_context()
+        context.run(bind_contextvars, operation=operation)
+        task = asyncio.create_task(work(operation), context=context)
         task.add_done_callback(partial(self._end_with_task, operation))
         self.tasks.keep(task)
         return task

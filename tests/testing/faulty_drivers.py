@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from volplug.drivers.base import DriverInfo, Holder
+from volplug.drivers.base import BackendLimit, DriverInfo, Holder
 from volplug.errors import DeviceMismatch, InvalidOption, UnexpectedState, VolumeExists
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
@@ -310,6 +310,21 @@ class GuessesDeath(MemoryDriver):
     async def holder_state(self, node_id: str) -> Holder:
         state = HolderState.ALIVE if node_id == self.node_id else HolderState.DEAD
         return Holder(state, "no answer")
+
+
+class CountsNoNewVolume(MemoryDriver):
+    async def limits(self) -> Sequence[BackendLimit]:
+        return [BackendLimit("volumes", 1, 10, "volumes")]
+
+
+class UsesMoreThanThereIs(MemoryDriver):
+    async def limits(self) -> Sequence[BackendLimit]:
+        return [BackendLimit("space", 2 * GIB, GIB, "bytes")]
+
+
+class UsesLessThanNothing(MemoryDriver):
+    async def limits(self) -> Sequence[BackendLimit]:
+        return [BackendLimit("space", -1, None, "bytes")]
 
 
 class WritesOptionsItsOwnWay(MemoryDriver):

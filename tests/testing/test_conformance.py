@@ -81,6 +81,7 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "filesystem_tag_of_an_attached_volume": faulty.TagsAnOldDescription,
     "filesystem_tag_outlives_calls_with_an_older_description": faulty.AttachesAnOldDescription,
     "node_is_never_declared_dead_by_guess": faulty.GuessesDeath,
+    "limits_are_plausible_and_volumes_count": faulty.CountsNoNewVolume,
     "constants_make_sense": faulty.WritesOptionsItsOwnWay,
     "constants_are_constant": faulty.ForgetsWhoItIs,
     "scope_is_global": backends.CallsItselfLocal,
@@ -107,6 +108,8 @@ ALSO_CAUGHT = [
     ("cancelled_change_can_be_made_again", faulty.DeletesInTheBackground),
     ("list_is_whole_while_volumes_come_and_go", faulty.BreaksWhileListing),
     ("volume_created_anew_is_not_touched_in_the_name_of_the_old", faulty.DeletesByName),
+    ("limits_are_plausible_and_volumes_count", faulty.UsesMoreThanThereIs),
+    ("limits_are_plausible_and_volumes_count", faulty.UsesLessThanNothing),
 ]
 CASES = [name.removeprefix("test_") for name in dir(Suite) if name.startswith("test_")]
 # Its fault is in the test class, not in the driver: see below.

@@ -141,6 +141,24 @@ class Holder:
     host_name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BackendLimit:
+    """One limit of a backend and how much of it is used.
+
+    Attributes:
+        name: What the backend calls it.
+        used: By all that counts there, other clusters and programs included. It exceeds a maximum that was
+            lowered meanwhile.
+        maximum: None if it is unlimited.
+        unit: `bytes`, or what is counted, such as `volumes`.
+    """
+
+    name: str
+    used: int
+    maximum: int | None
+    unit: str
+
+
 class Driver(Protocol):
     """One configured backend."""
 
@@ -298,6 +316,19 @@ class ExplainsAbsence(Protocol):
 
     async def absence(self, name: str) -> VolumeNotFound:
         """Return the error for a Mount of a volume that `get` did not find; asks nothing remote."""
+        ...
+
+
+@runtime_checkable
+class ReportsLimits(Protocol):
+    """A capability of drivers whose backend tells its limits, such as quotas or the space of a disk."""
+
+    async def limits(self) -> Sequence[BackendLimit]:
+        """Return the backend's limits as they are now, with one cheap call and without any change.
+
+        Raises:
+            VolplugError: If they cannot be read; the backend may be usable all the same.
+        """
         ...
 
 

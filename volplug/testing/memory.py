@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from volplug.descriptions import checked
-from volplug.drivers.base import DriverInfo, Holder, Scope
+from volplug.drivers.base import BackendLimit, DriverInfo, Holder, Scope
 from volplug.errors import (
     DuplicateVolumes,
     VolplugError,
@@ -177,6 +177,11 @@ class MemoryDriver:
     async def health(self) -> None:
         """Fail during an outage."""
         self._cloud.record_call("health")
+
+    async def limits(self) -> Sequence[BackendLimit]:
+        """Return how many volumes the cloud has, of all clusters."""
+        self._cloud.record_call("limits")
+        return [BackendLimit("volumes", len(self._cloud.volumes), None, "volumes")]
 
     def _visible(self) -> Sequence[Volume]:
         return [volume for volume in self._cloud.volumes.values() if self._is_ours(volume.volume_id)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from volplug.drivers.base import Driver, Scope
+from volplug.drivers.base import Driver, ReportsLimits, Scope
 from volplug.models import HolderState, VolumeState
 from volplug.testing.conformance.calls import TAGS, located
 from volplug.testing.conformance.clusters import ClusterConformance
@@ -75,6 +75,28 @@ class FactCases(DriverFixtures):
         assert again.info == driver.info
         assert driver.node_id
         assert again.node_id == driver.node_id
+
+    async def test_limits_are_plausible_and_volumes_count(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
+        """Of a driver that reports limits: none is exceeded, and those that count volumes count a new one."""
+        if not isinstance(driver, ReportsLimits):
+            return
+        before = {limit.name: limit for limit in await driver.limits()}
+        await driver.create(make_spec())
+
+        async def uncounted() -> set[str]:
+            after = {limit.name: limit.used for limit in await driver.limits()}
+            return {
+                name
+                for name, limit in before.items()
+                if name not in after or (limit.unit == "volumes" and after[name] <= limit.used)
+            }
+
+        await eventually(uncounted, set())
+        for limit in (*before.values(), *await driver.limits()):
+            assert limit.unit
+            assert 0 <= limit.used <= (limit.used if limit.maximum is None else limit.maximum)
 
     async def test_capabilities_are_declared(self, driver: Driver) -> None:
         """`info` decides from which further classes the test class has to inherit."""

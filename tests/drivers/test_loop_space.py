@@ -56,6 +56,24 @@ async def test_a_backend_may_promise_more_than_it_has(disk: Disk) -> None:
         await driver.create(spec_of("too-much", 40 * MIB, "sparse"))
 
 
+async def test_limits_are_the_space_of_the_disk_and_what_is_promised_of_it(disk: Disk) -> None:
+    driver = driver_of(disk.directory, overcommit=2.0)
+    empty, nothing = await driver.limits()
+    await driver.create(spec_of("all", 8 * MIB))
+    await driver.create(spec_of("none", 40 * MIB, "sparse"))
+    space, promised = await driver_of(disk.directory, overcommit=2.0).limits()
+    assert (space.name, space.unit, promised.name, promised.unit) == ("space", "bytes", "promised", "bytes")
+    assert 8 * MIB <= space.used - empty.used < 9 * MIB
+    assert space.maximum == empty.maximum == space.used + disk.free_bytes
+    assert (nothing.used, promised.used, promised.maximum) == (0, 40 * MIB, 2 * disk.free_bytes)
+
+
+async def test_limits_of_a_directory_that_is_not_made_yet_are_those_of_its_disk(disk: Disk) -> None:
+    space, promised = await driver_of(disk.directory / "new" / "deeper").limits()
+    assert (space.maximum, promised.used) == (space.used + disk.free_bytes, 0)
+    assert disk.files() == []
+
+
 async def test_a_preallocated_image_that_does_not_fit_after_all_leaves_nothing(disk: Disk) -> None:
     with pytest.raises(LimitExceeded) as refused:
         await driver_of(disk.directory, overcommit=10.0).create(spec_of(size_bytes=100 * MIB))

@@ -65,9 +65,13 @@ class Directory:
             HostError: If it cannot be made or written.
         """
         self.check()
-        place = next(each for each in (self.path, *self.path.parents) if each.exists())
+        place = self.place()
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise HostError(f"{place} is not a writable directory", "Check that its disk is mounted")
+
+    def place(self) -> Path:
+        """Return the directory, or the nearest one above it that exists."""
+        return next(each for each in (self.path, *self.path.parents) if each.exists())
 
     def check(self) -> None:
         """Refuse a directory that only has the right path: its contents prove nothing.

@@ -21,7 +21,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from volplug.config.mistakes import Number, combined, described
-from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
+from volplug.drivers.base import BackendConfig, BackendLimit, DriverInfo, Holder, Scope
 from volplug.drivers.loop.devices import LoopDevices
 from volplug.drivers.loop.directory import Directory
 from volplug.drivers.loop.images import Images, is_image_name
@@ -92,7 +92,7 @@ def build(config: BackendConfig) -> LoopDriver:
 
 
 class LoopDriver:
-    """Volumes in one directory of this host. See `Driver` and `ExplainsAbsence` for the contract."""
+    """Volumes in one directory of this host. See `Driver`, `ExplainsAbsence`, `ReportsLimits`."""
 
     def __init__(
         self,
@@ -186,6 +186,10 @@ class LoopDriver:
         """Check that the directory exists, or can be made, and is writable."""
         await self._reads.blocking(self._directory.check_usable)
 
+    async def limits(self) -> Sequence[BackendLimit]:
+        """Return the space for images, and what of it is promised."""
+        return await self._reads.blocking(self._limits)
+
     # In threads
 
     def _create(self, spec: VolumeSpec) -> Volume:
@@ -256,6 +260,10 @@ class LoopDriver:
         found = self._observed(record, self._images.stat(name), self._devices.find_by_image(record))
         self._known.keep(found, token)
         return found
+
+    def _limits(self) -> Sequence[BackendLimit]:
+        self._directory.check()
+        return self._images.limits(self._directory.place())
 
     def _list(self) -> Sequence[Volume]:
         self._directory.check()

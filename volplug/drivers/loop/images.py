@@ -1,4 +1,4 @@
-"""The image files: makes and removes them, and checks that there is space. Every function blocks."""
+"""The image files: makes and removes them, checks and reports the space for them. Every function blocks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from cachetools import TTLCache
 
+from volplug.drivers.base import BackendLimit
 from volplug.errors import BackendUnavailable, HostError, LimitExceeded, VolumeInUse
 from volplug.host.files import sync_directory
 from volplug.host.loop_attach import refuse_attached
@@ -94,8 +95,7 @@ class Images:
         with self._checking:
             promised = self._promised.get(None)
             if promised is None or size_bytes + promised > free * self._overcommit:
-                promised = sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
-                self._promised[None] = promised
+                promised = self._promised[None] = self._count_promised()
             if size_bytes + promised > free * self._overcommit:
                 also = (
                     f", of which {rounded_size(promised)} are promised to sparse volumes" if promised else ""
@@ -107,6 +107,31 @@ class Images:
                 )
             if is_sparse and None in self._promised:
                 self._promised[None] = promised + size_bytes
+
+    def limits(self, place: Path) -> Sequence[BackendLimit]:
+        """Return the space of the filesystem, and how much of what is free is promised to sparse images.
+
+        Args:
+            place: The directory, or the nearest one above it that exists.
+
+        Raises:
+            BackendUnavailable: If the disk does not answer.
+        """
+        try:
+            status = os.statvfs(place)
+            promised = self._count_promised()  # not kept: a read must not decide what fits
+        except OSError as error:
+            raise BackendUnavailable(f"{place} cannot be read: {error.strerror}") from error
+        used = (status.f_blocks - status.f_bfree) * status.f_frsize
+        free = status.f_bavail * status.f_frsize
+        return (
+            BackendLimit("space", used, used + free, "bytes"),
+            BackendLimit("promised", promised, int(free * self._overcommit), "bytes"),
+        )
+
+    def _count_promised(self) -> int:
+        """Add up what images may still allocate."""
+        return sum(_promised(image) for image in self._directory.glob(f"*{_SUFFIX}"))
 
     def make(self, name: str, size_bytes: int, *, is_sparse: bool) -> None:
         """Make a blank image, durably; one that an interrupted creation left is replaced.

@@ -16,6 +16,7 @@ from tests.lab.openstack.faults import Operation
 from tests.lab.openstack.lab import OpenStackLab
 from tests.lab.openstack.shared import CINDER
 from tests.lab.waiting import wait_until
+from volplug.drivers.base import BackendLimit
 from volplug.drivers.cinder import CinderDriver
 from volplug.drivers.cinder.options import metadata_of
 from volplug.drivers.cloud.tags import NAME
@@ -248,6 +249,8 @@ async def test_a_quota_is_told_with_its_numbers(lab: OpenStackLab, hosts: Hosts)
     await asyncio.to_thread(lambda: lab.storage.set_quota(volumes=1))
     try:
         await hosts.driver().create(spec_of())
+        volumes, _ = await hosts.driver().limits()
+        assert volumes == BackendLimit("volumes", 1, 1, "volumes")
         with pytest.raises(LimitExceeded, match="quota of volumes is used up: 1 are allowed"):
             await hosts.driver().create(spec_of("w"))
     finally:

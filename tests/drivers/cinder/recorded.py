@@ -22,6 +22,7 @@ def _load(name: str) -> dict[str, Any]:
     return found
 
 
+LIMITS: Final = _load("limits.json")
 VOLUMES: Final = _load("volumes.json")
 SERVERS: Final = _load("servers.json")
 REFUSALS: Final = _load("refusals.json")

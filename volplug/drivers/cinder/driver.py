@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from volplug.drivers.base import BackendConfig
+from volplug.drivers.base import BackendConfig, BackendLimit
 from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.creation import CinderCreator, chosen_of
@@ -19,6 +19,7 @@ from volplug.drivers.cinder.deletion import CinderDeleter
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.notes import CreationNotes
 from volplug.drivers.cinder.openstack import SDK, OpenStack, OpenStackCaller
+from volplug.drivers.cinder.quota import read_quota
 from volplug.drivers.cinder.server import ThisServer
 from volplug.drivers.cinder.settings import CinderSettings, load_settings
 from volplug.drivers.cinder.takeover import ServerTakeover
@@ -51,7 +52,7 @@ def build(config: BackendConfig) -> CinderDriver:
 
 
 class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
-    """See `CloudDriver`."""
+    """See `CloudDriver`, and `ReportsLimits`."""
 
     _INFO = options.INFO
     _SDK = SDK
@@ -75,11 +76,16 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         creations = CreationNotes(notes, config.on_step)
         self._creation = CinderCreator(caller, volumes, creations, settings, limits)
         self._deletion = CinderDeleter(caller, volumes, limits)
+        self._caller = caller
         self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
 
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the driver's options."""
         options.check_options(spec)
+
+    async def limits(self) -> Sequence[BackendLimit]:
+        """Return the project's quota."""
+        return await read_quota(self._caller)
 
     async def _create(self, spec: VolumeSpec, zone: str) -> Volume:
         return await self._creation.create(spec, zone)

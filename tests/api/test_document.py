@@ -91,6 +91,11 @@ def test_the_page_has_the_limits_of_the_code(text: str) -> None:
     assert text in " ".join(PAGE.split())
 
 
+def test_the_page_names_what_a_limit_of_a_backend_has() -> None:
+    (named,) = re.findall(r"its `limits`, each with (.*?)\.", PAGE, re.DOTALL)
+    assert re.findall(r"`(\w+)`", named) == list(schemas.LimitBody.model_fields)
+
+
 def test_the_access_file_of_the_page_is_right_and_permits_no_word() -> None:
     (written,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     lines, mistakes = read_access(written)

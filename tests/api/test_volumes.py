@@ -155,7 +155,9 @@ class TestTwoBackends:
             "retryable": True,
         }
         assert (second["name"], second["problem"], second["volume_count"]) == ("other", None, 1)
-        assert second["limits"]["default_size_bytes"] == GIB
+        assert second["sizes"]["default_size_bytes"] == GIB
+        assert second["limits"] == [{"name": "volumes", "used": 1, "maximum": None, "unit": "volumes"}]
+        assert first["limits"] is None
         assert await api.ok("/v1/backends/other") == second
 
     async def test_this_node_is_shown(self, world: World, api: Api) -> None:

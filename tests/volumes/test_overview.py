@@ -1,27 +1,37 @@
 """This node and its backends, and volumes by backend and name, as the control API shows them."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from tests.volumes.world import GatedDriver, LocalDriver, World, spec_of
 from volplug import __version__
+from volplug.drivers.base import BackendLimit
 from volplug.errors import BackendDenied, BackendNotFound, BackendUnavailable, VolumeNotFound
 from volplug.models import EngineIdentity
 
 
 class CheckedDriver(GatedDriver):
-    """A driver whose health can be held up, or be bad."""
+    """A driver whose health and limits can be held up, or be bad."""
 
     problem: Exception | None = None
-    checks = 0
+    unreadable: Exception | None = None
+    checks = readings = 0
 
     async def health(self) -> None:
         self.checks += 1
         await self._gate("health")
         if self.problem is not None:
             raise self.problem
+
+    async def limits(self) -> Sequence[BackendLimit]:
+        self.readings += 1
+        await self._gate("limits")
+        if self.unreadable is not None:
+            raise self.unreadable
+        return await super().limits()
 
 
 @pytest.fixture
@@ -77,6 +87,35 @@ async def test_a_health_check_in_progress_is_shared_and_waited_for_only_so_long(
     gate.opened.set()
     await asyncio.sleep(0)
     assert {view.problem for view in await world.service.backends()} == {None}
+
+
+async def test_limits_are_shown_as_the_driver_reports_them(world: World) -> None:
+    checked(world)
+    await world.create("v", backend="checked")
+    limits = {view.name: view.limits for view in await world.service.backends()}
+    assert limits["checked"] == [BackendLimit("volumes", 1, None, "volumes")]
+
+
+@pytest.mark.parametrize("error", [BackendDenied("access denied"), ValueError("a bug")])
+async def test_a_backend_whose_limits_cannot_be_read_is_usable(world: World, error: Exception) -> None:
+    checked(world).unreadable = error
+    views = {view.name: view for view in await world.service.backends()}
+    assert (views["checked"].limits, views["checked"].problem) == (None, None)
+    assert views["local"].limits is not None
+
+
+async def test_a_reading_of_limits_in_progress_is_shared_and_waited_for_only_so_long(world: World) -> None:
+    driver = checked(world)
+    world.deadlines = replace(world.deadlines, lookup_s=0.01)
+    world.restart()
+    gate = driver.hold("limits")
+    for views in await asyncio.gather(*(world.service.backends() for _ in range(3))):
+        view = next(each for each in views if each.name == "checked")
+        assert (view.limits, view.problem) == (None, None)
+    assert driver.readings == 1
+    gate.opened.set()
+    await asyncio.sleep(0)
+    assert None not in [view.limits for view in await world.service.backends()]
 
 
 async def test_the_node_is_shown_from_memory(world: World) -> None:

@@ -149,7 +149,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         operation_id="listBackends",
         method="GET",
         path="/v1/backends",
-        summary="List backends, each asked for its health",
+        summary="List backends, each asked for its health and limits",
         answers={200: schemas.BackendList},
     ),
     Route(

@@ -218,13 +218,22 @@ class EventQuery(_Query):
     limit: _Limit = 100
 
 
-class LimitsBody(_Shown):
+class SizesBody(_Shown):
     """Which sizes a driver makes."""
 
     allocation_unit_bytes: int
     default_size_bytes: int
     minimum_size_bytes: int
     maximum_size_bytes: int
+
+
+class LimitBody(_Shown):
+    """A limit of a backend and how much of it is used."""
+
+    name: str = Field(description="What the backend calls it")
+    used: int = Field(description="Also by others than volplug")
+    maximum: int | None = Field(description="Null if there is none")
+    unit: str = Field(description="`bytes`, or what is counted")
 
 
 class ProblemBody(_Shown):
@@ -246,7 +255,10 @@ class BackendBody(_Shown):
     node_id: str | None = Field(description="This host's id there")
     problem: ProblemBody | None = Field(description="Why it cannot be used; null if it can")
     volume_count: int | None = Field(description="Null if it cannot be listed")
-    limits: LimitsBody
+    sizes: SizesBody
+    limits: list[LimitBody] | None = Field(
+        description="Null if they cannot be read, empty if the driver knows none"
+    )
     options: dict[str, str] = Field(description="The driver's own options, and what each is or may be")
 
 

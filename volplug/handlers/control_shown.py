@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from volplug.api import schemas
+from volplug.drivers.base import BackendLimit
 from volplug.errors import VolplugError
 from volplug.volumes.events import Event
 from volplug.volumes.ledger import Failure
@@ -125,14 +126,19 @@ def backend_body(view: BackendView) -> schemas.BackendBody:
         node_id=view.node_id or None,
         problem=_problem_body(view.problem) if view.problem else None,
         volume_count=view.volume_count,
-        limits=schemas.LimitsBody(
+        sizes=schemas.SizesBody(
             allocation_unit_bytes=info.allocation_unit_bytes,
             default_size_bytes=info.default_size_bytes,
             minimum_size_bytes=info.minimum_size_bytes,
             maximum_size_bytes=info.maximum_size_bytes,
         ),
+        limits=None if view.limits is None else [_limit_body(limit) for limit in view.limits],
         options=dict(info.options),
     )
+
+
+def _limit_body(limit: BackendLimit) -> schemas.LimitBody:
+    return schemas.LimitBody(name=limit.name, used=limit.used, maximum=limit.maximum, unit=limit.unit)
 
 
 def _problem_body(problem: VolplugError) -> schemas.ProblemBody:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import structlog
 
 from volplug import __version__
-from volplug.drivers.base import Driver
+from volplug.drivers.base import BackendLimit, ReportsLimits
 from volplug.errors import BackendUnavailable, VolplugError, internal_error
 from volplug.volumes.catalog import Catalog
 from volplug.volumes.node import LocalNode
 from volplug.volumes.views import BackendView, NodeView
 
+_LOG = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
 
 class Overview:
-    """Describes this node and its backends. Health checks that come together cost one call; none is kept."""
+    """Describes this node and its backends. Questions that come together cost one call; no answer is kept."""
 
     def __init__(self, node: LocalNode, catalog: Catalog) -> None:
         self._node = node
         self._catalog = catalog
         self._checks: dict[str, asyncio.Task[VolplugError | None]] = {}
+        self._readings: dict[str, asyncio.Task[Sequence[BackendLimit] | None]] = {}
 
     def node(self) -> NodeView:
         """Describe this node, from memory."""
@@ -35,17 +42,21 @@ class Overview:
         )
 
     async def backends(self) -> Sequence[BackendView]:
-        """Describe all backends, the default one first; each is asked for its health and its volumes."""
+        """Describe all backends, the default one first; each is asked for health, limits and volumes."""
         default = self._node.default_backend
         names = sorted(self._node.backends, key=lambda name: (name != default, name))
         listing = asyncio.create_task(self._catalog.list_all())
-        problems = await self.problems()
+        problems, limits = await asyncio.gather(
+            self.problems(), asyncio.gather(*(self._limits_of(name) for name in names))
+        )
         lists = await listing
         views = []
-        for name in names:
+        for name, known in zip(names, limits, strict=True):
             driver, volumes, problem = self._node.driver(name), lists[name], problems[name]
             count = None if isinstance(volumes, BaseException) else len(volumes)
-            views.append(BackendView(name, driver.info, driver.node_id, name == default, problem, count))
+            views.append(
+                BackendView(name, driver.info, driver.node_id, name == default, problem, count, known)
+            )
         return views
 
     async def problems(self) -> Mapping[str, VolplugError | None]:
@@ -56,21 +67,46 @@ class Overview:
 
     async def _problem_of(self, backend: str) -> VolplugError | None:
         """Return why a backend cannot be used; None if it can."""
-        check, timeout_s = self._checks.get(backend), self._node.deadlines.lookup_s
+        timeout_s = self._node.deadlines.lookup_s
+        check = await self._ended(self._checks, backend, self._check)
         if check is None:
-            check = self._checks[backend] = asyncio.create_task(_check(self._node.driver(backend)))
-            check.add_done_callback(lambda _: self._checks.pop(backend))
-        done, _ = await asyncio.wait({check}, timeout=timeout_s)
-        if not done:
             return BackendUnavailable(f"backend {backend} did not answer within {timeout_s:.0f} s")
         return check.result()
 
+    async def _limits_of(self, backend: str) -> Sequence[BackendLimit] | None:
+        """Return the limits of a backend; None if they cannot be read."""
+        reading = await self._ended(self._readings, backend, self._read_limits)
+        return None if reading is None else reading.result()
 
-async def _check(driver: Driver) -> VolplugError | None:
-    try:
-        await driver.health()
-    except VolplugError as error:
-        return error
-    except Exception as error:  # a bug of one driver must not hide the other backends
-        return internal_error(error)
-    return None
+    async def _ended(
+        self,
+        running: dict[str, asyncio.Task[_T]],
+        backend: str,
+        ask: Callable[[str], Coroutine[Any, Any, _T]],
+    ) -> asyncio.Task[_T] | None:
+        """Wait for the question to a backend that runs, or begin it; None if it does not end in time."""
+        task = running.get(backend)
+        if task is None:
+            task = running[backend] = asyncio.create_task(ask(backend))
+            task.add_done_callback(lambda _: running.pop(backend))
+        done, _ = await asyncio.wait({task}, timeout=self._node.deadlines.lookup_s)
+        return task if done else None
+
+    async def _check(self, backend: str) -> VolplugError | None:
+        try:
+            await self._node.driver(backend).health()
+        except VolplugError as error:
+            return error
+        except Exception as error:  # a bug of one driver must not hide the other backends
+            return internal_error(error)
+        return None
+
+    async def _read_limits(self, backend: str) -> Sequence[BackendLimit] | None:
+        driver = self._node.driver(backend)
+        if not isinstance(driver, ReportsLimits):
+            return ()
+        try:
+            return await driver.limits()
+        except Exception as error:  # a backend whose limits cannot be read may be usable
+            _LOG.warning("limits not read", backend=backend, error=str(error))
+            return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from volplug.descriptions import unusable
-from volplug.drivers.base import DriverInfo
+from volplug.drivers.base import BackendLimit, DriverInfo
 from volplug.errors import DeviceMismatch, DuplicateVolumes, FilesystemMismatch, VolplugError
 from volplug.models import Detail, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.volumes.capacity import describe_difference
@@ -77,6 +77,7 @@ class BackendView:
         is_default: Whether volumes are created here without `backend`.
         problem: Why it cannot be used; None if it can.
         volume_count: How many volumes it has; None if it cannot be listed.
+        limits: Its limits and how much of them is used; None if they cannot be read.
     """
 
     name: str
@@ -85,6 +86,7 @@ class BackendView:
     is_default: bool
     problem: VolplugError | None
     volume_count: int | None
+    limits: Sequence[BackendLimit] | None
 
 
 @dataclass(frozen=True, slots=True)

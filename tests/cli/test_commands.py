@@ -153,7 +153,8 @@ async def test_backends_nodes_and_versions_are_shown(furnished: World, cli: Cli)
     assert (await cli("backend", "ls", "-o", "{{.Health}} {{.Problem.Cause}}")).out == "unusable no answer\n"
     furnished.cloud.outage = None
     (shown,) = json.loads((await cli("backend", "inspect", "memory")).out)
-    assert shown["limits"]["default_size_bytes"] == GIB
+    assert shown["sizes"]["default_size_bytes"] == GIB
+    assert "volumes 4 of unlimited" in (await cli("backend", "ls", "-o", "wide")).out
     (node,) = json.loads((await cli("node", "ls", "--format", "json")).out)
     assert (await cli("node", "ls", "-q")).out == f"{node['id']}\n"
     assert (await cli("version")).out.split() == ["CLIENT", "SERVER", __version__, __version__]

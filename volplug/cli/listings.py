@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
@@ -51,7 +52,8 @@ _BACKEND_COLUMNS: Final = (
         "VOLUMES", lambda backend: "" if backend["volume_count"] is None else str(backend["volume_count"])
     ),
     Column("NODE ID", lambda backend: backend["node_id"] or ""),
-    Column("SIZES", lambda backend: _sizes(backend["limits"]), is_wide=True),
+    Column("SIZES", lambda backend: _sizes(backend["sizes"]), is_wide=True),
+    Column("LIMITS", lambda backend: _limits(backend["limits"] or ()), is_wide=True),
     Column("PROBLEM", lambda backend: _of_failure(backend, "problem"), is_wide=True),
 )
 _NODE_COLUMNS: Final = (
@@ -80,9 +82,19 @@ OPERATION_COLUMNS: Final = (
 )
 
 
-def _sizes(limits: Json) -> str:
-    least, most = human_size(limits["minimum_size_bytes"]), human_size(limits["maximum_size_bytes"])
-    return f"{least} to {most}, {human_size(limits['default_size_bytes'])} by default"
+def _sizes(sizes: Json) -> str:
+    least, most = human_size(sizes["minimum_size_bytes"]), human_size(sizes["maximum_size_bytes"])
+    return f"{least} to {most}, {human_size(sizes['default_size_bytes'])} by default"
+
+
+def _limits(limits: Sequence[Json]) -> str:
+    return ", ".join(f"{each['name']} {_quantity(each)}" for each in limits)
+
+
+def _quantity(limit: Json) -> str:
+    shown = human_size if limit["unit"] == "bytes" else str
+    most = "unlimited" if limit["maximum"] is None else shown(limit["maximum"])
+    return f"{shown(limit['used'])} of {most}"
 
 
 @BACKENDS.command("ls", epilog="Example: volplug backend ls --format wide")

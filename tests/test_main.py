@@ -12,7 +12,7 @@ from volplug.__main__ import main, serving_settings, split_command
 from volplug.config import TABLES, Settings, default_text
 
 FOR_PEOPLE = ("rich.", "typer.", "click.")
-OF_CONTROL_API = ("volplug.api.routes", "volplug.api.schemas", "volplug.handlers.control_routes")
+OF_CONTROL_API = ("volplug.api.routes", "volplug.api.schemas", "volplug.handlers.control.routes")
 
 
 def test_serving_loads_nothing_that_only_interactive_use_needs(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from volplug.config import Settings
 from volplug.connections import Bounds
 from volplug.control_tls import TlsListener
 from volplug.errors import ConfigurationError, HostError, VolplugError
-from volplug.handlers.control_access import Admit, TcpAccess, admit_local, read_access_file, tls_context
-from volplug.handlers.control_errors import malformed_answer
+from volplug.handlers.control.access import Admit, TcpAccess, admit_local, read_access_file, tls_context
+from volplug.handlers.control.errors import malformed_answer
 from volplug.host.reread import FromFiles
 from volplug.host.threads import Pool
 from volplug.managed import HostPaths
@@ -31,7 +31,7 @@ from volplug.server import BACKLOG, Handler, SocketServer, UnixSocket
 from volplug.volumes.service import VolumeService
 
 if TYPE_CHECKING:
-    from volplug.handlers.control_stream import Waiting
+    from volplug.handlers.control.stream import Waiting
 
 _LOG = structlog.get_logger(__name__)
 _CONNECTIONS: Final = 1200  # of each listener
@@ -142,9 +142,9 @@ class ControlServer:
         return server
 
     def _build(self, admit: Admit) -> tuple[Handler, Waiting]:
-        from volplug.handlers.control import ControlHandler
-        from volplug.handlers.control_routes import ControlRoutes
-        from volplug.handlers.control_stream import Waiting
+        from volplug.handlers.control.handler import ControlHandler
+        from volplug.handlers.control.routes import ControlRoutes
+        from volplug.handlers.control.stream import Waiting
 
         part, of = _WAITING_OF_CONNECTIONS
         waiting = Waiting(self._bounds.connections * part // of)

@@ -1,4 +1,4 @@
-"""What this process counts: plain numbers in memory, which `handlers/metrics.py` shows on request.
+"""What this process counts: plain numbers in memory, which `handlers/control/prometheus.py` shows on request.
 
 Used by the event loop's thread alone, so that no count needs a lock.
 """

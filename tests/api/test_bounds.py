@@ -13,11 +13,11 @@ from tests.api.serving import Api, unix_client
 from tests.volumes.world import World
 from volplug.api.access import make_token
 from volplug.connections import Bounds
-from volplug.handlers.control import ControlHandler
-from volplug.handlers.control_access import Admit, admit_local
-from volplug.handlers.control_errors import malformed_answer
-from volplug.handlers.control_routes import ControlRoutes
-from volplug.handlers.control_stream import Waiting
+from volplug.handlers.control.access import Admit, admit_local
+from volplug.handlers.control.errors import malformed_answer
+from volplug.handlers.control.handler import ControlHandler
+from volplug.handlers.control.routes import ControlRoutes
+from volplug.handlers.control.stream import Waiting
 from volplug.server import SocketServer, UnixSocket
 
 pytestmark = pytest.mark.api

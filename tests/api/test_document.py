@@ -15,8 +15,8 @@ from volplug.api.openapi import document
 from volplug.api.routes import ROUTES
 from volplug.connections import Bounds
 from volplug.errors import ErrorContext, VolumeNotFound
-from volplug.handlers.control_errors import body_of
-from volplug.handlers.control_stream import KEEP_ALIVE_S
+from volplug.handlers.control.errors import body_of
+from volplug.handlers.control.stream import KEEP_ALIVE_S
 from volplug.volumes import durable_operations, events, operations
 from volplug.volumes.events import EventKind
 from volplug.volumes.ledger import Desired

@@ -15,8 +15,8 @@ from volplug.api.schemas import ErrorBody
 from volplug.config import Settings
 from volplug.control_server import LazyHandler
 from volplug.errors import CommandFailed, ErrorContext, VolplugError
-from volplug.handlers.control_errors import malformed_answer
-from volplug.handlers.control_stream import Waiting
+from volplug.handlers.control.errors import malformed_answer
+from volplug.handlers.control.stream import Waiting
 from volplug.host.threads import Pool
 from volplug.server import Handler, SocketServer, UnixSocket
 from volplug.volumes.service import VolumeService

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.api.serving import Api, serving
 from tests.api.tls_site import Site
 from tests.volumes.world import Gate, World
-from volplug.handlers.prometheus import rendered
+from volplug.handlers.control.prometheus import rendered
 from volplug.host.threads import PoolLoad
 from volplug.metrics import BOUNDS_S, Metrics, TryResult
 from volplug.models import Usage

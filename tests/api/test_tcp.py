@@ -20,7 +20,7 @@ from tests.api.tls_site import Site
 from tests.volumes.world import World
 from volplug.api.access import make_token
 from volplug.control_tls import TlsListener
-from volplug.handlers.control_access import tls_context
+from volplug.handlers.control.access import tls_context
 from volplug.host.reread import FromFiles
 from volplug.host.threads import Pool
 from volplug.server import SocketServer

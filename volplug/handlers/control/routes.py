@@ -14,11 +14,11 @@ from volplug.api import schemas
 from volplug.api.openapi import document
 from volplug.api.routes import EVENT_STREAM
 from volplug.errors import BackendNotFound, InvalidOption, NotFound, PreconditionFailed
-from volplug.handlers import control_shown as shown
-from volplug.handlers.control_call import ApiAnswer, ReadCall
-from volplug.handlers.control_monitoring import MonitoringRoutes
-from volplug.handlers.control_pages import operation_page, volume_page
-from volplug.handlers.control_stream import KEEP_ALIVE_S, Waiting, stream_events
+from volplug.handlers.control import shown
+from volplug.handlers.control.call import ApiAnswer, ReadCall
+from volplug.handlers.control.monitoring import MonitoringRoutes
+from volplug.handlers.control.pages import operation_page, volume_page
+from volplug.handlers.control.stream import KEEP_ALIVE_S, Waiting, stream_events
 from volplug.managed import HostPaths, unchanged
 from volplug.volumes.events import EventFilter, EventKind
 from volplug.volumes.operations import ApiCall, Operation, OperationState

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from volplug.api import schemas
 from volplug.api.routes import PROMETHEUS
-from volplug.handlers.control_call import ApiAnswer, ReadCall
-from volplug.handlers.control_errors import REQUEST_ID
+from volplug.handlers.control.call import ApiAnswer, ReadCall
+from volplug.handlers.control.errors import REQUEST_ID
 from volplug.host.threads import Pool, pool_loads
 from volplug.metrics import Metrics
 from volplug.volumes.monitor import NodeGauges, NodeMonitor
@@ -55,6 +55,6 @@ class MonitoringRoutes:
 
 def _rendered(metrics: Metrics, gauges: NodeGauges) -> bytes:
     """Return all metrics; runs in a thread, because the import takes a while, and many volumes do."""
-    from volplug.handlers.prometheus import rendered
+    from volplug.handlers.control.prometheus import rendered
 
     return rendered(metrics, gauges, pool_loads())

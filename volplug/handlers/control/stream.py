@@ -12,9 +12,9 @@ from aiohttp import web
 from volplug.api.routes import EVENT_STREAM
 from volplug.connections import called_when_lost
 from volplug.errors import TooManyWaiting
-from volplug.handlers.control_call import ReadCall
-from volplug.handlers.control_errors import REQUEST_ID
-from volplug.handlers.control_shown import event_body
+from volplug.handlers.control.call import ReadCall
+from volplug.handlers.control.errors import REQUEST_ID
+from volplug.handlers.control.shown import event_body
 from volplug.volumes.events import EventBatch, EventFilter, EventLog
 
 KEEP_ALIVE_S: Final = 30.0  # proxies close what is silent for a minute

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from volplug.api.routes import JSON, Route
 from volplug.errors import InvalidRequest, RequestTooLarge, RequestTooSlow, WrongMediaType
-from volplug.handlers.control_errors import REQUEST_ID
+from volplug.handlers.control.errors import REQUEST_ID
 from volplug.volumes.operations import ApiCall
 
 _M = TypeVar("_M", bound=BaseModel)

@@ -1,6 +1,6 @@
 """The control API /v1 over HTTP: who calls, what is called, and how errors are answered.
 
-A handler for each route of `volplug/api/routes.py` is in `control_routes.py`.
+A handler for each route of `volplug/api/routes.py` is in `routes.py`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from volplug.errors import (
     VolplugError,
     internal_error,
 )
-from volplug.handlers.control_access import Admit
-from volplug.handlers.control_call import ApiAnswer, ReadCall, read_body, read_query, request_id_of
-from volplug.handlers.control_errors import body_of, headers_of, status_of
-from volplug.handlers.control_routes import ControlRoutes, RouteHandler
+from volplug.handlers.control.access import Admit
+from volplug.handlers.control.call import ApiAnswer, ReadCall, read_body, read_query, request_id_of
+from volplug.handlers.control.errors import body_of, headers_of, status_of
+from volplug.handlers.control.routes import ControlRoutes, RouteHandler
 from volplug.managed import HostPaths, unchanged
 
 _LOG = structlog.get_logger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final, NoReturn
@@ -28,6 +29,7 @@ _HOST_COMMANDS: Final = (
     "On the host of a volplug: volplug serve, volplug check-config (the same as volplug config check), "
     "volplug make-token; each has --help."
 )
+_UNKNOWN_COMMAND: Final = re.compile(r"^No such command '.*?'(\. Did you mean .*)?$", re.DOTALL)
 _SHELLS: Final = ("bash", "zsh", "fish")
 _COMPLETE_VARIABLE: Final = "_VOLPLUG_COMPLETE"  # of typer; shells set it as well
 APP: Final = typer.Typer(
@@ -91,7 +93,8 @@ def _told_usage(error: typer.TyperException) -> str:
     """Return the line that tells a mistake in the command, or its help if only a group is named."""
     context = getattr(error, "ctx", None)  # only errors of usage have one
     command = context.command_path if context is not None else "volplug"
-    message = error.format_message().rstrip(".")
+    # The word may be the value of an unknown flag, and a secret.
+    message = _UNKNOWN_COMMAND.sub(r"unknown command\1", error.format_message().rstrip("."))
     if "\n" in message:
         return message
     return told(UsageError(message[:1].lower() + message[1:], f"See {command} --help"))

@@ -68,7 +68,7 @@ _PLAN: Final = (
 )
 
 
-@VOLUMES.command(epilog="Example: volplug volume create --size 10GiB --opt fs=xfs todolist")
+@VOLUMES.command(epilog="Example: volplug volume create --size 10GiB --opt profile=fast todolist")
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", hidden=True)],

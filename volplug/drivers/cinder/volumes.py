@@ -103,7 +103,7 @@ class CinderVolume(CloudVolume):
 
     @property
     def is_transitional(self) -> bool:
-        """Tell whether its state ends by itself; of an attach Cinder names the server only at its end."""
+        """Tell whether its state ends automatically; of an attach Cinder names the server only at its end."""
         return self.state in _TRANSITIONS or (self.state is VolumeState.ATTACHING and not self.holder)
 
     @property

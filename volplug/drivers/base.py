@@ -30,6 +30,7 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from volplug.errors import ConfigurationError, InvalidSize, VolumeNotFound
+from volplug.findings import Finding
 from volplug.metrics import OnTry, uncounted
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB, format_size
@@ -328,6 +329,19 @@ class ReportsLimits(Protocol):
 
         Raises:
             VolplugError: If they cannot be read; the backend may be usable all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A capability of drivers that can check more than their health, for `volplug doctor`."""
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Check what can keep the backend from working, and what is left over in it; changes nothing.
+
+        Credentials and each permission, services, clocks, volumes in a transition for too long, duplicates.
+        What cannot be checked is a finding, too. Raises nothing of its own.
         """
         ...
 

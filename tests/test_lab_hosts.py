@@ -57,7 +57,8 @@ def test_hosts_have_names_boots_disks_and_engines_of_their_own(a: Host, b: Host)
     for host in (a, b):
         host.docker("run", "--rm", *_VOLUME, "busybox:local", "sh", "-c", f"echo {host.name} >>/data/hosts")
     for host in (a, b):
-        assert host.docker("run", "--rm", *_VOLUME, "busybox:local", "cat", "/data/hosts") == f"{host.name}\n"
+        found = host.engine.output_of(*_VOLUME, image="busybox:local", script="cat /data/hosts")
+        assert found == f"{host.name}\n"
         host.docker("volume", "rm", "db")
 
 
@@ -87,7 +88,7 @@ def test_a_host_that_boots_again_has_its_disk_without_unsynced_writes(a: Host) -
     a.reboot()
     assert _boot_id(a) != first
     assert a.docker("inspect", "--format={{.State.Status}}", "job") == "exited\n"
-    assert a.docker("run", "--rm", *_VOLUME, "busybox:local", "ls", "/data") == "written\n"
+    assert a.engine.output_of(*_VOLUME, image="busybox:local", script="ls /data") == "written\n"
     a.docker("rm", "job")
     a.docker("volume", "rm", "db")
 

@@ -20,7 +20,7 @@ def create(engine: Engine, name: str, *options: str) -> None:
 
 def run(engine: Engine, *options: str, script: str = "true", image: str = IMAGE) -> str:
     """Run a script in a container, remove the container after its end, and return the output."""
-    return engine.docker("run", "--rm", *options, image, "sh", "-c", script).stdout
+    return engine.output_of(*options, image=image, script=script)
 
 
 def start(engine: Engine, name: str, *options: str, script: str = "exec sleep 1000") -> None:

@@ -44,6 +44,6 @@ def test_of_two_hosts_that_create_and_mount_it_one_has_it_and_the_error_of_the_o
 def test_of_two_hosts_that_use_it_for_a_moment_one_waits_for_the_other(scene: Scene) -> None:
     done = _run_on_both(scene, "--rm", IMAGE, "sh", "-c", "echo here >>/data/visitors && sync")
     assert [each.returncode for each in done.values()] == [0, 0], done
-    shown = scene.b.docker("run", "--rm", scene.mount(), IMAGE, "cat", "/data/visitors")
+    shown = scene.b.engine.output_of(scene.mount(), image=IMAGE, script="cat /data/visitors")
     assert shown == "here\nhere\n"
     scene.watch.check(scene.volume)

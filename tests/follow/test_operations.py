@@ -57,8 +57,8 @@ def _id(cloud: EbsCloud, name: str) -> str:
 
 
 def _in_container(host: Host, volume: str, script: str) -> str:
-    options = ("run", "--rm", "--volume-driver=volplug", "-v", f"{volume}:/data")
-    return host.docker(*options, IMAGE, "sh", "-c", script).strip()
+    options = ("--volume-driver=volplug", "-v", f"{volume}:/data")
+    return host.engine.output_of(*options, image=IMAGE, script=script).strip()
 
 
 def _write(host: Host, volume: str, text: str) -> None:

@@ -88,8 +88,7 @@ class Checker:
         if records is not None:
             return records.read_text()
         mount = ("-v", f"{self._volume}:/data")
-        command = ("run", "--rm", *mount, *self._options, self._image, "cat", "/data/records")
-        return self._engine.docker(*command).stdout
+        return self._engine.output_of(*mount, *self._options, image=self._image, script="cat /data/records")
 
     def _state(self) -> dict[str, object]:
         shown = json.loads(self._engine.docker("container", "inspect", self.name).stdout)[0]["State"]

@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -268,6 +269,20 @@ class Engine:
             timeout_s=timeout_s,
         )
         return checked(result) if check else result
+
+    def output_of(self, *options: str, image: str, script: str) -> str:
+        """Run a script in a container, remove the container after its end, and return what it printed.
+
+        That comes by way of a file: on a busy machine Docker 26.1 lost the whole output of 6 of 2,500
+        containers that ended at once, from their logs, too.
+        """
+        place = Path(tempfile.mkdtemp(prefix="output-", dir=self.directory))
+        place.chmod(0o777)  # for containers of other users
+        mount = f"--mount=type=bind,source={place},target=/output"
+        self.docker("run", "--rm", *options, mount, image, "sh", "-c", f"exec >/output/text\n{script}")
+        text = (place / "text").read_text()
+        shutil.rmtree(place)
+        return text
 
     def run(
         self, argv: Sequence[str], *, check: bool = False, timeout_s: float = 60.0

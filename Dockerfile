@@ -14,7 +14,7 @@ COPY volplug volplug
 # of botocore's descriptions are objects, which nobody uses here, as nobody uses the former versions of EC2.
 # The SDK of OpenStack brings its tests, and cryptography for signed images only.
 RUN python3 -m venv --without-pip /opt/volplug \
-    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[cinder,ebs]' \
+    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[cinder,ebs,engine]' \
     && python3 -m pip --python /opt/volplug/bin/python uninstall --yes cryptography cffi pycparser \
     && cd /opt/volplug/lib/python3*/site-packages \
     && rm -rf openstack/tests keystoneauth1/tests \
@@ -30,5 +30,5 @@ RUN apt-get update \
         btrfs-progs e2fsprogs libudev1 mount python3 util-linux xfsprogs \
     && rm -rf /usr/sbin/xfs_scrub* /usr/lib/*/libicu*.so.* /usr/lib/python3*/pydoc_data /usr/lib/python3*/test \
     && rm -rf /usr/share/doc/* /usr/share/man/* /var/cache/* /var/lib/apt/lists/* /var/log/* \
-    && mkdir -p /etc/openstack /run/docker/plugins /mnt/volplug
+    && mkdir -p /etc/openstack /host/run /run/docker/plugins /mnt/volplug
 COPY --from=build /opt/volplug /opt/volplug

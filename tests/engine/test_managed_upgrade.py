@@ -22,8 +22,9 @@ from tests.lab.registry import Registry
 pytestmark = MANAGED
 
 _PREVIOUS = "0.0.9"
-# The setting that the previous version does not have.
+# What the previous version does not have: a setting, and a mount.
 _NEW_SETTING = "VOLPLUG_MOUNT_GRACE_S"
+_NEW_MOUNT = "engine"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def _current(engine: Engine) -> Path:
 
 
 def _previous(engine: Engine) -> Path:
-    """The current version with another number and one setting less."""
+    """The current version with another number, and one setting and one mount less."""
     target = engine.directory / _PREVIOUS
     subprocess.run(["cp", "-a", str(engine.directory / volplug.__version__), str(target)], check=True)
     module = target / "rootfs/code/volplug/__init__.py"
@@ -72,6 +73,7 @@ def _previous(engine: Engine) -> Path:
     module.write_text(changed)
     config = json.loads((target / "config.json").read_text())
     config["env"] = [variable for variable in config["env"] if variable["name"] != _NEW_SETTING]
+    config["mounts"] = [mount for mount in config["mounts"] if mount["name"] != _NEW_MOUNT]
     (target / "config.json").write_text(json.dumps(config))
     return target
 
@@ -81,10 +83,10 @@ def _versions(plugin: ManagedVolplug) -> list[str]:
     return re.findall(r"event=ready version=(\S+)", plugin.log_text)
 
 
-def _state_source(plugin: ManagedVolplug) -> str:
-    # This is the effective one; the settings still show the old source.
+def _sources(plugin: ManagedVolplug) -> dict[str, str]:
+    # These are the effective ones; the settings still show the old sources.
     mounts: list[dict[str, Any]] = plugin.inspect()["Config"]["Mounts"]
-    return next(str(mount["Source"]) for mount in mounts if mount["Name"] == "state")
+    return {mount["Name"]: mount["Source"] for mount in mounts}
 
 
 def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
@@ -96,6 +98,7 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         known = {name: inspect(engine, "volume", name)["Status"]["id"] for name in volumes(engine)}
         records = checker.start(engine, "db")
         attached = [device.name for device in loops.attached_below(plugin.state_dir)]
+        assert _NEW_MOUNT not in _sources(plugin)
 
         plugin.upgrade(_reference(volplug.__version__))
         records.await_progress()
@@ -103,6 +106,7 @@ def test_an_upgrade_under_running_containers(registry_engine: Engine) -> None:
         plugin.start()
         assert plugin.mount_root.stat().st_mode & 0o777 == 0o700
         assert _versions(plugin) == [_PREVIOUS, volplug.__version__]
+        assert _sources(plugin)[_NEW_MOUNT] == "/run"
         records.await_progress()
         records.verify()
         assert [device.name for device in loops.attached_below(plugin.state_dir)] == attached
@@ -131,7 +135,7 @@ def test_an_upgrade_keeps_variables_and_reverts_the_state_directory(registry_eng
         assert "VOLPLUG_DEFAULT_SIZE=32MiB" in variables
         assert not any(variable.startswith(_NEW_SETTING) for variable in variables)
         # There it would refuse to serve, as test_managed.py shows for another state directory.
-        assert _state_source(plugin) == "/var/lib"
+        assert _sources(plugin)["state"] == "/var/lib"
         plugin.set(f"state.source={plugin.host_dir}")
         plugin.start()
         records.await_progress()

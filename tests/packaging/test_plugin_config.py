@@ -11,6 +11,7 @@ from openstack.config.loader import CONFIG_FILES
 from volplug.__main__ import serving_settings
 from volplug.config import Settings
 from volplug.config.reading import REXRAY_VARIABLES
+from volplug.doctor.docker_sdk import HOST_RUN
 from volplug.drivers.cinder.settings import VARIABLES as CINDER_VARIABLES
 from volplug.drivers.ebs.settings import VARIABLES as EBS_VARIABLES
 
@@ -85,6 +86,15 @@ def test_clouds_yaml_is_found_where_the_sdk_searches_and_nothing_new_is_shown_by
     assert openstack["source"] == _mount("state")["source"]
 
 
+def test_the_engines_socket_is_found_in_a_directory_that_stays_when_the_engine_makes_a_new_one() -> None:
+    engine = _mount("engine")
+    assert Path(engine["destination"]) == HOST_RUN
+    assert engine["settable"] == ["source"]
+    assert engine["source"] == "/run"
+    # What the host mounts there later, for each of its containers and users, stays out.
+    assert engine["options"] == ["bind", "ro", "private"]
+
+
 def test_no_bind_overlaps_what_is_propagated() -> None:
     propagated = PurePath(CONFIG["propagatedMount"])
     places = [PurePath(mount["destination"]) for mount in CONFIG["mounts"]]
@@ -97,7 +107,7 @@ def test_the_plugin_asks_for_exactly_what_it_needs() -> None:
         "allowAllDevices": True,
     }
     assert CONFIG["network"] == {"type": "host"}
-    assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib", "/var/lib"]
+    assert [mount["source"] for mount in CONFIG["mounts"]] == ["/dev", "/var/lib", "/var/lib", "/run"]
     assert _mount("dev")["options"] == ["rbind"]
     assert not {"pidhost", "ipchost", "PidHost", "IpcHost"} & CONFIG.keys()
 
@@ -108,7 +118,8 @@ def test_the_pages_set_only_what_can_be_set(page: str) -> None:
     given = [line.split() for line in re.findall(r"^ +docker plugin set volplug (.+)$", text, re.MULTILINE)]
     named = {word.partition("=")[0] for words in given for word in words}
     assert len(named) >= 2
-    assert named <= {*(variable["name"] for variable in CONFIG["env"]), "state.source", "openstack.source"}
+    sources = {f"{mount['name']}.source" for mount in CONFIG["mounts"] if "settable" in mount}
+    assert named <= {*(variable["name"] for variable in CONFIG["env"]), *sources}
 
 
 def _mount(name: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from volplug.doctor.engine_volumes import count_differences, described_differenc
 from volplug.doctor.examination import Examination
 from volplug.doctor.installed_form import InstalledForm, installed_form
 from volplug.doctor.managed_plugin import is_volplug, managed_settings
-from volplug.doctor.own_volumes import OwnVolume
+from volplug.doctor.own_volumes import OwnVolume, of_bodies
 from volplug.findings import Level
 
 _PLACE = EnginePlace("unix:///run/docker.sock", Path("/run"))
@@ -197,6 +197,14 @@ def _container(name: str, state: str, *mounts: tuple[str, str]) -> EngineContain
 
 def _own(**counts: int | None) -> Mapping[str, OwnVolume]:
     return {name: OwnVolume(name, count) for name, count in counts.items()}
+
+
+def test_of_volumes_of_one_name_the_mounted_one_counts() -> None:
+    def body(count: int, *, is_unknown: bool = False) -> dict[str, object]:
+        return {"name": "db", "mount_count": count, "holders_unknown": is_unknown}
+
+    assert of_bodies([body(2), body(0)]) == _own(db=2)
+    assert of_bodies([body(0, is_unknown=True)]) == _own(db=None)
 
 
 @pytest.mark.parametrize(

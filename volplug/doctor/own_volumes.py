@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ async def own_volumes(examination: Examination) -> Mapping[str, OwnVolume]:
     """Return the volumes by name; of a backend that does not answer, those that the daemon remembers."""
     if examination.daemon is not None:
         shown = await asyncio.to_thread(_listed, examination.daemon.endpoint)
-        return {each.name: each for each in map(_of_daemon, shown)}
+        return of_bodies(shown)
     found: dict[str, OwnVolume] = {}
     for driver in examination.drivers.values():
         try:
@@ -65,6 +65,12 @@ def _listed(endpoint: Endpoint) -> Sequence[Json]:
 def _shown(endpoint: Endpoint, name: str) -> Json:
     with closing(ControlClient(endpoint, restart_s=0)) as daemon:
         return daemon.get("volumes", name)
+
+
+def of_bodies(bodies: Iterable[Json]) -> Mapping[str, OwnVolume]:
+    """Return volumes by name; where several backends have one of it, the one that is mounted. Pure."""
+    volumes = map(_of_daemon, bodies)
+    return {each.name: each for each in sorted(volumes, key=lambda each: each.mount_count or 0)}
 
 
 def _of_daemon(body: Json) -> OwnVolume:

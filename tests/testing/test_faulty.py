@@ -3,10 +3,19 @@ from pathlib import Path
 import pytest
 
 from tests.testing.test_memory import MemoryFixtures
-from volplug.drivers.base import Driver
+from volplug.drivers.base import (
+    CAPABILITIES,
+    Diagnoses,
+    Driver,
+    ExplainsAbsence,
+    ReportsLimits,
+    Settles,
+    TakesOver,
+)
 from volplug.drivers.loop.driver import LoopDriver
-from volplug.errors import BackendUnavailable, Unsupported
-from volplug.models import VolumeSpec, VolumeState
+from volplug.errors import BackendUnavailable, VolumeNotFound
+from volplug.findings import Level
+from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
     ClusterConformance,
@@ -20,6 +29,7 @@ from volplug.testing.faulty import FaultPlan, FaultyDriver
 from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 SPEC = VolumeSpec("v", GIB)
+VOLUME = Volume("v", "mem-1", "memory", GIB, VolumeState.AVAILABLE, SPEC)
 
 
 @pytest.mark.conformance
@@ -106,21 +116,54 @@ async def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 async def test_taking_over_suffers_like_all_else() -> None:
-    driver, cloud = _faulty(lost_answer_rate=1.0)
+    faulty, cloud = _faulty(lost_answer_rate=1.0)
+    driver: Driver = faulty
     volume = await MemoryDriver(cloud, "node-b").create(SPEC)
     await MemoryDriver(cloud, "node-b").attach(volume)
+    assert isinstance(driver, TakesOver)
     await driver.fence("node-b")
     with pytest.raises(BackendUnavailable, match="the answer to take_from was lost"):
         await driver.take_from(volume, "node-b")
     assert cloud.volumes[volume.volume_id].holder is None
-    driver.plan.error_rate = 1.0
+    faulty.plan.error_rate = 1.0
     with pytest.raises(BackendUnavailable, match="fence was throttled"):
         await driver.fence("node-c")
     assert cloud.dead_nodes == {"node-b"}
 
 
-async def test_a_driver_that_takes_nothing_over_does_not_by_being_faulty(tmp_path: Path) -> None:
-    loop = LoopDriver("loop", "host1", tmp_path, 1.0)
-    driver = FaultyDriver(loop, FaultPlan())
-    with pytest.raises(Unsupported, match="driver loop cannot take volumes from other nodes"):
-        await driver.fence("node-b")
+@pytest.mark.parametrize("kind", ["memory", "loop", "cloud"])
+async def test_it_has_the_capabilities_of_the_driver_behind_it_and_no_others(
+    kind: str, tmp_path: Path
+) -> None:
+    behind: Driver = (
+        LoopDriver("loop", "host1", tmp_path, 1.0) if kind == "loop" else MemoryDriver(MemoryCloud())
+    )
+    if kind == "cloud":
+        behind = SettlingDriver(MemoryCloud())
+    faulty = FaultyDriver(behind, FaultPlan())
+    has = [capability for capability in CAPABILITIES if isinstance(behind, capability)]
+    assert [capability for capability in CAPABILITIES if isinstance(faulty, capability)] == has
+    assert has
+
+
+class SettlingDriver(MemoryDriver):
+    async def wait_settled(self, volume: Volume, timeout_s: float) -> Volume | None:
+        return volume
+
+    async def absence(self, name: str) -> VolumeNotFound:
+        return VolumeNotFound("no such volume")
+
+
+async def test_a_capability_that_calls_the_backend_fails_like_all_else_and_others_do_not() -> None:
+    faulty = FaultyDriver(SettlingDriver(MemoryCloud()), FaultPlan(error_rate=1.0))
+    driver: Driver = faulty
+    assert isinstance(driver, Settles)
+    assert isinstance(driver, ReportsLimits)
+    with pytest.raises(BackendUnavailable, match="wait_settled was throttled"):
+        await driver.wait_settled(VOLUME, 1.0)
+    with pytest.raises(BackendUnavailable, match="limits was throttled"):
+        await driver.limits()
+    assert isinstance(driver, ExplainsAbsence)
+    assert isinstance(driver, Diagnoses)
+    assert (await driver.absence("v")).cause == "no such volume"
+    assert [each.level for each in await driver.diagnose()] == [Level.GREEN]

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from volplug.errors import ConfigurationError, InvalidSize, VolumeNotFound
-from volplug.findings import Finding
+from volplug.errors import ConfigurationError, InvalidSize, VolplugError, VolumeNotFound
+from volplug.findings import Finding, Level
 from volplug.metrics import OnTry, uncounted
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec
 from volplug.sizes import GIB, MIB, format_size
@@ -371,3 +371,20 @@ class TakesOver(Protocol):
             OperationTimeout: If it is not proven dead in time.
         """
         ...
+
+
+CAPABILITIES: Final[tuple[type, ...]] = (
+    HasRequirements,
+    Settles,
+    ExplainsAbsence,
+    ReportsLimits,
+    Diagnoses,
+    TakesOver,
+)
+"""What a driver may implement besides `Driver`."""
+
+
+def failed_check(check: str, subject: str, error: VolplugError, level: Level = Level.RED) -> Finding:
+    """Return the finding of a check that an error ended; see `Finding` for the arguments."""
+    remedy = error.remedy or "See the log of volplug, and run volplug doctor again"
+    return Finding(check, level, subject, " ".join(error.cause.split()), remedy)

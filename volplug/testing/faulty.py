@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from volplug.drivers.base import Driver, DriverInfo, Holder, TakesOver
-from volplug.errors import BackendUnavailable, Unsupported
+from volplug.drivers.base import CAPABILITIES, Driver, DriverInfo, Holder
+from volplug.errors import BackendUnavailable
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 
 READ_STALE: Final = frozenset({"attach", "detach", "tag_filesystem"})
+_MAY_FAIL: Final = frozenset({"wait_settled", "limits", "fence"})  # of the capabilities, without take_from
 _T = TypeVar("_T")
 
 
@@ -61,7 +62,7 @@ class _Before:
 
 @dataclass
 class FaultyDriver:
-    """A driver with faults. It keeps the contract of `volplug.drivers.base.Driver`.
+    """A driver with faults. It keeps the contract of `volplug.drivers.base.Driver`, capabilities included.
 
     Attributes:
         driver: The driver behind it.
@@ -75,6 +76,10 @@ class FaultyDriver:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.plan.seed)  # noqa: S311 - it has to be deterministic
+        # Attributes of the object, so that it has those capabilities, and only those, that the driver has.
+        for capability in (each for each in CAPABILITIES if isinstance(self.driver, each)):
+            for call in (name for name in vars(capability) if not name.startswith("_")):
+                setattr(self, call, self._of_capability(call))
 
     @property
     def info(self) -> DriverInfo:
@@ -138,25 +143,25 @@ class FaultyDriver:
         await self._inject_fault("holder_state")
         return await self.driver.holder_state(node_id)
 
-    async def take_from(self, volume: Volume, node_id: str) -> None:
-        """Take a volume from a dead node."""
-        driver = self._taking_over()
-        await self._change("take_from", volume.name, lambda: driver.take_from(volume, node_id))
-
-    async def fence(self, node_id: str) -> None:
-        """Stop a node."""
-        await self._inject_fault("fence")
-        await self._taking_over().fence(node_id)
-
-    def _taking_over(self) -> TakesOver:
-        if not isinstance(self.driver, TakesOver):
-            raise Unsupported(f"driver {self.info.driver} cannot take volumes from other nodes")
-        return self.driver
-
     async def health(self) -> None:
         """Check that the backend can be used."""
         await self._inject_fault("health")
         await self.driver.health()
+
+    def _of_capability(self, call: str) -> Callable[..., object]:
+        """Return a call of a capability, with faults if it calls the backend and may fail."""
+        method = getattr(self.driver, call)
+
+        async def take_from(volume: Volume, node_id: str) -> None:
+            await self._change(call, volume.name, lambda: method(volume, node_id))
+
+        async def faulty(*arguments: object) -> object:
+            await self._inject_fault(call)
+            return await method(*arguments)
+
+        if call == "take_from":
+            return take_from
+        return faulty if call in _MAY_FAIL else method
 
     async def _inject_fault(self, call: str) -> None:
         """Delay a call, and let some fail before they have an effect."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from volplug.descriptions import checked
-from volplug.drivers.base import BackendLimit, DriverInfo, Holder, Scope
+from volplug.drivers.base import BackendLimit, DriverInfo, Holder, Scope, failed_check
 from volplug.errors import (
     DuplicateVolumes,
     VolplugError,
@@ -21,6 +21,7 @@ from volplug.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
+from volplug.findings import Finding, Level
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 
 _INFO: Final = DriverInfo(driver="memory", scope=Scope.GLOBAL, remote=True)
@@ -182,6 +183,15 @@ class MemoryDriver:
         """Return how many volumes the cloud has, of all clusters."""
         self._cloud.record_call("limits")
         return [BackendLimit("volumes", len(self._cloud.volumes), None, "volumes")]
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Report whether the cloud answers."""
+        try:
+            self._cloud.record_call("diagnose")
+        except VolplugError as error:
+            return [failed_check("cloud", self._backend, error)]
+        found = f"the cloud answers, with {len(self._visible())} volumes"
+        return [Finding("cloud", Level.GREEN, self._backend, found)]
 
     def _visible(self) -> Sequence[Volume]:
         return [volume for volume in self._cloud.volumes.values() if self._is_ours(volume.volume_id)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from volplug.drivers.base import BackendLimit, DriverInfo, Holder
 from volplug.errors import DeviceMismatch, InvalidOption, UnexpectedState, VolumeExists
+from volplug.findings import Finding, Level
 from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB, MIB
 from volplug.testing.memory import MemoryCloud, MemoryDriver
@@ -325,6 +326,29 @@ class UsesMoreThanThereIs(MemoryDriver):
 class UsesLessThanNothing(MemoryDriver):
     async def limits(self) -> Sequence[BackendLimit]:
         return [BackendLimit("space", -1, None, "bytes")]
+
+
+class RepairsWhatItFinds(MemoryDriver):
+    async def diagnose(self) -> Sequence[Finding]:
+        for volume in await self.list():
+            await self.detach(volume)
+        return await super().diagnose()
+
+
+class FindsWithoutARemedy(MemoryDriver):
+    async def diagnose(self) -> Sequence[Finding]:
+        return [Finding("cloud", Level.YELLOW, "memory", "something is odd")]
+
+
+class FindsNothing(MemoryDriver):
+    async def diagnose(self) -> Sequence[Finding]:
+        return []
+
+
+class RaisesItsDiagnosis(MemoryDriver):
+    async def diagnose(self) -> Sequence[Finding]:
+        await self.health()
+        return await super().diagnose()
 
 
 class WritesOptionsItsOwnWay(MemoryDriver):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Final
 
 from volplug.drivers.base import Driver, Settles
+from volplug.findings import Finding, Level
 from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
 
 CHANGES: Final = ("delete", "attach", "detach", "tag_filesystem")
@@ -35,6 +37,19 @@ async def change(driver: Driver, volume: Volume, call: str) -> None:
 async def located(driver: Driver, volume: Volume) -> MountSource | None:
     """Return the volume's device, located in a thread as the core does."""
     return await asyncio.to_thread(driver.locate, volume)
+
+
+def problem_of(finding: Finding) -> str:
+    """Return what is malformed of a finding, "" if nothing is; see `Finding`."""
+    is_green = finding.level is Level.GREEN
+    rules = {
+        "its check is no name in lower case": re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", finding.check) is None,
+        "it has no message": not finding.message,
+        "its text is not one line": len(f"{finding.message}{finding.remedy}".splitlines()) > 1,
+        "it is green and has a remedy": is_green and bool(finding.remedy or finding.fix),
+        "it is not green and has no remedy": not is_green and not finding.remedy,
+    }
+    return ", ".join(problem for problem, is_so in rules.items() if is_so)
 
 
 async def finish_creation(driver: Driver, spec: VolumeSpec) -> Volume | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from volplug.drivers.base import Driver, ReportsLimits, Scope
-from volplug.models import HolderState, VolumeState
-from volplug.testing.conformance.calls import TAGS, located
+from volplug.drivers.base import Diagnoses, Driver, ReportsLimits, Scope
+from volplug.findings import Level
+from volplug.models import HolderState, Volume, VolumeState
+from volplug.testing.conformance.calls import TAGS, by_id, located, problem_of
 from volplug.testing.conformance.clusters import ClusterConformance
 from volplug.testing.conformance.outages import OutageConformance
 from volplug.testing.conformance.shared import SharedDriverConformance
@@ -97,6 +98,27 @@ class FactCases(DriverFixtures):
         for limit in (*before.values(), *await driver.limits()):
             assert limit.unit
             assert 0 <= limit.used <= (limit.used if limit.maximum is None else limit.maximum)
+
+    async def test_diagnosis_is_well_formed_and_changes_nothing(
+        self, driver: Driver, make_spec: MakeSpec, eventually: Eventually
+    ) -> None:
+        """Of a driver that diagnoses: what is wrong has a remedy, and volumes stay as they are."""
+        if not isinstance(driver, Diagnoses):
+            return
+        idle, used = [await driver.create(make_spec()) for _ in range(2)]
+        source = await driver.attach(used)
+        in_use = replace(used, state=VolumeState.IN_USE, holder=driver.node_id)
+
+        async def volumes() -> list[Volume]:
+            return by_id(await driver.list())
+
+        await eventually(volumes, by_id([idle, in_use]))
+        findings = await driver.diagnose()
+        assert [each for each in findings if problem_of(each)] == []
+        assert findings
+        assert [each for each in findings if each.level is Level.RED] == []
+        await eventually(volumes, by_id([idle, in_use]))
+        assert await located(driver, used) == source
 
     async def test_capabilities_are_declared(self, driver: Driver) -> None:
         """`info` decides from which further classes the test class has to inherit."""

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from volplug.drivers.base import Driver
+from volplug.drivers.base import Diagnoses, Driver
 from volplug.errors import BackendUnavailable
+from volplug.findings import Level
 from volplug.models import Volume
-from volplug.testing.conformance.calls import change, located
+from volplug.testing.conformance.calls import change, located, problem_of
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec, NewDriver, Outage
 
 
@@ -33,6 +34,18 @@ class OutageConformance(DriverFixtures):
         assert away.value.cause
         assert await driver.get(volume.name) == volume
         assert list(await driver.list()) == [volume]
+
+    async def test_diagnosis_during_an_outage_names_it(
+        self, driver: Driver, make_spec: MakeSpec, outage: Outage
+    ) -> None:
+        """Of a driver that diagnoses: it raises nothing, and says what is wrong and what to do."""
+        if not isinstance(driver, Diagnoses):
+            return
+        await driver.create(make_spec())
+        async with outage():
+            findings = await driver.diagnose()
+        assert [each for each in findings if problem_of(each)] == []
+        assert [each for each in findings if each.level is Level.RED]
 
     async def test_device_is_located_during_an_outage(
         self, driver: Driver, new_driver: NewDriver, make_spec: MakeSpec, outage: Outage

@@ -329,6 +329,7 @@ class BackendDenied(BackendError):
     """The backend refuses our credentials."""
 
     code = "backend-denied"
+    permission = ""  # what they lack, in the backend's words; "" if they are not accepted at all
 
 
 class UnexpectedState(BackendError):

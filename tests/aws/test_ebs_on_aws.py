@@ -47,7 +47,7 @@ class _Instance:
 
     def driver(self, cluster: str, state_dir: Path) -> Driver:
         config = BackendConfig("ebs", "", cluster, state_dir, _SETTINGS)
-        return EbsDriver(config, self._settings, self.host, self.ec2)
+        return EbsDriver(config, self._settings, self.host, self.ec2, self.ec2)
 
 
 class AwsFixtures(DriverFixtures):

@@ -45,6 +45,8 @@ class FaultPlan:
         faulty_actions: The actions that the rates are for; empty: all.
         script: Faults of the next calls of an action, in order; "" lets one pass.
         denied: Actions that the credentials do not allow.
+        dry_runs_ignored: Actions that carry out what was a dry run, as an endpoint that does not know it may.
+        clock_ahead_s: How far EC2's clock is ahead of this machine's.
         stale_looks: The fewest and the most stale reads after a change: DescribeVolumes that show a volume as
             it was before, or DescribeInstances an instance.
         stale_after: The actions whose changes are followed by stale reads; empty: all.
@@ -72,6 +74,8 @@ class FaultPlan:
     faulty_actions: frozenset[str] = frozenset()
     script: dict[str, list[Fault]] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
+    dry_runs_ignored: frozenset[str] = frozenset()
+    clock_ahead_s: float = 0.0
     stale_looks: tuple[int, int] = (0, 0)
     stale_after: frozenset[str] = frozenset()
     creating: Slow = Slow()

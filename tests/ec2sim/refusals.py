@@ -51,6 +51,10 @@ UNAUTHORIZED: Final = Refusal(  # the encoded message is what DecodeAuthorizatio
     "Encoded authorization failure message: " + "Zm9vYmFy" * 40,
     403,
 )
+# aws/aws-cli/issues/3127; that its status is 412: aws/karpenter-provider-aws/issues/8015
+WOULD_SUCCEED: Final = Refusal(
+    "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412
+)
 # joshlarsen/aws-recon/issues/138
 NO_ACTION: Final = Refusal("InvalidAction", "The action {} is not valid for this web service.")
 

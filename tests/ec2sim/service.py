@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,8 @@ from tests.ec2sim.refusals import Refusal, Refused
 
 # Credential=KEY/DATE/REGION/ec2/aws4_request; signatures themselves are not checked
 _CREDENTIAL: Final = re.compile(r"Credential=([^/,\s]+)/\d+/([^/,\s]+)/ec2/aws4_request")
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+_SIGNATURES_LAST_S: Final = 300.0
 _XML: Final = {"Content-Type": "text/xml;charset=UTF-8"}
 
 
@@ -149,12 +152,18 @@ class Service:
             caller = self._caller(http)
             answer, outcome = self._inject_fault(Request(action, parameters), caller)
         except Refused as exc:
-            answer, outcome = _refusal(exc), exc.refusal.code
+            answer, outcome = self._refusal(exc), exc.refusal.code
         self.calls.add(Call(action, parameters, caller, outcome))
         return answer
 
+    def _headers(self) -> Mapping[str, str]:
+        """Return the headers of an answer, with the time of EC2's own clock."""
+        return {**_XML, "Date": formatdate(time.time() + self._plan.clock_ahead_s, usegmt=True)}
+
     def _caller(self, http: HttpRequest) -> str:
         """Return the instance that the credentials belong to, or an empty text."""
+        if abs(self._plan.clock_ahead_s) > _SIGNATURES_LAST_S:
+            raise refusals.BAD_CREDENTIALS()
         signed = _CREDENTIAL.search(http.headers.get("authorization", ""))
         if signed is None or signed[2] != REGION:
             raise refusals.BAD_CREDENTIALS()
@@ -177,13 +186,14 @@ class Service:
         action = self._actions.get(request.action)
         if action is None:
             raise refusals.NO_ACTION(request.action)
+        if request.is_set("DryRun") and request.action not in self._plan.dry_runs_ignored:
+            raise refusals.WOULD_SUCCEED()
         body = action(request)
         if fault == "lost":
-            return _refusal(Refused(refusals.INTERNAL_ERROR)), "lost"
+            return self._refusal(Refused(refusals.INTERNAL_ERROR)), "lost"
         if fault == "closed":
             return None, "closed"
-        return HttpAnswer(200, body, _XML), "ok"
+        return HttpAnswer(200, body, self._headers()), "ok"
 
-
-def _refusal(exc: Refused) -> HttpAnswer:
-    return HttpAnswer(exc.refusal.status, answers.error(exc.refusal), _XML)
+    def _refusal(self, exc: Refused) -> HttpAnswer:
+        return HttpAnswer(exc.refusal.status, answers.error(exc.refusal), self._headers())

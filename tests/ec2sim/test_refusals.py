@@ -1,8 +1,10 @@
 """The refusals of EC2, with its error texts."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 import pytest
@@ -239,6 +241,33 @@ def test_denied_actions_name_the_permission(cloud: Ec2Cloud, ec2: Caller) -> Non
     assert "Encoded authorization failure message: " in text
     assert cloud.volumes() == []
     assert cloud.calls.log()[0].outcome == "UnauthorizedOperation"
+
+
+@pytest.mark.parametrize(
+    ("denied", "answer"),
+    [(set(), ("DryRunOperation", 412)), ({"DeleteVolume"}, ("UnauthorizedOperation", 403))],
+)
+def test_a_dry_run_tells_what_is_permitted_and_does_nothing(
+    cloud: Ec2Cloud, ec2: Caller, denied: set[str], answer: tuple[str, int]
+) -> None:
+    volume_id = ec2.made()
+    cloud.plan.denied = frozenset(denied)
+    with pytest.raises(ClientError) as caught:
+        ec2.client.delete_volume(VolumeId=volume_id, DryRun=True)
+    assert error_of(caught.value)[::2] == answer
+    assert [each.volume_id for each in cloud.volumes()] == [volume_id]
+
+
+def test_a_clock_of_its_own_is_shown_and_no_signature_older_than_five_minutes_accepted(
+    cloud: Ec2Cloud, ec2: Caller
+) -> None:
+    cloud.plan.clock_ahead_s = 200.0
+    shown = ec2.client.describe_volumes()["ResponseMetadata"]["HTTPHeaders"]["date"]
+    assert 190 < parsedate_to_datetime(shown).timestamp() - time.time() <= 200
+    cloud.plan.clock_ahead_s = -301.0
+    with pytest.raises(ClientError) as caught:
+        ec2.client.describe_volumes()
+    assert error_of(caught.value)[::2] == ("AuthFailure", 401)
 
 
 def test_credentials_for_another_region_are_refused(cloud: Ec2Cloud) -> None:

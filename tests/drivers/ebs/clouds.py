@@ -132,7 +132,8 @@ class Site:
         self._table = settings_of(cloud, instance, **more)
         settings = load_settings(BackendConfig("ebs", "unused", "", Path(), self._table), {})
         self._host = HostIdentity(settings)
-        self.caller: Caller = Ec2(settings, self._host)
+        self.ec2 = Ec2(settings, self._host)
+        self.caller: Caller = self.ec2
         with ThreadPoolExecutor(1) as other:  # a loop of its own, for a test's may run in this thread
             other.submit(asyncio.run, self._host.get()).result()
 
@@ -147,4 +148,4 @@ class Site:
         """Build a driver with nothing in memory."""
         config = BackendConfig("ebs", "unused", cluster, state_dir, self._table)
         settings = load_settings(config, {})
-        return EbsDriver(config, settings, self._host, caller or self.caller, limits, clock)
+        return EbsDriver(config, settings, self._host, caller or self.caller, self.ec2, limits, clock)

@@ -72,7 +72,7 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         volumes = CinderVolumes(caller, config.cluster, config.name, limits, clock)
         attachments = ServerAttachments(caller, volumes, disks, limits)
         takeover = ServerTakeover(caller, volumes, attachments, limits)
-        super().__init__(config.cluster, host, volumes, attachments, takeover)
+        super().__init__(config, host, volumes, attachments, takeover)
         creations = CreationNotes(notes, config.on_step)
         self._creation = CinderCreator(caller, volumes, creations, settings, limits)
         self._deletion = CinderDeleter(caller, volumes, limits)

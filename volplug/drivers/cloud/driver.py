@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
 
-from volplug.drivers.base import DriverInfo, Holder
+from volplug.drivers.base import BackendConfig, DriverInfo, Holder
 from volplug.drivers.cloud.attachments import CloudAttachments
 from volplug.drivers.cloud.calls import Sdk
+from volplug.drivers.cloud.diagnosis import Examined
 from volplug.drivers.cloud.identity import CloudNode, ThisNode
 from volplug.drivers.cloud.tags import filesystem_tags
 from volplug.drivers.cloud.takeover import CloudTakeover
@@ -23,10 +24,10 @@ _NodeT = TypeVar("_NodeT", bound=CloudNode)
 
 
 class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
-    """See `volplug.drivers.base.Driver`, `Settles`, `ExplainsAbsence` and `TakesOver` for the contract.
+    """See `Driver`, `Settles`, `ExplainsAbsence`, `Diagnoses` and `TakesOver` of `volplug.drivers.base`.
 
     Args:
-        cluster: Name shared by the hosts that share volumes.
+        config: The backend's configuration.
         host: Identifies this host.
         volumes: The cluster's volumes.
         attachments: Attaches and detaches them.
@@ -39,13 +40,14 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
 
     def __init__(
         self,
-        cluster: str,
+        config: BackendConfig,
         host: ThisNode[_NodeT],
         volumes: CloudVolumes[_SeenT],
         attachments: CloudAttachments[_SeenT, _NodeT],
         takeover: CloudTakeover[_SeenT],
     ) -> None:
-        self._cluster = cluster
+        self._backend = config.name
+        self._cluster = config.cluster
         self._host = host
         self._cluster_volumes = volumes
         self._attachments = attachments
@@ -167,6 +169,10 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         """Return whether the cluster or the SDK is missing."""
         unmet = [] if self._cluster else [_no_cluster()]
         return unmet if self._SDK.is_installed() else [*unmet, self._SDK.missing()]
+
+    def _examined(self) -> Examined[_NodeT]:
+        """Return what a diagnosis is told of this host."""
+        return Examined(self._backend, self._node, self._takeover.holder_state)
 
     async def _ensure_ours(self, volume: Volume) -> _NodeT:
         """Refuse to change a volume that is not one of the cluster; ask the cloud about an unknown one.

@@ -30,6 +30,9 @@ READ_TIMEOUT_S: Final = 10
 PROOF_HOLDS_S: Final = 5.0
 """For how long after its proof a change may still be requested: as long as lies between the proof's reads."""
 
+CLOCK_DOUBTED_S: Final = 60.0
+"""From how far on this host's clock counts as wrong: guess; a synchronised one is off by milliseconds."""
+
 METADATA_TIMEOUT_S: Final = 2.0
 """For a response of the metadata service: guess; it is on this machine."""
 

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache, TTLCache
@@ -30,10 +31,12 @@ class CloudVolume:
     Attributes:
         volume: The description that every driver returns.
         status: Its state, or that of its attachment, as the cloud names it.
+        since: When its transition began, at the latest; None if it is in none, or the cloud does not tell.
     """
 
     volume: Volume
     status: str = ""
+    since: datetime | None = None
 
     @property
     def volume_id(self) -> str:

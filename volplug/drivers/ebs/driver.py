@@ -15,6 +15,7 @@ from volplug.drivers.ebs import options
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.creation import VolumeCreator
 from volplug.drivers.ebs.deletion import VolumeDeleter
+from volplug.drivers.ebs.diagnosis import Account, EbsDiagnosis
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.ec2 import SDK, Ec2
 from volplug.drivers.ebs.instance import HostIdentity, Identity
@@ -22,6 +23,7 @@ from volplug.drivers.ebs.settings import EbsSettings, load_settings
 from volplug.drivers.ebs.takeover import Takeover
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.drivers.ebs.volumes import Caller, ClusterVolumes, Ec2Volume, the_one
+from volplug.findings import Finding
 from volplug.host.sysfs import Sysfs
 from volplug.models import Volume, VolumeSpec
 
@@ -35,7 +37,8 @@ def build(config: BackendConfig) -> EbsDriver:
     settings = load_settings(config)
     host = HostIdentity(settings)
     limits = Ec2Timeouts(proof_s=settings.proof_s, poll_first_s=settings.poll_s)
-    return EbsDriver(config, settings, host, Ec2(settings, host, on_try=config.on_try), limits)
+    ec2 = Ec2(settings, host, on_try=config.on_try)
+    return EbsDriver(config, settings, host, ec2, ec2, limits)
 
 
 class EbsDriver(CloudDriver[Ec2Volume, Identity]):
@@ -45,12 +48,13 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
     _SDK = SDK
     _NO_VOLUME = "vol-00000000000000000"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what tests replace is given one by one
         self,
         config: BackendConfig,
         settings: EbsSettings,
         host: HostIdentity,
         caller: Caller,
+        account: Account,
         limits: Ec2Timeouts = Ec2Timeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,7 +64,8 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
         disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)
         attachments = Attachments(caller, volumes, disks, limits)
         takeover = Takeover(caller, volumes, attachments, limits, may_force=settings.force_detach)
-        super().__init__(config.cluster, host, volumes, attachments, takeover)
+        super().__init__(config, host, volumes, attachments, takeover)
+        self._diagnosis = EbsDiagnosis(caller, account, host, volumes, settings, limits)
         self._creation = VolumeCreator(caller, volumes, settings, limits, clock)
         self._deletion = VolumeDeleter(caller, volumes, limits)
 
@@ -77,6 +82,10 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
 
     def _one_of(self, found: Sequence[Ec2Volume]) -> Volume | None:
         return the_one(found)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """See `EbsDiagnosis`."""
+        return await self._diagnosis.diagnose(self._examined())
 
     async def _listed_by_id(self, name: str) -> Volume | None:
         return await super()._listed_by_id(name) if name.startswith("vol-") else None

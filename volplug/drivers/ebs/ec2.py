@@ -19,6 +19,7 @@ import structlog
 
 from volplug import __version__
 from volplug.drivers.cloud.calls import RetryingCaller, Sdk
+from volplug.drivers.cloud.service_clock import ServiceClock
 from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.drivers.ebs.errors import (
     Ec2Refused,
@@ -39,6 +40,10 @@ _LOG = structlog.get_logger(__name__)
 SDK: Final = Sdk("AWS", "boto3", "ebs")
 _READING: Final = ("Describe", "Get", "List")
 _CONNECTIONS: Final = 128  # one for each thread of `RetryingCaller`, opened on demand
+# The SDK's words for where it finds credentials that are not as plain: the attribute `method` of its class.
+_FOUND_IN: Final = MappingProxyType(
+    {"explicit": "volplug's settings", "iam-role": "the role of the instance"}
+)
 _FILES: Final[Mapping[str, Callable[[str, str], FileIO | GzipFile]]] = MappingProxyType(
     {".json": FileIO, ".json.gz": GzipFile}
 )
@@ -52,6 +57,9 @@ class Ec2:
         host: Knows the region if the settings do not.
         caller: Makes the retries; by default one with the settings' `max_retries`.
         on_try: Told how each try of a call ended, if there is no other caller.
+
+    Attributes:
+        clock: The clock of EC2.
     """
 
     def __init__(
@@ -66,6 +74,15 @@ class Ec2:
         self._caller = caller or RetryingCaller("EC2", settings.max_retries, on_try=on_try)
         self._lock = threading.Lock()
         self._client: Any = None
+        self.clock = ServiceClock()
+
+    async def credentials(self) -> str:
+        """Return which key signs the calls, and where the SDK has found it; EC2 is not asked.
+
+        Raises:
+            BackendDenied: If there is none.
+        """
+        return await self._caller.call("credentials", self._try_credentials, changes=False)
 
     async def call(self, action: str, /, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401  # each action has its own
         """Make one call and return EC2's answer.
@@ -97,10 +114,27 @@ class Ec2:
         try:
             answer: Mapping[str, Any] = getattr(client, xform_name(action))(**parameters)
         except ClientError as error:
+            self._note_date(error.response)
             raise self._refusal(action, error.response, attempt) from error
         except Exception as error:  # the SDK's own errors, or any that occurs inside of it
             raise self._failure(action, error) from error
+        self._note_date(answer)
         return answer
+
+    def _note_date(self, answer: Mapping[str, Any]) -> None:
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        self.clock.note(str(headers.get("date", "")))
+
+    def _try_credentials(self, _: int) -> str:
+        try:
+            found = _make_session(self._settings).get_credentials()
+        except ImportError as error:
+            raise SDK.missing(str(error)) from error
+        except Exception as error:  # the SDK's own errors, or any that occurs inside of it
+            raise self._failure("credentials", error) from error
+        if found is None:
+            raise _no_credentials("EC2", "none are found")
+        return f"EC2 accepts the key {found.access_key}, from {_FOUND_IN.get(found.method, found.method)}"
 
     def _refusal(self, action: str, answer: Mapping[str, Any], attempt: int) -> Exception:
         """Return the error for an error response; a proxy's page has no code, only an HTTP status."""
@@ -128,10 +162,7 @@ class Ec2:
             return unavailable(action, str(error))
         if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
             self._forget_client()  # the next call searches for credentials again
-            return BackendDenied(
-                f"there are no credentials for {action}: {error}",
-                "Give the instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            )
+            return _no_credentials(action, str(error))
         if isinstance(error, (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError)):
             self._forget_client()
             return BackendDenied(f"credentials for {action} cannot be fetched: {error}", "Check the role")
@@ -147,6 +178,13 @@ class Ec2:
         """Drop the client, so that the next try searches for credentials again."""
         with self._lock:
             self._client = None
+
+
+def _no_credentials(action: str, why: str) -> BackendDenied:
+    return BackendDenied(
+        f"there are no credentials for {action}: {why}",
+        "Give the instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    )
 
 
 def _make_client(settings: EbsSettings, region: str) -> Any:  # noqa: ANN401  # the SDK has no types

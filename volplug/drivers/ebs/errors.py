@@ -165,7 +165,9 @@ def _denied(refused: Ec2Refused) -> BackendDenied:
     named = _MISSING_PERMISSION.search(refused.message)
     permission = named.group(1) if named else f"ec2:{refused.action}"
     decode = "" if named else "; aws sts decode-authorization-message reads the log's"
-    return BackendDenied(cause, f"Allow {permission} in the IAM policy of this host{decode}")
+    error = BackendDenied(cause, f"Allow {permission} in the IAM policy of this host{decode}")
+    error.permission = permission
+    return error
 
 
 def _short(message: str) -> str:

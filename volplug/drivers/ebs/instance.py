@@ -61,6 +61,14 @@ class HostIdentity(ThisNode[Identity]):
         """
         return self._settings.region or (await self.get()).region
 
+    async def check_metadata(self) -> None:
+        """Check that the metadata service answers; settings and firmware may know all that volplug needs.
+
+        Raises:
+            ConfigurationError: If it does not.
+        """
+        await self._pool.blocking(_Metadata(self._settings.imds_endpoint).read, "instance-id")
+
 
 def _identify(settings: EbsSettings) -> Identity:
     metadata = _Metadata(settings.imds_endpoint)

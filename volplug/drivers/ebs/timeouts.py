@@ -23,6 +23,11 @@ NAME_RESTS_S: Final = 60.0
 https://github.com/kubernetes/kubernetes/issues/31891"""
 
 
+CLOCK_REFUSED_S: Final = 300.0
+"""How far this host's clock may be off: a request has to arrive within five minutes of its time stamp, by
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html"""
+
+
 @dataclass(frozen=True, slots=True)
 class Ec2Timeouts(CloudTimeouts):
     """Timeouts and numbers of tries of EC2.

@@ -93,7 +93,18 @@ def read_volume(description: Description, backend: str) -> Ec2Volume:
         device=str(attachment.get("Device", "")),
         attach_time=str(attachment.get("AttachTime", "")),
         status=str(attachment.get("State", "") or description.get("State", "")),
+        since=_since(state, description, attachment),
     )
+
+
+def _since(state: VolumeState, description: Description, attachment: Description) -> datetime | None:
+    """Return when a transition began; of a detach, EC2 does not tell."""
+    began = {
+        VolumeState.CREATING: description.get("CreateTime"),
+        VolumeState.ATTACHING: attachment.get("AttachTime"),
+    }
+    found = began.get(state)
+    return found if isinstance(found, datetime) else None
 
 
 def _state(description: Description, attachments: Sequence[Description]) -> tuple[VolumeState, str]:

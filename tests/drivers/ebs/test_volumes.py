@@ -15,7 +15,7 @@ from volplug.drivers.ebs.creation import token_of
 from volplug.drivers.ebs.errors import Ec2Refused
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
 from volplug.drivers.ebs.volumes import ClusterVolumes, read_volume
-from volplug.errors import BackendUnavailable, VolumeExists
+from volplug.errors import BackendError, BackendUnavailable, VolumeExists
 
 pytestmark = pytest.mark.ebs
 
@@ -96,6 +96,16 @@ async def test_pages_are_read_to_the_end_although_one_is_empty() -> None:
     script = Script(DescribeVolumes=pages)
     assert [each.volume.name for each in await volumes_of(script).all()] == ["a", "b"]
     assert [call.get("NextToken") for call in script.made("DescribeVolumes")] == [None, "1", "2"]
+
+
+@pytest.mark.parametrize("look_up", ["all", "by_name", "by_id"])
+async def test_look_up_that_ec2_refuses_is_an_error_of_the_backend(look_up: str) -> None:
+    """As by an endpoint that is not EC2's."""
+    volumes = volumes_of(
+        Script(DescribeVolumes=[Ec2Refused("DescribeVolumes", "InvalidAction", "no such action")])
+    )
+    with pytest.raises(BackendError, match="EC2 refused DescribeVolumes: InvalidAction: no such action"):
+        await (volumes.all() if look_up == "all" else getattr(volumes, look_up)("vol-1"))
 
 
 async def test_cluster_is_taken_literally() -> None:

@@ -228,12 +228,15 @@ class ClusterVolumes(CloudVolumes[Ec2Volume]):
             "Filters": [_filter(f"tag:{CLUSTER}", [self.cluster]), *filters],
             "MaxResults": PAGE,
         }
-        while True:
-            answer = await self._caller.call("DescribeVolumes", **parameters)
-            found += answer.get("Volumes", ())
-            if not answer.get("NextToken"):
-                return found
-            parameters["NextToken"] = answer["NextToken"]
+        try:
+            while True:
+                answer = await self._caller.call("DescribeVolumes", **parameters)
+                found += answer.get("Volumes", ())
+                if not answer.get("NextToken"):
+                    return found
+                parameters["NextToken"] = answer["NextToken"]
+        except Ec2Refused as refused:
+            raise translated(refused) from refused
 
 
 def _filter(name: str, values: Sequence[str]) -> dict[str, Any]:

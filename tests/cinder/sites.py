@@ -98,7 +98,8 @@ class CinderSite:
         }
         self._table = table
         self._settings = load_settings(BackendConfig("cinder", "unused", "", Path(), table), {})
-        self.line = Line(OpenStack(self._settings))
+        self.openstack = OpenStack(self._settings)
+        self.line = Line(self.openstack)
         self.host = ThisServer(self._settings, self.line)
 
     def driver(
@@ -109,4 +110,4 @@ class CinderSite:
         on_step: OnStep = unannounced,
     ) -> CinderDriver:
         config = BackendConfig("cinder", "unused", cluster, state_dir, self._table, on_step)
-        return CinderDriver(config, self._settings, self.host, self.line, limits)
+        return CinderDriver(config, self._settings, self.host, self.line, self.openstack, limits)

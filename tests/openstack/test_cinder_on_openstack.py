@@ -59,7 +59,7 @@ class _Server:
 
     def driver(self, cluster: str, state_dir: Path) -> Driver:
         config = BackendConfig("cinder", "", cluster, state_dir, _SETTINGS)
-        return CinderDriver(config, self._settings, self.host, self.openstack)
+        return CinderDriver(config, self._settings, self.host, self.openstack, self.openstack)
 
     async def change(self, method: str, path: str, **body: object) -> Mapping[str, Any]:
         """Make a call of Cinder that is not the driver's."""

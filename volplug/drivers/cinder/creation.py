@@ -39,7 +39,7 @@ from volplug.errors import (
 from volplug.models import FilesystemPhase, Volume, VolumeSpec, VolumeState
 
 _LOG = structlog.get_logger(__name__)
-_MESSAGES: Final = "3.5"  # the microversion with the messages API
+MESSAGES: Final = "3.5"  # the microversion with the messages API
 
 
 class CinderCreator:
@@ -163,7 +163,7 @@ class CinderCreator:
     async def _reasons(self, volume_id: str) -> list[str]:
         query = {"resource_uuid": volume_id}
         try:
-            answer = await self._caller.call(Call(CINDER, "GET", "/messages", query, microversion=_MESSAGES))
+            answer = await self._caller.call(Call(CINDER, "GET", "/messages", query, microversion=MESSAGES))
         except (OpenStackRefused, BackendError):
             return []  # an old Cinder, or not allowed
         return [str(each.get("user_message", "")) for each in answer.get("messages", ())]

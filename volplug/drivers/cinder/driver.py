@@ -16,6 +16,7 @@ from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.creation import CinderCreator, chosen_of
 from volplug.drivers.cinder.deletion import CinderDeleter
+from volplug.drivers.cinder.diagnosis import Account, CinderDiagnosis
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.notes import CreationNotes
 from volplug.drivers.cinder.openstack import SDK, OpenStack, OpenStackCaller
@@ -27,6 +28,7 @@ from volplug.drivers.cinder.timeouts import CinderTimeouts
 from volplug.drivers.cinder.volumes import CinderVolume, CinderVolumes
 from volplug.drivers.cloud.driver import CloudDriver
 from volplug.drivers.cloud.identity import CloudNode
+from volplug.findings import Finding
 from volplug.host.sysfs import Sysfs
 from volplug.models import MountSource, Volume, VolumeSpec
 from volplug.sizes import MIB
@@ -48,7 +50,7 @@ def build(config: BackendConfig) -> CinderDriver:
         poll_longest_s=settings.poll_later_s,
         race_s=settings.race_s,
     )
-    return CinderDriver(config, settings, ThisServer(settings, caller), caller, limits)
+    return CinderDriver(config, settings, ThisServer(settings, caller), caller, caller, limits)
 
 
 class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
@@ -58,12 +60,13 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
     _SDK = SDK
     _NO_VOLUME = "00000000-0000-0000-0000-000000000000"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what tests replace is given one by one
         self,
         config: BackendConfig,
         settings: CinderSettings,
         host: ThisServer,
         caller: OpenStackCaller,
+        account: Account,
         limits: CinderTimeouts = CinderTimeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +79,7 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         creations = CreationNotes(notes, config.on_step)
         self._creation = CinderCreator(caller, volumes, creations, settings, limits)
         self._deletion = CinderDeleter(caller, volumes, limits)
+        self._diagnosis = CinderDiagnosis(caller, account, host, volumes, limits)
         self._caller = caller
         self._noisy: set[str] = set()  # volumes in the first attachment since this host created them
 
@@ -86,6 +90,10 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
     async def limits(self) -> Sequence[BackendLimit]:
         """Return the project's quota."""
         return await read_quota(self._caller)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """See `CinderDiagnosis`."""
+        return await self._diagnosis.diagnose(self._examined())
 
     async def _create(self, spec: VolumeSpec, zone: str) -> Volume:
         return await self._creation.create(spec, zone)

@@ -106,7 +106,10 @@ def translated(refused: OpenStackRefused) -> VolplugError:
         found = re.search(pattern, refused.message) if refused.status in statuses else None
         if found is not None:
             words = {"service": refused.service, "text": text, "whole": whole, **found.groupdict()}
-            return kind(cause.format(**words), remedy.format(**words))
+            error = kind(cause.format(**words), remedy.format(**words))
+            if isinstance(error, BackendDenied) and refused.status == 403:
+                error.permission = words.get("rule", refused.action)
+            return error
     is_about_options = refused.status == 400 and refused.action == "POST /volumes"
     return InvalidOption(whole) if is_about_options else BackendError(whole)
 

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -29,6 +30,7 @@ from volplug.drivers.cinder.errors import (
 from volplug.drivers.cinder.settings import CinderSettings
 from volplug.drivers.cinder.timeouts import CHANGE_TIMEOUT_S
 from volplug.drivers.cloud.calls import RetryingCaller, Sdk
+from volplug.drivers.cloud.service_clock import ServiceClock
 from volplug.drivers.cloud.timeouts import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from volplug.errors import BackendDenied, BackendError, ConfigurationError
 from volplug.masking import keep_secret
@@ -82,6 +84,26 @@ class Call:
         return self.method != "GET"
 
 
+_NEW_TOKEN: Final = Call("Keystone", "POST", "/auth/tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What Keystone says of a token.
+
+    Attributes:
+        user: The user's name.
+        project: The project's name.
+        roles: What the user is in the project.
+        expires_at: When it ends; a new one is asked for before that.
+    """
+
+    user: str
+    project: str
+    roles: tuple[str, ...]
+    expires_at: datetime
+
+
 class OpenStackCaller(Protocol):
     """Calls services; see `OpenStack`."""
 
@@ -115,6 +137,9 @@ class OpenStack:
         settings: Region and credentials.
         caller: Makes the retries; by default one with the settings' `max_retries`.
         on_try: Told how each try of a call ended, if there is no other caller.
+
+    Attributes:
+        clock: The clock of the services.
     """
 
     def __init__(
@@ -124,6 +149,16 @@ class OpenStack:
         self._caller = caller or RetryingCaller("OpenStack", settings.max_retries, on_try=on_try)
         self._lock = threading.Lock()
         self._adapters: Mapping[str, Any] = {}
+        self.clock = ServiceClock()
+
+    async def token(self) -> Token:
+        """Return what Keystone says of the token that calls are made with; a new one, unless there is one.
+
+        Raises:
+            BackendDenied: If Keystone does not accept the credentials.
+            BackendUnavailable: If it does not answer.
+        """
+        return await self._caller.call(_NEW_TOKEN.action, self._try_token, changes=False)
 
     async def call(self, call: Call) -> Mapping[str, Any]:
         """Make one call and return the body of the response, {} if it has none.
@@ -163,9 +198,20 @@ class OpenStack:
             raise _failure(call, error) from error
         # It may have been renewed within the call. A service may quote it.
         keep_secret(str(answer.request.headers.get("X-Auth-Token", "")), is_temporary=True)
+        self.clock.note(str(answer.headers.get("Date", "")))
         if answer.status_code >= 400:
             raise _refusal(call, answer.status_code, answer.text, attempt)
         return body_of(call, answer.text)
+
+    def _try_token(self, _: int) -> Token:
+        session = self._adapter(CINDER).session
+        try:
+            access = session.auth.get_access(session)
+        except Exception as error:  # the SDK's own errors, or any that occurs inside of it
+            raise _failure(_NEW_TOKEN, error) from error
+        keep_secret(str(access.auth_token), is_temporary=True)
+        names = str(access.username or access.user_id), str(access.project_name or access.project_id)
+        return Token(*names, tuple(sorted(access.role_names)), access.expires)
 
     def _adapter(self, service: str) -> Any:  # noqa: ANN401  # the SDK is imported by the first call
         with self._lock:  # made once; it takes a fifth of a second

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -41,7 +42,7 @@ class ThisServer(ThisNode[CloudNode]):
 
     async def _identify(self) -> CloudNode:
         tried: list[str] = []
-        for source in (_of_settings,) if self._settings.server_id else _SOURCES:
+        for source in (_of_settings,) if self._settings.server_id else _SOURCES.values():
             for server_id in await self._pool.blocking(source, self._settings):
                 path = f"/servers/{server_id}"
                 server = None if server_id in tried else await shown(self._caller, NOVA, path, "server")
@@ -52,6 +53,13 @@ class ThisServer(ThisNode[CloudNode]):
             raise ConfigurationError("this host does not know which server of Nova it is", _REMEDY)
         asked = " or ".join(dict.fromkeys(tried))
         raise ConfigurationError(f"Nova has no server {asked} in this project", _REMEDY)
+
+    async def sources(self) -> list[str]:
+        """Return what names a server that this host may be."""
+        places = {"the setting server_id": _of_settings, **_SOURCES}
+        return [
+            name for name, source in places.items() if any(await self._pool.blocking(source, self._settings))
+        ]
 
 
 # The ids that each source has, most often one. They block.
@@ -84,4 +92,10 @@ def _uuid_in(read: Callable[[], bytes]) -> list[str]:
         return []  # none there, or not of Nova
 
 
-_SOURCES: Final = (_of_firmware, _of_config_drive, _of_metadata_service)
+_SOURCES: Final = MappingProxyType(
+    {
+        "the firmware": _of_firmware,
+        "a config drive": _of_config_drive,
+        "the metadata service": _of_metadata_service,
+    }
+)

@@ -32,6 +32,9 @@ from volplug.sizes import GIB
 _UNUSED: Final = frozenset({"creating", "available", "error", "error_deleting"})
 _TRANSITIONS: Final = frozenset({VolumeState.CREATING, VolumeState.DETACHING, VolumeState.DELETING})
 
+# Those of `_STATES` that end without a further call.
+_STATES_THAT_END: Final = _TRANSITIONS | {VolumeState.ATTACHING}
+
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # What is shown besides, by Cinder's names; tenants do not see the quality of service.
@@ -55,7 +58,7 @@ _IN_USE: Final = frozenset(
     {"in-use", "extending", "retyping", "backing-up", "uploading", "reserved", "attaching"}
 )
 # Without one, work that ends, but is neither of this host nor waited for.
-_WORKING: Final = frozenset(
+WORKING: Final = frozenset(
     {
         "awaiting-transfer",
         "backing-up",
@@ -139,6 +142,7 @@ def read_volume(description: Description, backend: str) -> CinderVolume:
     return CinderVolume(
         described(volume, metadata, "metadata"),
         status=status,
+        since=_time_of(description.get("updated_at")) if state in _STATES_THAT_END else None,
         volume_type=str(description.get("volume_type") or ""),
         token=metadata.get(TOKEN, ""),
         attachment_id=str(attachment.get("attachment_id") or ""),
@@ -160,7 +164,7 @@ def _state_of(description: Description, status: str, holders: int) -> tuple[Volu
         return VolumeState.IN_USE, ""
     if status in _STATES and not (holders and status == "available"):  # an administrator has set that
         return _STATES[status], ""
-    if status in _WORKING:
+    if status in WORKING:
         return VolumeState.ERROR, f"Cinder is not done with it ({status}); it can be used once that has ended"
     why = _FAILED.get(status, f"Cinder calls its status {status!r}")
     to = "in-use" if holders else "available"

@@ -151,7 +151,7 @@ class CloudDiagnosis(ABC, Generic[_SeenT, _NodeT]):
     def _of_volumes(self, backend: str, seen: Sequence[_SeenT]) -> list[Finding]:
         """Judge the cluster's volumes by one list of them. Pure."""
         by_name: defaultdict[str, list[_SeenT]] = defaultdict(list)
-        for each in seen:
+        for each in (each for each in seen if each.state is not VolumeState.DELETING):
             by_name[each.volume.name].append(each)
         checks = {
             "transitions": (

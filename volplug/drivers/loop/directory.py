@@ -65,6 +65,20 @@ class Directory:
             HostError: If it cannot be made or written.
         """
         self.check()
+        self._refuse_unwritable()
+
+    def check_without_lock(self) -> None:
+        """Check the same, but lock nothing out: next to a volplug that uses the directory.
+
+        Raises:
+            BackendUnavailable: As `check`, except that another volplug may use it.
+            HostError: If it cannot be made or written.
+        """
+        self._identify()
+        self._check_id()
+        self._refuse_unwritable()
+
+    def _refuse_unwritable(self) -> None:
         place = self.place()
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise HostError(f"{place} is not a writable directory", "Check that its disk is mounted")
@@ -80,23 +94,29 @@ class Directory:
             BackendUnavailable: If it is not the directory that was used before, others write to it, or
                 another volplug uses it.
         """
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            identity = (0, 0)
-        except OSError as error:
-            raise BackendUnavailable(f"{self.path} cannot be read: {error.strerror}") from error
-        else:
-            identity = (status.st_dev, status.st_ino)
-            self._refuse_if_others_write(status)
+        identity = self._identify()
         if identity == (0, 0) or identity != self._checked:
-            try:
-                check_directory_id(self._id_file, self._id_copy)
-            except StateUnusable as error:
-                raise BackendUnavailable(error.cause, error.remedy) from error
+            self._check_id()
             if identity != (0, 0):
                 self._lock(identity)
             self._checked = identity
+
+    def _identify(self) -> tuple[int, int]:
+        """Return the directory as it is now, like `identity`, if no others write to it."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return 0, 0
+        except OSError as error:
+            raise BackendUnavailable(f"{self.path} cannot be read: {error.strerror}") from error
+        self._refuse_if_others_write(status)
+        return status.st_dev, status.st_ino
+
+    def _check_id(self) -> None:
+        try:
+            check_directory_id(self._id_file, self._id_copy)
+        except StateUnusable as error:
+            raise BackendUnavailable(error.cause, error.remedy) from error
 
     def _refuse_if_others_write(self, status: os.stat_result) -> None:
         """Refuse other writers: they would decide what is mounted, and which files root overwrites."""

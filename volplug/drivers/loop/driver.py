@@ -7,6 +7,7 @@ without a record is not volplug's and never touched, and a crash leaves a record
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Sequence
@@ -23,19 +24,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from volplug.config.mistakes import Number, combined, described
 from volplug.drivers.base import BackendConfig, BackendLimit, DriverInfo, Holder, Scope
 from volplug.drivers.loop.devices import LoopDevices
+from volplug.drivers.loop.diagnosis import LoopDiagnosis
 from volplug.drivers.loop.directory import Directory
 from volplug.drivers.loop.images import Images, is_image_name
 from volplug.drivers.loop.known import KnownVolumes
 from volplug.drivers.loop.listing import CachedList
 from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import (
+    BackendUnavailable,
     HostError,
     InvalidOption,
     UnexpectedState,
+    VolplugError,
     VolumeExists,
     VolumeInUse,
     VolumeNotFound,
 )
+from volplug.findings import Finding
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
 from volplug.masking import quoted
@@ -44,6 +49,7 @@ from volplug.steps import OnStep, WorldStep, unannounced
 
 _CALLS: Final = 32  # of each kind at once
 _SECTOR_BYTES: Final = 512
+_DIAGNOSIS_S: Final = 20.0  # a guess: thousands of records are read in a second
 _ALLOCATIONS: Final = ("preallocated", "sparse")
 _INFO: Final = DriverInfo(
     driver="loop",
@@ -92,7 +98,7 @@ def build(config: BackendConfig) -> LoopDriver:
 
 
 class LoopDriver:
-    """Volumes in one directory of this host. See `Driver`, `ExplainsAbsence`, `ReportsLimits`."""
+    """Volumes in a directory of this host. See `Driver`, `ExplainsAbsence`, `ReportsLimits`, `Diagnoses`."""
 
     def __init__(
         self,
@@ -115,6 +121,9 @@ class LoopDriver:
         self._images = Images(directory, overcommit)
         self._listing = CachedList(directory)
         self._devices = LoopDevices(directory, self._records, self._images)
+        self._diagnosis = LoopDiagnosis(
+            self._directory, self._images, self._read_all, lambda volume: _is_sparse(volume.spec)
+        )
 
     @property
     def info(self) -> DriverInfo:
@@ -189,6 +198,19 @@ class LoopDriver:
     async def limits(self) -> Sequence[BackendLimit]:
         """Return the space for images, and what of it is promised."""
         return await self._reads.blocking(self._limits)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """See `LoopDiagnosis`; a disk that does not answer is a finding."""
+        try:
+            async with asyncio.timeout(_DIAGNOSIS_S):
+                return await self._reads.blocking(self._diagnosis.findings)
+        except TimeoutError:
+            cause = f"its disk has not answered in {_DIAGNOSIS_S:.0f} s"
+            return [
+                self._diagnosis.unreadable(BackendUnavailable(cause, "See what the kernel reports: dmesg"))
+            ]
+        except VolplugError as error:
+            return [self._diagnosis.unreadable(error)]
 
     # In threads
 

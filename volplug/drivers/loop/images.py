@@ -65,6 +65,15 @@ class Images:
         except OSError as error:
             raise BackendUnavailable(f"{self.path(name)} cannot be read: {error.strerror}") from error
 
+    def unreserved_bytes(self, name: str) -> int:
+        """Return the bytes that a volume's image may still allocate; 0 if there is none.
+
+        Raises:
+            BackendUnavailable: If the disk does not answer.
+        """
+        image = self.stat(name)
+        return _unallocated(image) if image is not None else 0
+
     def damage(self, record: Volume, image: os.stat_result | None) -> str:
         """Compare an image's status with its record; return what is wrong, "" if nothing is.
 
@@ -209,7 +218,10 @@ def _overwrite_in_place(descriptor: int) -> None:
 def _promised(image: Path) -> int:
     """Return the bytes that an image may still allocate; 0 if it was removed meanwhile."""
     try:
-        status = image.stat()
+        return _unallocated(image.stat())
     except FileNotFoundError:
         return 0
-    return max(status.st_size - status.st_blocks * _BLOCK, 0)
+
+
+def _unallocated(image: os.stat_result) -> int:
+    return max(image.st_size - image.st_blocks * _BLOCK, 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -16,7 +17,7 @@ from volplug.drivers.base import BackendConfig
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.diagnosis import STATEMENTS
 from volplug.drivers.ebs.driver import build
-from volplug.drivers.ebs.tags import as_mapping, tags_of
+from volplug.drivers.ebs.tags import as_list, as_mapping, tags_of
 from volplug.findings import Finding, Level
 from volplug.models import FilesystemPhase, FilesystemTag
 from volplug.testing.conformance.calls import problem_of
@@ -73,11 +74,15 @@ class World:
         self.cloud.set_plan(detaching=NEVER)
         await self.ec2.call("DetachVolume", VolumeId=volume_id)
 
-    async def create(self, **plan: object) -> None:
+    async def create(self, tags: Mapping[str, str] = MappingProxyType({}), **plan: object) -> None:
         self.cloud.set_plan(**plan)
-        tags = [{"ResourceType": "volume", "Tags": tags_of(spec_of("db"), "test", {})}]
+        of_volume = [{"ResourceType": "volume", "Tags": as_list(tagged("db", **tags))}]
         await self.ec2.call(
-            "CreateVolume", AvailabilityZone="eu-central-1a", Size=4, TagSpecifications=tags, ClientToken="t"
+            "CreateVolume",
+            AvailabilityZone="eu-central-1a",
+            Size=4,
+            TagSpecifications=of_volume,
+            ClientToken="t",
         )
         await self.ec2.call("DescribeVolumes")
 
@@ -200,6 +205,14 @@ CASES: dict[str, tuple[Arrange, str, Level, str, str, str]] = {
         "volume-errors",
         *(RED, "db", r"vol-\w+: EC2 could not create the volume"),
         r"Nothing is on it yet: aws ec2 delete-volume --volume-id vol-\w+, then create it again",
+    ),
+    "a volume whose hardware has failed": (
+        lambda w: w.create(
+            creation_ends="error", tags={"volplug:fs": "ext4", "volplug:fs-uuid": FORMATTED.uuid}
+        ),
+        "volume-errors",
+        *(RED, "db", r"vol-\w+: EC2 reports that its hardware has failed, and its data is lost"),
+        "Restore it from a snapshot: docs/operations.md, Restore an EBS volume",
     ),
     "tags that cannot be read": (
         lambda w: _done(w.add(**{"volplug:spec": "x"})),

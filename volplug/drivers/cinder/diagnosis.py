@@ -33,7 +33,7 @@ _CHANGES: Final = (
 )
 
 
-class Account(Protocol):
+class OpenStackAccount(Protocol):
     """Whose calls the services get; see `volplug.drivers.cinder.openstack.OpenStack`."""
 
     clock: ServiceClock
@@ -52,7 +52,7 @@ class CinderDiagnosis(CloudDiagnosis[CinderVolume, CloudNode]):
     def __init__(
         self,
         caller: OpenStackCaller,
-        account: Account,
+        account: OpenStackAccount,
         host: ThisServer,
         volumes: CinderVolumes,
         limits: CinderTimeouts,

@@ -16,7 +16,7 @@ from volplug.drivers.cinder import options
 from volplug.drivers.cinder.attachments import ServerAttachments
 from volplug.drivers.cinder.creation import CinderCreator, chosen_of
 from volplug.drivers.cinder.deletion import CinderDeleter
-from volplug.drivers.cinder.diagnosis import Account, CinderDiagnosis
+from volplug.drivers.cinder.diagnosis import CinderDiagnosis, OpenStackAccount
 from volplug.drivers.cinder.disks import guest_disks
 from volplug.drivers.cinder.notes import CreationNotes
 from volplug.drivers.cinder.openstack import SDK, OpenStack, OpenStackCaller
@@ -66,7 +66,7 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         settings: CinderSettings,
         host: ThisServer,
         caller: OpenStackCaller,
-        account: Account,
+        account: OpenStackAccount,
         limits: CinderTimeouts = CinderTimeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -50,7 +50,7 @@ STATEMENTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-class Account(Protocol):
+class Ec2Account(Protocol):
     """Whose calls EC2 gets; see `volplug.drivers.ebs.ec2.Ec2`."""
 
     clock: ServiceClock
@@ -78,7 +78,7 @@ class EbsDiagnosis(CloudDiagnosis[Ec2Volume, Identity]):
     def __init__(  # the driver's parts
         self,
         caller: Caller,
-        account: Account,
+        account: Ec2Account,
         host: HostIdentity,
         volumes: ClusterVolumes,
         settings: EbsSettings,
@@ -202,6 +202,10 @@ class EbsDiagnosis(CloudDiagnosis[Ec2Volume, Identity]):
         return Level.RED, f"Delete the one without your data: {delete}; or rename one: {rename}"
 
     def _of_error(self, seen: Ec2Volume) -> tuple[Level, str, str]:
+        if seen.status == "error" and was_formatted(seen):
+            # https://docs.aws.amazon.com/ebs/latest/userguide/ebs-describing-volumes.html#volume-state
+            cause = "EC2 reports that its hardware has failed, and its data is lost"
+            return Level.RED, cause, "Restore it from a snapshot: docs/operations.md, Restore an EBS volume"
         if seen.status == "error":
             delete = f"aws ec2 delete-volume --volume-id {seen.volume_id}"
             remedy = f"Nothing is on it yet: {delete}, then create it again"

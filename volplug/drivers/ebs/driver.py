@@ -15,7 +15,7 @@ from volplug.drivers.ebs import options
 from volplug.drivers.ebs.attachments import Attachments
 from volplug.drivers.ebs.creation import VolumeCreator
 from volplug.drivers.ebs.deletion import VolumeDeleter
-from volplug.drivers.ebs.diagnosis import Account, EbsDiagnosis
+from volplug.drivers.ebs.diagnosis import EbsDiagnosis, Ec2Account
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.ec2 import SDK, Ec2
 from volplug.drivers.ebs.instance import HostIdentity, Identity
@@ -54,7 +54,7 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
         settings: EbsSettings,
         host: HostIdentity,
         caller: Caller,
-        account: Account,
+        account: Ec2Account,
         limits: Ec2Timeouts = Ec2Timeouts(),  # noqa: B008  # frozen
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -16,18 +16,24 @@ _TIMEOUT_S = 1800.0
 _DEBIAN = "http://deb.debian.org/debian"
 
 
-def tree(suite: str, include: Sequence[str] = ()) -> Path:
+def tree(suite: str, include: Sequence[str] = (), components: Sequence[str] = ()) -> Path:
     """A minimal Debian system with further packages, such as ``tree("trixie", include=["docker.io"])``.
 
     It is made if there is none, or none that is younger than two weeks; that takes half a minute and
     needs a package mirror. Callers must not change it.
+
+    Args:
+        suite: Debian's release.
+        include: the packages.
+        components: further parts of the archive that packages come from, such as contrib.
     """
     packages = sorted(set(include))
-    key = hashlib.sha256(json.dumps([suite, packages]).encode()).hexdigest()[:12]
-    return kept(suite, key, lambda directory: _debootstrap(suite, packages, directory), _MAX_AGE_S)
+    key = hashlib.sha256(json.dumps([suite, packages, *components]).encode()).hexdigest()[:12]
+    archive = ",".join(["main", *components])
+    return kept(suite, key, lambda directory: _debootstrap(suite, archive, packages, directory), _MAX_AGE_S)
 
 
-def _debootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
+def _debootstrap(suite: str, components: str, packages: Sequence[str], target: Path) -> None:
     # A mount namespace of its own, so that mounts of debootstrap in the tree end with it in any case.
     command = [
         *lane.with_network_outside(),
@@ -36,6 +42,7 @@ def _debootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
         "--propagation=private",
         find_program("debootstrap"),
         "--variant=minbase",
+        f"--components={components}",
     ]
     command += [f"--include={','.join(packages)}"] if packages else []
     log = target.with_name("log")

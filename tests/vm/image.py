@@ -1,12 +1,14 @@
-"""The boot image of guests: a kernel, and a disk with a minimal Debian and volplug's dependencies.
+"""The boot images of guests: a kernel, and a disk with a minimal Debian and volplug's dependencies.
 
-The kernel is Debian's for clouds. NVMe and ext4 are part of it, so it needs no initramfs.
+The kernel is Debian's for clouds. NVMe and ext4 are part of it, so it needs no initramfs. One image has
+OpenZFS, too.
 """
 
 import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ PACKAGES = "/opt/packages"
 _MAX_AGE_S = 14 * 24 * 3600.0
 _DISK_SIZE_BYTES = 1 << 30
 _DEBIAN = ["e2fsprogs", "iproute2", "linux-image-cloud-amd64", "python3", "udev"]
+# zfs-dkms compiles the kernel module when it is installed, here and not in the slow guest.
+_OPENZFS = ["zfs-dkms", "zfsutils-linux", "linux-headers-cloud-amd64"]
 _EXTRAS = ["ebs"]
 _NOT_NEEDED = [
     "boot",
@@ -28,6 +32,7 @@ _NOT_NEEDED = [
     "var/cache/apt",
     "var/lib/apt/lists",
 ]
+_NOT_NEEDED_COMPILED = ["usr/include", "usr/lib/gcc", "usr/src", "var/lib/dkms"]
 _OURS = {
     "opt/init": Path(__file__).with_name("init.sh"),
     "opt/agent.py": Path(__file__).with_name("agent.py"),
@@ -44,20 +49,29 @@ class GuestImage:
 
 def guest_image() -> GuestImage:
     """The image, kept between runs; to make it takes a minute and a package mirror."""
-    tree = trees.tree("bookworm", _DEBIAN)
+    return _image("guest", trees.tree("bookworm", _DEBIAN), _NOT_NEEDED)
+
+
+def openzfs_image() -> GuestImage:
+    """The image with OpenZFS and its kernel module; to make it takes five minutes."""
+    tree = trees.tree("bookworm", [*_DEBIAN, *_OPENZFS], components=["contrib"])
+    return _image("openzfs", tree, [*_NOT_NEEDED, *_NOT_NEEDED_COMPILED])
+
+
+def _image(kind: str, tree: Path, not_needed: Sequence[str]) -> GuestImage:
     content = [tree.name, wheels.key(_EXTRAS), Path(__file__).read_text()]
     content += [path.read_text() for path in _OURS.values()]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    made = kept("guest", key, lambda directory: _make(tree, directory), _MAX_AGE_S)
+    made = kept(kind, key, lambda directory: _make(tree, not_needed, directory), _MAX_AGE_S)
     return GuestImage(made / "vmlinuz", made / "disk")
 
 
-def _make(tree: Path, target: Path) -> None:
+def _make(tree: Path, not_needed: Sequence[str], target: Path) -> None:
     root = target / "root"
     # Links, not copies; so files in it may be added and removed but not changed.
     checked(_run("cp", "-al", str(tree), str(root)))
     shutil.copy(max(root.glob("boot/vmlinuz-*")), target / "vmlinuz")
-    for name in _NOT_NEEDED:
+    for name in not_needed:
         shutil.rmtree(root / name)
     for place, source in _OURS.items():
         shutil.copy(source, root / place)

@@ -50,6 +50,11 @@ def spawn_python(guest: Guest, script: Path, *arguments: str, log: str) -> None:
     guest.spawn([PYTHON, "-c", script.read_text(), *arguments], env=_ENVIRONMENT, log=log)
 
 
+def run_python(guest: Guest, script: Path, *arguments: str) -> str:
+    """Run a script of ours in the guest and return its output; it can import volplug."""
+    return guest.run([PYTHON, "-c", script.read_text(), *arguments], env=_ENVIRONMENT)
+
+
 class RefusedError(RuntimeError):
     """volplug answered with an error."""
 

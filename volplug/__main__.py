@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {
     "serve": "serve Docker's volume plugin protocol in the foreground",
     "check-config": "tell all mistakes in flags, environment and file; exits with 1 if there are any",
+    "doctor": "check this host and its backends, tell how to mend what is wrong; exits with 1 if it is red",
     "make-token": "ROLE NAME: print a new token of the control API, and its line of the access file",
 }
-_WITHOUT_VALUE: Final = frozenset({"-h", "--help", "--version"})
+_WITHOUT_VALUE: Final = frozenset({"-h", "--help", "--version", "--fix", "--yes"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from volplug.errors import VolplugError
 
     try:
-        return _check_config(rest) if command == "check-config" else _make_token(rest)
+        return _HOST_COMMANDS[command](rest)
     except VolplugError as error:
         sys.stderr.write(f"volplug: {error}\n")
         return 2
@@ -125,6 +127,14 @@ def _check_config(arguments: Sequence[str]) -> int:
     return 1 if mistakes else 0
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from volplug.doctor.command import main as doctor
+
+    code = doctor(arguments)
+    sys.stdout.flush()
+    os._exit(code)  # a thread that hangs on a dead disk must not keep the process
+
+
 def _make_token(arguments: Sequence[str]) -> int:
     from volplug.api.access import make_token
     from volplug.config.flags import flag_parser
@@ -137,6 +147,8 @@ def _make_token(arguments: Sequence[str]) -> int:
     flag_parser().parse_known_args(arguments)  # --help ends here
     raise InvalidRequest("make-token needs a role and a name", "Write volplug make-token read NAME, or admin")
 
+
+_HOST_COMMANDS: Final = {"check-config": _check_config, "doctor": _doctor, "make-token": _make_token}
 
 if __name__ == "__main__":
     sys.exit(main())

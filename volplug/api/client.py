@@ -250,7 +250,14 @@ class ControlClient:
         return DaemonUnreachable(cause, "Start volplug, or name another place by --host")
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP on a Unix socket.
+
+    Args:
+        paths: Of which the first that accepts is used.
+        timeout_s: For each of connecting, sending and receiving.
+    """
+
     def __init__(self, paths: Sequence[str], timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._paths = paths
@@ -278,7 +285,7 @@ def _connection(endpoint: Endpoint, timeout_s: float) -> http.client.HTTPConnect
         InvalidRequest: If a file that it needs cannot be used.
     """
     if not endpoint.host:
-        return _UnixConnection(endpoint.sockets, timeout_s)
+        return UnixConnection(endpoint.sockets, timeout_s)
     try:
         context = ssl.create_default_context(cafile=endpoint.ca or None)
         if endpoint.certificate:

@@ -46,7 +46,7 @@ def check(
         All mistakes, `of_flags` among them; and the report, which has warnings, too, and what is in force.
     """
     read = read_settings(flags)
-    drivers, mistakes = _try_backends(read.settings, has_all=read.has_all_backends)
+    drivers, mistakes = try_backends(read.settings, has_all=read.has_all_backends)
     mistakes = [*of_flags, *read.mistakes, *mistakes]
     for name, driver in drivers.items():
         mistakes += [placed(f"backend {name}", error) for error in _unmet(driver)]
@@ -68,7 +68,7 @@ def build_drivers(
     Raises:
         ConfigurationError: If a backend's settings are wrong, or those of a profile.
     """
-    drivers, mistakes = _try_backends(settings, on_step, metrics)
+    drivers, mistakes = try_backends(settings, on_step, metrics)
     if mistakes:
         raise combined(mistakes)
     return drivers
@@ -126,7 +126,7 @@ def _unmet(driver: Driver) -> Sequence[ConfigurationError]:
     return driver.unmet_requirements() if isinstance(driver, HasRequirements) else ()
 
 
-def _try_backends(
+def try_backends(
     settings: Settings,
     on_step: OnStep = unannounced,
     metrics: Metrics | None = None,

@@ -17,6 +17,8 @@ _STATX_BYTES: Final = 256
 _STATX_DEVICES: Final = struct.Struct("=4I")  # rdev_major, rdev_minor, dev_major, dev_minor
 _STATX_DEVICES_OFFSET: Final = 128
 _STATFS_BYTES: Final = 256  # f_type, a long, is its first field
+_TIMEX_BYTES: Final = 256  # of linux/timex.h; 208 at most
+_TIME_ERROR: Final = 5
 _LONG: Final = struct.Struct("@l")
 
 # The same numbers on every architecture that volplug runs on: asm-generic/unistd.h, linux/mount.h
@@ -63,6 +65,12 @@ def filesystem_magic(path: str) -> int:
     result = ctypes.create_string_buffer(_STATFS_BYTES)
     _check(_libc.statfs(os.fsencode(path), result))
     return int(_LONG.unpack_from(result.raw)[0]) & 0xFFFFFFFF
+
+
+def is_clock_synchronised() -> bool:
+    """Return whether a time service keeps the clock right, as the kernel knows from it; see adjtimex(2)."""
+    query = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes is 0: nothing is set
+    return _check(_libc.adjtimex(query)) != _TIME_ERROR
 
 
 def inotify_watch(path: str, mask: int) -> int:

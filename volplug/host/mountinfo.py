@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+_SHARED: Final = "shared:"
 _TO_ESCAPE: Final = re.compile(r"[ \t\n\\]")
 
 
@@ -23,6 +24,7 @@ class MountEntry:
         fs_type: Such as ext4.
         source: Device path as it was given to mount.
         options: Options of the filesystem (not those of this mount), such as `rw` and `errors=remount-ro`.
+        peer_group: Number of the group of mounts between which mounts propagate; 0 for a private mount.
     """
 
     device: int
@@ -31,6 +33,7 @@ class MountEntry:
     fs_type: str
     source: str
     options: frozenset[str]
+    peer_group: int = 0
 
 
 def read(pid: int | str = "self") -> str:
@@ -63,6 +66,12 @@ def directly_below(text: str, root: str) -> list[str]:
     return sorted({mountpoint for mountpoint in found if os.path.dirname(mountpoint) == parent})
 
 
+def entry_of(text: str, path: str) -> MountEntry | None:
+    """Return the mount that a path lies on, which has to be without links."""
+    above = [entry for entry in parse(text) if f"{path}/".startswith(f"{entry.mountpoint.rstrip('/')}/")]
+    return max(reversed(above), key=lambda entry: len(entry.mountpoint), default=None)
+
+
 def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]  # not splitlines: a path may hold other line ends
 
@@ -70,7 +79,7 @@ def _lines(text: str) -> list[str]:
 def _parse_line(line: str) -> MountEntry:
     # 36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue
     fixed, _, variable = line.partition(" - ")
-    _, _, numbers, root, mountpoint, *_ = fixed.split(" ")
+    _, _, numbers, root, mountpoint, _, *optional = fixed.split(" ")
     fs_type, source, options = [*variable.split(" "), "", ""][:3]
     major, _, minor = numbers.partition(":")
     return MountEntry(
@@ -80,6 +89,7 @@ def _parse_line(line: str) -> MountEntry:
         fs_type=fs_type,
         source=_unescaped(source),
         options=frozenset(options.split(",")),
+        peer_group=next((int(each[len(_SHARED) :]) for each in optional if each.startswith(_SHARED)), 0),
     )
 
 

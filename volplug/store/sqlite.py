@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -110,6 +111,23 @@ class Loaded:
     operations: tuple[Operation, ...] = ()
     set_aside: Path | None = None
     dropped: int = 0
+
+
+def read_unchanged(path: Path, boot_id: str) -> Loaded:
+    """Read a state file without any change, also while another process writes to it. Blocks.
+
+    Raises:
+        StateUnusable: If it is of a newer version, or cannot be read.
+    """
+    try:
+        with closing(_unchanging(path)) as connection:
+            connection.text_factory = _text
+            version = _refuse_newer(path, connection)
+            if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("it is damaged")
+            return _read(connection, boot_id, may_write=False, has_operations=version == _VERSION)
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: SQLite's message quotes the damage
+        raise StateUnusable(f"the state file {path} cannot be read: {error}") from error
 
 
 class SqliteStore:
@@ -216,31 +234,19 @@ class SqliteStore:
 
     def _open(self) -> Loaded:
         """Open the file, or make it, and read it; raises sqlite3.Error if it is damaged or the disk fails."""
-        self._refuse_newer()
+        if self._path.is_file():
+            with closing(_unchanging(self._path)) as looking:
+                _refuse_newer(self._path, looking)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             self._path.chmod(0o600)
             _prepare(connection)
-            loaded = _read(connection, self._boot_id)
+            loaded = _read(connection, self._boot_id, may_write=True)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return loaded
-
-    def _refuse_newer(self) -> None:
-        """Check the version through a connection that changes nothing, not even when it is closed."""
-        if not self._path.is_file():
-            return
-        has_log = self._path.with_name(f"{self._path.name}-wal").exists()
-        how = "mode=ro" if has_log else "immutable=1"  # mode=ro would create a log
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True)) as connection:
-            version, application_id = _versions(connection)
-        if version > _VERSION and application_id == _APPLICATION_ID + version:
-            raise StateUnusable(
-                f"{self._path} is of version {version}, this volplug reads up to version {_VERSION}",
-                "Install the newer volplug again",
-            )
 
     def _set_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -251,6 +257,28 @@ class SqliteStore:
             if side.exists():
                 side.rename(kept.with_name(kept.name + suffix))
         return kept
+
+
+def _unchanging(path: Path) -> sqlite3.Connection:
+    """Open a file so that nothing is changed, not even when it is closed."""
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    how = "mode=ro" if has_log else "immutable=1"  # mode=ro would create a log
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+
+
+def _refuse_newer(path: Path, connection: sqlite3.Connection) -> int:
+    """Return the version of a file.
+
+    Raises:
+        StateUnusable: If it is newer than this volplug.
+    """
+    version, application_id = _versions(connection)
+    if version > _VERSION and application_id == _APPLICATION_ID + version:
+        raise StateUnusable(
+            f"{path} is of version {version}, this volplug reads up to version {_VERSION}",
+            "Install the newer volplug again",
+        )
+    return version
 
 
 def _versions(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -282,11 +310,15 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.executescript(f"BEGIN; PRAGMA user_version = {_VERSION}; ROLLBACK")
 
 
-def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
-    sound, damaged = _sound_rows(
-        connection, "volumes", _SAVE, lambda row: is_of_one_volume(entry_of(row, boot_id))
+def _read(
+    connection: sqlite3.Connection, boot_id: str, *, may_write: bool, has_operations: bool = True
+) -> Loaded:
+    """Read everything; damaged rows are removed if that is permitted."""
+    rows_of = partial(_sound_rows, connection, may_write=may_write)
+    sound, damaged = rows_of("volumes", _SAVE, lambda row: is_of_one_volume(entry_of(row, boot_id)))
+    operations, damaged_too = (
+        rows_of("operations", _SAVE_OPERATION, is_of_one_operation) if has_operations else ((), 0)
     )
-    operations, damaged_too = _sound_rows(connection, "operations", _SAVE_OPERATION, is_of_one_operation)
     engines = [
         EngineIdentity(row[1], row[2])
         for row in connection.execute("SELECT * FROM engine")
@@ -301,15 +333,20 @@ def _read(connection: sqlite3.Connection, boot_id: str) -> Loaded:
 
 
 def _sound_rows(
-    connection: sqlite3.Connection, table: str, save: str, is_right: Callable[[tuple[Any, ...]], bool]
+    connection: sqlite3.Connection,
+    table: str,
+    save: str,
+    is_right: Callable[[tuple[Any, ...]], bool],
+    *,
+    may_write: bool,
 ) -> tuple[Sequence[tuple[Any, ...]], int]:
-    """Return the rows of a table that are not damaged, and how many are; those are removed."""
+    """Return the rows of a table that are not damaged, and how many are; those are removed if permitted."""
     rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # of this module
     seen = Counter(row[0] for row in rows if is_sound(row))
     # Two rows of one key are both dropped: a page was written in the place of another.
     sound = [row for row in rows if is_sound(row) and seen[row[0]] == 1 and is_right(row)]
     keys = [row[0] for row in sound]
-    if len(sound) < len(rows) or keys != sorted(keys):
+    if may_write and (len(sound) < len(rows) or keys != sorted(keys)):
         # SQLite does not find rows whose keys are out of order: all are written again.
         with connection:
             connection.execute("BEGIN")

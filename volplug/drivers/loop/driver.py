@@ -135,6 +135,11 @@ class LoopDriver:
         """Return the name of this host."""
         return self._node_id
 
+    @property
+    def directory(self) -> Path:
+        """Return the directory of images and records."""
+        return self._directory.path
+
     def check_spec(self, spec: VolumeSpec) -> None:
         """Check the option `allocation`."""
         allocation = dict(spec.driver_options).get("allocation", "preallocated")

@@ -26,8 +26,8 @@ from volplug.cli.waiting import LeftRunning
 from volplug.errors import VolplugError
 
 _HOST_COMMANDS: Final = (
-    "On the host of a volplug: volplug serve, volplug check-config (the same as volplug config check), "
-    "volplug make-token; each has --help."
+    "On the host of a volplug: volplug serve, volplug doctor, volplug check-config (the same as "
+    "volplug config check), volplug make-token; each has --help."
 )
 _UNKNOWN_COMMAND: Final = re.compile(r"^No such command '.*?'(\. Did you mean .*)?$", re.DOTALL)
 _SHELLS: Final = ("bash", "zsh", "fish")

@@ -27,9 +27,12 @@ async def check_settings(examination: Examination) -> Sequence[Finding]:
 async def check_backends(examination: Examination) -> Sequence[Finding]:
     """Ask each driver, at the same time; and the running volplug, which may have other credentials."""
     shown = await _shown_by_daemon(examination)
+    is_served = examination.daemon_pid != 0
     found = await asyncio.gather(
         *(
-            isolated(_CHECK, _check_backend(name, driver, shown.get(name)), _DIAGNOSIS_S, name)
+            isolated(
+                _CHECK, _check_backend(name, driver, shown.get(name), is_served=is_served), _DIAGNOSIS_S, name
+            )
             for name, driver in examination.drivers.items()
         )
     )
@@ -49,7 +52,9 @@ async def _shown_by_daemon(examination: Examination) -> Mapping[str, Mapping[str
     return await examination.blocking(read)
 
 
-async def _check_backend(name: str, driver: Driver, shown: Mapping[str, Any] | None) -> Sequence[Finding]:
+async def _check_backend(
+    name: str, driver: Driver, shown: Mapping[str, Any] | None, *, is_served: bool
+) -> Sequence[Finding]:
     found = partial(Finding, _CHECK, subject=name)
     findings = []
     if shown is not None and (problem := shown["problem"]) is not None:
@@ -63,7 +68,9 @@ async def _check_backend(name: str, driver: Driver, shown: Mapping[str, Any] | N
             return [*findings, *unmet]
     if isinstance(driver, Diagnoses):
         return [*findings, *await driver.diagnose()]
-    # A driver may refuse a second process next to the one that serves: then that one has told.
+    # A driver may refuse a second process next to the one that serves: that one has told, or will.
+    if shown is None and is_served:
+        return [*findings, found(level=Level.YELLOW, message="is not asked: the volplug that runs is silent")]
     if shown is None:
         await driver.health()
     return findings or [found(level=Level.GREEN, message="can be used")]

@@ -19,7 +19,8 @@ from volplug.config.flags import FlagParser, flag_parser, read_flags
 from volplug.config.mistakes import combined
 from volplug.config.reading import read_settings
 from volplug.doctor.checks import findings_of
-from volplug.doctor.examination import Examination
+from volplug.doctor.daemon import ask
+from volplug.doctor.examination import Examination, pool_of_doctor, quickly
 from volplug.doctor.installation import adopt, managed_paths, process_at, started_with
 from volplug.doctor.report import Treated, json_of, lines_of, worst_of
 from volplug.drivers.loop.directory import unlock_all
@@ -27,9 +28,10 @@ from volplug.errors import VolplugError
 from volplug.findings import Finding, Level
 from volplug.log import configure_logging
 
+_HEALTH_S: Final = 3.0  # less than is waited for one answer of this host
 _FIX_S: Final = 120.0  # a release by volplug, an unmount of a slow disk
 _HELP: Final = ("-h", "--help")
-_EXIT_CODES: Final = "Exit codes: 0 nothing is red, 1 something is, 2 usage. All of serve's flags are taken:"
+_EXIT_CODES: Final = "Exit codes: 0 nothing is red, 1 something is, 2 usage."
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,38 +125,42 @@ async def examination_of(flags: Mapping[str, str], unused_days: float | None = N
     A volplug that runs tells its settings: its flags and variables count as if they were given here, after
     those that are.
     """
-    blank = Examination(read_settings(flags).settings, {}, None, is_managed=False)  # for its threads
-    state_dir = blank.settings.state_dir
+    pool = pool_of_doctor()
+    settings = (await quickly(pool, "the configuration file", read_settings, flags)).settings
     try:
-        paths = await blank.quickly(f"the disk of {state_dir}", managed_paths, state_dir)
+        place = f"the disk of {settings.state_dir}"
+        paths = await quickly(pool, place, managed_paths, settings.state_dir)
     except VolplugError:
         paths = {}  # the check of the directory tells
-    control = read_settings(flags).settings.resolved_control_socket(is_managed=bool(paths))
-    pid, is_reached = await blank.quickly("the control socket", _daemon_at, control)
+    control = settings.resolved_control_socket(is_managed=bool(paths))
+    pid, is_answering = await quickly(pool, "the control socket", _daemon_at, control)
     if pid:
-        given, variables = await blank.quickly("/proc", started_with, pid)
+        given, variables = await quickly(pool, "/proc", started_with, pid)
         adopt(variables)
-        flags = {**({} if paths else read_flags(given)[0]), **flags}
-    read = read_settings({**paths, **flags})
-    drivers, mistakes = try_backends(read.settings, has_all=read.has_all_backends)
+        theirs = {} if paths else (await pool.blocking(read_flags, given))[0]
+        flags = {**theirs, **flags}
+    read = await quickly(pool, "the configuration file", read_settings, {**paths, **flags})
+    drivers, mistakes = await pool.blocking(try_backends, read.settings, has_all=read.has_all_backends)
     return Examination(
         read.settings,
         drivers,
-        ControlClient(Endpoint((str(control),)), restart_s=0) if is_reached else None,
+        ControlClient(Endpoint((str(control),)), restart_s=0) if is_answering else None,
         is_managed=bool(paths),
         daemon_pid=pid,
         mistakes=(*read.mistakes, *mistakes),
         unused_days=unused_days,
+        pool=pool,
     )
 
 
 def _daemon_at(control: Path) -> tuple[int, bool]:
-    """Return the process behind a control socket, and whether this user may and can talk to it."""
+    """Return the process behind a control socket, 0 if none is in sight, and whether it answers."""
+    pid = process_at(control)
     try:
-        pid = process_at(control)
-    except PermissionError:
-        return 0, False
-    return pid, pid != 0
+        ask(control, "GET", "/healthz", _HEALTH_S)
+    except (OSError, VolplugError):
+        return pid, False
+    return pid, True
 
 
 # Fixes

@@ -37,12 +37,10 @@ async def check_daemon(examination: Examination) -> Sequence[Finding]:
 
 def _read_daemon(examination: Examination, path: Path) -> Sequence[Finding]:
     found = partial(Finding, "daemon", subject=str(path))
-    client = examination.client()
-    if client is None:
+    if examination.daemon is None and not examination.daemon_pid:
         return [_not_running(path, is_managed=examination.is_managed)]
     try:
-        with closing(client):
-            version = client.version()
+        version = str(ask(path, "GET", "/v1/version", _ANSWER_S)[1].get("version"))
         check_versions(__version__, version)
         status, answer = ask(path, "GET", "/readyz", _READY_S)
     except VersionMismatch as error:
@@ -90,7 +88,7 @@ async def check_plugin_socket(examination: Examination) -> Sequence[Finding]:
 
 def _read_socket(examination: Examination) -> Sequence[Finding]:
     path = examination.settings.socket
-    return [_judged_socket(examination, path), *_doubts_of_place(path, is_managed=examination.is_managed)]
+    return [_judged_socket(examination, path), *doubts_of_place(path, is_managed=examination.is_managed)]
 
 
 def _judged_socket(examination: Examination, path: Path) -> Finding:
@@ -148,12 +146,12 @@ def _remove_stale(state_dir: Path, path: Path, expected: tuple[int, int]) -> str
         raise AlreadyRunning(f"a process listens on {path} by now")
 
 
-def _doubts_of_place(path: Path, *, is_managed: bool) -> Iterator[Finding]:
+def doubts_of_place(path: Path, *, is_managed: bool, places: Sequence[Path] = _SPECS) -> Iterator[Finding]:
     """Doubt a place where no engine looks, and a specification that leads elsewhere."""
     if is_managed:
         return
     found = partial(Finding, "plugin-socket", Level.YELLOW)
-    named = {spec: _target_of(spec) for place in _SPECS for spec in sorted(place.glob(f"{path.stem}.*"))}
+    named = {spec: _target_of(spec) for place in places for spec in sorted(place.glob(f"{path.stem}.*"))}
     is_usual = path.parent in (_ENGINE_SOCKETS, _ENGINE_SOCKETS / path.stem)
     for spec, target in named.items():
         if target != f"unix://{path}":
@@ -163,7 +161,7 @@ def _doubts_of_place(path: Path, *, is_managed: bool) -> Iterator[Finding]:
                 f"Remove it: rm {spec}",
             )
     if not is_usual and f"unix://{path}" not in named.values():
-        spec = _SPECS[0] / f"{path.stem}.spec"
+        spec = places[0] / f"{path.stem}.spec"
         message = f"lies outside {_ENGINE_SOCKETS}, and no specification tells Docker of it"
         yield found(str(path), message, f"echo unix://{path} >{spec}")
 

@@ -20,6 +20,11 @@ _CALLS: Final = 64  # that may hang; more than the checks make
 _QUICK_S: Final = 5.0  # one answer of this host: a disk or a daemon that takes longer is in trouble
 
 
+def pool_of_doctor() -> Pool:
+    """Return threads for what may block."""
+    return Pool("doctor", _CALLS)
+
+
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What is known at the start of a run of doctor.
@@ -43,7 +48,7 @@ class Examination:
     daemon_pid: int = 0
     mistakes: Sequence[ConfigurationError] = ()
     unused_days: float | None = None
-    pool: Pool = field(default_factory=lambda: Pool("doctor", _CALLS))
+    pool: Pool = field(default_factory=pool_of_doctor)
 
     async def blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run what may block in a thread; it may hang."""
@@ -55,15 +60,26 @@ class Examination:
         Raises:
             OperationTimeout: If it does not answer.
         """
-        call = self.pool.submit(function, *args, **kwargs)
-        done, _ = await asyncio.wait({call}, timeout=_QUICK_S)
-        if not done:
-            raise _hanging(what, _QUICK_S)
-        return call.result()
+        return await quickly(self.pool, what, function, *args, **kwargs)
 
     def client(self) -> ControlClient | None:
         """Return a client of the volplug that runs here, for one thread."""
         return ControlClient(self.daemon.endpoint, restart_s=0) if self.daemon is not None else None
+
+
+async def quickly(
+    pool: Pool, what: str, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """Run what answers at once on a sound host, in a thread.
+
+    Raises:
+        OperationTimeout: If it does not answer.
+    """
+    call = pool.submit(function, *args, **kwargs)
+    done, _ = await asyncio.wait({call}, timeout=_QUICK_S)
+    if not done:
+        raise _hanging(what, _QUICK_S)
+    return call.result()
 
 
 def _hanging(what: str, after_s: float) -> OperationTimeout:

@@ -93,7 +93,7 @@ def _read_directory(examination: Examination) -> Sequence[Finding]:
     findings = [
         *_doubts_of_access(directory, status, examination),
         *_doubts_of_identity(directory, settings.resolved_state_marker),
-        *_doubts_of_filesystem(directory),
+        *doubts_of_filesystem(directory, libc.filesystem_magic(str(directory))),
     ]
     user = _user_of_lock(directory)
     used = f", in use by process {user}" if user else ", not in use"
@@ -138,15 +138,16 @@ def _doubts_of_identity(directory: Path, marker: Path | None) -> Iterator[Findin
         yield Finding(_DIRECTORY, Level.RED, str(directory), error.cause, error.remedy)
 
 
-def _doubts_of_filesystem(directory: Path) -> Iterator[Finding]:
+def doubts_of_filesystem(directory: Path, magic: int) -> Iterator[Finding]:
+    """Doubt the filesystem of the directory, by its number in linux/magic.h. Pure."""
     found = partial(Finding, _DIRECTORY, subject=str(directory))
-    magic = libc.filesystem_magic(str(directory))
+    move = "Move it to a disk of this host, see docs/operations.md, Move the state to a data disk"
     if magic in _ON_NETWORK:
         message = f"lies on {_ON_NETWORK[magic]}, on which neither locks nor the state file are safe"
-        yield found(level=Level.RED, message=message, remedy="Move it to a disk of this host")
+        yield found(level=Level.RED, message=message, remedy=move)
     elif magic == _TMPFS:
         message = "lies in memory (tmpfs): the next boot loses it, with the loop volumes in it"
-        yield found(level=Level.YELLOW, message=message, remedy="Move it to a disk of this host")
+        yield found(level=Level.YELLOW, message=message, remedy=move)
 
 
 def _user_of_lock(directory: Path) -> str:

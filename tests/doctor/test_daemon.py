@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -112,8 +111,8 @@ async def test_a_socket_file_that_was_replaced_is_not_removed(
 
 
 @contextmanager
-def listening(path: Path, answer: object = None) -> Iterator[None]:
-    """A socket on which a process listens; it answers one request after the other, or nothing at all."""
+def listening(path: Path) -> Iterator[None]:
+    """A socket on which a process listens that answers nothing."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         path.chmod(0o600)
@@ -151,12 +150,12 @@ async def test_a_plugin_that_is_silent_or_serves_an_error_is_told(
     assert (found.level, "does not answer" in found.message) == (RED, True)
     assert found.remedy == "Restart it: systemctl restart volplug.service"
     plugin_socket.unlink()
-    async with answering(plugin_socket, {"Err": "the state directory is not the one used before"}):
+    async with Answering(plugin_socket, {"Err": "the state directory is not the one used before"}):
         found = await on_socket(examine, plugin_socket)
     assert (found.level, "serves nothing but an error: the state" in found.message) == (RED, True)
 
 
-class answering:  # noqa: N801  # used as a function
+class Answering:
     """A server that gives one answer to every request."""
 
     def __init__(self, path: Path, body: object) -> None:
@@ -164,8 +163,8 @@ class answering:  # noqa: N801  # used as a function
         self._body = json.dumps(body).encode()
 
     async def __aenter__(self) -> None:
-        os.umask(0o077)
         self._server = await asyncio.start_unix_server(self._answer, self._path)
+        self._path.chmod(0o600)
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()

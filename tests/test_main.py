@@ -40,7 +40,9 @@ def test_flags_mean_the_same_before_and_after_the_command(arguments: list[str]) 
     assert (command, settings.node_id, settings.linger_s) == ("serve", "serve", 3)
 
 
-@pytest.mark.parametrize("arguments", [["serve", "--help"], ["-h", "check-config"], ["make-token", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--help"], ["-h", "check-config"], ["doctor", "-h"], ["make-token", "-h"]]
+)
 def test_help_has_the_meaning_and_the_default_of_every_flag(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +67,7 @@ def test_without_their_packages_commands_for_people_say_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "typer", None)
     assert main(["volume", "ls"]) == main([]) == 2
-    told = "only serve, check-config, make-token are installed here."
+    told = "only serve, check-config, doctor, make-token are installed here."
     assert capsys.readouterr().err.startswith(f"volplug: {told}")
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

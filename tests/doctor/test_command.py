@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.doctor.conftest import flags_of
+from tests.lab.operator import Operator
 from tests.lab.plugin import VolplugProcess
 from tests.lab.programs import clean_environment
 from tests.served.conftest import LocalMachine
@@ -201,6 +204,31 @@ def test_what_was_mended_does_not_count_any_more() -> None:
 
 
 def test_every_check_has_a_name_of_its_own() -> None:
-    names = [check.__name__ for check in CHECKS]  # type: ignore[attr-defined]  # functions have one
+    names = [check.__name__ for check in CHECKS]
     assert len(set(names)) == len(names)
     assert all(name.startswith("check_") for name in names)
+
+
+def test_the_commands_of_the_page_on_operating(
+    machine: LocalMachine, volplug: VolplugProcess, tmp_path: Path
+) -> None:
+    program = shlex.join(argv_of(machine))
+    environment = clean_environment(PYTHONPATH=str(_ROOT))
+
+    def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+
+    shown = Operator(run, {"volplug doctor": program}, tmp_path).does("docs/operations.md", "Check a host")
+    assert shown.count(" 0 red\n") == 2
+
+
+def test_the_page_shows_the_document_and_names_every_check(machine: LocalMachine) -> None:
+    page = (_ROOT / "docs/doctor.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    document = json.loads(shown)
+    made = json_of([Treated(Finding("c", RED, "s", "m"))])
+    assert (document.keys(), document["findings"][0].keys()) == (made.keys(), made["findings"][0].keys())
+    ran = json.loads(doctor(machine, "--format", "json", "--unused-days", "3").stdout)
+    table = page.partition("## What is checked")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    assert {each["check"] for each in ran["findings"]} <= set(re.findall(r"`([a-z-]+)`", " ".join(rows)))

@@ -32,7 +32,7 @@ PARTS = (
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 5.0, ("tests/faults/", "tests/served/", "tests/walks/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
-    Part("api", 0.5, ("tests/api/",)),
+    Part("api", 1.5, ("tests/api/", "tests/doctor/")),
     Part("cli", 1.0, ("tests/cli/",)),
     Part("unit and contract", 4.5, ("",)),
 )

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from tests.store.files import THIS_BOOT, bytes_of, load_once, set_version, updat
 from volplug.errors import HostError, StateUnusable
 from volplug.models import EngineIdentity, Volume, VolumeSpec, VolumeState
 from volplug.store import rows
-from volplug.store.sqlite import SqliteStore
+from volplug.store.sqlite import SqliteStore, read_unchanged
 from volplug.volume_json import volume_to_json
 from volplug.volumes.ledger import Desired, Entry, Failure
 from volplug.volumes.operations import Operation, OperationState, Origin
@@ -178,6 +179,28 @@ async def test_a_file_of_the_version_before_operations_is_used_on(store: SqliteS
         assert await read_back(path) == ((ENTRY,), EngineIdentity(7, 9))
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+async def test_a_file_is_read_without_a_change_while_another_process_writes(
+    store: SqliteStore, path: Path
+) -> None:
+    await store.save(ENTRY, durable=True)
+    assert await read_aside(path) == (ENTRY,)
+    await store.save(replace(ENTRY, name="w"), durable=False)
+    before = bytes_of(path.parent)
+    assert [entry.name for entry in await read_aside(path)] == ["v", "w"]
+    assert bytes_of(path.parent).keys() == before.keys()
+    await store.close()
+    set_version(path, 2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE operations")
+    before = bytes_of(path.parent)
+    assert len(await read_aside(path)) == 2
+    assert bytes_of(path.parent) == before
+
+
+async def read_aside(path: Path) -> tuple[Entry, ...]:
+    return (await asyncio.to_thread(read_unchanged, path, THIS_BOOT)).entries
 
 
 async def test_the_engine_is_remembered_within_a_boot(store: SqliteStore, path: Path) -> None:

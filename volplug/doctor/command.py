@@ -167,7 +167,7 @@ def _daemon_at(control: Path) -> tuple[int, bool]:
 
 
 def _agreement(options: DoctorOptions) -> Callable[[str], bool] | None:
-    """Return what asks whether to do something; None if nobody can be asked."""
+    """Return what asks whether to do something; None if there is no terminal."""
     if options.is_agreed:
         return lambda _: True
     return _ask if sys.stdin.isatty() and sys.stdout.isatty() and not options.as_json else None

@@ -203,10 +203,12 @@ def test_what_was_mended_does_not_count_any_more() -> None:
     assert worst_of([]) is GREEN
 
 
-def test_every_check_has_a_name_of_its_own() -> None:
+def test_every_check_has_a_name_of_its_own_which_the_page_has() -> None:
     names = [check.__name__ for check in CHECKS]
     assert len(set(names)) == len(names)
-    assert all(name.startswith("check_") for name in names)
+    page = (_ROOT / "docs/doctor.md").read_text()
+    shown = [name.removeprefix("check_").replace("_", "-") for name in names]
+    assert [name for name in shown if f"`{name}`" not in page] == []
 
 
 def test_the_commands_of_the_page_on_operating(

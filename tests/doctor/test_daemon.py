@@ -13,7 +13,7 @@ import pytest
 from tests.doctor.conftest import Examine, mend, only
 from tests.lab.plugin import VolplugProcess
 from tests.served.conftest import LocalMachine
-from volplug.doctor.backends import check_backends
+from volplug.doctor.backends import check_backend
 from volplug.doctor.daemon import check_daemon, check_plugin_socket, doubts_of_place
 from volplug.errors import AlreadyRunning, HostError
 from volplug.findings import Finding, Level
@@ -38,7 +38,7 @@ async def on_socket(examine: Examine, path: Path) -> Finding:
 async def test_a_volplug_that_runs_is_well(
     volplug: VolplugProcess, examine: Examine, plugin_socket: Path
 ) -> None:
-    daemon, backend = await examine(check_daemon, check_backends)
+    daemon, backend = await examine(check_daemon, check_backend)
     assert (daemon.level, backend.level) == (GREEN, GREEN)
     assert daemon.message.endswith("runs and is ready")
     assert (await on_socket(examine, plugin_socket)).message == "answers as a volume plugin"
@@ -56,7 +56,7 @@ async def test_one_that_does_not_run_is_told_with_what_starts_it(
 async def test_one_that_is_not_ready_says_why(volplug: VolplugProcess, examine: Examine) -> None:
     (volplug.state_dir / "backends/loop").mkdir(parents=True, exist_ok=True)
     (volplug.state_dir / "backends/loop").chmod(0o777)
-    daemon, backend = await examine(check_daemon, check_backends)
+    daemon, backend = await examine(check_daemon, check_backend)
     assert (daemon.level, backend.level) == (RED, RED)
     assert "volplug is not ready: no backend can be used" in daemon.message
     assert "can be written by other users" in backend.message
@@ -66,10 +66,10 @@ async def test_one_that_is_not_ready_says_why(volplug: VolplugProcess, examine: 
 async def test_a_backend_is_asked_without_a_volplug_that_runs(
     stopped: VolplugProcess, examine: Examine
 ) -> None:
-    assert only(await examine(check_backends)).level is GREEN
+    assert only(await examine(check_backend)).level is GREEN
     shutil.rmtree(stopped.state_dir / "backends", ignore_errors=True)
     await asyncio.to_thread((stopped.state_dir / "backends").write_text, "no directory")
-    found = only(await examine(check_backends))
+    found = only(await examine(check_backend))
     assert (found.level, found.subject) == (RED, "loop")
 
 

@@ -15,10 +15,10 @@ from volplug.doctor.host import (
     check_capabilities,
     check_clock,
     check_devices,
-    check_filesystems,
+    check_filesystem,
     check_kernel,
-    check_programs,
-    check_propagation,
+    check_mount_propagation,
+    check_program,
     judge_capabilities,
     judge_clock,
     judge_dev,
@@ -45,11 +45,11 @@ async def test_all_is_well_on_this_host(volplug: VolplugProcess, examine: Examin
     findings = await examine(
         check_capabilities,
         check_kernel,
-        check_filesystems,
-        check_programs,
+        check_filesystem,
+        check_program,
         check_devices,
         check_clock,
-        check_propagation,
+        check_mount_propagation,
     )
     assert [each for each in findings if each.level is not GREEN] == []
     subjects = {each.subject: each.message for each in findings}
@@ -102,7 +102,7 @@ async def test_a_namespace_that_hides_mounts_from_the_engine_is_found(
     try:
         comm = Path(f"/proc/{engine.pid}/comm")
         await asyncio.to_thread(wait_until, lambda: comm.read_text() == "dockerd\n", 10, "it runs")
-        (finding,) = await examine(check_propagation)
+        (finding,) = await examine(check_mount_propagation)
     finally:
         engine.kill()
         await engine.wait()

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ from tests.engine.use import (
 from tests.lab import checker, loops
 from tests.lab.engine import Engine
 from tests.lab.managed import ManagedVolplug
+from tests.lab.programs import checked
 from tests.lab.waiting import wait_until
+from tests.pages import ROOT
 
 pytestmark = MANAGED
 
@@ -107,6 +110,28 @@ async def test_the_control_api_answers_on_the_host_with_paths_of_the_host(
         wait_until_released(empty_engine, plugin)
         assert (await api.done("DELETE", "/v1/volumes/db"))["failure"] is None
     assert volumes(empty_engine) == []
+
+
+def test_doctor_examines_the_plugin_from_the_host_and_in_its_container(
+    empty_engine: Engine, plugin: ManagedVolplug
+) -> None:
+    """The container has none of the packages of the command line."""
+    create(empty_engine, "db")
+    start(empty_engine, "user", "-v", "db:/data")
+    state_dir = f"--state-dir={plugin.host_dir / 'volplug'}"
+    argv = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "volplug", "doctor", state_dir]
+    on_host = checked(empty_engine.run(argv)).stdout
+    argv = ["nsenter", f"--target={plugin.pid}", "--all", "/opt/volplug/bin/volplug", "doctor"]
+    in_container = checked(subprocess.run(argv, capture_output=True, text=True, check=False)).stdout
+    for shown, root in ((on_host, plugin.mount_root), (in_container, "/mnt/volplug/volumes")):
+        lines = shown.splitlines()
+        assert [line for line in lines if not line.startswith("green ")] == [lines[-1]]
+        assert f"{root}: 1 mounted, each known to volplug" in shown
+        assert " runs and is ready" in shown
+    assert f"{plugin.mount_root}: the engine sees what is mounted there" in on_host
+    empty_engine.docker("rm", "-f", "user")
+    wait_until_released(empty_engine, plugin)
+    empty_engine.docker("volume", "rm", "db")
 
 
 def test_settings_take_effect_at_the_next_start(empty_engine: Engine, plugin: ManagedVolplug) -> None:

@@ -24,14 +24,17 @@ async def check_settings(examination: Examination) -> Sequence[Finding]:
     return [Finding("settings", Level.RED, "", each.cause, each.remedy) for each in examination.mistakes]
 
 
-async def check_backends(examination: Examination) -> Sequence[Finding]:
+async def check_backend(examination: Examination) -> Sequence[Finding]:
     """Ask each driver, at the same time; and the running volplug, which may have other credentials."""
     shown = await _shown_by_daemon(examination)
     is_served = examination.daemon_pid != 0
     found = await asyncio.gather(
         *(
             isolated(
-                _CHECK, _check_backend(name, driver, shown.get(name), is_served=is_served), _DIAGNOSIS_S, name
+                _CHECK,
+                _findings_of_backend(name, driver, shown.get(name), is_served=is_served),
+                _DIAGNOSIS_S,
+                name,
             )
             for name, driver in examination.drivers.items()
         )
@@ -52,7 +55,7 @@ async def _shown_by_daemon(examination: Examination) -> Mapping[str, Mapping[str
     return await examination.blocking(read)
 
 
-async def _check_backend(
+async def _findings_of_backend(
     name: str, driver: Driver, shown: Mapping[str, Any] | None, *, is_served: bool
 ) -> Sequence[Finding]:
     found = partial(Finding, _CHECK, subject=name)

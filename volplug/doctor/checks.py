@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from volplug.doctor.backends import check_backends, check_settings
+from volplug.doctor.backends import check_backend, check_settings
 from volplug.doctor.daemon import check_daemon, check_plugin_socket
 from volplug.doctor.examination import Examination, isolated
 from volplug.doctor.host import (
     check_capabilities,
     check_clock,
     check_devices,
-    check_filesystems,
+    check_filesystem,
     check_kernel,
-    check_programs,
-    check_propagation,
+    check_mount_propagation,
+    check_program,
 )
 from volplug.doctor.leftovers import check_loop_devices, check_mounts
 from volplug.doctor.state import check_space, check_state_directory, check_state_file
@@ -31,17 +31,17 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_settings,
     check_capabilities,
     check_kernel,
-    check_filesystems,
-    check_programs,
+    check_filesystem,
+    check_program,
     check_devices,
     check_clock,
-    check_propagation,
+    check_mount_propagation,
     check_state_directory,
     check_state_file,
     check_space,
     check_daemon,
     check_plugin_socket,
-    check_backends,
+    check_backend,
     check_volumes,
     check_mounts,
     check_loop_devices,

@@ -28,6 +28,7 @@ from volplug.errors import VolplugError
 from volplug.findings import Finding, Level
 from volplug.log import configure_logging
 
+_INTERRUPTED: Final = 130  # as of shells: 128 and the number of SIGINT
 _HEALTH_S: Final = 3.0  # less than is waited for one answer of this host
 _FIX_S: Final = 120.0  # a release by volplug, an unmount of a slow disk
 _HELP: Final = ("-h", "--help")
@@ -60,7 +61,13 @@ def main(arguments: Sequence[str]) -> int:
     options, flags = read_options(arguments)
     configure_logging("critical")  # findings tell what drivers would log
     loop = asyncio.new_event_loop()  # not closed, which would wait for threads
-    return loop.run_until_complete(_run(options, flags))
+    try:
+        return loop.run_until_complete(_run(options, flags))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # its reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed
+        return 0
 
 
 def read_options(arguments: Sequence[str]) -> tuple[DoctorOptions, Mapping[str, str]]:

@@ -64,7 +64,7 @@ def judge_kernel(release: str, *, uses_loop: bool, has_loop_control: bool) -> Fi
 # Filesystems and programs
 
 
-async def check_filesystems(examination: Examination) -> Sequence[Finding]:
+async def check_filesystem(examination: Examination) -> Sequence[Finding]:
     """Check kernel and mkfs for the filesystem types that new volumes get."""
     settings = examination.settings
     wanted = {settings.default_fs, *(each.get("fs", "") for each in settings.profiles.values())}
@@ -106,7 +106,7 @@ def judge_filesystem(
     return found(level=Level.GREEN, message=f"the kernel has it, mkfs.{fs_type} is {version}")
 
 
-async def check_programs(examination: Examination) -> Sequence[Finding]:
+async def check_program(examination: Examination) -> Sequence[Finding]:
     """Check the programs that every mount needs."""
     checks = [each.check.argv[0] for each in FILESYSTEMS.values() if each.check is not None]
     return [judge_program(name, await _version(examination, name)) for name in ("blkid", *checks)]
@@ -169,7 +169,7 @@ def judge_capabilities(status: str, uid: int) -> Finding:
 # Mounts that the engine sees
 
 
-async def check_propagation(examination: Examination) -> Sequence[Finding]:
+async def check_mount_propagation(examination: Examination) -> Sequence[Finding]:
     """Check that the engine sees mounts below the mount root: else containers get an empty directory."""
     return [await examination.quickly("/proc, or the mount root", _propagation, examination)]
 

@@ -49,7 +49,10 @@ def managed_paths(
 
 
 def process_at(control_socket: Path) -> int:
-    """Return the id of the process that listens at a Unix socket; 0 if none in sight does. Blocks."""
+    """Return the id of the process that listens at a Unix socket; 0 if none in sight does. Blocks.
+
+    One of another user is not trusted: its variables would be taken over.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_CONNECT_S)
         try:
@@ -57,7 +60,8 @@ def process_at(control_socket: Path) -> int:
         except OSError:
             return 0
         raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(raw)[0])
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        return int(pid) if uid in (0, os.geteuid()) else 0
 
 
 def started_with(pid: int) -> tuple[list[str], Mapping[str, str]]:

@@ -152,7 +152,7 @@ class Directory:
 
 
 def unlock_all() -> None:
-    """Unlock the directories that this process has used, so that their disks can be unmounted; for tests."""
+    """Unlock the directories that this process has used: another volplug may use them, or their disks go."""
     with _locking:
         while _locked:
             os.close(_locked.popitem()[1])

@@ -12,7 +12,7 @@ from tests.lab.plugin import SERVE, VolplugProcess
 from tests.lab.waiting import wait_until
 from tests.served.conftest import LocalMachine, local_machine
 from volplug.doctor.command import examination_of
-from volplug.doctor.installation import managed_paths, process_at, started_with
+from volplug.doctor.installation import as_seen_here, managed_paths, process_at, started_with
 
 pytestmark = [pytest.mark.api, pytest.mark.loop]
 
@@ -51,6 +51,12 @@ def test_a_service_is_not_taken_for_a_managed_plugin(tmp_path: Path) -> None:
     plugin_place(tmp_path / "docker", "b2")
     assert managed_paths(tmp_path, NO_MOUNTS, tmp_path / "docker") == {}
     assert managed_paths(tmp_path / "missing", NO_MOUNTS, tmp_path / "docker") == {}
+
+
+def test_files_of_the_plugin_are_found_where_the_host_has_them() -> None:
+    given = {"VOLPLUG_CONFIG": "/var/lib/volplug/config.toml", "AWS_REGION": "eu-central-1"}
+    seen = {**given, "VOLPLUG_CONFIG": "/srv/disk/volplug/config.toml"}
+    assert as_seen_here(given, Path("/srv/disk/volplug")) == seen
 
 
 async def test_the_settings_of_a_volplug_that_runs_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:

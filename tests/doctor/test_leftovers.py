@@ -1,9 +1,11 @@
 """Stale mounts and loop devices left over: found, mended, and left alone where they are used."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from tests.served.volumes import (
 )
 from volplug.doctor.leftovers import check_loop_devices, check_mounts, stale_because
 from volplug.doctor.volumes import KnownVolume
-from volplug.errors import AlreadyRunning, UnexpectedState, VolumeInUse
+from volplug.errors import AlreadyRunning, BackendUnavailable, UnexpectedState, VolumeInUse
 from volplug.findings import Level
 from volplug.host import loop_attach
 from volplug.volumes.ledger import Desired
@@ -88,6 +90,14 @@ async def test_a_stale_mount_is_unmounted_by_fix(
     assert (is_mounted(stopped, "stale"), stale.exists()) == (False, False)
     assert await mend(found) == f"{stale} is not mounted any more"
     assert only(await examine(check_mounts)).level is GREEN
+
+
+async def test_a_mount_without_a_disk_is_unmounted_too(stopped: VolplugProcess, examine: Examine) -> None:
+    place = mount_of(stopped, "memory")
+    place.mkdir(parents=True)
+    await asyncio.to_thread(do, "mount", "-t", "tmpfs", "none", place)
+    assert await mend(only(await examine(check_mounts))) == f"unmounted {place}"
+    assert not is_mounted(stopped, "memory")
 
 
 async def test_a_stale_mount_that_is_used_stays(
@@ -200,6 +210,17 @@ def test_why_a_mount_is_stale(
 # Loop devices
 
 
+@contextmanager
+def locked_by_another(directory: Path) -> Iterator[None]:
+    """A volplug with a state directory of its own has this backend's directory, too."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 async def test_a_loop_device_left_over_is_detached_by_fix(
     db: None, volplug: VolplugProcess, dockerd: Dockerd, examine: Examine
 ) -> None:
@@ -213,6 +234,11 @@ async def test_a_loop_device_left_over_is_detached_by_fix(
         assert (used.fix, f"fuser -v {device.path}" in used.remedy) == (None, True)
         with pytest.raises(VolumeInUse, match="is in use"):
             await mend(found)
+    with (
+        locked_by_another(image_of(volplug, "db").parent),
+        pytest.raises(BackendUnavailable, match="is used by another volplug"),
+    ):
+        await mend(found)
     assert await mend(found) == f"detached {device.path} from {image_of(volplug, 'db')}"
     assert not is_attached(volplug, "db")
     assert only(await examine(check_loop_devices)).level is GREEN

@@ -47,7 +47,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_loop_devices,
     check_unused,
 )
-_TIMEOUT_S: Final = 60.0  # of each; those on backends take longest, and have a shorter one of their own
+_TIMEOUT_S: Final = 90.0  # of each; those on backends take longest, and have shorter ones of their own
 
 
 async def findings_of(

@@ -21,7 +21,7 @@ from volplug.config.reading import read_settings
 from volplug.doctor.checks import findings_of
 from volplug.doctor.daemon import ask
 from volplug.doctor.examination import Examination, pool_of_doctor, quickly
-from volplug.doctor.installation import adopt, managed_paths, process_at, started_with
+from volplug.doctor.installation import adopt, as_seen_here, managed_paths, process_at, started_with
 from volplug.doctor.report import Treated, json_of, lines_of, worst_of
 from volplug.drivers.loop.directory import unlock_all
 from volplug.errors import VolplugError
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str]) -> int:
         return loop.run_until_complete(_run(options, flags))
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except VolplugError as error:
+        _tell(str(error))
+        return 1
     except BrokenPipeError:  # its reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed
         return 0
@@ -143,7 +146,7 @@ async def examination_of(flags: Mapping[str, str], unused_days: float | None = N
     pid, is_answering = await quickly(pool, "the control socket", _daemon_at, control)
     if pid:
         given, variables = await quickly(pool, "/proc", started_with, pid)
-        adopt(variables)
+        adopt(as_seen_here(variables, settings.state_dir) if paths else variables)
         theirs = {} if paths else (await pool.blocking(read_flags, given))[0]
         flags = {**theirs, **flags}
     read = await quickly(pool, "the configuration file", read_settings, {**paths, **flags})

@@ -13,6 +13,7 @@ from typing import Final
 from volplug.host import mountinfo
 
 _PROPAGATED: Final = "/mnt/volplug"  # of config.json
+_STATE_INSIDE: Final = "/var/lib/volplug"
 _OWN_PLACE: Final = re.compile(r"(?P<root>.*)/plugins/(?P<id>[0-9a-f]{64})/propagated-mount")
 _DOCKER_ROOT: Final = Path("/var/lib/docker")
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid; see unix(7)
@@ -74,6 +75,11 @@ def started_with(pid: int) -> tuple[list[str], Mapping[str, str]]:
     pairs = (each.partition("=") for each in _text(Path(f"/proc/{pid}/environ")).split("\0"))
     variables = {name: value for name, _, value in pairs if name.startswith(_READ_BY_VOLPLUG) and value}
     return [word for word in flags if word], variables
+
+
+def as_seen_here(variables: Mapping[str, str], state_dir: Path) -> Mapping[str, str]:
+    """Return variables of the managed plugin with the paths that its state directory has here. Pure."""
+    return {name: value.replace(_STATE_INSIDE, str(state_dir)) for name, value in variables.items()}
 
 
 def adopt(variables: Mapping[str, str]) -> None:

@@ -18,8 +18,9 @@ from volplug.api.client_errors import answered_error
 from volplug.doctor.examination import Examination
 from volplug.doctor.state import load, locked
 from volplug.doctor.volumes import KnownVolume, known_volumes
+from volplug.drivers.loop.directory import Directory, unlock_all
 from volplug.drivers.loop.driver import LoopDriver
-from volplug.errors import DeviceNotFound, OperationTimeout, UnexpectedState, VolumeInUse
+from volplug.errors import DeviceNotFound, HostError, OperationTimeout, UnexpectedState, VolumeInUse
 from volplug.findings import Finding, Fix, Level
 from volplug.host import holders, loopdev, mounts
 from volplug.host.devices import is_held_now
@@ -118,8 +119,9 @@ def _unmount(state_dir: Path, place: str, expected: MountEntry) -> str:
         if users != holders.UNSEEN_HOLDER:
             raise VolumeInUse(f"it is in use by {users}", "Stop that first")
         mounts.unmount(place)
-    if _has_device(entry) and is_held_now(entry.source):
-        return f"unmounted {place}; its disk {entry.source} is in use by {holders.UNSEEN_HOLDER}"
+    with suppress(HostError):  # its disk has gone, or it had none
+        if is_held_now(entry.source):
+            return f"unmounted {place}; its disk {entry.source} is in use by {holders.UNSEEN_HOLDER}"
     return f"unmounted {place}"
 
 
@@ -163,10 +165,9 @@ async def check_loop_devices(examination: Examination) -> Sequence[Finding]:
     ]
     if not directories:
         return []
-    disk = "the disk of loop volumes"
-    attached, unknown = await examination.quickly(disk, _attached_images, directories)
+    attached, unknown = await examination.blocking(_attached_images, directories)
     known = _by_name(await examination.blocking(known_volumes, examination))
-    findings = await examination.quickly(disk, _find_loops, examination, attached, known)
+    findings = await examination.quickly("a loop device", _find_loops, examination, attached, known)
     text = f"{len(attached)} with images of this host's volumes, each needed"
     return [*findings, *unknown] or [Finding("loop-devices", Level.GREEN, "", text)]
 
@@ -247,7 +248,11 @@ def _detach(state_dir: Path, image: AttachedImage) -> str:
     with locked(state_dir):
         if not image.is_deleted:
             _refuse_claimed(state_dir, image.name)
-        loopdev.detach(image.device.path, expected=image.device)
+        try:
+            Directory(Path(image.image).parent, None).check()  # locks it: another volplug may use it
+            loopdev.detach(image.device.path, expected=image.device)
+        finally:
+            unlock_all()
     return f"detached {image.device.path} from {image.image}"
 
 

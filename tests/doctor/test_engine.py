@@ -18,6 +18,7 @@ from volplug.doctor.docker_engine import (
 )
 from volplug.doctor.docker_sdk import EnginePlace
 from volplug.doctor.engine import (
+    by_name,
     check_engine_at,
     judge_deadlines,
     judge_live_restore,
@@ -27,8 +28,9 @@ from volplug.doctor.engine_volumes import count_differences, described_differenc
 from volplug.doctor.examination import Examination
 from volplug.doctor.installed_form import InstalledForm, installed_form
 from volplug.doctor.managed_plugin import is_volplug, managed_settings
-from volplug.doctor.own_volumes import OwnVolume, of_bodies
+from volplug.doctor.volumes import KnownVolume
 from volplug.findings import Level
+from volplug.volumes.ledger import Desired
 
 _PLACE = EnginePlace("unix:///run/docker.sock", Path("/run"))
 _FACTS = EngineFacts("26.1.5+dfsg1", True, False, "6.12.1-amd64", "/data/docker", ("local", "volplug"))
@@ -195,16 +197,18 @@ def _container(name: str, state: str, *mounts: tuple[str, str]) -> EngineContain
     return EngineContainer(name, name, state, tuple(EngineVolume(*mount) for mount in mounts))
 
 
-def _own(**counts: int | None) -> Mapping[str, OwnVolume]:
-    return {name: OwnVolume(name, count) for name, count in counts.items()}
+def _volume(name: str, count: int | None) -> KnownVolume:
+    is_claimed = count is None or count > 0
+    return KnownVolume(name, "", "loop", None, Desired.NONE, is_claimed, mount_count=count)
+
+
+def _own(**counts: int | None) -> Mapping[str, KnownVolume]:
+    return {name: _volume(name, count) for name, count in counts.items()}
 
 
 def test_of_volumes_of_one_name_the_mounted_one_counts() -> None:
-    def body(count: int, *, is_unknown: bool = False) -> dict[str, object]:
-        return {"name": "db", "mount_count": count, "holders_unknown": is_unknown}
-
-    assert of_bodies([body(2), body(0)]) == _own(db=2)
-    assert of_bodies([body(0, is_unknown=True)]) == _own(db=None)
+    assert by_name([_volume("db", 2), _volume("db", 0)]) == _own(db=2)
+    assert by_name([_volume("db", None)]) == _own(db=None)
 
 
 @pytest.mark.parametrize(

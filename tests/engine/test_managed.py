@@ -118,9 +118,7 @@ def test_doctor_examines_the_plugin_from_the_host_and_in_its_container(
     """The container has none of the packages of the command line."""
     create(empty_engine, "db")
     start(empty_engine, "user", "-v", "db:/data")
-    state_dir = f"--state-dir={plugin.host_dir / 'volplug'}"
-    argv = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "volplug", "doctor", state_dir]
-    on_host = checked(empty_engine.run(argv)).stdout
+    on_host = checked(_doctor(empty_engine, plugin)).stdout
     argv = ["nsenter", f"--target={plugin.pid}", "--all", "/opt/volplug/bin/volplug", "doctor"]
     in_container = checked(subprocess.run(argv, capture_output=True, text=True, check=False)).stdout
     for shown, root in ((on_host, plugin.mount_root), (in_container, "/mnt/volplug/volumes")):
@@ -129,9 +127,30 @@ def test_doctor_examines_the_plugin_from_the_host_and_in_its_container(
         assert f"{root}: 1 mounted, each known to volplug" in shown
         assert " runs and is ready" in shown
     assert f"{plugin.mount_root}: the engine sees what is mounted there" in on_host
+    assert "volplug counts the mounts that Docker has" in on_host
     empty_engine.docker("rm", "-f", "user")
     wait_until_released(empty_engine, plugin)
     empty_engine.docker("volume", "rm", "db")
+
+
+def test_doctor_checks_the_settings_of_a_disabled_plugin(
+    empty_engine: Engine, plugin: ManagedVolplug
+) -> None:
+    plugin.stop()
+    plugin.set("VOLPLUG_DEFAULT_SIZE=many")
+    shown = _doctor(empty_engine, plugin)
+    plugin.set("VOLPLUG_DEFAULT_SIZE=")
+    plugin.start()
+    assert shown.returncode == 1, shown
+    (mistake,) = [line for line in shown.stdout.splitlines() if " settings " in line]
+    assert mistake.startswith("red ")
+    assert "variable VOLPLUG_DEFAULT_SIZE" in mistake
+
+
+def _doctor(engine: Engine, plugin: ManagedVolplug) -> subprocess.CompletedProcess[str]:
+    state_dir = f"--state-dir={plugin.host_dir / 'volplug'}"
+    command = [sys.executable, "-m", "volplug", "doctor", state_dir]
+    return engine.run(["env", f"PYTHONPATH={ROOT}", *command])
 
 
 def test_settings_take_effect_at_the_next_start(empty_engine: Engine, plugin: ManagedVolplug) -> None:

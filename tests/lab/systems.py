@@ -19,6 +19,7 @@ from tests.lab.kept import cache, kept
 
 _MAX_AGE_S = 14 * 24 * 3600.0
 _REPOSITORY = Path(__file__).parents[2]
+_EXTRAS = ("engine",)  # for doctor
 _ENGINE = {
     "bookworm": ["docker.io"],
     "trixie": ["docker.io", "docker-cli", "docker-compose", "curl"],  # the last two for compose.py
@@ -50,14 +51,14 @@ def _environment(root: Path) -> Path:
     """A virtual environment for the tree's Python with volplug's dependencies, and volplug from here."""
     python = (root / "usr/bin/python3").readlink().name
     name = Path(sys.executable).name
-    key = json.dumps([python, name, wheels.key(), str(_REPOSITORY)])
+    key = json.dumps([python, name, wheels.key(_EXTRAS), str(_REPOSITORY)])
     short = hashlib.sha256(key.encode()).hexdigest()[:12]
     return kept("interpreter", short, lambda directory: _make_environment(directory, python), _MAX_AGE_S)
 
 
 def _make_environment(target: Path, python: str) -> None:
     packages = target / "lib" / python / "site-packages"
-    wheels.install(packages, python)
+    wheels.install(packages, python, _EXTRAS)
     (packages / "volplug.pth").write_text(f"{_REPOSITORY}\n")
     (target / "bin").mkdir()
     (target / "bin" / Path(sys.executable).name).symlink_to(f"/usr/bin/{python}")

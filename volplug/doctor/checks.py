@@ -8,6 +8,7 @@ from typing import Final
 
 from volplug.doctor.backends import check_backend, check_settings
 from volplug.doctor.daemon import check_daemon, check_plugin_socket
+from volplug.doctor.engine import check_engine
 from volplug.doctor.examination import Examination, isolated
 from volplug.doctor.host import (
     check_capabilities,
@@ -41,6 +42,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_space,
     check_daemon,
     check_plugin_socket,
+    check_engine,
     check_backend,
     check_volumes,
     check_mounts,

@@ -22,9 +22,10 @@ from volplug.doctor.checks import findings_of
 from volplug.doctor.daemon import ask
 from volplug.doctor.examination import Examination, pool_of_doctor, quickly
 from volplug.doctor.installation import adopt, as_seen_here, managed_paths, process_at, started_with
+from volplug.doctor.managed_plugin import ManagedSettings, read_managed_settings
 from volplug.doctor.report import Treated, json_of, lines_of, worst_of
 from volplug.drivers.loop.directory import unlock_all
-from volplug.errors import VolplugError
+from volplug.errors import HostError, VolplugError
 from volplug.findings import Finding, Level
 from volplug.log import configure_logging
 
@@ -149,6 +150,9 @@ async def examination_of(flags: Mapping[str, str], unused_days: float | None = N
         adopt(as_seen_here(variables, settings.state_dir) if paths else variables)
         theirs = {} if paths else (await pool.blocking(read_flags, given))[0]
         flags = {**theirs, **flags}
+    elif managed := await _plugin_of(settings.state_dir):
+        os.environ.update(managed.environment)
+        paths = managed.flags
     read = await quickly(pool, "the configuration file", read_settings, {**paths, **flags})
     drivers, mistakes = await pool.blocking(try_backends, read.settings, has_all=read.has_all_backends)
     return Examination(
@@ -161,6 +165,15 @@ async def examination_of(flags: Mapping[str, str], unused_days: float | None = N
         unused_days=unused_days,
         pool=pool,
     )
+
+
+async def _plugin_of(state_dir: Path) -> ManagedSettings | None:
+    """Return what Docker has set for the managed plugin of a state directory, which need not run."""
+    try:
+        managed = await read_managed_settings()
+    except HostError:  # no engine, or no SDK: the check of the engine tells
+        return None
+    return managed if managed and managed.flags["state_dir"] == str(state_dir) else None
 
 
 def _daemon_at(control: Path) -> tuple[int, bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 
@@ -115,8 +114,4 @@ class EngineReader(Protocol):
 
     def containers(self) -> Sequence[EngineContainer]:
         """Return all containers."""
-        ...
-
-    def finished_at(self, container: EngineContainer) -> datetime | None:
-        """Return when a container ended last; None if it never ran, or is gone."""
         ...

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,7 +21,6 @@ from volplug.errors import HostError
 
 # The engine asks all drivers at once for their volumes, and volplug answers within as many.
 _TIMEOUT_S: Final = 50
-_NEVER: Final = "0001-01-01"
 _WITHOUT_SDK: Final = "Docker's SDK is not installed (package docker)"
 # `/host/run` is where the managed plugin has the directory that its mount `engine` names (config.json).
 HOST_RUN: Final = Path("/host/run")
@@ -107,19 +105,6 @@ class DockerSdk:
     def containers(self) -> Sequence[EngineContainer]:
         """See `EngineReader`."""
         return [_container(shown) for shown in self._read(lambda: self._client.containers(all=True))]
-
-    def finished_at(self, container: EngineContainer) -> datetime | None:
-        """See `EngineReader`."""
-        from docker.errors import NotFound
-
-        try:
-            shown = self._read(lambda: self._client.inspect_container(container.container_id))
-        except HostError as error:
-            if isinstance(error.__cause__, NotFound):
-                return None
-            raise
-        text = str(shown["State"].get("FinishedAt") or _NEVER)
-        return None if text.startswith(_NEVER) else datetime.fromisoformat(text)
 
     def _read(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  # JSON has no type
         with self._asked():

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from volplug.config import Settings
@@ -29,8 +28,8 @@ from volplug.doctor.engine_volumes import (
 from volplug.doctor.examination import Examination
 from volplug.doctor.installed_form import InstalledForm, installed_form
 from volplug.doctor.managed_plugin import is_volplug
-from volplug.doctor.own_volumes import is_known_missing, own_volumes
-from volplug.errors import HostError
+from volplug.doctor.volumes import KnownVolume, all_volumes
+from volplug.errors import HostError, VolplugError, VolumeNotFound
 from volplug.findings import Finding, Level
 
 _UNKNOWN: Final = (0, 0)
@@ -61,40 +60,16 @@ async def check_engine(examination: Examination) -> Sequence[Finding]:
     Raises:
         VolplugError: If volplug's own volumes cannot be listed.
     """
-    return await check_engine_at(await asyncio.to_thread(EnginePlace.found), examination)
+    return await check_engine_at(await examination.blocking(EnginePlace.found), examination)
 
 
 async def check_engine_at(place: EnginePlace, examination: Examination) -> Sequence[Finding]:
     """Check an engine; raises as `check_engine`."""
     try:
-        with closing(await asyncio.to_thread(DockerSdk, place.address)) as reader:
+        with closing(await examination.blocking(DockerSdk, place.address)) as reader:
             return await _check(reader, place, examination)
     except HostError as error:
         return [_not_checked(error, place)]
-
-
-async def last_uses(place: EnginePlace | None = None) -> Mapping[str, datetime]:
-    """Return when containers of this host used volumes last, by volume: for one that runs, now.
-
-    Docker remembers the last end of each container that still exists, and nothing of those that were removed.
-
-    Raises:
-        HostError: If no engine answers, or Docker's SDK is missing.
-    """
-
-    def read() -> Mapping[str, datetime]:
-        with closing(DockerSdk((place or EnginePlace.found()).address)) as reader:
-            return _last_uses(reader, datetime.now(UTC))
-
-    return await asyncio.to_thread(read)
-
-
-def _last_uses(reader: EngineReader, now: datetime) -> Mapping[str, datetime]:
-    used: dict[str, datetime] = {}
-    for container in reader.containers():
-        if container.mounts and (at := now if container.is_running else reader.finished_at(container)):
-            used |= {mount.name: max(at, used.get(mount.name, at)) for mount in container.mounts}
-    return used
 
 
 def _not_checked(error: HostError, place: EnginePlace) -> Finding:
@@ -108,8 +83,8 @@ def _not_checked(error: HostError, place: EnginePlace) -> Finding:
 
 
 async def _check(reader: EngineReader, place: EnginePlace, examination: Examination) -> Sequence[Finding]:
-    before = await own_volumes(examination)
-    seen = await asyncio.to_thread(_see, reader, examination.settings, place)
+    before = await _own_volumes(examination)
+    seen = await examination.blocking(_see, reader, examination.settings, place)
     if not seen.facts.is_docker:
         message = "podman answers there, and no Docker Engine"
         return [Finding("engine", Level.YELLOW, place.address, message, "See docs/podman.md")]
@@ -122,7 +97,7 @@ async def _check(reader: EngineReader, place: EnginePlace, examination: Examinat
     ]
     if not form.is_served:
         return findings  # without its driver, Docker shows nothing of volplug's volumes
-    after = await own_volumes(examination)
+    after = await _own_volumes(examination)
     own = {name: volume for name, volume in after.items() if name in before}  # none of this moment
     wrong = wrong_drivers(own, seen.known, seen.containers, form)
     missing = await _missing(examination, seen)
@@ -189,13 +164,42 @@ def judge_deadlines(settings: Settings, *, is_managed: bool) -> Finding:
     return Finding("answer-deadlines", Level.GREEN, "", message)
 
 
+async def _own_volumes(examination: Examination) -> Mapping[str, KnownVolume]:
+    return by_name(await all_volumes(examination))
+
+
+def by_name(volumes: Sequence[KnownVolume]) -> Mapping[str, KnownVolume]:
+    """Return volumes by name; where several backends have one of it, the one that is mounted. Pure."""
+    return {each.name: each for each in sorted(volumes, key=lambda each: each.mount_count or 0)}
+
+
+async def _is_known_missing(examination: Examination, name: str) -> bool:
+    """Return whether it is certain that no backend has a volume of this name."""
+    try:
+        if examination.daemon is not None:
+            await examination.blocking(_shown, examination, name)
+            return False
+        found = [await driver.get(name) for driver in examination.drivers.values()]
+    except VolumeNotFound:
+        return True
+    except VolplugError:
+        return False
+    return bool(found) and not any(found)
+
+
+def _shown(examination: Examination, name: str) -> None:
+    if client := examination.client():
+        with closing(client):
+            client.get("volumes", name)
+
+
 async def _missing(examination: Examination, seen: _Seen) -> Sequence[Finding]:
-    own = await own_volumes(examination)  # read after the containers: they create theirs
+    own = await _own_volumes(examination)  # read after the containers: they create theirs
     missing = missing_references(own, seen.containers, seen.form.drivers)
     return [
         missing_volume(name, users)
         for name, users in missing.items()
-        if await is_known_missing(examination, name)
+        if await _is_known_missing(examination, name)
     ]
 
 
@@ -205,8 +209,8 @@ async def _counts(reader: EngineReader, examination: Examination, form: Installe
         return []
 
     async def differences() -> Sequence[CountDifference]:
-        containers = await asyncio.to_thread(reader.containers)
-        return count_differences(await own_volumes(examination), containers, form.drivers)
+        containers = await examination.blocking(reader.containers)
+        return count_differences(await _own_volumes(examination), containers, form.drivers)
 
     if found := await differences():
         await asyncio.sleep(_SETTLE_S)

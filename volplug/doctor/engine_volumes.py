@@ -9,7 +9,7 @@ from typing import Final
 
 from volplug.doctor.docker_engine import EngineContainer, EngineVolumes
 from volplug.doctor.installed_form import InstalledForm
-from volplug.doctor.own_volumes import OwnVolume
+from volplug.doctor.volumes import KnownVolume
 from volplug.findings import Finding, Level
 
 _LOCAL: Final = "local"
@@ -34,7 +34,7 @@ class CountDifference:
 
 
 def wrong_drivers(
-    own: Mapping[str, OwnVolume],
+    own: Mapping[str, KnownVolume],
     known: EngineVolumes,
     containers: Sequence[EngineContainer],
     form: InstalledForm,
@@ -92,7 +92,7 @@ def _remove_local(name: str) -> str:
 
 
 def count_differences(
-    own: Mapping[str, OwnVolume], containers: Sequence[EngineContainer], names: Collection[str]
+    own: Mapping[str, KnownVolume], containers: Sequence[EngineContainer], names: Collection[str]
 ) -> Sequence[CountDifference]:
     """Compare volplug's counts with the mounts of running containers.
 
@@ -136,7 +136,7 @@ def described_difference(difference: CountDifference, form: InstalledForm) -> Fi
 
 
 def missing_references(
-    own: Mapping[str, OwnVolume], containers: Sequence[EngineContainer], names: Collection[str]
+    own: Mapping[str, KnownVolume], containers: Sequence[EngineContainer], names: Collection[str]
 ) -> Mapping[str, Sequence[str]]:
     """Return the containers by each volume that they have of this volplug and that it does not list."""
     found: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from volplug.doctor.examination import Examination
 from volplug.doctor.state import load
+from volplug.errors import VolplugError
 from volplug.findings import Finding, Level
 from volplug.models import Volume, VolumeState
 from volplug.volumes.ledger import Desired, Entry
@@ -37,6 +38,7 @@ class KnownVolume:
         state: Its state at the backend; None where only the state file can be asked.
         desired: What is still to be reached.
         is_claimed: Whether containers use it, or may use it.
+        mount_count: Mounts that Docker asked this host for; None where that is not known.
         detail: Why its state is `error`.
         failure: Why the last operation on it failed; empty if it did not.
         remedy: What to do about that.
@@ -50,6 +52,7 @@ class KnownVolume:
     state: VolumeState | None
     desired: Desired
     is_claimed: bool
+    mount_count: int | None = None
     detail: str = ""
     failure: str = ""
     remedy: str = ""
@@ -109,12 +112,33 @@ def of_body(body: Mapping[str, Any]) -> KnownVolume:
         state=VolumeState(body["state"]),
         desired=Desired(body["desired"]),
         is_claimed=body["mount_count"] > 0 or body["holders_unknown"],
+        mount_count=None if body["holders_unknown"] else int(body["mount_count"]),
         detail=body["detail"] or "",
         failure=f"{failure['operation']}: {failure['cause']}" if failure else "",
         remedy=failure["remedy"] if failure else "",
         image=str(body["details"].get("image", "")),
         created_at=datetime.fromisoformat(created_at) if created_at else None,
     )
+
+
+async def all_volumes(examination: Examination) -> Sequence[KnownVolume]:
+    """Return all volumes, also if volplug does not run; of a backend that does not answer, those remembered.
+
+    Raises:
+        VolplugError: If what volplug knows cannot be read.
+    """
+    known = await examination.blocking(known_volumes, examination)
+    if examination.daemon is not None:
+        return known
+    found = {(volume.backend, volume.name): volume for volume in known}
+    for driver in examination.drivers.values():
+        with suppress(VolplugError):  # the check of the backend tells
+            listed = await driver.list()
+            found |= {
+                (each.backend, each.name): _listed(each, found.get((each.backend, each.name)))
+                for each in listed
+            }
+    return list(found.values())
 
 
 # Not as they should be
@@ -201,21 +225,9 @@ async def check_unused(examination: Examination) -> Sequence[Finding]:
     """List volumes that were not used for some days, if that is asked for; nothing is deleted by it."""
     if examination.unused_days is None:
         return []
-    known = await _all_volumes(examination)
+    known = await all_volumes(examination)
     used_s = await examination.quickly("the disk of loop volumes", _last_uses, known)
     return judge_unused(known, used_s, examination.unused_days, time.time())
-
-
-async def _all_volumes(examination: Examination) -> Sequence[KnownVolume]:
-    known = await examination.blocking(known_volumes, examination)
-    if examination.daemon is not None:
-        return known
-    remembered = {volume.name: volume for volume in known}
-    return [
-        _listed(volume, remembered.get(volume.name))
-        for driver in examination.drivers.values()
-        for volume in await driver.list()
-    ]
 
 
 def _listed(volume: Volume, known: KnownVolume | None) -> KnownVolume:

@@ -79,7 +79,7 @@ def _not_checked(error: HostError, place: EnginePlace) -> Finding:
         )
     else:
         way = "Start Docker, run this as root, or name the engine by DOCKER_HOST"
-    return Finding("engine", Level.YELLOW, place.address, error.cause, error.remedy or way)
+    return Finding("engine", Level.YELLOW, "", error.cause, error.remedy or way)
 
 
 async def _check(reader: EngineReader, place: EnginePlace, examination: Examination) -> Sequence[Finding]:

@@ -84,6 +84,19 @@ def test_what_volplug_accepts_from_users_is_left_as_it_is(volume: Volume) -> Non
             replace(SOUND, filesystem=FilesystemTag(FilesystemPhase.FORMATTING, "ext4", "")),
             "its filesystem cannot be used: '' is no UUID of a filesystem",
         ),
+        (
+            replace(SOUND, filesystem=FilesystemTag(FilesystemPhase.FORMATTED, "zfs", UUID)),
+            "its filesystem cannot be used: 'zfs' is no tag of a volume that is to be ext4",
+        ),
+        (
+            replace(with_spec(fs_type="zfs"), filesystem=FORMATTED),
+            "its filesystem cannot be used: 'ext4' is no tag of a volume that is to be zfs",
+        ),
+        (with_spec(fs_type="zfs"), "its filesystem cannot be used: 'pending' is no tag"),
+        (
+            with_spec(fs_type="zfs", mount_options=("zfsutil",)),
+            "its spec cannot be used: option 'mount-opts' has 'zfsutil'",
+        ),
     ],
 )
 def test_what_is_refused_from_users_is_an_error_that_names_the_field(volume: Volume, detail: str) -> None:
@@ -105,6 +118,12 @@ def test_mkfs_options_count_only_while_the_volume_is_unformatted() -> None:
     """There is no further mkfs, so options that a later version refuses do not make data inaccessible."""
     volume = replace(with_spec(mkfs_options=("-d", "/etc")), filesystem=FORMATTED)
     assert read(volume) == volume
+
+
+def test_a_filesystem_without_a_device_is_accepted_as_it_is() -> None:
+    for phase in (FilesystemPhase.FORMATTING, FilesystemPhase.FORMATTED):
+        volume = replace(with_spec(fs_type="zfs"), filesystem=FilesystemTag(phase, "zfs", UUID))
+        assert read(volume) == volume
 
 
 def test_an_unusable_volume_stays_as_it_is_when_it_is_read_again() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from volplug.errors import InvalidName, InvalidOption
-from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems import FILESYSTEMS, NAMED
 from volplug.host.filesystems.options import check_label, check_mkfs_options, check_mount_options
 from volplug.models import FilesystemPhase, FilesystemTag, Volume, VolumeSpec, VolumeState
 from volplug.names import check_name, is_name
@@ -21,6 +21,7 @@ DEFAULT_SUBPATH: Final = "data"
 MAX_ID: Final = 2**32 - 2
 MAX_MODE: Final = 0o7777
 _MAX_SIZE_BYTES: Final = 2**63 - 1
+_TYPES: Final = frozenset({*FILESYSTEMS, *NAMED})
 # Permits nothing: neither mkfs nor a mount.
 _UNKNOWN_CONTENTS: Final = FilesystemTag(FilesystemPhase.FORMATTED, "unknown")
 
@@ -86,12 +87,12 @@ def _check_subpath(volume: Volume) -> None:
 
 def _check_spec(volume: Volume) -> None:
     spec = volume.spec
-    if spec.fs_type not in FILESYSTEMS:
+    if spec.fs_type not in _TYPES:
         raise InvalidOption(f"unknown filesystem {spec.fs_type[:40]!r}")
     if volume.filesystem.phase is not FilesystemPhase.FORMATTED:
         # Later they are never used again.
         check_label(spec.fs_type, check_mkfs_options(spec.fs_type, spec.mkfs_options))
-    if check_mount_options(",".join(spec.mount_options)) != spec.mount_options:
+    if check_mount_options(",".join(spec.mount_options), spec.fs_type) != spec.mount_options:
         raise InvalidOption("the mount options are not a list of options")
     for what, value, maximum in (
         ("size", spec.size_bytes, _MAX_SIZE_BYTES),
@@ -105,10 +106,13 @@ def _check_spec(volume: Volume) -> None:
 
 
 def _check_filesystem(volume: Volume) -> None:
-    tag = volume.filesystem
-    if tag.phase is FilesystemPhase.PENDING:
+    tag, planned = volume.filesystem, volume.spec.fs_type
+    if planned in NAMED or tag.fs_type in NAMED:
+        if tag.fs_type != planned:  # pending, too: such a filesystem is there from the volume's creation
+            raise InvalidOption(f"{tag.to_text()[:40]!r} is no tag of a volume that is to be {planned[:40]}")
+    elif tag.phase is FilesystemPhase.PENDING:
         return
-    if tag.fs_type not in FILESYSTEMS:
+    if tag.fs_type not in _TYPES:
         raise InvalidOption(f"unknown filesystem {tag.fs_type[:40]!r}")
     if (tag.uuid or tag.phase is FilesystemPhase.FORMATTING) and not _is_uuid(tag.uuid):
         raise InvalidOption(f"{tag.uuid[:40]!r} is no UUID of a filesystem")

@@ -89,7 +89,7 @@ class VolumeSpec:
     Attributes:
         name: Docker's name.
         size_bytes: A whole number of the driver's allocation units.
-        fs_type: ext4, xfs or btrfs.
+        fs_type: ext4, xfs or btrfs, or that of the driver's own filesystems.
         mkfs_options: Extra arguments of mkfs, already checked.
         mount_options: Extra options of mount, already checked.
         uid: Owner of the data directory, applied once at format.
@@ -162,8 +162,8 @@ def not_older(found: Volume, known: Volume | None) -> Volume:
 
 
 @dataclass(frozen=True, slots=True)
-class MountSource:
-    """What mount(2) needs of an attached volume.
+class BlockDevice:
+    """A mount source that is a block device: what mount(2) needs of an attached volume.
 
     Attributes:
         device: Path of the block device.
@@ -184,6 +184,34 @@ class MountSource:
     outdated: str = ""
     hidden_bytes: int = 0
     may_hold_noise: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what mount(2) takes, and what errors and the log call it."""
+        return self.device
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFilesystem:
+    """A mount source that is a filesystem without a device of its own, such as a dataset of ZFS.
+
+    Attributes:
+        name: What mount(2) takes, and what the kernel shows as the source of its mounts.
+        serial: What identified it as this volume's.
+        fs_type: A name in `volplug.host.filesystems.NAMED`.
+        outdated: As that of a device.
+        staging: The directory at which the filesystem's own tools mount it, where the kernel cannot; empty
+            where mount(2) does.
+    """
+
+    name: str
+    serial: str
+    fs_type: str
+    outdated: str = ""
+    staging: str = ""
+
+
+MountSource = BlockDevice | NamedFilesystem
 
 
 class ContentKind(StrEnum):

@@ -16,7 +16,7 @@ from volplug import errors
 from volplug.drivers.base import BackendConfig, DriverInfo, Holder, Scope
 from volplug.host import devices, loop_attach, loopdev
 from volplug.host.threads import Pool
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import BlockDevice, FilesystemTag, HolderState, Volume, VolumeSpec, VolumeState
 from volplug.volume_json import volume_from_json, volume_to_json
 
 _P = ParamSpec("_P")
@@ -99,7 +99,7 @@ class ToyDriver:
         return [self._shown(record) for record in records if record]
 
     @in_thread
-    def attach(self, volume: Volume) -> MountSource:
+    def attach(self, volume: Volume) -> BlockDevice:
         """Attach the disk to a loop device with the volume's id as label."""
         record = self._current(volume)
         device = self._device(record)
@@ -107,7 +107,7 @@ class ToyDriver:
             device = loop_attach.attach(str(self._file(record.name, "toy")), record.volume_id, discards=True)
         return _source(record, device)
 
-    def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> BlockDevice | None:
         """Return the loop device with the volume's id as label; the shelf is not read."""
         device = self._device(volume)
         return _source(volume, device) if device else None
@@ -184,8 +184,8 @@ class ToyDriver:
         return self._shelf / f"{name}.{suffix}"
 
 
-def _source(volume: Volume, device: loopdev.LoopDevice) -> MountSource:
-    return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path))
+def _source(volume: Volume, device: loopdev.LoopDevice) -> BlockDevice:
+    return BlockDevice(device.path, volume.volume_id, devices.size_bytes(device.path))
 
 
 def _sync(directory: Path) -> None:

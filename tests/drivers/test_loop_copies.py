@@ -142,7 +142,7 @@ async def test_a_device_attached_in_a_mount_namespace_that_has_ended_is_known_wi
     image_of(images).unlink()
     source = await located(driver_of(images), volume)
     assert source is not None
-    assert source.device == device
+    assert source.name == device
     await driver_of(images).detach(volume)
     assert loops.attached_below(tmp_path) == []
 

@@ -89,7 +89,7 @@ async def test_an_image_that_was_replaced_while_attached_is_a_mismatch_and_its_d
     for each in (driver, driver_of(images)):  # the second one has nothing in memory
         found = await located(each, volume)
         assert found is not None
-        assert (found.device, found.serial) == (source.device, volume.volume_id)
+        assert (found.name, found.serial) == (source.device, volume.volume_id)
         assert found.outdated == f"the image {image} was replaced while it was attached to {source.device}"
     with pytest.raises(DeviceMismatch, match="was replaced while it was attached to"):
         await driver_of(images).attach(volume)

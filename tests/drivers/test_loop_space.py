@@ -11,7 +11,7 @@ import pytest
 from tests.drivers.disks import Disk
 from tests.drivers.loop_volumes import driver_of, image_of, leave_creation, spec_of
 from volplug.errors import LimitExceeded, VolplugError
-from volplug.models import MountSource, VolumeState
+from volplug.models import BlockDevice, VolumeState
 from volplug.sizes import MIB
 
 pytestmark = pytest.mark.loop
@@ -140,7 +140,7 @@ async def test_a_preallocated_image_can_be_written_again_on_a_full_disk(host_dis
         await driver.detach(volume)
 
 
-def overwrite(source: MountSource, content: bytes) -> None:
+def overwrite(source: BlockDevice, content: bytes) -> None:
     with open(source.device, "r+b") as device:
         for _ in range(0, source.size_bytes, MIB):
             device.write(content.ljust(MIB // 2, b".") + content.rjust(MIB // 2, b"."))
@@ -148,7 +148,7 @@ def overwrite(source: MountSource, content: bytes) -> None:
         os.fsync(device.fileno())
 
 
-def read_ends(source: MountSource) -> bytes:
+def read_ends(source: BlockDevice) -> bytes:
     with open(source.device, "rb") as device:
         start = device.read(5)
         device.seek(-5, os.SEEK_END)

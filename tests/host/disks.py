@@ -17,7 +17,7 @@ from volplug.host.devices import is_held_now
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.host.format_mark import mark_of, mark_region
 from volplug.host.loopdev import LoopDevice
-from volplug.models import FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
+from volplug.models import BlockDevice, FilesystemPhase, FilesystemTag, VolumeSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Disk:
 
     image: Path
     device: LoopDevice
-    source: MountSource
+    source: BlockDevice
 
     @property
     def path(self) -> str:
@@ -69,7 +69,7 @@ class Disks:
 
     def attach(self, image: Path) -> Disk:
         device = aside(loop_attach.attach, str(image), image.name)
-        return Disk(image, device, MountSource(device.path, image.name, image.stat().st_size))
+        return Disk(image, device, BlockDevice(device.path, image.name, image.stat().st_size))
 
     def blank(self, size_mib: int, name: str = "image") -> Disk:
         return self.attach(self.image(size_mib, name))

@@ -4,6 +4,7 @@ import os
 import struct
 import uuid
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.host.disks import FS_TYPES, MIB, SMALL_MIB, Disk, Disks, formatted, plan, run, spec_of
 from tests.host.pool import POOL
-from volplug.errors import HostError
+from volplug.errors import FilesystemMismatch, HostError
 from volplug.host import formatting
 from volplug.host.contents import read_contents, sample_regions
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag
@@ -75,6 +76,16 @@ async def make(disk: Disk, fs_type: str) -> FilesystemTag:
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag.phase)
 async def test_zeros_are_blank_under_any_tag(disks: Disks, tag: FilesystemTag) -> None:
     assert await read_contents(POOL, disks.blank(64).path, tag) == BLANK
+
+
+@pytest.mark.loop
+async def test_on_a_device_the_plan_of_what_no_device_holds_permits_nothing(disks: Disks) -> None:
+    disk, tag = disks.blank(64), FilesystemTag(FilesystemPhase.FORMATTING, "zfs", str(uuid.uuid4()))
+    assert await read_contents(POOL, disk.path, tag) == BLANK
+    with pytest.raises(FilesystemMismatch, match="does not permit mkfs"):
+        await formatting.make_filesystem(POOL, disk.source, spec_of("ext4"), tag)
+    finished = replace(tag, phase=FilesystemPhase.FORMATTED)
+    assert (await read_contents(POOL, disk.path, finished)).kind is ContentKind.BLANK
 
 
 @pytest.mark.loop

@@ -8,7 +8,7 @@ import pytest
 from tests.host.disks import SMALL_MIB, Disk, Disks, run
 from volplug.host import holders, mounts
 from volplug.host.base import MountRequest
-from volplug.models import MountSource
+from volplug.models import BlockDevice, MountSource
 
 CONTAINER = "4878f09cde718c4b5f230eb47571282bae5f01caa6e3a52f73eb7efc8fff32b4"
 
@@ -114,7 +114,7 @@ def test_where_nobody_is_seen_that_is_said(disks: Disks) -> None:
     disk = disks.blank(1)
     unseen = "another mount namespace (often a container that binds /)"
     assert described(disk.source, disks.target()) == unseen
-    assert described(MountSource("/dev/nothing", "gone", 1), disks.target()) == unseen
+    assert described(BlockDevice("/dev/nothing", "gone", 1), disks.target()) == unseen
     assert described(None, disks.target()) == unseen
 
 
@@ -138,4 +138,4 @@ def test_processes_that_end_while_they_are_looked_at_are_passed_over(
 def test_of_a_device_that_has_gone_but_for_its_node_nobody_is_seen(disks: Disks) -> None:
     node = disks.directory / "gone"
     os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(7, 1_000_000))
-    assert described(MountSource(str(node), "gone", 1), disks.target()) == holders.UNSEEN_HOLDER
+    assert described(BlockDevice(str(node), "gone", 1), disks.target()) == holders.UNSEEN_HOLDER

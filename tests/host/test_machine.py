@@ -9,7 +9,7 @@ from volplug.errors import DeviceNotFound, HostError, UnexpectedState
 from volplug.host import loopdev
 from volplug.host.base import Host, HostReading, MountRequest
 from volplug.host.machine import Machine
-from volplug.models import ContentKind, FilesystemTag, MountSource, MountState, VolumeSpec
+from volplug.models import BlockDevice, ContentKind, FilesystemTag, MountSource, MountState, VolumeSpec
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_volumes_life(machine: Host, disks: Disks, fs_type: str) -> None
 
 async def test_of_a_device_that_has_gone_release_is_not_concluded(machine: Host) -> None:
     with pytest.raises(DeviceNotFound):
-        await machine.is_held(MountSource("/dev/nothing", "gone", 1), patience_s=0)
+        await machine.is_held(BlockDevice("/dev/nothing", "gone", 1), patience_s=0)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_nothing_is_done_at_a_place_that_is_not_directly_below_the_mount_r
     (victim / "data").mkdir(parents=True, mode=0o700)
     target, spec = f"{tmp_path}/{place}", VolumeSpec("volume", MIB, uid=999, gid=999)
     for call in (
-        machine.mount(MountRequest(MountSource("/dev/null", "serial", MIB), target, "ext4"), lambda: None),
+        machine.mount(MountRequest(BlockDevice("/dev/null", "serial", MIB), target, "ext4"), lambda: None),
         machine.unmount(target),
         machine.make_data_directory(target, "data", spec),
     ):

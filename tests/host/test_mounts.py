@@ -10,7 +10,7 @@ from volplug.errors import MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import MountRequest
 from volplug.host.devices import is_held_now
-from volplug.models import MountSource, MountState
+from volplug.models import BlockDevice, MountState
 
 LOOP0, LOOP1, LOOP3 = (os.makedev(7, minor) for minor in (0, 1, 3))
 
@@ -245,7 +245,7 @@ def test_a_mount_in_use_stays_mounted(disks: Disks, disk: Disk, target: str) -> 
 def test_another_device_at_the_place_is_stale(disks: Disks, disk: Disk, target: str) -> None:
     mount(disk, target)
     assert mounts.mount_state(target, disks.blank(1, "other").source) is MountState.STALE
-    assert mounts.mount_state(target, MountSource("/dev/nothing", "gone", 1)) is MountState.STALE
+    assert mounts.mount_state(target, BlockDevice("/dev/nothing", "gone", 1)) is MountState.STALE
     assert mounts.mount_state(target, None) is MountState.STALE
 
 

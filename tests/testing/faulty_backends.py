@@ -7,7 +7,7 @@ from pathlib import Path
 
 from volplug.drivers.base import DriverInfo, Scope
 from volplug.errors import BackendUnavailable, VolumeExists, VolumeNotFound
-from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import BlockDevice, MountSource, Volume, VolumeSpec, VolumeState
 from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 # Several nodes, several clusters
@@ -129,13 +129,13 @@ class FileDriver(MemoryDriver):
         path = self._cloud.directory / self._file(volume)
         with path.open("ab") as file:
             file.truncate(volume.size_bytes)
-        return MountSource(str(path), volume.volume_id, volume.size_bytes)
+        return BlockDevice(str(path), volume.volume_id, volume.size_bytes)
 
 
 class WipesAtDetach(FileDriver):
     async def detach(self, volume: Volume) -> None:
         await super().detach(volume)
-        await asyncio.to_thread(Path(self._source(volume).device).unlink)
+        await asyncio.to_thread(Path(self._source(volume).name).unlink)
 
 
 class HasOneDisk(FileDriver):

@@ -7,8 +7,17 @@ from dataclasses import replace
 from volplug.drivers.base import BackendLimit, DriverInfo, Holder
 from volplug.errors import DeviceMismatch, InvalidOption, UnexpectedState, VolumeExists
 from volplug.findings import Finding, Level
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import (
+    BlockDevice,
+    FilesystemTag,
+    HolderState,
+    MountSource,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
 from volplug.sizes import GIB, MIB
+from volplug.testing.conformance.calls import size_of
 from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 # Creating, listing and looking up
@@ -210,22 +219,21 @@ class ForgetsTheHolder(MemoryDriver):
 
 class IsSmallerThanItSays(MemoryDriver):
     def _source(self, volume: Volume) -> MountSource:
-        source = super()._source(volume)
-        return replace(source, size_bytes=source.size_bytes - MIB)
+        return super()._source(replace(volume, size_bytes=volume.size_bytes - MIB))
 
 
 class TellsDevicesBySize(MemoryDriver):
     def locate(self, volume: Volume) -> MountSource | None:
         source = super().locate(volume)
-        if source is not None and source.size_bytes != volume.size_bytes:
-            raise DeviceMismatch(f"{source.device} has another size")
+        if source is not None and size_of(source) != volume.size_bytes:
+            raise DeviceMismatch(f"{source.name} has another size")
         return source
 
 
 class AttachesAnew(MemoryDriver):
     async def attach(self, volume: Volume) -> MountSource:
         source = await super().attach(volume)
-        return replace(source, device=f"{source.device}:{len(self._cloud.calls)}")
+        return replace(source, serial=f"{source.serial}:{len(self._cloud.calls)}")
 
 
 class StaysAttached(MemoryDriver):
@@ -235,7 +243,7 @@ class StaysAttached(MemoryDriver):
 
 class HasOneDevice(MemoryDriver):
     def _source(self, volume: Volume) -> MountSource:
-        return replace(super()._source(volume), device="memory:0")
+        return BlockDevice("memory:0", volume.volume_id, volume.size_bytes)
 
 
 class HasOneSerial(MemoryDriver):

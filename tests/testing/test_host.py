@@ -2,20 +2,23 @@
 
 import pytest
 
-from volplug.errors import MountFailed, VolumeInUse
+from volplug.errors import MountFailed, UnexpectedState, VolumeInUse
 from volplug.host.base import HostReading, MountRequest
 from volplug.models import (
+    BlockDevice,
     ContentKind,
     FilesystemPhase,
     FilesystemTag,
     MountSource,
     MountState,
+    NamedFilesystem,
     VolumeSpec,
 )
 from volplug.sizes import GIB
 from volplug.testing.host import Disk, MemoryHost
 
-SOURCE = MountSource("memory:a", "a", GIB)
+SOURCE = BlockDevice("memory:a", "a", GIB)
+NAMED = NamedFilesystem("memory:a", "a", "zfs")
 UUID = "6f1c2b1e-0d6c-4a52-8f0a-0c3f4c1d9b77"
 PLANNED = FilesystemTag(FilesystemPhase.FORMATTING, "ext4", UUID)
 FINISHED = FilesystemTag(FilesystemPhase.FORMATTED, "ext4", UUID)
@@ -104,9 +107,11 @@ async def test_a_format_leaves_nothing_of_what_was_there(host: MemoryHost) -> No
         ("memory:a", SOURCE, MountState.OK),
         ("memory:b", SOURCE, MountState.STALE),
         ("memory:a", None, MountState.STALE),
+        ("memory:a", NAMED, MountState.OK),
+        ("memory:b", NAMED, MountState.STALE),
     ],
 )
-async def test_a_mount_is_judged_by_its_device(
+async def test_a_mount_is_judged_by_its_source(
     host: MemoryHost, mounted: str | None, source: MountSource | None, state: MountState
 ) -> None:
     if mounted:
@@ -145,3 +150,18 @@ async def test_one_reading_has_what_the_next_step_needs(host: MemoryHost) -> Non
     host.holders[SOURCE.device] = {"container web"}
     assert not (await host.inspect("/m/v", lambda: SOURCE, test_release=True)).is_free
     assert await host.inspect("/m/v", lambda: None, tag=tag) == HostReading(None, MountState.NONE)
+
+
+async def test_a_filesystem_by_name_is_mounted_as_it_is_and_never_formatted_or_checked(
+    host: MemoryHost,
+) -> None:
+    tag = FilesystemTag(FilesystemPhase.FORMATTING, "zfs", PLANNED.uuid)
+    assert (await host.read_contents(NAMED, tag)).kind is ContentKind.OURS
+    assert (await host.read_contents(NAMED, PLANNED)).kind is ContentKind.FOREIGN
+    for forbidden in (host.make_filesystem(NAMED, SPEC, tag), host.check_filesystem(NAMED, "zfs")):
+        with pytest.raises(UnexpectedState):
+            await forbidden
+    mounted = await host.mount(MountRequest(NAMED, "/m/v", "zfs"), lambda: NAMED)
+    assert mounted.mount is MountState.OK
+    assert await host.is_held(NAMED, 0)
+    assert await host.unmount("/m/v", NAMED)

@@ -26,7 +26,7 @@ from volplug.testing.driver_fixtures import (
     NewDriver,
     Outage,
 )
-from volplug.testing.memory import MemoryCloud, MemoryDriver
+from volplug.testing.memory import MemoryCloud, MemoryDriver, MemoryFilesystemDriver
 
 
 class MemoryFixtures(DriverFixtures):
@@ -35,8 +35,12 @@ class MemoryFixtures(DriverFixtures):
         return MemoryCloud()
 
     @pytest.fixture
-    def new_driver(self, cloud: MemoryCloud) -> NewDriver:
-        return lambda: MemoryDriver(cloud)
+    def kind(self) -> type[MemoryDriver]:
+        return MemoryDriver
+
+    @pytest.fixture
+    def new_driver(self, cloud: MemoryCloud, kind: type[MemoryDriver]) -> NewDriver:
+        return lambda: kind(cloud)
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
@@ -48,9 +52,9 @@ class MemoryFixtures(DriverFixtures):
         return make
 
     @pytest.fixture
-    def interrupt_create(self, cloud: MemoryCloud) -> Interrupt:
+    def interrupt_create(self, cloud: MemoryCloud, kind: type[MemoryDriver]) -> Interrupt:
         async def interrupt(spec: VolumeSpec) -> None:
-            volume = await MemoryDriver(cloud).create(spec)
+            volume = await kind(cloud).create(spec)
             cloud.volumes[volume.volume_id] = replace(volume, state=VolumeState.INCOMPLETE)
 
         return interrupt
@@ -89,12 +93,12 @@ class MemoryFixtures(DriverFixtures):
         return duplicate
 
     @pytest.fixture
-    def other_cluster(self, cloud: MemoryCloud) -> Driver:
-        return MemoryDriver(cloud, cluster="other")
+    def other_cluster(self, cloud: MemoryCloud, kind: type[MemoryDriver]) -> Driver:
+        return kind(cloud, cluster="other")
 
     @pytest.fixture
-    def second_node(self, cloud: MemoryCloud) -> Driver:
-        return MemoryDriver(cloud, "node-b")
+    def second_node(self, cloud: MemoryCloud, kind: type[MemoryDriver]) -> Driver:
+        return kind(cloud, "node-b")
 
 
 @pytest.mark.conformance
@@ -108,6 +112,23 @@ class TestMemory(
     MemoryFixtures,
 ):
     pass
+
+
+class TestMemoryFilesystems(TestMemory):
+    """The same for volumes that are filesystems without devices."""
+
+    @pytest.fixture
+    def kind(self) -> type[MemoryDriver]:
+        return MemoryFilesystemDriver
+
+    @pytest.fixture
+    def make_spec(self) -> MakeSpec:
+        numbers = count()
+
+        def make(name: str = "", size_bytes: int = 0) -> VolumeSpec:
+            return VolumeSpec(name or f"v{next(numbers)}", size_bytes or GIB, "zfs")
+
+        return make
 
 
 @pytest.fixture

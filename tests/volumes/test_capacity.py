@@ -1,7 +1,7 @@
 import pytest
 
 from tests.volumes.world import spec_of
-from volplug.models import ContentKind, Contents, MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, ContentKind, Contents, NamedFilesystem, Volume, VolumeState
 from volplug.sizes import GIB, MIB
 from volplug.volumes.capacity import describe_difference, size_match_of
 from volplug.volumes.observed import SizeMatch
@@ -28,7 +28,7 @@ def test_the_sizes_of_record_device_and_filesystem_are_compared(
     device_bytes: int, filesystem_bytes: int | None, size: SizeMatch
 ) -> None:
     volume = Volume("v", "vol-1", "memory", GIB, VolumeState.IN_USE, spec_of("v"))
-    source = MountSource("/dev/sdx", "serial", device_bytes)
+    source = BlockDevice("/dev/sdx", "serial", device_bytes)
     contents = Contents(ContentKind.OURS, "its filesystem", filesystem_bytes)
     assert size_match_of(volume, source, contents) is size
 
@@ -44,8 +44,13 @@ def test_the_sizes_of_record_device_and_filesystem_are_compared(
 )
 def test_a_device_may_be_smaller_by_what_its_attachment_keeps(device_bytes: int, size: SizeMatch) -> None:
     volume = Volume("v", "vol-1", "memory", GIB, VolumeState.IN_USE, spec_of("v"))
-    source = MountSource("/dev/sdx", "serial", device_bytes, hidden_bytes=16 * MIB)
+    source = BlockDevice("/dev/sdx", "serial", device_bytes, hidden_bytes=16 * MIB)
     assert size_match_of(volume, source, None) is size
+
+
+def test_a_filesystem_without_a_device_has_no_size_to_compare() -> None:
+    volume = Volume("v", "vol-1", "memory", GIB, VolumeState.IN_USE, spec_of("v"))
+    assert size_match_of(volume, NamedFilesystem("tank/v", "1", "zfs"), None) is SizeMatch.EQUAL
 
 
 FILESYSTEM = "its filesystem, 1.0GiB, is smaller than its device, "

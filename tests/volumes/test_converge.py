@@ -118,7 +118,7 @@ class OtherSize(MemoryDriver):
         self._size_bytes = size_bytes
 
     def _source(self, volume: Volume) -> MountSource:
-        return replace(super()._source(volume), size_bytes=self._size_bytes)
+        return super()._source(replace(volume, size_bytes=self._size_bytes))
 
 
 @pytest.mark.parametrize("size_bytes", [GIB // 2, 2 * GIB])
@@ -331,7 +331,7 @@ class FailingMkfs(MemoryHost):
     """mkfs always fails."""
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
-        raise CommandFailed(("mkfs.ext4", source.device), 1, "no space left\n")
+        raise CommandFailed(("mkfs.ext4", source.name), 1, "no space left\n")
 
 
 async def test_a_failed_mkfs_is_reported_and_the_begun_format_is_recorded(bench: Bench) -> None:

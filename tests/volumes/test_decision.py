@@ -317,6 +317,28 @@ def test_noise_is_formatted_only_where_it_may_be_and_nothing_else_is_judged_diff
         assert decide(noisy, Goal.MOUNTED) == decide(free, Goal.MOUNTED)
 
 
+def test_a_filesystem_without_a_device_is_never_formatted_or_checked_and_its_first_mount_finishes_it(
+    decisions: list[tuple[Observed, Goal, Decision]],
+) -> None:
+    """What is seen of one is a part of the table: it is its own or not, and has no size to compare."""
+    of_named = [
+        (seen, goal, decision)
+        for seen, goal, decision in decisions
+        if seen.contents in (None, ContentKind.OURS, ContentKind.FOREIGN) and seen.size is SizeMatch.EQUAL
+    ]
+    forbidden = {Step.TAG_FORMATTING, Step.MAKE_FILESYSTEM, Step.CHECK_FILESYSTEM}
+    assert not forbidden & {decision for _, _, decision in of_named}
+    world = ModelWorld(
+        Observed(format_phase=FilesystemPhase.FORMATTING), ContentKind.OURS, is_held=False
+    ).changed(backend_state=BackendState.AVAILABLE)
+    steps: list[Decision] = []
+    while (step := decide(world.seen, Goal.MOUNTED)) is not Step.DONE:
+        assert isinstance(step, Step)
+        steps.append(step)
+        (world,) = world.after(step)
+    assert steps == [Step.ATTACH, Step.READ_CONTENTS, Step.MOUNT, Step.FINISH_FORMAT]
+
+
 def starts() -> Iterator[ModelWorld]:
     parts = product(BackendState, DeviceMatch, ContentKind, FilesystemPhase, MountState, (False, True))
     for record, device, contents, phase, mount, is_held in parts:

@@ -8,6 +8,7 @@ from tests.volumes.bench import Bench
 from tests.volumes.world import IMPATIENT, spec_of
 from volplug.errors import DeviceMismatch, DeviceNotFound, FilesystemMismatch, VolumeInUse, VolumeNotFound
 from volplug.models import (
+    BlockDevice,
     Contents,
     FilesystemPhase,
     FilesystemTag,
@@ -51,7 +52,7 @@ def test_state_and_holder_make_the_backend_state(
 
 
 def test_a_device_is_identified_by_its_identity_alone() -> None:
-    source = MountSource("/dev/sdx", "serial", 1)
+    source = BlockDevice("/dev/sdx", "serial", 1)
     assert device_match_of(None, None) is DeviceMatch.NONE
     assert device_match_of(source, None) is DeviceMatch.RIGHT
     assert device_match_of(replace(source, outdated="the image was replaced"), None) is DeviceMatch.OUTDATED

@@ -32,6 +32,33 @@ def refusal(options: dict[str, str], defaults: Defaults = PLAIN) -> str:
     return str(refused.value)
 
 
+# Drivers whose volumes are filesystems from their creation
+
+OWN = replace(INFO, driver="zfs", own_filesystem="zfs", minimum_size_bytes=MIB)
+
+
+def test_a_driver_with_its_own_filesystem_has_volumes_of_that_whatever_the_default_is() -> None:
+    made = resolve(read_options("v", {"size": "1MiB", "mount-opts": "noatime"}), OWN, Defaults("xfs")).spec
+    assert made == VolumeSpec("v", MIB, "zfs", mount_options=("noatime",))
+
+
+@pytest.mark.parametrize("option", ["fs", "mkfs-opts"])
+@pytest.mark.parametrize("is_in_profile", [False, True])
+def test_it_refuses_options_of_a_format_with_the_reason(option: str, is_in_profile: bool) -> None:
+    given = {option: {"fs": "xfs", "mkfs-opts": "-m 0"}[option]}
+    defaults = Defaults(profiles={"gold": given})
+    options = {"profile": "gold"} if is_in_profile else given
+    with pytest.raises(InvalidOption) as refused:
+        resolve(read_options("v", options), OWN, defaults)
+    assert refused.value.cause == (
+        f"option {option!r} is not for driver zfs: its volumes are zfs filesystems from their creation, "
+        "none is made on them"
+    )
+    with pytest.raises(OptionHelp) as help_text:
+        resolve(read_options("v", {"help": ""}), OWN, PLAIN)
+    assert f" {option}=" not in str(help_text.value)
+
+
 # Defaults and profiles
 
 

@@ -18,12 +18,12 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.models import (
+    BlockDevice,
     ContentKind,
     Contents,
     FilesystemPhase,
     FilesystemTag,
     HolderState,
-    MountSource,
     Volume,
     VolumeSpec,
     VolumeState,
@@ -45,7 +45,7 @@ VOLUME = Volume(
 )
 FACTS = Facts(
     volume=VOLUME,
-    source=MountSource("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
+    source=BlockDevice("/dev/loop3", "loop-1a2b3c4d5e6f", GIB // 2),
     contents=Contents(ContentKind.FOREIGN, "an LVM2_member signature", GIB),
     holders="container web-1",
     other_node=Holder(HolderState.ALIVE, "EC2 says running", "stop host2", host_name="db-1"),

@@ -21,7 +21,7 @@ FIRST_ENGINE, NEXT_ENGINE = EngineIdentity(100, 5), EngineIdentity(200, 7)
 
 
 async def _no_mount(request: MountRequest, locate: Locate) -> HostReading:
-    raise MountFailed(f"{request.source.device} does not answer")
+    raise MountFailed(f"{request.source.name} does not answer")
 
 
 async def unmounted_while_held(world: World) -> None:

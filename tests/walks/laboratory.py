@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 from volplug.testing.host import Disk, MemoryHost
-from volplug.testing.memory import MemoryCloud, MemoryDriver, device_of
+from volplug.testing.memory import MemoryCloud, MemoryDriver, MemoryFilesystemDriver, device_of
 
 UNCLAIMED = "data that no known filesystem claims"
 
@@ -78,18 +78,18 @@ class WatchedHost(MemoryHost):
         return device in self.mounts.values() or bool(self.holders.get(device))
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
-        laboratory, device = self._laboratory, source.device
+        laboratory, device = self._laboratory, source.name
         if device in laboratory.records | laboratory.garbage:
             laboratory.breach(f"{device} was formatted on {self.name} with data on it")
         self._refuse_to_disturb(device, "formatted")
         await super().make_filesystem(source, spec, tag)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
-        self._refuse_to_disturb(source.device, "checked")
+        self._refuse_to_disturb(source.name, "checked")
         await super().check_filesystem(source, fs_type)
 
     async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
-        device = request.source.device
+        device = request.source.name
         others = [name for name in self._laboratory.users(device) if name != self.name]
         if others:
             self._laboratory.breach(f"{device} was mounted on {self.name} and is in use on {others}")
@@ -176,6 +176,10 @@ class WatchedDriver(MemoryDriver):
         device = device_of(volume.volume_id)
         if users := [name for name in self._laboratory.users(device) if name in where]:
             self._laboratory.breach(f"{volume.volume_id} was {what} by {self.node_id} while used on {users}")
+
+
+class WatchedFilesystemDriver(WatchedDriver, MemoryFilesystemDriver):
+    """The same on a cloud whose volumes are filesystems without devices."""
 
 
 def _with_tags_before(history: Sequence[dict[str, Volume]], present: dict[str, Volume]) -> dict[str, Volume]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.walks.ground import Ground, MemoryGround
-from tests.walks.laboratory import UNCLAIMED, Laboratory, StaleLookups
+from tests.walks.laboratory import UNCLAIMED, Laboratory, StaleLookups, WatchedFilesystemDriver
 from tests.walks.walk import NAMES, NODES, Walk
 from volplug.errors import BackendUnavailable
 from volplug.models import FilesystemPhase
@@ -90,3 +90,13 @@ class MemoryWalk(Walk):
             for volume in self._laboratory.cloud.volumes.values()
             if device_of(volume.volume_id) not in self._laboratory.garbage
         ]
+
+
+class FilesystemWalk(MemoryWalk):
+    """The same where volumes are filesystems without devices."""
+
+    def grounds(self) -> Mapping[str, Ground]:
+        found = super().grounds()
+        for name, ground in found.items():
+            ground.driver = WatchedFilesystemDriver(self._laboratory, name)
+        return found

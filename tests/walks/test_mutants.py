@@ -7,7 +7,7 @@ from hypothesis import Phase, seed
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.walks.laboratory import UNCLAIMED, WatchedHost
-from tests.walks.memory_walk import MemoryWalk
+from tests.walks.memory_walk import FilesystemWalk, MemoryWalk
 from tests.walks.transitions import TransitionWalk
 from tests.walks.walk import walk_settings
 from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
@@ -113,9 +113,10 @@ def test_a_seeded_fault_is_found(
         run_state_machine_as_test(SeededWalk, settings=walk_settings(400, 50, Phase.generate))
 
 
-def test_a_seeded_fault_is_found_where_attaches_and_detaches_take_time(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("walk", [TransitionWalk, FilesystemWalk])
+def test_a_seeded_fault_is_found_on_other_clouds(
+    walk: type[MemoryWalk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_exclusive_open(monkeypatch)
     with pytest.raises(AssertionError, match=r"was detached by .* while used|was deleted by .* while used"):
-        run_state_machine_as_test(TransitionWalk, settings=walk_settings(400, 50, Phase.generate))
+        run_state_machine_as_test(walk, settings=walk_settings(400, 50, Phase.generate))

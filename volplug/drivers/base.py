@@ -12,6 +12,8 @@ Rules for every call:
 * A volume is identified by its id; the rest of a description passed in may be older than the backend's.
 * The cause of an error names the volume's id, and the holder if another node has it attached.
 * A device is identified by its serial, never by "the new one", a link, its size or a path alone.
+* A mount source without a device is a filesystem by name, such as a dataset. It is attached, located and
+  detached like a device: what is attached stays so, whatever becomes of its mounts and of this process.
 * The core holds a lock per volume: two calls that change one volume never overlap on one host. Other hosts
   are not serialised.
 * A cancelled call that changes something ends only when all of its work has ended, because the lock ends with
@@ -66,6 +68,8 @@ class DriverInfo:
         options: Driver-specific option name to one line of help; names in lower case with `-`.
         option_aliases: Other names of an option, folded (lower case, without `-` and `_`), to its own.
         profiles: Built-in profiles: name to option defaults.
+        own_filesystem: The type of the filesystem that each volume is from its creation, one of
+            `volplug.host.filesystems.NAMED`; empty if volumes are devices, on which a filesystem is made.
     """
 
     driver: str
@@ -79,6 +83,7 @@ class DriverInfo:
     options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     option_aliases: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS)
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _NO_PROFILES)
+    own_filesystem: str = ""
 
     def check_size(self, size_bytes: int) -> None:
         """Check a size against the limits; `create` calls it as the last line of defence.
@@ -184,7 +189,9 @@ class Driver(Protocol):
     async def create(self, spec: VolumeSpec) -> Volume:
         """Create a blank volume, or finish an interrupted creation of the same spec.
 
-        Returns once the volume is available, tagged `fs=pending`.
+        Returns once the volume is available, tagged `fs=pending`. A volume that is a filesystem from its
+        creation is tagged as one whose format has only its end left, `formatting:TYPE:UUID`: its first Mount
+        makes the data directory and finishes it.
 
         Raises:
             VolumeExists: If a volume of this name exists that is not INCOMPLETE, or has another spec.
@@ -242,7 +249,7 @@ class Driver(Protocol):
         ...
 
     def locate(self, volume: Volume) -> MountSource | None:
-        """Return the device of the volume if it is attached here; asks this host, not the backend.
+        """Return the mount source of the volume if it is attached here; asks this host, not the backend.
 
         It is no coroutine: it blocks, and the core calls it in threads, in several at once.
 

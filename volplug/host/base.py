@@ -14,9 +14,9 @@ class MountRequest:
     """One filesystem to mount.
 
     Attributes:
-        source: The device.
+        source: The device, or the filesystem by name.
         target: Absolute path of the bare directory; it exists only between mount and unmount.
-        fs_type: A name in `volplug.host.filesystems.FILESYSTEMS`.
+        fs_type: A name in `volplug.host.filesystems.FILESYSTEMS`, or `NAMED`.
         options: Options of the volume's spec, as given to mount(8) after -o.
         data_directory: The directory in its root whose presence is reported; empty for none.
     """
@@ -33,9 +33,9 @@ class HostReading:
     """What this host shows of a volume, read in one call.
 
     Attributes:
-        source: The volume's device, or None if it is not here.
+        source: The volume's mount source, or None if it is not here.
         mount: What is mounted at the volume's place.
-        contents: What the device holds; None if it was not read, or takes more than its superblock to judge.
+        contents: What the source holds; None if it was not read, or takes more than its superblock to judge.
         is_free: Whether the release test has passed; False also if it was not made.
         lacks_data_directory: Whether the mounted filesystem lacks the data directory, if that was asked for.
     """
@@ -95,10 +95,15 @@ class Host(Protocol):
         ...
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
-        """Return whether the device is in use, retrying for at most `patience_s` until it is free.
+        """Return whether the source is in use, retrying for at most `patience_s` until it is free.
 
-        The device is opened exclusively. EBUSY means that a filesystem, a container or a process uses it, in
-        any mount namespace. This is the only test of release: a successful umount proves nothing.
+        A device is opened exclusively. EBUSY means that a filesystem, a container or a process uses it, in
+        any mount namespace. A filesystem without a device is mounted read-only and read-write, attached to
+        no directory: the kernel refuses one of both as long as it is mounted in any mount namespace. This is
+        the only test of release: a successful umount proves nothing.
+
+        Raises:
+            HostError: If it cannot be told, which permits nothing.
         """
         ...
 
@@ -128,6 +133,7 @@ class Host(Protocol):
 
         Raises:
             MountFailed: With the kernel's reason.
+            VolumeInUse: If a filesystem without a device cannot be mounted beside another mount of it.
             DeviceMismatch: If `locate` raises it; it stays mounted.
         """
         ...
@@ -136,7 +142,7 @@ class Host(Protocol):
         """Unmount every layer at `target` and remove the bare directory; nothing mounted is success.
 
         Returns:
-            Whether the release test of `source` has passed after it; False also if there is no source.
+            Whether the release test of `source` has passed after it; False also if it was not made.
 
         Raises:
             VolumeInUse: If the mount is in use.

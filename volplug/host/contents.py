@@ -37,7 +37,8 @@ async def read_contents(pool: DevicePool, device: str, tag: FilesystemTag) -> Co
     samples = pool.submit(_read_samples, device)
     try:
         signature = await signatures.probe(pool, device)
-        if tag.phase is FilesystemPhase.FORMATTING and (signature is None or _is_planned(signature, tag)):
+        is_ours = tag.phase is FilesystemPhase.FORMATTING and tag.fs_type in FILESYSTEMS
+        if is_ours and (signature is None or _is_planned(signature, tag)):
             planned = await pool.blocking(_read_planned, device, tag)
             if planned is not None:
                 return planned

@@ -9,7 +9,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from volplug.errors import DeviceNotFound, HostError
@@ -79,13 +79,24 @@ def is_held_now(device: str) -> bool:
 async def is_held(pool: Pool, device: str, patience_s: float) -> bool:
     """Return whether the device is in use, retrying with backoff for at most `patience_s` until it is free.
 
-    The retries are for the mount namespaces of ended containers, which the kernel removes with a delay.
     Errors are those of `is_held_now`.
+    """
+    return await still_held(lambda: pool.blocking(is_held_now, device), patience_s)
+
+
+async def still_held(test: Callable[[], Awaitable[bool]], patience_s: float) -> bool:
+    """Return the result of a release test, repeated for at most `patience_s` until it has passed.
+
+    The retries are for the mount namespaces of ended containers, which the kernel removes with a delay.
+
+    Args:
+        test: Returns whether something is in use.
+        patience_s: For how long.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience_s
     wait_s = _FIRST_WAIT_S
-    while await pool.blocking(is_held_now, device):
+    while await test():
         remaining_s = deadline - clock()
         if remaining_s <= 0:
             return True

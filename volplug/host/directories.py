@@ -11,7 +11,7 @@ from typing import Final
 from volplug.errors import HostError
 from volplug.host import libc
 from volplug.host.devices import opened
-from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems import how_to_repair
 from volplug.host.filesystems.base import DAMAGED
 from volplug.models import VolumeSpec
 
@@ -67,7 +67,7 @@ def _unusable(how: str, target: str, subpath: str, fs_type: str, exc: OSError) -
     if exc.errno in DAMAGED:
         return HostError(
             f"the volume's filesystem is damaged: {path} cannot be {how} ({exc.strerror})",
-            FILESYSTEMS[fs_type].how_to_repair,
+            how_to_repair(fs_type),
         )
     return HostError(f"the data directory {path} cannot be {how}: {exc.strerror}")
 

@@ -19,7 +19,7 @@ from volplug.host.format_mark import SECTOR_BYTES, mark_of, mark_region
 from volplug.host.libc import FsContext
 from volplug.host.process import run, search_path
 from volplug.host.threads import DevicePool
-from volplug.models import ContentKind, FilesystemPhase, FilesystemTag, MountSource, VolumeSpec
+from volplug.models import BlockDevice, ContentKind, FilesystemPhase, FilesystemTag, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
 
 # Errors of a failed read or write. After others e2fsck may be able to repair what the kernel refuses.
@@ -33,7 +33,7 @@ def installed() -> tuple[str, ...]:
 
 
 async def make_filesystem(
-    pool: DevicePool, source: MountSource, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
+    pool: DevicePool, source: BlockDevice, spec: VolumeSpec, tag: FilesystemTag, on_step: OnStep = unannounced
 ) -> None:
     """Make the planned filesystem on a device that is blank or has remnants of the same plan.
 

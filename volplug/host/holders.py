@@ -15,8 +15,8 @@ from typing import Final
 
 from volplug.host import libc, mountinfo
 from volplug.host.devices import device_number
-from volplug.host.mounts import disk_number, has_anonymous_device
-from volplug.models import MountSource
+from volplug.host.mounts import MountIdentity, disk_number, has_anonymous_device, identity_of, is_of
+from volplug.models import MountSource, NamedFilesystem
 
 UNSEEN_HOLDER: Final = "another mount namespace (often a container that binds /)"
 _SHOWN: Final = 3
@@ -47,17 +47,17 @@ class _Process:
 
 
 def describe(source: MountSource | None, target: str) -> str:
-    """Name the users of the device, or of what is mounted at `target`, in one short line. Blocks.
+    """Name the users of a mount source, or of what is mounted at `target`, in one short line. Blocks.
 
     Returns:
         Such as `container 3f2c1a9b0d11, process 77 (mysqld) and 2 more`; never empty.
     """
-    device = device_number(source.device) if source else None
-    if device is None:
-        device = _mounted_device(target)
-    if device is None:
+    identity = identity_of(source)
+    if identity is None:
+        identity = _mounted_device(target)
+    if identity is None:
         return UNSEEN_HOLDER
-    return shorten(list(dict.fromkeys(_holders(device, target)))) or UNSEEN_HOLDER
+    return shorten(list(dict.fromkeys(_holders(identity, target)))) or UNSEEN_HOLDER
 
 
 def shorten(names: list[str]) -> str:
@@ -73,10 +73,11 @@ def container_in(text: str) -> str | None:
     return found[1][:12] if found else None
 
 
-def _holders(device: int, target: str) -> Iterator[str]:
-    yield from _block_holders(device)
+def _holders(identity: MountIdentity, target: str) -> Iterator[str]:
+    if not isinstance(identity, NamedFilesystem):
+        yield from _block_holders(identity)
     deadline = time.monotonic() + _DEADLINE_S
-    numbers = _numbers_of_files(device)
+    numbers = _numbers_of_files(identity)
     seen_namespaces = set()
     for pid in _process_ids():
         if time.monotonic() > deadline:
@@ -86,7 +87,7 @@ def _holders(device: int, target: str) -> Iterator[str]:
             if _uses(process, numbers):
                 yield process.container() or process.name()
             elif process.mount_namespace not in seen_namespaces:
-                yield from _mounts_of_namespace(process, device, target)
+                yield from _mounts_of_namespace(process, identity, target)
             seen_namespaces.add(process.mount_namespace)
         except OSError:
             continue  # ended, or not visible to this process
@@ -99,9 +100,9 @@ def _process_ids() -> list[str]:
     return [own, *sorted(others, key=int)]
 
 
-def _mounts_of_namespace(process: _Process, device: int, target: str) -> Iterator[str]:
+def _mounts_of_namespace(process: _Process, identity: MountIdentity, target: str) -> Iterator[str]:
     entries = mountinfo.parse(mountinfo.read(process.pid))
-    places = [entry.mountpoint for entry in entries if disk_number(entry) == device]
+    places = [entry.mountpoint for entry in entries if is_of(entry, identity)]
     if process.pid == str(os.getpid()):
         yield from (f"a mount at {place}" for place in places if place != target)
     elif places:
@@ -118,13 +119,13 @@ def _uses(process: _Process, numbers: set[int]) -> bool:
     return any(not numbers.isdisjoint(_device_numbers(link)) for link in links)
 
 
-def _numbers_of_files(device: int) -> set[int]:
+def _numbers_of_files(identity: MountIdentity) -> set[int]:
     """Return the device numbers that its files show: its own, or anonymous ones of what is mounted here."""
-    entries = mountinfo.parse(mountinfo.read())
-    anonymous = (
-        entry.mountpoint for entry in entries if has_anonymous_device(entry) and disk_number(entry) == device
-    )
-    return {device, *(number for place in anonymous for number in _device_numbers(place)[1:])}
+    entries = [entry for entry in mountinfo.parse(mountinfo.read()) if is_of(entry, identity)]
+    if isinstance(identity, NamedFilesystem):
+        return {entry.device for entry in entries}
+    anonymous = (entry.mountpoint for entry in entries if has_anonymous_device(entry))
+    return {identity, *(number for place in anonymous for number in _device_numbers(place)[1:])}
 
 
 def _device_numbers(link: str) -> tuple[int, ...]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from volplug.errors import UnexpectedState
-from volplug.host import contents, devices, directories, formatting, holders, mounts, usage
+from volplug.host import contents, devices, directories, formatting, holders, mounts, named, usage
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.threads import DevicePool
-from volplug.models import Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
+from volplug.models import BlockDevice, Contents, FilesystemTag, MountSource, MountState, Usage, VolumeSpec
 from volplug.steps import OnStep, WorldStep, unannounced
 
 
@@ -48,11 +48,15 @@ class Machine:
 
     async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
         """See `Host`."""
-        return await contents.read_contents(self._pool, source.device, tag)
+        if isinstance(source, BlockDevice):
+            return await contents.read_contents(self._pool, source.device, tag)
+        return named.contents_of(source, tag)
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
         """See `Host`; a device that is not there raises DeviceNotFound."""
-        return await devices.is_held(self._pool, source.device, patience_s)
+        if isinstance(source, BlockDevice):
+            return await devices.is_held(self._pool, source.device, patience_s)
+        return await named.is_held(self._pool, source, patience_s)
 
     async def describe_holders(self, source: MountSource | None, target: str) -> str:
         """See `Host`."""
@@ -60,16 +64,17 @@ class Machine:
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """See `Host`; contents that are neither blank nor remnants of the plan raise FilesystemMismatch."""
-        await formatting.make_filesystem(self._pool, source, spec, tag, self._on_step)
+        await formatting.make_filesystem(self._pool, _device(source), spec, tag, self._on_step)
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """See `Host`."""
-        await formatting.check_filesystem(self._pool, source.device, fs_type)
+        await formatting.check_filesystem(self._pool, _device(source).device, fs_type)
 
     async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         """See `Host`."""
         self._check_target(request.target)
-        return await self._pool.blocking(self._mount, request, locate)
+        async with named.staged(self._pool, request.source):
+            return await self._pool.blocking(self._mount, request, locate)
 
     async def unmount(self, target: str, source: MountSource | None = None) -> bool:
         """See `Host`."""
@@ -99,7 +104,7 @@ class Machine:
 
     def _unmount(self, target: str, source: MountSource | None) -> bool:
         mounts.unmount(target, self._on_step)
-        return source is not None and not devices.is_held_now(source.device)
+        return source is not None and _is_free_now(source)
 
     def _check_target(self, target: str) -> None:
         """Refuse a target outside the mount root: names and paths come from outside.
@@ -117,6 +122,29 @@ def _read(target: str, locate: Locate, tag: FilesystemTag | None, test_release: 
     mount = mounts.mount_state(target, source)
     if source is None or mount is not MountState.NONE:
         return HostReading(source, mount)
-    judged = contents.judge_superblock(source.device, tag) if tag else None
-    is_free = test_release and not devices.is_held_now(source.device)
-    return HostReading(source, mount, judged, is_free)
+    judged = _judge(source, tag) if tag else None
+    return HostReading(source, mount, judged, is_free=test_release and _is_free_now(source))
+
+
+def _judge(source: MountSource, tag: FilesystemTag) -> Contents | None:
+    if isinstance(source, BlockDevice):
+        return contents.judge_superblock(source.device, tag)
+    return named.contents_of(source, tag)
+
+
+def _is_free_now(source: MountSource) -> bool:
+    """Make the release test once; False also where only programs can make it (`Machine.is_held`)."""
+    if isinstance(source, BlockDevice):
+        return not devices.is_held_now(source.device)
+    return not source.staging and not named.is_held_now(source)
+
+
+def _device(source: MountSource) -> BlockDevice:
+    """Return the source, if it is a device.
+
+    Raises:
+        UnexpectedState: If it is a filesystem already, which is never formatted or checked.
+    """
+    if not isinstance(source, BlockDevice):
+        raise UnexpectedState(f"{source.name} is a filesystem, and not a device that could hold one")
+    return source

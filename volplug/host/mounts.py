@@ -9,37 +9,45 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from volplug.errors import MountFailed, VolumeInUse
+from volplug.errors import MountFailed, VolplugError, VolumeInUse
 from volplug.host import libc, mountinfo
 from volplug.host.base import MountRequest
 from volplug.host.devices import device_number
-from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems import FILESYSTEMS, how_to_repair
 from volplug.host.filesystems.base import DAMAGED
 from volplug.host.mount_options import refused_options, split_options
 from volplug.host.mountinfo import MountEntry
-from volplug.models import MountSource, MountState
+from volplug.models import BlockDevice, MountSource, MountState, NamedFilesystem
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _UMOUNT_NOFOLLOW: Final = 8
+_REMOUNT: Final = 32
+_BIND: Final = 4096
 # Options that filesystems show once they stopped writing after an error; emergency_ro is of newer kernels.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _MAX_LAYERS: Final = 64
 
 
 def mount(request: MountRequest, on_step: OnStep = unannounced) -> None:
-    """Create the bare directory and mount on it.
+    """Create the bare directory and mount on it; what is staged is bound to it, with the same flags.
 
     The directory has mode 0000: while nothing is mounted, writes to it by processes other than root fail.
 
     Raises:
         MountFailed: With the kernel's reason; also if the directory holds files or a mount already.
     """
-    target = _resolved(request.target)
-    _make_bare_directory(target)
+    target = resolved(request.target)
+    make_bare_directory(target)
     on_step(WorldStep.BARE_DIRECTORY_MADE)
+    source = request.source
     flags, data = split_options(request.fs_type, request.options)
     try:
-        libc.mount(request.source.device, target, request.fs_type, flags, data)
+        if isinstance(source, NamedFilesystem) and source.staging:
+            # A bind inherits the flags of what is bound, so that it never lacks them.
+            libc.mount("none", source.staging, "none", _REMOUNT | _BIND | flags, "")
+            libc.mount(source.staging, target, "none", _BIND, "")
+        else:
+            libc.mount(source.name, target, request.fs_type, flags, data)
     except OSError as exc:
         with contextlib.suppress(OSError):
             os.rmdir(target)
@@ -57,7 +65,7 @@ def unmount(target: str, on_step: OnStep = unannounced) -> None:
         VolumeInUse: If the mount is in use.
         MountFailed: If the kernel refuses for another reason.
     """
-    target = _resolved(target)
+    target = resolved(target)
     for _ in range(_MAX_LAYERS):
         if not mountinfo.entries_at(mountinfo.read(), target):
             break
@@ -76,23 +84,38 @@ def unmount(target: str, on_step: OnStep = unannounced) -> None:
 
 def mount_state(target: str, source: MountSource | None) -> MountState:
     """Return what is mounted at `target`. Reads no filesystem data, so it does not hang on a dead device."""
-    target = _resolved(target)
+    target = resolved(target)
     entries = mountinfo.entries_at(mountinfo.read(), target)
-    device = device_number(source.device) if source else None
-    return judge(entries, device, is_alive=not entries or _is_alive(target))
+    return judge(entries, identity_of(source), is_alive=not entries or _is_alive(target))
 
 
-def judge(entries: Sequence[MountEntry], device: int | None, *, is_alive: bool) -> MountState:
-    """Judge the entries of one mountpoint against a device number.
+MountIdentity = int | NamedFilesystem  # the number of a device, or a filesystem by name
+
+
+def identity_of(source: MountSource | None) -> MountIdentity | None:
+    """Return what mounts of a source are known by; None if there is none, or its device is not there."""
+    return device_number(source.device) if isinstance(source, BlockDevice) else source
+
+
+def is_of(entry: MountEntry, identity: MountIdentity) -> bool:
+    """Return whether an entry shows a mount of what has this identity."""
+    if isinstance(identity, NamedFilesystem):
+        types = (identity.fs_type, f"fuse.{identity.fs_type}")
+        return entry.source == identity.name and entry.fs_type in types
+    return disk_number(entry) == identity
+
+
+def judge(entries: Sequence[MountEntry], identity: MountIdentity | None, *, is_alive: bool) -> MountState:
+    """Judge the entries of one mountpoint against the identity of what should be mounted there.
 
     Args:
         entries: All layers. A mount root that is bound to itself shows each mount twice, which is fine.
-        device: None if the device is not there.
+        identity: None if the source is not there.
         is_alive: Whether the filesystem can still stat its root directory.
     """
     if not entries:
         return MountState.NONE
-    if device is None or any(disk_number(entry) != device for entry in entries):
+    if identity is None or not all(is_of(entry, identity) for entry in entries):
         return MountState.STALE
     if not is_alive or any(entry.options & _STOPPED for entry in entries):
         return MountState.READ_ONLY
@@ -118,11 +141,11 @@ def mounts_below(root: str) -> list[str]:
 
 def top_entry(target: str) -> MountEntry | None:
     """Return the entry of what is mounted at `target`, the topmost layer."""
-    entries = mountinfo.entries_at(mountinfo.read(), _resolved(target))
+    entries = mountinfo.entries_at(mountinfo.read(), resolved(target))
     return entries[-1] if entries else None
 
 
-def _resolved(target: str) -> str:
+def resolved(target: str) -> str:
     """Resolve links above the target, as the kernel does in mountinfo; never the target itself."""
     parent, name = os.path.split(target)
     return os.path.join(os.path.realpath(parent), name)
@@ -138,7 +161,12 @@ def _is_alive(target: str) -> bool:
     return True
 
 
-def _make_bare_directory(target: str) -> None:
+def make_bare_directory(target: str) -> None:
+    """Make the directory to mount on, with mode 0000; one that is there already has to be empty.
+
+    Raises:
+        MountFailed: If it holds files or a mount, or cannot be made.
+    """
     try:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -158,15 +186,17 @@ def _make_bare_directory(target: str) -> None:
         raise MountFailed(f"the directory {target} cannot be made: {exc.strerror}") from exc
 
 
-def _mount_failure(request: MountRequest, exc: OSError, data: str) -> MountFailed:
-    attempt = f"mounting {request.source.device} as {request.fs_type} failed"
+def _mount_failure(request: MountRequest, exc: OSError, data: str) -> VolplugError:
+    attempt = f"mounting {request.source.name} as {request.fs_type} failed"
     cause = f"{attempt}: {exc.strerror}"
+    if exc.errno == errno.EBUSY and isinstance(request.source, NamedFilesystem):
+        return VolumeInUse(f"{attempt}: it is mounted in another way elsewhere", "Unmount it there")
     if exc.errno == errno.ENODEV:
         return MountFailed(cause, f"Load the kernel module {request.fs_type}")
     if exc.errno == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):
         return MountFailed(f"{cause}: {', '.join(refusals)}", "Correct the mount options")
     if exc.errno in DAMAGED:
-        remedy = FILESYSTEMS[request.fs_type].how_to_repair
+        remedy = how_to_repair(request.fs_type)
         return MountFailed(f"the volume's filesystem is damaged: {attempt} ({exc.strerror})", remedy)
     if exc.errno == errno.EINVAL:
         return MountFailed(cause, "The kernel's log (dmesg) has the details")

@@ -11,6 +11,7 @@ from volplug.errors import HostError
 from volplug.host import mounts
 from volplug.host.contents import read_superblock
 from volplug.host.devices import device_number
+from volplug.host.filesystems import NAMED
 from volplug.host.filesystems.base import is_outgrown
 from volplug.models import Usage
 
@@ -35,7 +36,7 @@ def read_usage(target: str, last: Usage | None) -> Usage:
         if entry is None:
             raise HostError(f"nothing is mounted at {target}")
         space = os.statvfs(target)
-        device_bytes = _device_bytes(entry.source)
+        device_bytes = 0 if entry.fs_type.removeprefix("fuse.") in NAMED else _device_bytes(entry.source)
     except OSError as exc:
         raise HostError(f"the space at {target} cannot be read: {exc.strerror}") from exc
     usage = Usage(
@@ -51,6 +52,8 @@ def read_usage(target: str, last: Usage | None) -> Usage:
 
 
 def _filesystem_bytes(usage: Usage, fs_type: str, last: Usage | None) -> int | None:
+    if not usage.device_bytes:
+        return None
     known = last.filesystem_bytes if last is not None and _place(last) == _place(usage) else None
     if known is not None and not is_outgrown(known, usage.device_bytes):
         return known

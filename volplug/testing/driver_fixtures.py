@@ -1,4 +1,4 @@
-"""The fixtures that a driver provides to the shared suite, and access to its devices."""
+"""The fixtures that a driver provides to the shared suite, and access to what its volumes hold."""
 
 # ruff: noqa: S101  # fixtures of pytest's tests, which assert
 
@@ -7,13 +7,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
 import pytest
 
 from volplug.drivers.base import Driver
-from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+from volplug.host.base import MountRequest
+from volplug.host.machine import Machine
+from volplug.host.threads import DevicePool
+from volplug.models import BlockDevice, MountSource, NamedFilesystem, Volume, VolumeSpec, VolumeState
 from volplug.testing.leftovers import Cleanup
 
 _MARK: Final = b"written before the detach"
@@ -83,7 +88,7 @@ class DriverFixtures:
 
     @pytest.fixture
     def has_devices(self) -> bool:
-        """Tell whether the device of a MountSource can be opened; False for backends in memory."""
+        """Tell whether a MountSource can be opened, or mounted; False for backends in memory."""
         return True
 
     @pytest.fixture
@@ -159,18 +164,46 @@ class DriverFixtures:
         )
 
 
-def _ends(source: MountSource) -> tuple[int, int]:
+def _ends(source: BlockDevice) -> tuple[int, int]:
     return 0, source.size_bytes - len(_MARK)
 
 
-def device_size(source: MountSource) -> int:
-    """Return the kernel's size of a device. Blocks, as do the two that follow."""
+def device_size(source: BlockDevice) -> int:
+    """Return the kernel's size of a device. Blocks."""
     with open(source.device, "rb") as device:
         return device.seek(0, os.SEEK_END)
 
 
-def write_ends(source: MountSource) -> None:
-    """Write a mark at both ends of a device, durably."""
+async def write_content(source: MountSource) -> None:
+    """Write a mark at both ends of a device, or into a file of a filesystem, durably."""
+    if isinstance(source, BlockDevice):
+        await asyncio.to_thread(_write_ends, source)
+    else:
+        async with _mounted(source) as file:
+            await asyncio.to_thread(file.write_bytes, WRITTEN)
+
+
+async def read_content(source: MountSource) -> bytes:
+    """Read what was written; of a filesystem without it what a blank device has there."""
+    if isinstance(source, BlockDevice):
+        return await asyncio.to_thread(_read_ends, source)
+    async with _mounted(source) as file:
+        return await asyncio.to_thread(file.read_bytes) if file.exists() else BLANK
+
+
+@asynccontextmanager
+async def _mounted(source: NamedFilesystem) -> AsyncIterator[Path]:
+    """Mount a filesystem for a moment; return a file in it."""
+    with TemporaryDirectory() as root:
+        host, target = Machine(root, DevicePool("content", 4, "content")), f"{root}/v"
+        await host.mount(MountRequest(source, target, source.fs_type), lambda: source)
+        try:
+            yield Path(target) / "content"
+        finally:
+            await host.unmount(target)
+
+
+def _write_ends(source: BlockDevice) -> None:
     with open(source.device, "r+b") as device:
         for offset in _ends(source):
             device.seek(offset)
@@ -179,8 +212,7 @@ def write_ends(source: MountSource) -> None:
         os.fsync(device.fileno())
 
 
-def read_ends(source: MountSource) -> bytes:
-    """Read the marks at both ends of a device."""
+def _read_ends(source: BlockDevice) -> bytes:
     found = b""
     with open(source.device, "rb") as device:
         for offset in _ends(source):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from volplug.errors import MountFailed, VolumeInUse
+from volplug.errors import MountFailed, UnexpectedState, VolumeInUse
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.models import (
@@ -18,6 +18,7 @@ from volplug.models import (
     FilesystemTag,
     MountSource,
     MountState,
+    NamedFilesystem,
     Usage,
     VolumeSpec,
 )
@@ -54,7 +55,7 @@ class MemoryHost:
     """One host. Give several the same `disks` to let volumes move between them.
 
     Attributes:
-        disks: Device to its contents.
+        disks: Device, or name of a filesystem without one, to its contents.
         mounts: Target to the device mounted there.
         holders: Device to its other holders: containers' own mounts.
         read_only: Devices whose filesystem went read-only after an error.
@@ -96,7 +97,7 @@ class MemoryHost:
         device = self.mounts.get(target)
         if device is None:
             return MountState.NONE
-        if source is None or device != source.device:
+        if source is None or device != source.name:
             return MountState.STALE
         return MountState.READ_ONLY if device in self.read_only else MountState.OK
 
@@ -105,8 +106,11 @@ class MemoryHost:
         return sorted(target for target in self.mounts if target.startswith(f"{root}/"))
 
     async def read_contents(self, source: MountSource, tag: FilesystemTag) -> Contents:
-        """Judge the disk against the tag."""
-        disk = self.disk(source.device)
+        """Judge the disk against the tag; a filesystem by name is what it was created as."""
+        if isinstance(source, NamedFilesystem):
+            is_expected = tag.phase is FilesystemPhase.PENDING or tag.fs_type == source.fs_type
+            return Contents(ContentKind.OURS if is_expected else ContentKind.FOREIGN, "its own filesystem")
+        disk = self.disk(source.name)
         if disk.foreign:
             return Contents(ContentKind.FOREIGN, disk.foreign)
         if disk.is_noise and not disk.fs_type:
@@ -125,35 +129,39 @@ class MemoryHost:
 
     async def is_held(self, source: MountSource, patience_s: float) -> bool:
         """Tell whether the device is mounted anywhere."""
-        return bool(self.holders.get(source.device)) or source.device in self.mounts.values()
+        return bool(self.holders.get(source.name)) or source.name in self.mounts.values()
 
     async def describe_holders(self, source: MountSource | None, target: str) -> str:
         """Name the containers."""
-        held = sorted(self.holders.get(source.device, ())) if source else []
+        held = sorted(self.holders.get(source.name, ())) if source else []
         return ", ".join(held) or self.busy_targets.get(target, "another mount namespace")
 
     async def make_filesystem(self, source: MountSource, spec: VolumeSpec, tag: FilesystemTag) -> None:
         """Format the disk."""
-        disk = self.disk(source.device)
+        _refuse_named(source)
+        disk = self.disk(source.name)
         if await self.is_held(source, 0):
-            raise VolumeInUse(f"{source.device} is in use")
+            raise VolumeInUse(f"{source.name} is in use")
         disk.fs_type, disk.uuid, disk.is_partial, disk.is_dirty = tag.fs_type, tag.uuid, False, False
         disk.directories.clear()
         disk.formats += 1
 
     async def check_filesystem(self, source: MountSource, fs_type: str) -> None:
         """Repair the disk."""
-        self.disk(source.device).is_dirty = False
-        self.read_only.discard(source.device)
+        _refuse_named(source)
+        self.disk(source.name).is_dirty = False
+        self.read_only.discard(source.name)
 
     async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         """Mount a disk."""
-        disk = self.disk(request.source.device)
+        disk = self.disk(request.source.name)
+        if isinstance(request.source, NamedFilesystem):
+            disk.fs_type = request.source.fs_type
         if disk.fs_type != request.fs_type:
-            raise MountFailed(f"{request.source.device} holds no {request.fs_type}")
+            raise MountFailed(f"{request.source.name} holds no {request.fs_type}")
         if request.target in self.mounts:
             raise MountFailed(f"{request.target} has something mounted already")
-        self.mounts[request.target] = request.source.device
+        self.mounts[request.target] = request.source.name
         is_lacking = bool(request.data_directory) and request.data_directory not in disk.directories
         return replace(await self.inspect(request.target, locate), lacks_data_directory=is_lacking)
 
@@ -171,3 +179,8 @@ class MemoryHost:
     async def usage(self, target: str, last: Usage | None) -> Usage:
         """Return constant usage."""
         return Usage(used_bytes=1024**2, free_bytes=1024**3)
+
+
+def _refuse_named(source: MountSource) -> None:
+    if isinstance(source, NamedFilesystem):
+        raise UnexpectedState(f"{source.name} is a filesystem, and not a device that could hold one")

@@ -46,7 +46,7 @@ class Cleanup:
             for volume in volumes:
                 source = await asyncio.to_thread(driver.locate, volume)
                 if source is not None:
-                    left.append(f"{volume.volume_id} is still attached as {source.device}")
+                    left.append(f"{volume.volume_id} is still attached as {source.name}")
         return left
 
 

@@ -22,8 +22,19 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.findings import Finding, Level
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import (
+    BlockDevice,
+    FilesystemPhase,
+    FilesystemTag,
+    HolderState,
+    MountSource,
+    NamedFilesystem,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
 
+_OWN_FILESYSTEM: Final = "zfs"
 _INFO: Final = DriverInfo(driver="memory", scope=Scope.GLOBAL, remote=True)
 
 
@@ -100,6 +111,7 @@ class MemoryDriver:
                 size_bytes=spec.size_bytes,
                 state=VolumeState.AVAILABLE,
                 spec=spec,
+                filesystem=self._new_filesystem(),
                 created_at=datetime.now(UTC).replace(microsecond=0),
             )
         )
@@ -225,5 +237,23 @@ class MemoryDriver:
         self._cloud.clusters.setdefault(volume.volume_id, self._cluster)
         return volume
 
+    def _new_filesystem(self) -> FilesystemTag:
+        return FilesystemTag()
+
     def _source(self, volume: Volume) -> MountSource:
-        return MountSource(device_of(volume.volume_id), volume.volume_id, volume.size_bytes)
+        return BlockDevice(device_of(volume.volume_id), volume.volume_id, volume.size_bytes)
+
+
+class MemoryFilesystemDriver(MemoryDriver):
+    """One node's view of a cloud whose volumes are filesystems from their creation, without devices."""
+
+    @property
+    def info(self) -> DriverInfo:
+        """Return the driver's constants."""
+        return replace(_INFO, own_filesystem=_OWN_FILESYSTEM)
+
+    def _new_filesystem(self) -> FilesystemTag:
+        return FilesystemTag(FilesystemPhase.FORMATTING, _OWN_FILESYSTEM, str(uuid.uuid4()))
+
+    def _source(self, volume: Volume) -> MountSource:
+        return NamedFilesystem(device_of(volume.volume_id), volume.volume_id, _OWN_FILESYSTEM)

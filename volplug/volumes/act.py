@@ -19,7 +19,15 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.host.base import MountRequest
-from volplug.models import ContentKind, Contents, FilesystemPhase, FilesystemTag, MountSource, Volume
+from volplug.models import (
+    BlockDevice,
+    ContentKind,
+    Contents,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    Volume,
+)
 from volplug.volumes.capacity import describe_difference
 from volplug.volumes.converge_request import ConvergeContext, ConvergeRequest
 from volplug.volumes.decision import WAITING_STEPS, Goal, Reason, Step
@@ -178,9 +186,11 @@ class Actions:
             )
 
     def _warn_of_sizes(self, volume: Volume) -> None:
-        contents = self._observer.contents
+        source, contents = self._source(), self._observer.contents
+        if not isinstance(source, BlockDevice):
+            return
         filesystem_bytes = contents.filesystem_bytes if contents else None
-        difference = describe_difference(volume.size_bytes, self._source().size_bytes, filesystem_bytes)
+        difference = describe_difference(volume.size_bytes, source.size_bytes, filesystem_bytes)
         if difference:
             _LOG.warning(
                 "sizes of a volume differ",

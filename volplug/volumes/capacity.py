@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from volplug.host.filesystems.base import is_outgrown
-from volplug.models import Contents, MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Contents, MountSource, Volume, VolumeState
 from volplug.sizes import MIB, rounded_size
 from volplug.volumes.observed import SizeMatch
 
@@ -14,8 +14,11 @@ _HIDDEN_BYTES: Final = 16 * MIB
 
 
 def size_match_of(volume: Volume | None, source: MountSource | None, contents: Contents | None) -> SizeMatch:
-    """Compare the sizes of record, device and filesystem, as far as they are known."""
-    if volume is None or source is None or volume.state is VolumeState.ERROR:
+    """Compare the sizes of record, device and filesystem, as far as they are known.
+
+    A filesystem without a device has no other size than its quota, which may be changed at any time.
+    """
+    if volume is None or not isinstance(source, BlockDevice) or volume.state is VolumeState.ERROR:
         return SizeMatch.EQUAL
     filesystem_bytes = contents.filesystem_bytes if contents else None
     if filesystem_bytes is not None and filesystem_bytes > source.size_bytes:

@@ -138,7 +138,7 @@ class Convergence:
 
     @property
     def _device(self) -> str:
-        return self._observer.source.device if self._observer.source else ""
+        return self._observer.source.name if self._observer.source else ""
 
     def _report_change(self, step: Step, volume: Volume | None, device: str, duration_s: float) -> None:
         """Report a change of the world.

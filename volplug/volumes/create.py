@@ -77,7 +77,8 @@ class Creator:
                     await node.ledger.remember(existing)
                     return
                 creation = replace(creation, spec=existing.spec)
-            await self._check_can_format(backend, creation.spec.fs_type)
+            if not node.driver(backend).info.own_filesystem:
+                await self._check_can_format(backend, creation.spec.fs_type)
             try:
                 await self._converger.converge(
                     ConvergeRequest(

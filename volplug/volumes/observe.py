@@ -10,6 +10,7 @@ from volplug.drivers.base import ExplainsAbsence
 from volplug.errors import BackendUnavailable, DeviceMismatch, DuplicateVolumes, VolplugError
 from volplug.host.base import HostReading
 from volplug.models import (
+    BlockDevice,
     Contents,
     FilesystemPhase,
     MountSource,
@@ -65,7 +66,7 @@ class Observer:
 
     Attributes:
         volume: The volume as known by now; None if there is none.
-        source: Its device on this host; None if there is none or it was not located yet.
+        source: Its mount source on this host; None if there is none or it was not located yet.
         backend_state: Its state at the backend; None while unread.
         contents: What the device holds; None while unread.
     """
@@ -110,7 +111,7 @@ class Observer:
             holder=self._holder_verdict(),
             is_confirmed=self._rechecks >= self._recheck_limit,
             size=size_match_of(self.volume, self.source, self.contents),
-            may_hold_noise=self.source is not None and self.source.may_hold_noise,
+            may_hold_noise=isinstance(self.source, BlockDevice) and self.source.may_hold_noise,
         )
 
     def _believed_state(self) -> BackendState:
@@ -160,7 +161,8 @@ class Observer:
         is_final = known.filesystem.phase is FilesystemPhase.FORMATTED
         if self.source is None or not is_final:
             return False
-        if self.source.size_bytes != known.size_bytes and not is_remount:
+        source = self.source
+        if isinstance(source, BlockDevice) and source.size_bytes != known.size_bytes and not is_remount:
             return False
         self.backend_state = BackendState.HERE
         return True

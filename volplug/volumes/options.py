@@ -75,7 +75,7 @@ class CreateRequest:
         backend: Where to create it.
         profile: Whose defaults apply.
         size_bytes: At least.
-        fs_type: ext4, xfs or btrfs.
+        fs_type: ext4, xfs or btrfs; none for drivers whose volumes are filesystems from their creation.
         mkfs_options: Extra arguments of mkfs, one word each.
         mount_options: Extra options of mount.
         uid: Owner of the data directory.
@@ -165,7 +165,9 @@ def resolve(request: CreateRequest, info: DriverInfo, defaults: Defaults) -> Res
     explicit = {option for option in _HELP if getattr(request, _FIELDS[option]) not in (None, "")}
     profile = request.profile if request.profile is not None else "default"
     chosen = _over_profile(request, _read_profile(profile, info, defaults))
-    fs_type = chosen.fs_type or _filesystem(defaults.fs_type)
+    if info.own_filesystem:
+        _refuse_format_options(chosen, info)
+    fs_type = info.own_filesystem or chosen.fs_type or _filesystem(defaults.fs_type)
     mkfs_options = check_mkfs_options(fs_type, chosen.mkfs_options or ())
     check_label(fs_type, mkfs_options)
     spec = VolumeSpec(
@@ -173,7 +175,7 @@ def resolve(request: CreateRequest, info: DriverInfo, defaults: Defaults) -> Res
         size_bytes=_size(chosen.size_bytes, fs_type, info, defaults),
         fs_type=fs_type,
         mkfs_options=mkfs_options,
-        mount_options=check_mount_options(",".join(chosen.mount_options or ())),
+        mount_options=check_mount_options(",".join(chosen.mount_options or ()), fs_type),
         uid=chosen.uid or 0,
         gid=chosen.gid or 0,
         mode=0o755 if chosen.mode is None else chosen.mode,
@@ -329,6 +331,8 @@ def _fold(key: str) -> str:
 
 def _help_text(info: DriverInfo) -> str:
     options = {**_HELP, **info.options, "size": format_size(info.default_size_bytes)}
+    if info.own_filesystem:
+        del options["fs"], options["mkfs-opts"]
     listed = ", ".join(f"{name}={options[name]}" for name in sorted(options))
     return f"options of driver {info.driver}: {listed}"
 
@@ -345,6 +349,17 @@ def _shown(key: str) -> str:
     return repr(key if len(key) <= 40 else f"{key[:40]}...")
 
 
+def _refuse_format_options(chosen: CreateRequest, info: DriverInfo) -> None:
+    given = {"fs": chosen.fs_type, "mkfs-opts": chosen.mkfs_options}
+    for option, value in given.items():
+        if value:
+            raise InvalidOption(
+                f"option {option!r} is not for driver {info.driver}: its volumes are {info.own_filesystem}"
+                " filesystems from their creation, none is made on them",
+                f"Leave it out{f' of profile {chosen.profile!r}' if chosen.profile else ''}",
+            )
+
+
 def _filesystem(text: str) -> str:
     fs_type = text.lower()
     if fs_type not in FILESYSTEMS:
@@ -356,7 +371,8 @@ def _size(wanted: int | None, fs_type: str, info: DriverInfo, defaults: Defaults
     if wanted is None:
         wanted = defaults.size_bytes or info.default_size_bytes
     size_bytes = round_up(wanted, info.allocation_unit_bytes)
-    minimum = max(info.minimum_size_bytes, FILESYSTEMS[fs_type].minimum_size_bytes)
+    filesystem = FILESYSTEMS.get(fs_type)
+    minimum = max(info.minimum_size_bytes, filesystem.minimum_size_bytes if filesystem else 0)
     if size_bytes < minimum:
         raise InvalidSize(
             f"size {format_size(wanted)} is below the minimum of {format_size(minimum)} for {fs_type}"

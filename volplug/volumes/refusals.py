@@ -18,7 +18,7 @@ from volplug.errors import (
     middle_out,
 )
 from volplug.host.filesystems import FILESYSTEMS
-from volplug.models import ContentKind, Contents, MountSource, Volume
+from volplug.models import BlockDevice, ContentKind, Contents, MountSource, Volume
 from volplug.sizes import format_size
 from volplug.volumes.decision import Reason
 
@@ -29,7 +29,7 @@ class Facts:
 
     Attributes:
         volume: The volume as last described, if at all.
-        source: The device that this host shows for it.
+        source: The device, or the filesystem by name, that this host shows for it.
         contents: What reading the device found.
         holders: What uses the device on this host.
         other_node: What is known of the node that has the volume.
@@ -119,10 +119,14 @@ def _wrong_device(facts: Facts) -> VolplugError:
     )
 
 
+def _device_size(facts: Facts) -> str:
+    return format_size(facts.source.size_bytes) if isinstance(facts.source, BlockDevice) else "?"
+
+
 def _wrong_size(facts: Facts) -> VolplugError:
-    seen = format_size(facts.source.size_bytes) if facts.source else "?"
+    seen = _device_size(facts)
     wanted = format_size(facts.volume.size_bytes) if facts.volume else "?"
-    device = facts.source.device if facts.source else "its device"
+    device = facts.source.name if facts.source else "its device"
     return DeviceMismatch(
         f"{device} has {seen}, the volume's record says {wanted}",
         "Nothing was changed; compare volume and device",
@@ -132,8 +136,8 @@ def _wrong_size(facts: Facts) -> VolplugError:
 def _cut_off(facts: Facts) -> VolplugError:
     wanted = facts.contents.filesystem_bytes if facts.contents else None
     needed = format_size(wanted) if wanted else "?"
-    seen = format_size(facts.source.size_bytes) if facts.source else "?"
-    device = facts.source.device if facts.source else "its device"
+    seen = _device_size(facts)
+    device = facts.source.name if facts.source else "its device"
     return DeviceMismatch(
         f"the volume's end is cut off: {device} has {seen}, the filesystem on it {needed}",
         "Nothing was changed; restore the volume's size at its backend, or a backup",
@@ -141,7 +145,7 @@ def _cut_off(facts: Facts) -> VolplugError:
 
 
 def _contradiction(facts: Facts) -> VolplugError:
-    device = facts.source.device if facts.source else "no device"
+    device = facts.source.name if facts.source else "no device"
     state = facts.volume.state if facts.volume else "absent"
     return DeviceMismatch(
         f"this host has {device} of the volume, but the backend reports state {state}",

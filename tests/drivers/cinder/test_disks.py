@@ -8,7 +8,7 @@ import pytest
 from tests.host.sysfs_tree import Tree
 from volplug.drivers.cinder.disks import GuestScan, is_serial_of
 from volplug.errors import DeviceMismatch
-from volplug.models import MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 
 ID = "cf24f34d-6ca6-416e-b1d3-20333d32df44"
@@ -54,7 +54,7 @@ def scan(tree: Tree) -> GuestScan:
 def test_a_volumes_disk_is_found_by_its_serial(tree: Tree) -> None:
     add(tree, "vda", "another")
     add(tree, "vdc", ID[:20], minor=1)
-    source = MountSource(str(tree.dev / "vdc"), ID, GIB)
+    source = BlockDevice(str(tree.dev / "vdc"), ID, GIB)
     assert scan(tree).find(VOLUME) == source
     assert scan(tree).has(ID)
     assert scan(tree).nodes_to_test(ID) == [str(tree.dev / "vdc")]
@@ -65,7 +65,7 @@ def test_a_scsi_disk_is_one_disk_although_two_files_have_its_serial(tree: Tree) 
     (tree.sys / "block/sdb/device").mkdir()
     (tree.sys / "block/sdb/device/vpd_pg80").write_bytes(b"\0\x80\0\x24" + ID.encode())
     (tree.sys / "block/sdb/device/wwid").write_text(f"t10.QEMU    QEMU HARDDISK   {ID}\n")
-    assert scan(tree).find(VOLUME) == MountSource(str(tree.dev / "sdb"), ID, GIB)
+    assert scan(tree).find(VOLUME) == BlockDevice(str(tree.dev / "sdb"), ID, GIB)
 
 
 def test_two_disks_with_the_serial_of_one_volume_are_refused(tree: Tree) -> None:

@@ -16,7 +16,7 @@ from tests.ec2sim import Ec2Cloud, Slow
 from volplug.drivers.ebs import EbsDriver
 from volplug.drivers.ebs.volumes import Caller
 from volplug.errors import BackendDenied, BackendUnavailable, HostError, VolumeInUse
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 from volplug.testing.conformance.calls import located
 
 pytestmark = [pytest.mark.loop, pytest.mark.ebs]
@@ -133,9 +133,9 @@ async def test_volume_that_ec2_calls_busy_is_being_detached(
     assert shown.state is VolumeState.DETACHING
 
 
-async def source_of(driver: EbsDriver, volume: Volume) -> MountSource:
+async def source_of(driver: EbsDriver, volume: Volume) -> BlockDevice:
     source = await located(driver, volume)
-    assert source is not None
+    assert isinstance(source, BlockDevice)
     return source
 
 

@@ -10,7 +10,7 @@ from tests.host.sysfs_tree import MODEL, Tree
 from volplug.drivers.ebs.disks import NitroDevices, NitroScan, devices_of
 from volplug.drivers.ebs.xen import XenDevices
 from volplug.errors import DeviceMismatch
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 from volplug.sizes import GIB
 
 pytestmark = pytest.mark.ebs
@@ -40,7 +40,7 @@ def test_volume_is_the_disk_with_its_serial_whatever_the_number(nitro: Tree) -> 
     nitro.add("nvme0n1", 8 * GIB, serial="vol00000000000000001", minor=1)
     nitro.add("nvme7n1", 4 * GIB, serial=SERIAL, minor=2)
     found = scan(nitro)
-    assert found.find(VOLUME) == MountSource(str(nitro.dev / "nvme7n1"), SERIAL, 4 * GIB)
+    assert found.find(VOLUME) == BlockDevice(str(nitro.dev / "nvme7n1"), SERIAL, 4 * GIB)
     assert found.has(VOLUME.volume_id)
     assert found.attached_count() == 2
 
@@ -72,7 +72,7 @@ def test_disk_of_another_kind_or_node_is_refused(nitro: Tree, disk: dict[str, ob
 
 def test_volume_is_identified_by_its_serial_whatever_size_its_disk_has(nitro: Tree) -> None:
     nitro.add("nvme1n1", 5 * GIB, serial=SERIAL)
-    assert scan(nitro).find(VOLUME) == MountSource(str(nitro.dev / "nvme1n1"), SERIAL, 5 * GIB)
+    assert scan(nitro).find(VOLUME) == BlockDevice(str(nitro.dev / "nvme1n1"), SERIAL, 5 * GIB)
 
 
 def test_two_disks_of_one_serial_are_refused(nitro: Tree) -> None:

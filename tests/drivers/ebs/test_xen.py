@@ -10,7 +10,7 @@ from tests.drivers.ebs.clouds import spec_of
 from tests.host.sysfs_tree import Tree
 from volplug.drivers.ebs.xen import XenDevices
 from volplug.errors import DeviceMismatch, HostError
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 from volplug.sizes import GIB
 
 pytestmark = pytest.mark.ebs
@@ -35,7 +35,7 @@ def test_disk_that_appears_under_the_name_is_the_volume_from_then_on(xen: Tree) 
     found = devices(xen)
     assert found.scan().find(VOLUME, "/dev/xvdba") is None
     xen.add("xvdba", 4 * GIB)
-    source = MountSource(str(xen.dev / "xvdba"), VOLUME.volume_id, 4 * GIB)
+    source = BlockDevice(str(xen.dev / "xvdba"), VOLUME.volume_id, 4 * GIB)
     assert found.scan().find(VOLUME) is None, "its name is not known yet"
     assert found.scan().find(VOLUME, "/dev/xvdba") == source
     assert devices(xen).scan().find(VOLUME) == source, "after a restart"
@@ -53,7 +53,7 @@ def test_kernels_that_call_the_disk_otherwise_are_understood(xen: Tree, asked: s
 
 def test_disk_of_another_size_is_the_volumes_by_name_and_number(xen: Tree) -> None:
     xen.add("xvdba", 5 * GIB)
-    source = MountSource(str(xen.dev / "xvdba"), VOLUME.volume_id, 5 * GIB)
+    source = BlockDevice(str(xen.dev / "xvdba"), VOLUME.volume_id, 5 * GIB)
     assert devices(xen).scan().find(VOLUME, "/dev/xvdba") == source
     assert devices(xen).scan().find(VOLUME) == source
 

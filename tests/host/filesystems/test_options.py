@@ -132,6 +132,13 @@ def test_dangerous_mount_options_are_refused_naming_them(option: str) -> None:
     assert refused.value.cause == f"option 'mount-opts' has {option!r}, which is not allowed"
 
 
+def test_of_a_filesystem_by_name_only_options_of_the_mount_itself_are_allowed() -> None:
+    assert check_mount_options("noatime,nosuid", "zfs") == ("noatime", "nosuid")
+    for option in ("zfsutil", "xattr", "compress=lz4", "ro", "nonsense"):
+        with pytest.raises(InvalidOption, match="which is not allowed for zfs"):
+            check_mount_options(f"noatime,{option}", "zfs")
+
+
 def test_read_only_is_dockers_to_ask_for() -> None:
     with pytest.raises(InvalidOption) as refused:
         check_mount_options("ro")

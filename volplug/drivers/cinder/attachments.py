@@ -25,7 +25,7 @@ from volplug.drivers.cloud.disks import WatchedDisks
 from volplug.drivers.cloud.identity import CloudNode
 from volplug.drivers.cloud.polling import SharedPoll
 from volplug.errors import DeviceNotFound, HostError, VolumeInUse
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 
 _FAILED: Final = "See the log of nova-compute on its host"
 
@@ -50,7 +50,7 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
 
     # Attaching
 
-    async def _attach(self, volume: Volume, node: CloudNode) -> MountSource:
+    async def _attach(self, volume: Volume, node: CloudNode) -> BlockDevice:
         body = {"volumeAttachment": {"volumeId": volume.volume_id}}
         call = Call(NOVA, "POST", f"/servers/{node.node_id}/os-volume_attachments", body=body)
         for requests_left in reversed(range(self._limits.attach_requests)):
@@ -79,7 +79,7 @@ class ServerAttachments(CloudAttachments[CinderVolume, CloudNode]):
             raise translated(refused) from refused
         return False
 
-    async def _arrival(self, volume: Volume, node_id: str) -> MountSource:
+    async def _arrival(self, volume: Volume, node_id: str) -> BlockDevice:
         """Wait for the disk, and for the end of the attach: until then Nova may undo it."""
         limit_s = self._limits.attaching_s
         source = await self._on_this_host(

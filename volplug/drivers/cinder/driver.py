@@ -30,7 +30,7 @@ from volplug.drivers.cloud.driver import CloudDriver
 from volplug.drivers.cloud.identity import CloudNode
 from volplug.findings import Finding
 from volplug.host.sysfs import Sysfs
-from volplug.models import MountSource, Volume, VolumeSpec
+from volplug.models import BlockDevice, Volume, VolumeSpec
 from volplug.sizes import MIB
 
 _LUKS_HEADER_BYTES: Final = 16 * MIB  # of LUKS2; LUKS1 takes 2 MiB: cryptsetup(8)
@@ -106,7 +106,7 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         chosen = chosen_of(found)
         return chosen.volume if chosen else None
 
-    async def _attach(self, volume: Volume, node: CloudNode) -> MountSource:
+    async def _attach(self, volume: Volume, node: CloudNode) -> BlockDevice:
         if await self._attachments.disks.locate(volume) is None:
             self._noisy.discard(volume.volume_id)
             if await self._creation.before_attach(volume):
@@ -115,12 +115,12 @@ class CinderDriver(CloudDriver[CinderVolume, CloudNode]):
         await self._creation.after_attach(volume)
         return self._judged(volume, source)
 
-    def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> BlockDevice | None:
         """Return the disk of a volume; reads only sysfs."""
         source = super().locate(volume)
         return self._judged(volume, source) if source else None
 
-    def _judged(self, volume: Volume, source: MountSource) -> MountSource:
+    def _judged(self, volume: Volume, source: BlockDevice) -> BlockDevice:
         """Return a disk with what is known of its volume: noise on it, a header that its encryption hides."""
         return replace(
             source,

@@ -12,7 +12,7 @@ from volplug.drivers.cloud.polling import first_result
 from volplug.drivers.cloud.timeouts import CloudTimeouts
 from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes, no_volume
 from volplug.errors import HostError, OperationTimeout, UnexpectedState, VolumeInUse
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 
 _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 _NodeT = TypeVar("_NodeT", bound=CloudNode)
@@ -35,7 +35,7 @@ class CloudAttachments(ABC, Generic[_SeenT, _NodeT]):
         self._volumes = volumes
         self._limits = limits
 
-    async def attach(self, volume: Volume, node: _NodeT) -> MountSource:
+    async def attach(self, volume: Volume, node: _NodeT) -> BlockDevice:
         """See `Driver.attach`; the volume is known to be one of the cluster's."""
         return await self.disks.locate(volume) or await self._attach(volume, node)
 
@@ -59,7 +59,7 @@ class CloudAttachments(ABC, Generic[_SeenT, _NodeT]):
         return bool(await self._volumes.poll.until(volume.volume_id, left, timeout_s, at_once=True))
 
     @abstractmethod
-    async def _attach(self, volume: Volume, node: _NodeT) -> MountSource:
+    async def _attach(self, volume: Volume, node: _NodeT) -> BlockDevice:
         """Attach a volume of which this host shows no disk."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from volplug.host import devices as host_devices
 from volplug.host.disk_watch import DiskWatch
 from volplug.host.sysfs import Sysfs, SysfsDisk
 from volplug.host.threads import DevicePool
-from volplug.models import MountSource, Volume
+from volplug.models import BlockDevice, Volume
 
 BUSY: Final = "Stop what uses it on this host; volplug tries again"
 
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 class DisksAtOneMoment(Protocol):
     """What a scan has found; its methods block."""
 
-    def find(self, volume: Volume) -> MountSource | None:
+    def find(self, volume: Volume) -> BlockDevice | None:
         """Return a volume's disk, or None if there is no usable one; raises DeviceMismatch."""
         ...
 
@@ -60,7 +60,7 @@ class WatchedDisks(Generic[_ScanT]):
         self._opens = DevicePool(f"{backend}-opens", _OPENS, backend)
         self._watch = DiskWatch(scan, self._pool)
 
-    def find(self, volume: Volume) -> MountSource | None:
+    def find(self, volume: Volume) -> BlockDevice | None:
         """Return a volume's disk, or None if this host has no usable one. Blocks.
 
         Raises:
@@ -69,7 +69,7 @@ class WatchedDisks(Generic[_ScanT]):
         """
         return self._scan().find(volume)
 
-    async def locate(self, volume: Volume) -> MountSource | None:
+    async def locate(self, volume: Volume) -> BlockDevice | None:
         """Return what `find` returns, from a thread."""
         return await self._pool.blocking(self.find, volume)
 
@@ -77,7 +77,7 @@ class WatchedDisks(Generic[_ScanT]):
         """Tell whether this host has a volume's disk, usable or not."""
         return await self._ask(lambda scan: scan.has(volume_id))
 
-    async def arrived(self, volume: Volume, timeout_s: float) -> MountSource | None:
+    async def arrived(self, volume: Volume, timeout_s: float) -> BlockDevice | None:
         """Wait for the disk of a volume that is being attached; return None after the timeout.
 
         Raises:
@@ -128,7 +128,7 @@ class SerialScan:
         """Return the kernel's names of the disks with a volume's serial."""
         return self.serials.get(self.serial_of(volume_id), ())
 
-    def find(self, volume: Volume, name: str = "") -> MountSource | None:  # for disks without serials
+    def find(self, volume: Volume, name: str = "") -> BlockDevice | None:  # for disks without serials
         """Return a volume's disk, or None if there is no usable one.
 
         Raises:
@@ -141,7 +141,7 @@ class SerialScan:
         if disk is None:
             return None
         self.check(disk, serial)
-        return MountSource(disk.node, serial, disk.size_bytes)
+        return BlockDevice(disk.node, serial, disk.size_bytes)
 
     def check(self, disk: SysfsDisk, serial: str) -> None:
         """Check that a disk with a volume's serial is one of the cloud's; raises DeviceMismatch."""

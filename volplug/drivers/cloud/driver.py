@@ -17,7 +17,7 @@ from volplug.drivers.cloud.takeover import CloudTakeover
 from volplug.drivers.cloud.volumes import CloudVolume, CloudVolumes
 from volplug.errors import ConfigurationError, VolumeNotFound
 from volplug.host.threads import run_to_completion
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import BlockDevice, FilesystemTag, HolderState, Volume, VolumeSpec, VolumeState
 
 _SeenT = TypeVar("_SeenT", bound=CloudVolume)
 _NodeT = TypeVar("_NodeT", bound=CloudNode)
@@ -87,15 +87,15 @@ class CloudDriver(ABC, Generic[_SeenT, _NodeT]):
         await self._ensure_ours(volume)
         await run_to_completion(self._delete(volume))
 
-    async def attach(self, volume: Volume) -> MountSource:
+    async def attach(self, volume: Volume) -> BlockDevice:
         """Attach a volume and wait for its disk."""
         node = await self._ensure_ours(volume)
         return await run_to_completion(self._attach(volume, node))
 
-    async def _attach(self, volume: Volume, node: _NodeT) -> MountSource:
+    async def _attach(self, volume: Volume, node: _NodeT) -> BlockDevice:
         return await self._attachments.attach(volume, node)
 
-    def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> BlockDevice | None:
         """Return the disk of a volume; reads only sysfs."""
         return self._attachments.disks.find(volume)
 

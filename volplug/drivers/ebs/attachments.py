@@ -25,7 +25,7 @@ from volplug.errors import (
     LimitExceeded,
     VolplugError,
 )
-from volplug.models import MountSource, Volume, VolumeState
+from volplug.models import BlockDevice, Volume, VolumeState
 
 _LOG = structlog.get_logger(__name__)
 _NAME_TAKEN: Final = re.compile(r"already in use|parameter device is invalid|is already used", re.IGNORECASE)
@@ -48,7 +48,7 @@ class Attachments(CloudAttachments[Ec2Volume, Identity]):
 
     # Attaching
 
-    async def _attach(self, volume: Volume, node: Identity) -> MountSource:
+    async def _attach(self, volume: Volume, node: Identity) -> BlockDevice:
         name = ""
         for _ in range(self._limits.attach_tries):
             name = await self._request_attach(volume, node)
@@ -122,7 +122,7 @@ class Attachments(CloudAttachments[Ec2Volume, Identity]):
             f"Run the container in {zone}: a volume never leaves its zone",
         )
 
-    async def _arrival(self, volume: Volume, node: Identity, name: str) -> MountSource | None:
+    async def _arrival(self, volume: Volume, node: Identity, name: str) -> BlockDevice | None:
         """Wait for the disk; return None if the attach is stuck or has failed."""
 
         def has_failed(seen: Ec2Volume | None) -> bool:

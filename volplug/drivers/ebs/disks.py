@@ -18,7 +18,7 @@ from volplug.drivers.ebs.device_names import NITRO_NAMES, DeviceNames
 from volplug.drivers.ebs.xen import XenDevices, XenScan
 from volplug.errors import DeviceMismatch
 from volplug.host.sysfs import Sysfs, SysfsDisk
-from volplug.models import MountSource, Volume
+from volplug.models import BlockDevice, Volume
 
 
 class Disks(WatchedDisks["DiskScan"]):
@@ -47,7 +47,7 @@ class Disks(WatchedDisks["DiskScan"]):
         self._making = threading.Lock()
         self._devices: NitroDevices | XenDevices | None = None
 
-    async def arrival(self, volume: Volume, name: str, timeout_s: float) -> MountSource | None:
+    async def arrival(self, volume: Volume, name: str, timeout_s: float) -> BlockDevice | None:
         """Wait for the disk of a volume that is being attached under a name; return None after the timeout.
 
         Raises:

@@ -16,7 +16,7 @@ from volplug.drivers.cloud.notes import NoteFile
 from volplug.drivers.ebs.device_names import XEN_NAMES
 from volplug.errors import DeviceMismatch
 from volplug.host.sysfs import Sysfs, SysfsDisk
-from volplug.models import MountSource, Volume
+from volplug.models import BlockDevice, Volume
 from volplug.sizes import format_size
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -101,7 +101,7 @@ class XenScan:
         """Return how many disks have names of EBS volumes; the root volume is one."""
         return sum(name.startswith(("xvd", "sd")) for name in self.kernel_names)
 
-    def find(self, volume: Volume, name: str = "") -> MountSource | None:
+    def find(self, volume: Volume, name: str = "") -> BlockDevice | None:
         """Return the noted disk; if none is noted, note the one under the given name and return it.
 
         Raises:
@@ -116,7 +116,7 @@ class XenScan:
                     self.devices.note(volume.volume_id, kernel_name, disk)
                 else:
                     _refuse_another(disk, note, volume)
-                return MountSource(disk.node, volume.volume_id, disk.size_bytes)
+                return BlockDevice(disk.node, volume.volume_id, disk.size_bytes)
         return None
 
     def has(self, volume_id: str) -> bool:

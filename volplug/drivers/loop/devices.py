@@ -10,7 +10,7 @@ from volplug.drivers.loop.images import Images, is_image_name
 from volplug.drivers.loop.records import RecordFiles
 from volplug.errors import BackendUnavailable, DeviceMismatch
 from volplug.host import devices, loopdev
-from volplug.models import MountSource, Volume
+from volplug.models import BlockDevice, Volume
 
 
 class LoopDevices:
@@ -62,7 +62,7 @@ class LoopDevices:
         """Drop the remembered device of a deleted volume."""
         self._last.pop((volume.name, volume.volume_id), None)
 
-    def source(self, volume: Volume, device: loopdev.LoopDevice) -> MountSource:
+    def source(self, volume: Volume, device: loopdev.LoopDevice) -> BlockDevice:
         """Describe the device of a volume, with `outdated` set if the image is another file by now."""
         outdated = ""
         with contextlib.suppress(BackendUnavailable):  # the disk does not answer: nothing was replaced on it
@@ -70,7 +70,7 @@ class LoopDevices:
             if image and (image.st_dev, image.st_ino) != (device.backing_dev, device.backing_inode):
                 path = self._images.path(volume.name)
                 outdated = f"the image {path} was replaced while it was attached to {device.path}"
-        return MountSource(device.path, volume.volume_id, devices.size_bytes(device.path), outdated)
+        return BlockDevice(device.path, volume.volume_id, devices.size_bytes(device.path), outdated)
 
     def refuse_outdated(self, volume: Volume) -> None:
         """Refuse to attach a second device while one is attached that has an earlier image of the volume.

@@ -44,7 +44,7 @@ from volplug.findings import Finding
 from volplug.host import loop_attach, loop_discard, loopdev
 from volplug.host.threads import DevicePool
 from volplug.masking import quoted
-from volplug.models import FilesystemTag, HolderState, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import BlockDevice, FilesystemTag, HolderState, Volume, VolumeSpec, VolumeState
 from volplug.steps import OnStep, WorldStep, unannounced
 
 _CALLS: Final = 32  # of each kind at once
@@ -173,11 +173,11 @@ class LoopDriver:
         """Return all volumes, those with unusable records in state ERROR."""
         return await self._reads.blocking(self._list)
 
-    async def attach(self, volume: Volume) -> MountSource:
+    async def attach(self, volume: Volume) -> BlockDevice:
         """Attach the image to a loop device, or adopt the one that has it."""
         return await self._changes.to_the_end(self._attach, volume)
 
-    def locate(self, volume: Volume) -> MountSource | None:
+    def locate(self, volume: Volume) -> BlockDevice | None:
         """Return the loop device that has the image, identified by device and inode."""
         device = self._devices.find_and_keep(volume)
         return self._devices.source(volume, device) if device else None
@@ -342,7 +342,7 @@ class LoopDriver:
         _refuse_unusable(record)
         return record
 
-    def _attach(self, volume: Volume) -> MountSource:
+    def _attach(self, volume: Volume) -> BlockDevice:
         record = self._recorded(volume)
         if detail := self._images.damage(record, self._images.stat(record.name)):
             raise UnexpectedState(detail, "Nothing was changed")

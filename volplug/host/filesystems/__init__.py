@@ -15,3 +15,12 @@ from volplug.host.filesystems.xfs import XFS
 FILESYSTEMS: Final[Mapping[str, Filesystem]] = MappingProxyType(
     {filesystem.name: filesystem for filesystem in (BTRFS, EXT4, XFS)}
 )
+# Types whose filesystems have names instead of devices, and are never formatted, each with its remedy of
+# errors about a damaged one.
+NAMED: Final[Mapping[str, str]] = MappingProxyType({"zfs": "`zpool status -v` says what is damaged"})
+
+
+def how_to_repair(fs_type: str) -> str:
+    """Return the remedy of errors about a damaged filesystem; empty for an unknown type."""
+    filesystem = FILESYSTEMS.get(fs_type)
+    return filesystem.how_to_repair if filesystem is not None else NAMED.get(fs_type, "")

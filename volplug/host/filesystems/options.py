@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from volplug.errors import InvalidOption
-from volplug.host.filesystems import FILESYSTEMS
+from volplug.host.filesystems import FILESYSTEMS, NAMED
 
 _FORBIDDEN_VALUE: Final = re.compile(r"/|dev|\bfile\b|uuid|\bname=|^-", re.IGNORECASE)
 _MOUNT_OPTION: Final = re.compile(r"[A-Za-z0-9_]+(=[A-Za-z0-9_.:%+-]+)?", re.ASCII)
@@ -19,6 +19,11 @@ _FORBIDDEN_MOUNT: Final = frozenset(
     {"ro", "rw", "remount", "bind", "rbind", "move", "loop", "offset", "sizelimit"}
     | {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}
 ).union(*(filesystem.forbidden_mount_options for filesystem in FILESYSTEMS.values()))
+# Of a filesystem by name: those of the mount itself. Its own are properties, and the kernel's ZFS takes any
+# unknown word without a complaint.
+_NAMED_MOUNT: Final = frozenset(
+    f"{no}{option}" for option in ("suid", "dev", "exec", "atime", "diratime") for no in ("", "no")
+) | {"relatime", "strictatime", "defaults", "nofail", "_netdev"}
 # `errors=panic` of ext4 and `fatal_errors=panic` of btrfs: a damaged volume would take the whole host down.
 _PANIC: Final = "=panic"
 
@@ -29,7 +34,7 @@ def check_mkfs_options(fs_type: str, arguments: Sequence[str]) -> tuple[str, ...
     Raises:
         InvalidOption: Naming the argument that is not allowed and those that are.
     """
-    allowed = FILESYSTEMS[fs_type].mkfs_flags
+    allowed = FILESYSTEMS[fs_type].mkfs_flags if fs_type in FILESYSTEMS else frozenset[str]()
     checked: list[str] = []
     rest = list(arguments)
     while rest:
@@ -56,7 +61,7 @@ def check_label(fs_type: str, arguments: Sequence[str]) -> None:
     Raises:
         InvalidOption: If the label is too long.
     """
-    limit = FILESYSTEMS[fs_type].label_bytes
+    limit = FILESYSTEMS[fs_type].label_bytes if fs_type in FILESYSTEMS else 0
     for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
         if flag == "-L" and len(value.encode()) > limit:
             raise InvalidOption(
@@ -75,14 +80,23 @@ def _take_flag(rest: list[str], allowed: frozenset[str]) -> tuple[str, str | Non
     return flag, rest.pop(0) if rest and flag in allowed else None
 
 
-def check_mount_options(text: str) -> tuple[str, ...]:
+def check_mount_options(text: str, fs_type: str = "") -> tuple[str, ...]:
     """Return the options of a comma-separated list; their meaning is checked by the kernel at mount.
+
+    Args:
+        text: The list.
+        fs_type: The filesystem that they are for; empty if it is not known yet.
 
     Raises:
         InvalidOption: Naming the option that is not allowed.
     """
     options = tuple(part.strip() for part in text.split(",") if part.strip())
     for option in options:
+        if fs_type in NAMED and option not in _NAMED_MOUNT:
+            raise InvalidOption(
+                f"option 'mount-opts' has {option[:40]!r}, which is not allowed for {fs_type}",
+                f"Allowed are {', '.join(sorted(_NAMED_MOUNT))}; all else is a property of the filesystem",
+            )
         is_forbidden = option.split("=")[0] in _FORBIDDEN_MOUNT or option.endswith(_PANIC)
         if _MOUNT_OPTION.fullmatch(option) is None or is_forbidden:
             remedy = "Use docker run -v NAME:/path:ro for read-only" if option == "ro" else ""

@@ -9,16 +9,39 @@ from typing import Final
 
 from volplug.drivers.base import Driver, Settles
 from volplug.findings import Finding, Level
-from volplug.models import FilesystemPhase, FilesystemTag, MountSource, Volume, VolumeSpec, VolumeState
+from volplug.models import (
+    BlockDevice,
+    FilesystemPhase,
+    FilesystemTag,
+    MountSource,
+    Volume,
+    VolumeSpec,
+    VolumeState,
+)
 
 CHANGES: Final = ("delete", "attach", "detach", "tag_filesystem")
 _TRANSITION_S: Final = 60.0
 _UUID: Final = "0c6f6d3c-9a0b-4f0e-8a4e-111122223333"
-TAGS: Final = (
-    FilesystemTag(FilesystemPhase.FORMATTING, "xfs", _UUID),
-    FilesystemTag(FilesystemPhase.FORMATTED, "xfs", _UUID),
-    FilesystemTag(FilesystemPhase.PENDING),
-)
+
+
+def tags_of(driver: Driver) -> tuple[FilesystemTag, ...]:
+    """Return the tags that the volumes of a driver may have: formatting, formatted, if possible pending."""
+    own = driver.info.own_filesystem
+    phases = (FilesystemPhase.FORMATTING, FilesystemPhase.FORMATTED)
+    tags = tuple(FilesystemTag(phase, own or "xfs", _UUID) for phase in phases)
+    return tags if own else (*tags, FilesystemTag())
+
+
+def is_new(driver: Driver, tag: FilesystemTag) -> bool:
+    """Tell whether a tag is that of a new volume: blank, or the driver's own filesystem."""
+    if own := driver.info.own_filesystem:
+        return (tag.phase, tag.fs_type, bool(tag.uuid)) == (FilesystemPhase.FORMATTING, own, True)
+    return tag == FilesystemTag()
+
+
+def size_of(source: MountSource) -> int:
+    """Return the size of a device; 0 for a filesystem by name."""
+    return source.size_bytes if isinstance(source, BlockDevice) else 0
 
 
 def by_id(volumes: Iterable[Volume]) -> list[Volume]:
@@ -29,7 +52,7 @@ def by_id(volumes: Iterable[Volume]) -> list[Volume]:
 async def change(driver: Driver, volume: Volume, call: str) -> None:
     """Make one of the calls that change a volume."""
     if call == "tag_filesystem":
-        await driver.tag_filesystem(volume, TAGS[0])
+        await driver.tag_filesystem(volume, tags_of(driver)[0])
     else:
         await getattr(driver, call)(volume)
 

@@ -4,23 +4,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 
 from volplug.drivers.base import Driver
 from volplug.errors import VolumeExists, VolumeInUse, VolumeNotFound
-from volplug.models import FilesystemTag, Volume, VolumeState
-from volplug.testing.conformance.calls import CHANGES, TAGS, change, located
+from volplug.models import Volume, VolumeState
+from volplug.testing.conformance.calls import CHANGES, change, is_new, located, tags_of
 from volplug.testing.driver_fixtures import (
     BLANK,
     WRITTEN,
     DriverFixtures,
     Eventually,
     MakeSpec,
-    read_ends,
-    write_ends,
+    read_content,
+    write_content,
 )
 
 
@@ -42,12 +41,12 @@ class DeletionCases(DriverFixtures):
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
         if has_devices:
-            await asyncio.to_thread(write_ends, source)
+            await write_content(source)
         with pytest.raises(VolumeInUse):
             await driver.delete(volume)
         assert await driver.attach(volume) == source
         if has_devices:
-            assert await asyncio.to_thread(read_ends, source) == WRITTEN
+            assert await read_content(source) == WRITTEN
 
     async def test_delete_removes_that_volume_and_no_other(self, driver: Driver, make_spec: MakeSpec) -> None:
         """A second deletion does not find it."""
@@ -65,16 +64,16 @@ class DeletionCases(DriverFixtures):
         old = await driver.create(make_spec())
         source = await driver.attach(old)
         if has_devices:
-            await asyncio.to_thread(write_ends, source)
+            await write_content(source)
         await driver.detach(old)
-        await driver.tag_filesystem(old, TAGS[1])
+        await driver.tag_filesystem(old, tags_of(driver)[1])
         await driver.delete(old)
         new = await driver.create(old.spec)
         assert new.volume_id != old.volume_id
-        assert new.filesystem == FilesystemTag()
+        assert is_new(driver, new.filesystem)
         source = await driver.attach(new)
         if has_devices:
-            assert await asyncio.to_thread(read_ends, source) == BLANK
+            assert await read_content(source) == BLANK
 
     @pytest.mark.parametrize("call", CHANGES)
     async def test_volume_created_anew_is_not_touched_in_the_name_of_the_old(

@@ -10,7 +10,7 @@ from functools import partial
 from volplug.drivers.base import Diagnoses, Driver, ReportsLimits, Scope
 from volplug.findings import Level
 from volplug.models import HolderState, Volume, VolumeState
-from volplug.testing.conformance.calls import TAGS, by_id, located, problem_of
+from volplug.testing.conformance.calls import by_id, located, problem_of, tags_of
 from volplug.testing.conformance.clusters import ClusterConformance
 from volplug.testing.conformance.outages import OutageConformance
 from volplug.testing.conformance.shared import SharedDriverConformance
@@ -25,7 +25,7 @@ class FactCases(DriverFixtures):
     ) -> None:
         """Every phase is read back, also after a restart; nothing else changes."""
         volume = await driver.create(make_spec())
-        for tag in TAGS:
+        for tag in tags_of(driver):
             tagged = await driver.tag_filesystem(volume, tag)
             assert tagged == replace(volume, filesystem=tag)
             await eventually(partial(driver.get, volume.name), tagged)
@@ -37,8 +37,8 @@ class FactCases(DriverFixtures):
         """Formats are tagged while the volume is attached, and it remains attached."""
         volume = await driver.create(make_spec())
         source = await driver.attach(volume)
-        assert (await driver.tag_filesystem(volume, TAGS[0])).filesystem == TAGS[0]
-        tagged = replace(volume, filesystem=TAGS[0])
+        assert (await driver.tag_filesystem(volume, tags_of(driver)[0])).filesystem == tags_of(driver)[0]
+        tagged = replace(volume, filesystem=tags_of(driver)[0])
         in_use = replace(tagged, state=VolumeState.IN_USE, holder=driver.node_id)
         await eventually(lambda: driver.get(volume.name), in_use)
         assert await located(driver, volume) == source
@@ -48,7 +48,7 @@ class FactCases(DriverFixtures):
     ) -> None:
         """A caller's description may be older than the backend's tag."""
         old = await driver.create(make_spec())
-        tagged = await driver.tag_filesystem(old, TAGS[1])
+        tagged = await driver.tag_filesystem(old, tags_of(driver)[1])
         await driver.attach(old)
         await driver.detach(old)
         await eventually(lambda: new_driver().get(old.name), tagged)

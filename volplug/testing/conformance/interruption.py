@@ -14,7 +14,7 @@ import pytest
 from volplug.drivers.base import Driver
 from volplug.errors import VolumeExists, VolumeNotFound
 from volplug.models import Volume, VolumeState
-from volplug.testing.conformance.calls import CHANGES, TAGS, by_id, change, finish_creation, located
+from volplug.testing.conformance.calls import CHANGES, by_id, change, finish_creation, located, tags_of
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, Interrupt, MakeSpec, NewDriver
 
 # Reads that check whether work continues after a cancellation. Too few miss a fault, they never invent one.
@@ -41,7 +41,7 @@ class InterruptionCases(DriverFixtures):
         """Another spec of the name is refused, or created if the begun volume does not exist."""
         spec = make_spec()
         await interrupt_create(spec)
-        other = replace(spec, fs_type="btrfs")
+        other = replace(spec, mode=0o711)
         if await driver.get(spec.name) is None:
             assert (await driver.create(other)).spec == other
         else:
@@ -107,7 +107,7 @@ class InterruptionCases(DriverFixtures):
         with suppress(VolumeNotFound):  # a deletion may have ended before it was cancelled
             await change(driver, volume, call)
         assert (await located(driver, volume) is not None) == (call == "attach")
-        await eventually(lambda: driver.get(volume.name), _expected(volume, call, driver.node_id))
+        await eventually(lambda: driver.get(volume.name), _expected(driver, volume, call))
 
     async def test_list_is_whole_while_volumes_come_and_go(self, driver: Driver, make_spec: MakeSpec) -> None:
         """Lasting volumes are always in it, once; others neither break it nor are in state ERROR."""
@@ -136,10 +136,10 @@ class InterruptionCases(DriverFixtures):
         async def live() -> None:
             volume = await driver.create(make_spec())
             source = await driver.attach(volume)
-            await driver.tag_filesystem(volume, TAGS[1])
+            await driver.tag_filesystem(volume, tags_of(driver)[1])
             assert await located(driver, volume) == source
             await driver.detach(volume)
-            await eventually(lambda: driver.get(volume.name), replace(volume, filesystem=TAGS[1]))
+            await eventually(lambda: driver.get(volume.name), replace(volume, filesystem=tags_of(driver)[1]))
             await driver.delete(volume)
 
         async with asyncio.TaskGroup() as lives:  # after a failure no call continues during the clean-up
@@ -169,10 +169,10 @@ async def _cancel(task: asyncio.Future[object], turns: int) -> None:
         await task
 
 
-def _expected(volume: Volume, call: str, node_id: str) -> Volume | None:
+def _expected(driver: Driver, volume: Volume, call: str) -> Volume | None:
     """Return the result of `get` after a change."""
     if call == "delete":
         return None
     if call == "attach":
-        return replace(volume, state=VolumeState.IN_USE, holder=node_id)
-    return replace(volume, filesystem=TAGS[0]) if call == "tag_filesystem" else volume
+        return replace(volume, state=VolumeState.IN_USE, holder=driver.node_id)
+    return replace(volume, filesystem=tags_of(driver)[0]) if call == "tag_filesystem" else volume

@@ -19,6 +19,7 @@ from volplug.config import Settings
 from volplug.config.checks import (
     build_drivers,
     doubt_of,
+    warn_of_scope,
     warn_of_unusable_backends,
     warn_of_variables,
 )
@@ -81,6 +82,7 @@ def run(settings: Settings, on_step: OnStep = unannounced) -> None:
     lock = lock_state_dir(settings.state_dir)
     hooks = _Hooks(on_step, Metrics())
     drivers = build_drivers(settings, on_step, hooks.metrics)
+    warn_of_scope(drivers)
     plugin_socket = UnixSocket.of_plugin(settings.socket)
     loop = uvloop.new_event_loop()
     try:

@@ -12,7 +12,15 @@ from structlog.testing import capture_logs
 
 from tests.lab.programs import clean_environment
 from volplug.config import Settings, load_settings
-from volplug.config.checks import CLOUD_VARIABLES, doubt_of, warn_of_unusable_backends, warn_of_variables
+from volplug.config.checks import (
+    CLOUD_VARIABLES,
+    doubt_of,
+    warn_of_scope,
+    warn_of_unusable_backends,
+    warn_of_variables,
+)
+from volplug.drivers.base import Driver
+from volplug.drivers.loop.driver import LoopDriver
 from volplug.errors import BackendUnavailable, ConfigurationError
 from volplug.testing.memory import MemoryCloud, MemoryDriver
 
@@ -213,6 +221,8 @@ def test_a_profile_may_have_the_options_of_every_backend_and_no_others(tmp_path:
     assert [line.split(". ")[0] for line in lines] == [
         f"wrong: profiles.wrong.iosp in {file}: unknown option 'iosp'",
         f"wrong: profiles.wrong.mount-opts in {file}: option 'mount-opts' has 'ro', which is not allowed",
+        "warning: backend disks is local to this host, so that Docker takes the volumes of all backends for"
+        " local ones; Swarm needs a plugin for those that hosts share, and another for the rest",
     ]
 
 
@@ -312,6 +322,24 @@ async def test_each_backend_that_cannot_be_used_is_warned_of_and_no_other() -> N
         ("hung", "backend does not answer", ""),
         ("bug", "backend cannot be checked", ""),
     }
+
+
+@pytest.mark.parametrize(
+    ("of_which", "is_warned"), [("local", False), ("shared", False), ("local shared", True)]
+)
+def test_a_local_backend_beside_one_that_hosts_share_is_warned_of(
+    of_which: str, is_warned: bool, tmp_path: Path
+) -> None:
+    known: Mapping[str, Driver] = {
+        "local": LoopDriver("local", "node-a", tmp_path),
+        "shared": MemoryDriver(MemoryCloud()),
+    }
+    with capture_logs() as logged:
+        warn_of_scope({name: known[name] for name in of_which.split()})
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == [
+        ("scope of all volumes is local", "warning")
+    ] * is_warned
+    assert all(entry["reason"].startswith("backend local is local to this host") for entry in logged)
 
 
 _DOUBT = "loop is the default backend, which was not chosen"

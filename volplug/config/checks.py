@@ -17,7 +17,7 @@ import structlog
 from volplug.config.mistakes import combined, placed
 from volplug.config.reading import REXRAY_VARIABLES, ignored_variables, read_settings
 from volplug.config.settings import Settings
-from volplug.drivers.base import BackendConfig, Driver, DriverInfo, HasRequirements
+from volplug.drivers.base import BackendConfig, Driver, DriverInfo, HasRequirements, Scope
 from volplug.drivers.registry import driver_factory
 from volplug.errors import ConfigurationError, VolplugError
 from volplug.metrics import Metrics, uncounted
@@ -57,6 +57,8 @@ def check(
     if doubt := doubt_of(read.settings):
         effect = ". Until then Create is refused, unless this host has loop volumes" if doubt[1] else ""
         lines.append(f"warning: {_whole(doubt[0])}{effect}")
+    if scope_doubt := scope_doubt_of(drivers):
+        lines.append(f"warning: {scope_doubt}")
     return mistakes, "\n".join(lines if mistakes else [*lines, *_in_force(read.settings, drivers)])
 
 
@@ -98,6 +100,23 @@ def warn_of_variables(settings: Settings) -> None:
         _LOG.warning("REXRAY_PREEMPT takes volumes only from hosts that are proven dead")
     if doubt := doubt_of(settings):
         _LOG.warning("loop is the default backend, which was not chosen", reason=str(doubt[0]))
+
+
+def scope_doubt_of(drivers: Mapping[str, Driver]) -> str:
+    """Return what is wrong with backends of both scopes in one plugin, "" if there are none."""
+    local = [name for name, driver in drivers.items() if driver.info.scope is Scope.LOCAL]
+    if not 0 < len(local) < len(drivers):
+        return ""
+    return (
+        f"backend {local[0]} is local to this host, so that Docker takes the volumes of all backends for"
+        " local ones; Swarm needs a plugin for those that hosts share, and another for the rest"
+    )
+
+
+def warn_of_scope(drivers: Mapping[str, Driver]) -> None:
+    """Warn of backends of both scopes: Docker knows one scope per plugin."""
+    if doubt := scope_doubt_of(drivers):
+        _LOG.warning("scope of all volumes is local", reason=doubt)
 
 
 async def warn_of_unusable_backends(drivers: Mapping[str, Driver], timeout_s: float = 60.0) -> None:

@@ -31,6 +31,7 @@ PARTS = (
     Part("follow", 5.0, ("tests/follow/",)),
     Part("vm", 1.0, ("tests/vm/",)),
     Part("faults", 5.0, ("tests/faults/", "tests/served/", "tests/walks/")),
+    Part("zfs", 2.0, ("tests/drivers/zfs/", "tests/zfs/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
     Part("api", 1.5, ("tests/api/", "tests/doctor/")),
     Part("cli", 1.0, ("tests/cli/",)),

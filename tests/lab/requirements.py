@@ -1,4 +1,4 @@
-"""What tests with engines, hosts or machines need: the marks ENGINE, MULTIHOST, PLUGIN and VM."""
+"""What tests with engines, hosts or machines need: the marks ENGINE, MULTIHOST, PLUGIN, VM and ZFS."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ import pytest
 from tests.lab.programs import clean_environment
 
 _PROGRAMS = ("dockerd", "containerd", "runc", "docker", "busybox", "nsenter", "unshare", "ip", "losetup")
+_ZFS_PROGRAMS = ("zfs-fuse", "zfs", "zpool", "mount", "umount", "unshare")
 _VM_PROGRAMS = ("qemu-system-x86_64", "debootstrap", "setpriv", "mkfs.ext4", "chroot")
 
 
@@ -76,4 +77,19 @@ VM = [
     pytest.mark.skipif(bool(_missing_for_vm()), reason=_missing_for_vm() or "-"),
     # An emulated processor on a busy machine.
     pytest.mark.timeout(900),
+]
+
+
+def _missing_for_zfs() -> str:
+    """Why no ZFS can be started here, in one line; empty if one can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    path = f"{clean_environment()['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+    missing = [program for program in _ZFS_PROGRAMS if shutil.which(program, path=path) is None]
+    return f"not installed: {', '.join(missing)} (make setup as root)" if missing else ""
+
+
+ZFS = [
+    pytest.mark.zfs,
+    pytest.mark.skipif(bool(_missing_for_zfs()), reason=_missing_for_zfs() or "-"),
 ]

@@ -1,0 +1,170 @@
+"""A real ZFS without a kernel module: the daemon of zfs-fuse and pools on files.
+
+The daemon's socket, lock and cache have fixed paths, so they are on file systems that only its mount
+namespace sees: that of a lane, or of a test host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.lab.namespaces import Namespaces
+from tests.lab.programs import checked, clean_environment, find_program
+from tests.lab.waiting import wait_until
+from volplug.errors import CommandFailed
+from volplug.host.process import Finished
+
+_FIXED = ("/run/zfs", "/run/lock/zfs", "/var/lib/zfs", "/etc/zfs")
+_START_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
+_MOUNT_TYPE = "fuse.zfs"
+
+
+class ZfsFuse:
+    """One daemon with the pools that it has imported.
+
+    Attributes:
+        directory: Where the files of its pools are.
+    """
+
+    def __init__(self, directory: Path, namespaces: Namespaces | None = None) -> None:
+        """Start it, by default in the mount namespace of this process."""
+        self.directory = directory
+        self._namespaces = namespaces
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._pools: list[ZfsPool] = []
+        self._mounted: list[str] = []
+        try:
+            for path in _FIXED:
+                checked(self.run(["mkdir", "-p", path]))
+                checked(self.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", path]))
+                self._mounted.append(path)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        argv = [find_program("zfs-fuse"), "--no-daemon", "--no-kstat-mount"]
+        argv += ["--max-arc-size", "16", "--fuse-mount-options", "default_permissions"]
+        if self._namespaces is None:
+            self._daemon = subprocess.Popen(argv, cwd="/", env=clean_environment(), stdin=subprocess.DEVNULL)
+        else:
+            self._daemon = self._namespaces.popen(argv, env=clean_environment())
+        wait_until(lambda: self.run(["zpool", "list"]).returncode == 0, _START_TIMEOUT_S, "zfs-fuse answers")
+
+    def kill(self) -> None:
+        """Kill the daemon, as a crash does; its mounts fail from then on, and no request to it hangs."""
+        if self._daemon is not None:
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+
+    def run(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+        """Run a program where the daemon is, and wait for its end."""
+        if self._namespaces is not None:
+            return self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
+        return subprocess.run(
+            argv,
+            cwd="/",
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def zfs(self, *arguments: str) -> str:
+        """Run a command of zfs that has to succeed, and return what it prints."""
+        return checked(self.run(["zfs", *arguments])).stdout
+
+    def zpool(self, *arguments: str) -> str:
+        """Run a command of zpool that has to succeed, and return what it prints."""
+        return checked(self.run(["zpool", *arguments])).stdout
+
+    def make_pool(self, name: str, *, size_bytes: int, files: int = 1) -> ZfsPool:
+        """Make a pool of some files, a mirror if there are several."""
+        paths = [self.directory / f"{name}-{number}.img" for number in range(files)]
+        for path in paths:
+            with path.open("wb") as image:
+                image.truncate(size_bytes)
+        self.zpool("create", "-O", "mountpoint=none", name, *["mirror"][: files - 1], *map(str, paths))
+        self._pools.append(ZfsPool(self, name, tuple(paths)))
+        return self._pools[-1]
+
+    def close(self) -> None:
+        """End the daemon, and all its mounts in this mount namespace."""
+        self.kill()
+        ours = tuple(f" - {_MOUNT_TYPE} {pool.name}/" for pool in self._pools)
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if any(each in line for each in ours):
+                self.run(["umount", "--lazy", line.split()[4]])
+        for path in (path for pool in self._pools for path in pool.files):
+            path.unlink(missing_ok=True)
+        while self._mounted:
+            self.run(["umount", self._mounted.pop()])
+
+
+class ZfsPool:
+    """A pool on files.
+
+    Attributes:
+        daemon: That has imported it.
+        name: Its name.
+        files: Its devices.
+    """
+
+    def __init__(self, daemon: ZfsFuse, name: str, files: tuple[Path, ...]) -> None:
+        self.daemon = daemon
+        self.name = name
+        self.files = files
+        self._parents = itertools.count()
+
+    def new_parent(self) -> str:
+        """Make a dataset for the volumes of one test, and return its name."""
+        name = f"{self.name}/t{next(self._parents)}"
+        self.daemon.zfs("create", name)
+        return name
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    output_bytes: int,
+    stdin: int | None = None,
+    stdout: int | None = None,
+) -> Finished:
+    """Run a program for a driver under test; the same as the host's, with all of its output."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        cwd="/",
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert len(out or b"") <= output_bytes
+    finished = Finished(
+        tuple(argv), process.returncode or 0, (out or b"").decode(errors="replace"), err.decode()
+    )
+    if finished.exit_code != 0:
+        raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
+    return finished
+
+
+@contextlib.contextmanager
+def zfs_fuse(directory: Path) -> Iterator[ZfsFuse]:
+    """A daemon for a while, in the mount namespace of this process."""
+    daemon = ZfsFuse(directory)
+    try:
+        yield daemon
+    finally:
+        daemon.close()

@@ -34,6 +34,8 @@ from volplug.models import (
 
 # What zfs-fuse prints for EBUSY, and if it is mounted in its own mount namespace.
 _IN_USE: Final = ("dataset is busy", "already mounted")
+# Its daemon hears of the end of a mount only some time after the unmount has returned.
+_DAEMON_LAGS_S: Final = 2.0
 
 
 def contents_of(source: NamedFilesystem, tag: FilesystemTag) -> Contents:
@@ -96,7 +98,7 @@ async def staged(pool: DevicePool, source: MountSource) -> AsyncIterator[None]:
     if isinstance(source, BlockDevice) or not source.staging:
         yield
         return
-    if await _is_refused_by_tools(pool, source, keep=True):
+    if await still_held(lambda: _is_refused_by_tools(pool, source, keep=True), _DAEMON_LAGS_S):
         raise VolumeInUse(f"{source.name} is in use, and zfs-fuse mounts nothing twice", "Stop what uses it")
     try:
         yield

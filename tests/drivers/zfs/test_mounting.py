@@ -1,0 +1,110 @@
+"""What the host does with datasets, on a real pool: mounted, tested and released by the tools of zfs-fuse."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.disks import Disks, aside, end
+from tests.host.pool import POOL
+from tests.lab.requirements import ZFS
+from tests.lab.zfs import ZfsPool
+from volplug.errors import CommandFailed, MountFailed, VolumeInUse
+from volplug.host import mountinfo
+from volplug.host.base import HostReading, MountRequest
+from volplug.host.machine import Machine
+from volplug.models import MountState, NamedFilesystem, VolumeSpec
+
+pytestmark = ZFS
+
+
+Mount = Callable[[], asyncio.Future[HostReading]]
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    with contextlib.closing(Disks(tmp_path)) as disks:
+        yield disks
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(str(tmp_path / "mounts"), POOL)
+
+
+@pytest.fixture
+def source(pool: ZfsPool, parent: str, tmp_path: Path) -> NamedFilesystem:
+    name, staging = f"{parent}/db", str(tmp_path / "staging" / "db")
+    aside(pool.daemon.zfs, "create", "-o", "canmount=noauto", "-o", f"mountpoint={staging}", name)
+    guid = aside(pool.daemon.zfs, "get", "-H", "-p", "-o", "value", "guid", name).strip()
+    return NamedFilesystem(name, guid, "zfs", staging=staging)
+
+
+@pytest.fixture
+def mount(machine: Machine, disks: Disks, source: NamedFilesystem) -> Mount:
+    request = MountRequest(source, disks.target(), "zfs", ("nosuid", "noatime"))
+    return lambda: asyncio.ensure_future(machine.mount(request, lambda: source))
+
+
+def shown(target: str) -> str:
+    """The lines of mountinfo with a path."""
+    return "\n".join(line for line in aside(mountinfo.read).splitlines() if target in line)
+
+
+async def test_a_volumes_life(machine: Machine, disks: Disks, source: NamedFilesystem, mount: Mount) -> None:
+    target = disks.target()
+    assert not await machine.is_held(source, 0)
+    assert await mount() == HostReading(source, MountState.OK)
+    assert "nosuid,noatime" in shown(target)
+    assert shown(source.staging) == ""
+    await machine.make_data_directory(target, "data", VolumeSpec("db", 1, "zfs", uid=999, mode=0o750))
+    usage = await machine.usage(target, None)
+    assert (usage.device, usage.device_bytes, usage.free_bytes > 0) == (source.name, 0, True)
+    assert await machine.is_held(source, 0)
+    assert await machine.mount_state(target, source) is MountState.OK
+    await machine.unmount(target, source)
+    assert not await machine.is_held(source, 5)
+    assert (await mount()).mount is MountState.OK
+    assert (Path(target) / "data").stat().st_uid == 999
+
+
+async def test_what_a_container_uses_is_in_use_until_it_ends(
+    machine: Machine, disks: Disks, source: NamedFilesystem, mount: Mount, tmp_path: Path
+) -> None:
+    target, place = disks.target(), tmp_path / "place"
+    place.mkdir()
+    await mount()
+    user = disks.in_another_namespace(f"mount --bind {target} {place} && umount {target}")
+    assert not await machine.unmount(target, source), "the kernel alone cannot tell"
+    assert await machine.is_held(source, 0.1)
+    assert f"process {user.pid} (sh) in another" in await machine.describe_holders(source, target)
+    with pytest.raises(VolumeInUse, match="zfs-fuse mounts nothing twice"):
+        await mount()
+    aside(end, user)
+    assert not await machine.is_held(source, 5)
+
+
+async def test_what_a_killed_process_left_staged_is_put_away(
+    pool: ZfsPool, machine: Machine, source: NamedFilesystem, mount: Mount
+) -> None:
+    aside(Path(source.staging).mkdir, parents=True)
+    aside(pool.daemon.zfs, "mount", source.name)
+    assert not await machine.is_held(source, 5)
+    aside(Path(source.staging).mkdir)
+    aside(pool.daemon.zfs, "mount", source.name)
+    assert (await mount()).mount is MountState.OK
+    assert shown(source.staging) == ""
+
+
+async def test_without_a_proof_there_is_no_permit(
+    pool: ZfsPool, machine: Machine, source: NamedFilesystem, tmp_path: Path
+) -> None:
+    aside(pool.daemon.zfs, "set", f"mountpoint={tmp_path / 'elsewhere'}", source.name)
+    with pytest.raises(MountFailed, match="but not at"):
+        await machine.is_held(source, 0)
+    aside(pool.daemon.zfs, "unmount", source.name)
+    aside(pool.daemon.zfs, "set", "mountpoint=legacy", source.name)
+    with pytest.raises(CommandFailed, match="legacy mountpoint"):
+        await machine.is_held(source, 0)

@@ -1,0 +1,1 @@
+"""Datasets of a ZFS pool of this host."""

@@ -1,0 +1,209 @@
+"""What is done to datasets: each method is a command or two. Decides nothing about volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from volplug.drivers.zfs.capabilities import Capabilities
+from volplug.drivers.zfs.datasets import GUID, Dataset, Property, read_datasets, wanted
+from volplug.drivers.zfs.properties import ALL, PURPOSE
+from volplug.drivers.zfs.tools import ZfsTools
+from volplug.errors import BackendUnavailable, LimitExceeded, UnexpectedState, VolumeExists, VolumeNotFound
+
+# No volume has such a name: Docker's begin with a letter or a digit.
+_RESERVE: Final = "_reserve"
+_PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of a dataset.
+
+    Attributes:
+        name: Without the dataset's.
+        guid: The same in every copy that `zfs receive` makes.
+        purpose: What volplug made it for; empty for a snapshot of another party.
+    """
+
+    name: str
+    guid: str
+    purpose: str
+
+
+class Datasets:
+    """The children of one dataset.
+
+    Args:
+        tools: Run the commands.
+        parent: The dataset, such as `tank/volplug`.
+        capabilities: Of this host's ZFS.
+        reserve_bytes: Space kept for metadata; 0 for none.
+    """
+
+    def __init__(
+        self, tools: ZfsTools, parent: str, capabilities: Capabilities, reserve_bytes: int = 0
+    ) -> None:
+        self._tools = tools
+        self._parent = parent
+        self._capabilities = capabilities
+        self._reserve_bytes = reserve_bytes
+
+    def path(self, name: str) -> str:
+        """Return the dataset of a volume: `zfs list` shows it under its Docker name."""
+        return f"{self._parent}/{name}"
+
+    async def list(self) -> tuple[Dataset, ...]:
+        """Return all children, with one command; grandchildren are not asked for.
+
+        Raises:
+            BackendUnavailable: If the parent does not exist.
+        """
+        try:
+            found = await self._get("-r", "-d", "1", self._parent)
+        except VolumeNotFound:
+            raise self._no_parent() from None
+        return tuple(each for each in found if each.name not in (self._parent, self.path(_RESERVE)))
+
+    async def find(self, name: str) -> Dataset | None:
+        """Return one child, or None if ZFS is sure that there is none.
+
+        ZFS says of a dataset in a pool that is not imported that it does not exist; so the parent has to
+        exist before and after it was looked for.
+
+        Raises:
+            BackendUnavailable: If the parent does not exist.
+        """
+        if found := await self._found(name):
+            return found
+        await self.check_parent()
+        found = await self._found(name)
+        await self.check_parent()
+        return found
+
+    async def check_parent(self) -> Dataset:
+        """Return the parent.
+
+        Raises:
+            BackendUnavailable: If there is none.
+        """
+        try:
+            return (await self._get(self._parent))[0]
+        except (VolumeNotFound, IndexError):
+            raise self._no_parent() from None
+
+    async def create(self, name: str, native: Mapping[str, str], properties: Mapping[str, str]) -> None:
+        """Create a dataset with its properties, at once; it is no volume before `complete`.
+
+        Raises:
+            VolumeExists: If there is one of this name.
+            LimitExceeded: If the pool is full.
+        """
+        given = [word for each in (native, properties) for pair in each.items() for word in _option(pair)]
+        try:
+            await self._tools.change("zfs", "create", *given, self.path(name))
+        except VolumeNotFound:
+            await self.check_parent()  # which tells what is missing
+            raise
+
+    async def complete(self, dataset: Dataset) -> None:
+        """Write a dataset's guid into it, which makes it a volume."""
+        await self.set(dataset.name, {GUID: dataset.guid})
+
+    async def set(self, dataset: str, properties: Mapping[str, str]) -> None:
+        """Set properties, at once where ZFS can; on a full pool with the space of the reserve."""
+        pairs = [f"{name}={value}" for name, value in properties.items()]
+        for group in [pairs] if self._capabilities.sets_several else [[pair] for pair in pairs]:
+            await self._with_reserve(partial(self._tools.change, "zfs", "set", *group, dataset))
+
+    async def destroy(self, dataset: Dataset) -> None:
+        """Destroy a dataset, unless it is mounted or in use anywhere, or has snapshots or children.
+
+        `zfs destroy` unmounts what is mounted and idle in its own mount namespace. In one that sees copies of
+        this host's mounts it can unmount these alone, and the mounts themselves make it refuse.
+
+        Raises:
+            VolumeNotFound: If it is gone, or another dataset has its name.
+            VolumeInUse: If it is in use, or has snapshots, children or clones.
+        """
+        found = await self._get(dataset.name)
+        if not found or found[0].guid != dataset.guid:
+            raise VolumeNotFound(f"{dataset.name} is another dataset now")
+        await self._tools.change(*_PRIVATELY, "zfs", "destroy", dataset.name)
+
+    async def snapshots(self, dataset: str) -> tuple[Snapshot, ...]:
+        """Return the snapshots of a dataset, oldest first."""
+        fields = ("-o", "name,property,value,source", f"guid,{PURPOSE}")
+        output = await self._tools.read("zfs", "get", "-H", "-p", "-r", "-d", "1", *fields, dataset)
+        found: dict[str, dict[str, Property]] = {}
+        for line in output.splitlines():
+            name, _, rest = line.partition("\t")
+            what, _, rest = rest.partition("\t")
+            value, _, source = rest.rpartition("\t")
+            if name.startswith(f"{dataset}@"):
+                found.setdefault(name.partition("@")[2], {})[what] = Property(value, source)
+        return tuple(
+            Snapshot(name, each["guid"].value, each[PURPOSE].value if each[PURPOSE].is_own else "")
+            for name, each in found.items()
+        )
+
+    async def keep_reserve(self) -> None:
+        """Make the reserve, or make it whole after a crash in between; without space for it there is none."""
+        if not self._reserve_bytes:
+            return
+        size = f"refreservation={self._reserve_bytes}"
+        reserve = self.path(_RESERVE)
+        try:
+            await self._tools.change("zfs", "create", "-o", "mountpoint=none", "-o", size, reserve)
+        except VolumeExists:
+            await self._fill_reserve()
+        except LimitExceeded:
+            return
+
+    async def _fill_reserve(self) -> None:
+        try:
+            size = f"refreservation={self._reserve_bytes}"
+            await self._tools.change("zfs", "set", size, self.path(_RESERVE))
+        except LimitExceeded:
+            return  # once there is space again
+
+    async def _with_reserve(self, change: Callable[[], Awaitable[object]]) -> None:
+        """Run a command, once more with the reserve given back if the pool is full."""
+        try:
+            await change()
+        except LimitExceeded:
+            try:
+                await self._tools.change("zfs", "set", "refreservation=none", self.path(_RESERVE))
+            except VolumeNotFound:
+                raise LimitExceeded("the pool is full", "Free space in it, or add disks") from None
+            try:
+                await change()
+            finally:
+                await self._fill_reserve()
+
+    def _no_parent(self) -> BackendUnavailable:
+        pool = self._parent.partition("/")[0]
+        return BackendUnavailable(
+            f"there is no dataset {self._parent}",
+            f"Import its pool: zpool import {pool}; or make it: zfs create -p {self._parent}",
+        )
+
+    async def _found(self, name: str) -> Dataset | None:
+        try:
+            found = await self._get(self.path(name))
+        except VolumeNotFound:
+            return None
+        if not found:
+            raise UnexpectedState(f"{self.path(name)} is no filesystem", "Choose another name")
+        return found[0]
+
+    async def _get(self, *where: str) -> tuple[Dataset, ...]:
+        fields = ("-o", "name,property,value,source", ",".join(wanted(ALL)))
+        output = await self._tools.read("zfs", "get", "-H", "-p", *where[:-1], *fields, where[-1])
+        return read_datasets(output, ALL)
+
+
+def _option(pair: tuple[str, str]) -> tuple[str, str]:
+    return "-o", f"{pair[0]}={pair[1]}"

@@ -1,0 +1,68 @@
+"""Settings of a ZFS backend."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from volplug.config.mistakes import Number, combined, described
+from volplug.drivers.base import BackendConfig
+from volplug.masking import quoted
+from volplug.sizes import MIB, parse_size
+
+# zpoolconcepts(7) and zfsconcepts(7), without spaces. What a pool's name may not begin with is ZFS's matter.
+_DATASET: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)*", re.ASCII)
+# A name has at most 255 characters: with `/`, the 128 of Docker's, `@` and a snapshot's 40.
+_MOST_CHARACTERS: Final = 80
+
+
+class ZfsSettings(BaseModel):
+    """Settings of a `[backends.NAME]` table with `driver = "zfs"`; docs/drivers/zfs.md describes them.
+
+    Attributes:
+        pool: The dataset, such as `tank/volplug`, whose children are the volumes.
+        reserve: Space that is kept for volplug's own metadata; empty for none.
+        timeout_s: How long a command of ZFS may take.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
+
+    pool: str
+    reserve: str = "16MiB"
+    timeout_s: Number = Field(default=30.0, gt=0)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Return the space kept; 0 for none."""
+        return parse_size(self.reserve) if self.reserve else 0
+
+    @field_validator("pool")
+    @classmethod
+    def _check_pool(cls, pool: str) -> str:
+        parts = pool.split("/")
+        if _DATASET.fullmatch(pool) is None or {".", ".."} & set(parts):
+            raise ValueError(f"{quoted(pool)} is not the name of a dataset", "Write one such as tank/volplug")
+        if len(pool) > _MOST_CHARACTERS:
+            raise ValueError(f"{quoted(pool)} is longer than {_MOST_CHARACTERS} characters", "Write less")
+        return pool
+
+    @field_validator("reserve")
+    @classmethod
+    def _check_reserve(cls, reserve: str) -> str:
+        if reserve and parse_size(reserve) < MIB:
+            raise ValueError(f"{quoted(reserve)} is less than 1MiB", "Write 1MiB or more, or nothing")
+        return reserve
+
+
+def load_settings(config: BackendConfig) -> ZfsSettings:
+    """Return the settings of a backend.
+
+    Raises:
+        ConfigurationError: Naming each setting that is wrong and why.
+    """
+    try:
+        return ZfsSettings.model_validate(dict(config.settings))
+    except ValidationError as error:
+        raise combined(described(error, {"driver", *ZfsSettings.model_fields}, config.place)) from None

@@ -38,6 +38,9 @@ class WorldStep(StrEnum):
     FORMAT_MARKED = auto()
     MKFS_ENDED = auto()
     CREATION_NOTED = auto()
+    DATASET_MADE = auto()
+    DATASET_NOTED = auto()
+    DATASET_STAGED = auto()
 
 
 OnStep = Callable[[WorldStep], None]

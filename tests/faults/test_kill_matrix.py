@@ -17,7 +17,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.loop, pytest.mark.spread]
 
 # One host has nothing to take from others; tests/follow/test_kills.py kills at what that takes.
 # Docker starts no durable operation.
-_NOT_OF_LOOP = {WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CREATION_NOTED, WorldStep.OPERATION_WRITTEN}
+_NOT_OF_LOOP = {
+    *(WorldStep.FENCE, WorldStep.TAKE_OVER, WorldStep.CREATION_NOTED, WorldStep.OPERATION_WRITTEN),
+    *(WorldStep.DATASET_MADE, WorldStep.DATASET_NOTED, WorldStep.DATASET_STAGED),
+}
 STEPS: list[WorldStep] = [step for step in WorldStep if step not in _NOT_OF_LOOP]
 _AT_EACH_MOUNT = (
     WorldStep.LOOP_CONFIGURED,

@@ -17,6 +17,7 @@ _BUILT_IN: Final = {
     "cinder": "volplug.drivers.cinder:build",
     "ebs": "volplug.drivers.ebs:build",
     "loop": "volplug.drivers.loop:build",
+    "zfs": "volplug.drivers.zfs:build",
 }
 
 

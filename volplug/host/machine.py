@@ -73,7 +73,7 @@ class Machine:
     async def mount(self, request: MountRequest, locate: Locate) -> HostReading:
         """See `Host`."""
         self._check_target(request.target)
-        async with named.staged(self._pool, request.source):
+        async with named.staged(self._pool, request.source, self._on_step):
             return await self._pool.blocking(self._mount, request, locate)
 
     async def unmount(self, target: str, source: MountSource | None = None) -> bool:

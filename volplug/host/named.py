@@ -31,6 +31,7 @@ from volplug.models import (
     MountSource,
     NamedFilesystem,
 )
+from volplug.steps import OnStep, WorldStep, unannounced
 
 # What zfs-fuse prints for EBUSY, and if it is mounted in its own mount namespace.
 _IN_USE: Final = ("dataset is busy", "already mounted")
@@ -88,8 +89,13 @@ def _is_refused(source: NamedFilesystem, access: str) -> bool:
 
 
 @asynccontextmanager
-async def staged(pool: DevicePool, source: MountSource) -> AsyncIterator[None]:
+async def staged(pool: DevicePool, source: MountSource, on_step: OnStep = unannounced) -> AsyncIterator[None]:
     """Have a filesystem mounted at its staging directory for the duration of a block, if it has one.
+
+    Args:
+        pool: Threads for blocking calls.
+        source: The filesystem.
+        on_step: Called when it is mounted there.
 
     Raises:
         VolumeInUse: If it is mounted elsewhere.
@@ -100,6 +106,7 @@ async def staged(pool: DevicePool, source: MountSource) -> AsyncIterator[None]:
         return
     if await still_held(lambda: _is_refused_by_tools(pool, source, keep=True), _DAEMON_LAGS_S):
         raise VolumeInUse(f"{source.name} is in use, and zfs-fuse mounts nothing twice", "Stop what uses it")
+    on_step(WorldStep.DATASET_STAGED)
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ class Finished:
     Attributes:
         argv: What was run.
         exit_code: Its exit code; minus the signal's number if a signal killed it.
-        stdout: Start and end of what it printed, at most about 4 KiB.
+        stdout: Start and end of what it printed, at most about 4 KiB; all of it if that was asked for.
         stderr: Start and end of its complaints, at most about 4 KiB.
     """
 
@@ -39,6 +39,24 @@ class Finished:
     exit_code: int
     stdout: str
     stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What a program reads and writes.
+
+    Attributes:
+        output_bytes: Keep all of what it prints up to this and let more be an error; 0 to keep start and end.
+        stdin: A descriptor that it reads; without one it reads nothing.
+        stdout: A descriptor that it writes to, instead of its output being kept.
+    """
+
+    output_bytes: int = 0
+    stdin: int | None = None
+    stdout: int | None = None
+
+
+_NO_STREAMS: Final = Streams()
 
 
 def search_path() -> str:
@@ -53,6 +71,7 @@ async def run(
     *,
     ok: Collection[int] = (0,),
     stop_signal: signal.Signals | None = None,
+    streams: Streams = _NO_STREAMS,
 ) -> Finished:
     """Run a program without a shell and wait until it has ended, also if the caller is cancelled.
 
@@ -62,13 +81,14 @@ async def run(
         ok: Exit codes that are not failures.
         stop_signal: Sent when the awaiting task is cancelled, to a program that stops cleanly on it; without
             it the program is left to finish. Either way the cancellation is raised after the program's end.
+        streams: What it reads and writes.
 
     Raises:
         CommandFailed: On any other exit code.
         Unsupported: If the program is not installed.
-        HostError: If it cannot be started, or its exit code was lost.
+        HostError: If it cannot be started, its exit code was lost, or it printed too much.
     """
-    child = _Child(tuple(argv), stop_signal)
+    child = _Child(tuple(argv), stop_signal, streams)
     finished = await _run_despite_cancellation(pool, child)
     if finished.exit_code not in ok:
         raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
@@ -115,6 +135,7 @@ def reap_orphans() -> int:
 class _Child:
     argv: tuple[str, ...]
     stop_signal: signal.Signals | None
+    streams: Streams
     pid: int = 0
     alive: bool = False
     is_stop_requested: bool = False
@@ -160,11 +181,13 @@ def _run_to_end(child: _Child) -> Finished:
     except OSError as exc:
         raise HostError(f"the program {child.argv[0]} cannot be started: {exc.strerror}") from exc
     try:
-        stdout, stderr = _drain(process)
+        stdout, stderr = _drain(process, child.streams.output_bytes)
         exit_code = _wait(child)
     finally:
         _reap(child, process)
-    return Finished(child.argv, exit_code, stdout, stderr)
+    if child.streams.output_bytes and stdout.is_cut:
+        raise HostError(f"{child.argv[0]} printed more than {child.streams.output_bytes} bytes")
+    return Finished(child.argv, exit_code, stdout.text(), stderr.text())
 
 
 def _start(child: _Child) -> subprocess.Popen[bytes]:
@@ -172,8 +195,8 @@ def _start(child: _Child) -> subprocess.Popen[bytes]:
     with _idle:
         process = subprocess.Popen(  # noqa: S603 - an argument vector, never a shell
             child.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if child.streams.stdin is None else child.streams.stdin,
+            stdout=subprocess.PIPE if child.streams.stdout is None else child.streams.stdout,
             stderr=subprocess.PIPE,
             env={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
             cwd="/",  # a program must not keep a mount in use by its working directory
@@ -213,26 +236,27 @@ def _reap(child: _Child, process: subprocess.Popen[bytes]) -> None:
 class _Excerpt:
     """The start and the end of a stream: mkfs reports an error first, fsck last."""
 
-    def __init__(self) -> None:
-        self._head = b""
+    def __init__(self, head_bytes: int = _HALF_EXCERPT_BYTES) -> None:
+        self._head_bytes = head_bytes
+        self._head = bytearray()
         self._tail = b""
-        self._is_cut = False
+        self.is_cut = False
 
     def add(self, chunk: bytes) -> None:
-        room = _HALF_EXCERPT_BYTES - len(self._head)
+        room = self._head_bytes - len(self._head)
         self._head += chunk[:room]
         rest = self._tail + chunk[room:]
-        self._is_cut = self._is_cut or len(rest) > _HALF_EXCERPT_BYTES
+        self.is_cut = self.is_cut or len(rest) > _HALF_EXCERPT_BYTES
         self._tail = rest[-_HALF_EXCERPT_BYTES:]
 
     def text(self) -> str:
-        cut = b"\n...\n" if self._is_cut else b""
+        cut = b"\n...\n" if self.is_cut else b""
         return (self._head + cut + self._tail).decode("utf-8", "replace")
 
 
-def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+def _drain(process: subprocess.Popen[bytes], output_bytes: int) -> tuple[_Excerpt, _Excerpt]:
     """Read both pipes until the program closes them, so that it never blocks on a full one."""
-    stdout, stderr = _Excerpt(), _Excerpt()
+    stdout, stderr = _Excerpt(output_bytes or _HALF_EXCERPT_BYTES), _Excerpt()
     with selectors.DefaultSelector() as selector:
         for stream, excerpt in ((process.stdout, stdout), (process.stderr, stderr)):
             if stream is not None:
@@ -244,4 +268,4 @@ def _drain(process: subprocess.Popen[bytes]) -> tuple[str, str]:
                     key.data.add(chunk)
                 else:
                     selector.unregister(key.fileobj)
-    return stdout.text(), stderr.text()
+    return stdout, stderr

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Final, Protocol
 
 import pytest
@@ -188,19 +188,20 @@ async def read_content(source: MountSource) -> bytes:
     if isinstance(source, BlockDevice):
         return await asyncio.to_thread(_read_ends, source)
     async with _mounted(source) as file:
-        return await asyncio.to_thread(file.read_bytes) if file.exists() else BLANK
+        return await asyncio.to_thread(lambda: file.read_bytes() if file.exists() else BLANK)
 
 
 @asynccontextmanager
 async def _mounted(source: NamedFilesystem) -> AsyncIterator[Path]:
     """Mount a filesystem for a moment; return a file in it."""
-    with TemporaryDirectory() as root:
-        host, target = Machine(root, DevicePool("content", 4, "content")), f"{root}/v"
+    root = await asyncio.to_thread(mkdtemp)
+    host, target = Machine(root, DevicePool("content", 4, "content")), f"{root}/v"
+    try:
         await host.mount(MountRequest(source, target, source.fs_type), lambda: source)
-        try:
-            yield Path(target) / "content"
-        finally:
-            await host.unmount(target)
+        yield Path(target) / "content"
+    finally:
+        await host.unmount(target)
+        await asyncio.to_thread(os.rmdir, root)
 
 
 def _write_ends(source: BlockDevice) -> None:

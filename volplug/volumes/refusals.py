@@ -18,7 +18,7 @@ from volplug.errors import (
     middle_out,
 )
 from volplug.host.filesystems import FILESYSTEMS
-from volplug.models import BlockDevice, ContentKind, Contents, MountSource, Volume
+from volplug.models import BlockDevice, ContentKind, Contents, MountSource, NamedFilesystem, Volume
 from volplug.sizes import format_size
 from volplug.volumes.decision import Reason
 
@@ -181,7 +181,12 @@ def _filesystem_gone(facts: Facts) -> VolplugError:
     )
 
 
-def _read_only(_: Facts) -> VolplugError:
+def _read_only(facts: Facts) -> VolplugError:
+    if isinstance(facts.source, NamedFilesystem):
+        return MountFailed(
+            f"the filesystem {facts.source.name} is read-only",
+            "See its property readonly, and whether its pool was imported read-only",
+        )
     return MountFailed(
         "the filesystem went read-only after an error and is still in use",
         "Stop the containers that use it; the next mount checks it",

@@ -1,1 +1,5 @@
-"""Datasets of a ZFS pool of this host."""
+"""Volumes as datasets of a ZFS pool of this host."""
+
+from volplug.drivers.zfs.driver import build
+
+__all__ = ["build"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -25,6 +26,8 @@ class ZfsSettings(BaseModel):
         pool: The dataset, such as `tank/volplug`, whose children are the volumes.
         reserve: Space that is kept for volplug's own metadata; empty for none.
         timeout_s: How long a command of ZFS may take.
+        key_file: With the key of encrypted volumes; an absolute path.
+        key_format: How the key is written there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
@@ -32,6 +35,8 @@ class ZfsSettings(BaseModel):
     pool: str
     reserve: str = "16MiB"
     timeout_s: Number = Field(default=30.0, gt=0)
+    key_file: Path | None = None
+    key_format: Literal["hex", "raw", "passphrase"] = "hex"
 
     @property
     def reserve_bytes(self) -> int:
@@ -47,6 +52,13 @@ class ZfsSettings(BaseModel):
         if len(pool) > _MOST_CHARACTERS:
             raise ValueError(f"{quoted(pool)} is longer than {_MOST_CHARACTERS} characters", "Write less")
         return pool
+
+    @field_validator("key_file")
+    @classmethod
+    def _check_key_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{quoted(str(path))} is not an absolute path", "Write one that begins with /")
+        return path
 
     @field_validator("reserve")
     @classmethod

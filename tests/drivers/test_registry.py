@@ -61,8 +61,8 @@ def test_an_unknown_driver_is_refused_naming_those_there_are(site: Path) -> None
     with pytest.raises(ConfigurationError) as refused:
         driver_factory("floppy")
     assert (
-        str(refused.value)
-        == "driver 'floppy' is not installed. Did you mean loop? Drivers here are cinder, ebs, loop, outside."
+        str(refused.value) == "driver 'floppy' is not installed. Did you mean loop? "
+        "Drivers here are cinder, ebs, loop, outside, zfs."
     )
 
 

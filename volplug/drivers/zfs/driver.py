@@ -172,11 +172,10 @@ class ZfsDriver:
 
     async def absence(self, name: str) -> VolumeNotFound:
         """Say where a volume may be: with its pool, on another host; or a dataset that is none."""
-        path = f"{self._settings.pool}/{name}"
-        known = (await self._known.all()).get(path)
-        if known is not None:
+        dataset = await (await self._datasets()).find(name)
+        if dataset is not None:
             return VolumeNotFound(
-                f"no such volume: the dataset {path} was not made by volplug, or is a copy of a volume",
+                f"no such volume: the dataset {dataset.name} was not made by volplug, or is a copy",
                 "Mount it by its own means, or choose another name",
             )
         return VolumeNotFound(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from volplug.drivers.zfs.capabilities import Capabilities
 from volplug.drivers.zfs.settings import ZfsSettings
-from volplug.errors import InvalidOption, Unsupported
+from volplug.errors import InvalidOption, InvalidSize, Unsupported
 from volplug.models import VolumeSpec
 from volplug.sizes import MIB, parse_size
 
@@ -100,7 +101,9 @@ def mountpoint_properties(staging: Path | None) -> dict[str, str]:
 
 
 def _record_bytes(text: str) -> int:
-    size = parse_size(text) if text[-1:].isalpha() else int(text) if text.isdecimal() else 0
+    size = 0
+    with suppress(InvalidSize):  # a bare number is bytes here, as it is for ZFS
+        size = parse_size(f"{text}B" if text.isdecimal() else text)
     if not _LEAST_RECORD <= size <= _MOST_RECORD or size & (size - 1):
         raise InvalidOption(
             f"option 'recordsize' is {text[:40]!r}",

@@ -100,7 +100,12 @@ class ZfsFuse:
         return self._pools[-1]
 
     def close(self) -> None:
-        """End the daemon, and all its mounts in this mount namespace."""
+        """End the daemon, and all its mounts in this mount namespace.
+
+        Raises:
+            RuntimeError: If the daemon had ended by itself.
+        """
+        ended = None if self._daemon is None else self._daemon.poll()
         self.kill()
         ours = tuple(f" - {_MOUNT_TYPE} {pool.name}/" for pool in self._pools)
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -110,6 +115,8 @@ class ZfsFuse:
             path.unlink(missing_ok=True)
         while self._mounted:
             self.run(["umount", self._mounted.pop()])
+        if ended is not None:
+            raise RuntimeError(f"zfs-fuse ended by itself, with code {ended}")
 
 
 class ZfsPool:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from volplug.config.mistakes import Number, combined, described
 from volplug.drivers.base import BackendConfig
+from volplug.errors import InvalidSize
 from volplug.masking import quoted
 from volplug.sizes import MIB, parse_size
 
@@ -63,7 +64,11 @@ class ZfsSettings(BaseModel):
     @field_validator("reserve")
     @classmethod
     def _check_reserve(cls, reserve: str) -> str:
-        if reserve and parse_size(reserve) < MIB:
+        try:
+            too_little = bool(reserve) and parse_size(reserve) < MIB
+        except InvalidSize as error:
+            raise ValueError(error.cause, error.remedy) from error
+        if too_little:
             raise ValueError(f"{quoted(reserve)} is less than 1MiB", "Write 1MiB or more, or nothing")
         return reserve
 

@@ -1,0 +1,139 @@
+"""The health of pools: verbatim captures, and real ones that are damaged."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.lab.requirements import ZFS
+from tests.lab.zfs import ZfsFuse, run_program
+from volplug.drivers.zfs.health import PoolHealth, check_usable, findings, pool_health, read_health
+from volplug.drivers.zfs.tools import ZfsTools
+from volplug.errors import BackendUnavailable, UnexpectedState, VolplugError
+from volplug.findings import Level
+from volplug.sizes import MIB
+
+# Of zfs-fuse 0.7.0: after an import with half of a mirror overwritten. `zpool list` says ONLINE.
+_MISSING = """\
+  pool: mir
+ state: ONLINE
+status: One or more devices could not be used because the label is missing or
+\tinvalid.  Sufficient replicas exist for the pool to continue
+\tfunctioning in a degraded state.
+action: Replace the device using 'zpool replace'.
+   see: http://www.sun.com/msg/ZFS-8000-4J
+ scrub: none requested
+config:
+
+\tNAME                      STATE     READ WRITE CKSUM
+\tmir                       ONLINE       0     0     0
+\t  mirror-0                ONLINE       0     0     0
+\t    /srv/mA.img        ONLINE       0     0     0
+\t    15215868552944965376  UNAVAIL      0     0     0  was /srv/mB.img
+
+errors: No known data errors
+"""
+# Of OpenZFS 2.1.11.
+_OFFLINE = """\
+  pool: mir
+ state: DEGRADED
+status: One or more devices has been taken offline by the administrator.
+\tSufficient replicas exist for the pool to continue functioning in a
+\tdegraded state.
+action: Online the device using 'zpool online' or replace the device with
+\t'zpool replace'.
+config:
+
+\tNAME                           STATE     READ WRITE CKSUM
+\tmir                            DEGRADED     0     0     0
+\t  mirror-0                     DEGRADED     0     0     0
+\t    nvme-QEMU_NVMe_Ctrl_disk2  ONLINE       0     0     0
+\t    nvme-QEMU_NVMe_Ctrl_disk3  OFFLINE      0     0     0
+
+errors: No known data errors
+"""
+_WELL = PoolHealth("tank", "ONLINE", 40, is_readonly=False, broken_devices=(), has_data_errors=False)
+
+
+@pytest.mark.parametrize(
+    ("listed", "status", "state", "broken"),
+    [
+        ("ONLINE\t1%\n", _MISSING, "ONLINE", ("15215868552944965376 UNAVAIL",)),
+        (
+            "DEGRADED\t1%\toff\n",
+            _OFFLINE,
+            "DEGRADED",
+            ("mirror-0 DEGRADED", "nvme-QEMU_NVMe_Ctrl_disk3 OFFLINE"),
+        ),
+    ],
+    ids=["zfs-fuse", "openzfs"],
+)
+def test_a_disk_that_is_missing_is_named(
+    listed: str, status: str, state: str, broken: tuple[str, ...]
+) -> None:
+    health = read_health("mir", listed, status)
+    assert (health.state, health.broken_devices, health.used_percent) == (state, broken, 1)
+    assert not health.has_data_errors
+    check_usable(health)  # as long as there are enough others
+    (finding,) = findings(health, "mir")
+    assert finding.level is Level.YELLOW
+    assert broken[-1] in finding.message
+    assert finding.remedy
+
+
+_STATES: list[tuple[dict[str, object], Level, str]] = [
+    ({}, Level.GREEN, "online, 40% full"),
+    ({"used_percent": 95}, Level.YELLOW, "95% full"),
+    ({"has_data_errors": True}, Level.RED, "damaged"),
+    ({"state": "FAULTED"}, Level.RED, "faulted"),
+    ({"state": "UNAVAIL"}, Level.RED, "missing"),
+    ({"state": "SUSPENDED"}, Level.RED, "suspended"),
+    ({"is_readonly": True}, Level.RED, "read-only"),
+]
+
+
+@pytest.mark.parametrize(("change", "level", "words"), _STATES, ids=[words for _, _, words in _STATES])
+def test_each_state_in_plain_words(change: dict[str, object], level: Level, words: str) -> None:
+    values = {name: getattr(_WELL, name) for name in PoolHealth.__slots__} | change
+    (finding,) = findings(PoolHealth(**values), "tank")
+    assert (finding.level, finding.subject) == (level, "tank")
+    assert words in finding.message
+    assert bool(finding.remedy) is (level is not Level.GREEN)
+
+
+def test_a_suspended_pool_is_not_what_the_list_says() -> None:
+    status = _OFFLINE.replace("DEGRADED", "SUSPENDED", 1)
+    health = read_health("mir", "ONLINE\t1%\toff\n", status)
+    with pytest.raises(BackendUnavailable, match="suspended"):
+        check_usable(health)
+
+
+def test_what_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(UnexpectedState):
+        read_health("mir", "noise", _OFFLINE)
+
+
+@pytest.mark.parametrize("mark", [pytest.param(None, marks=ZFS)])
+async def test_a_real_pool_that_loses_a_disk_and_then_all(daemon: ZfsFuse, mark: None) -> None:
+    tools = ZfsTools(run_program, 30)
+
+    async def health() -> PoolHealth:
+        return await pool_health(tools, "mir", has_readonly=False)
+
+    pool = daemon.make_pool("mir", size_bytes=64 * MIB, files=2)
+    assert [each.level for each in findings(await health(), "mir")] == [Level.GREEN]
+    daemon.zpool("offline", "mir", str(pool.files[1]))
+    degraded = await health()
+    assert (degraded.state, degraded.broken_devices[-1]) == ("DEGRADED", f"{pool.files[1]} OFFLINE")
+    daemon.zpool("online", "mir", str(pool.files[1]))
+    daemon.zpool("export", "mir")
+    with pytest.raises(VolplugError, match="pool is not imported") as missing:
+        await health()
+    assert [each.level for each in findings(missing.value, "mir")] == [Level.RED]
+    pool.files[1].write_bytes(os.urandom(64 * MIB))
+    daemon.zpool("import", "-d", str(daemon.directory), "mir")
+    assert [each.level for each in findings(await health(), "mir")] == [Level.YELLOW]
+    daemon.zpool("export", "mir")
+    pool.files[0].write_bytes(os.urandom(64 * MIB))
+    assert "no such pool" in daemon.run(["zpool", "import", "-d", str(daemon.directory), "mir"]).stderr

@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-aws test-openstack check fmt bench packages plugin
+.PHONY: help setup demo test test-all test-aws test-openstack test-zfs check fmt bench packages plugin
 
 help: ## show this menu
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ test-aws: setup ## the EBS driver on AWS itself: on an EC2 instance, as root; ma
 
 test-openstack: setup ## the Cinder driver on a real cloud: on a server, as root; makes and deletes volumes
 	@VOLPLUG_TEST_OPENSTACK=1 $(PYTHON_IN_VENV) -m pytest tests/openstack $(ARGS)
+
+test-zfs: setup ## ZFS on a machine with OpenZFS, as root; makes pools on files and destroys them
+	@VOLPLUG_TEST_ZFS=1 $(PYTHON_IN_VENV) -m pytest -n0 tests/drivers/zfs $(ARGS)
 
 bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part cinder)
 	@scripts/system-packages bench

@@ -1,4 +1,4 @@
-"""A real ZFS without a kernel module: the daemon of zfs-fuse and pools on files.
+"""A real ZFS with pools on files: zfs-fuse, which needs no kernel module, or the machine's own.
 
 The daemon's socket, lock and cache have fixed paths, so they are on file systems that only its mount
 namespace sees: that of a lane, or of a test host.
@@ -7,10 +7,9 @@ namespace sees: that of a lane, or of a test host.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.namespaces import Namespaces
@@ -25,51 +24,19 @@ _TIMEOUT_S = 60.0
 _MOUNT_TYPE = "fuse.zfs"
 
 
-class ZfsFuse:
-    """One daemon with the pools that it has imported.
+class HostZfs:
+    """This machine's own ZFS, with pools on files.
 
     Attributes:
         directory: Where the files of its pools are.
     """
 
-    def __init__(self, directory: Path, namespaces: Namespaces | None = None) -> None:
-        """Start it, by default in the mount namespace of this process."""
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._namespaces = namespaces
-        self._daemon: subprocess.Popen[bytes] | None = None
         self._pools: list[ZfsPool] = []
-        self._mounted: list[str] = []
-        try:
-            for path in _FIXED:
-                checked(self.run(["mkdir", "-p", path]))
-                checked(self.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", path]))
-                self._mounted.append(path)
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def start(self) -> None:
-        """Start the daemon and wait until it answers."""
-        argv = [find_program("zfs-fuse"), "--no-daemon", "--no-kstat-mount"]
-        argv += ["--max-arc-size", "16", "--fuse-mount-options", "default_permissions"]
-        if self._namespaces is None:
-            self._daemon = subprocess.Popen(argv, cwd="/", env=clean_environment(), stdin=subprocess.DEVNULL)
-        else:
-            self._daemon = self._namespaces.popen(argv, env=clean_environment())
-        wait_until(lambda: self.run(["zpool", "list"]).returncode == 0, _START_TIMEOUT_S, "zfs-fuse answers")
-
-    def kill(self) -> None:
-        """Kill the daemon, as a crash does; its mounts fail from then on, and no request to it hangs."""
-        if self._daemon is not None:
-            self._daemon.kill()
-            self._daemon.wait()
-            self._daemon = None
 
     def run(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-        """Run a program where the daemon is, and wait for its end."""
-        if self._namespaces is not None:
-            return self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
+        """Run a program, and wait for its end."""
         return subprocess.run(
             argv,
             cwd="/",
@@ -100,6 +67,59 @@ class ZfsFuse:
         return self._pools[-1]
 
     def close(self) -> None:
+        """Destroy its pools; one that is not imported needs no more than the end of its files."""
+        for pool in self._pools:
+            self.run(["zpool", "destroy", "-f", pool.name])
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        for path in (path for pool in self._pools for path in pool.files):
+            path.unlink(missing_ok=True)
+
+
+class ZfsFuse(HostZfs):
+    """A daemon of its own, with the pools that it has imported."""
+
+    def __init__(self, directory: Path, namespaces: Namespaces | None = None) -> None:
+        """Start it, by default in the mount namespace of this process."""
+        super().__init__(directory)
+        self._namespaces = namespaces
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._mounted: list[str] = []
+        try:
+            for path in _FIXED:
+                checked(self.run(["mkdir", "-p", path]))
+                checked(self.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", path]))
+                self._mounted.append(path)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        argv = [find_program("zfs-fuse"), "--no-daemon", "--no-kstat-mount"]
+        argv += ["--max-arc-size", "16", "--fuse-mount-options", "default_permissions"]
+        if self._namespaces is None:
+            self._daemon = subprocess.Popen(argv, cwd="/", env=clean_environment(), stdin=subprocess.DEVNULL)
+        else:
+            self._daemon = self._namespaces.popen(argv, env=clean_environment())
+        wait_until(lambda: self.run(["zpool", "list"]).returncode == 0, _START_TIMEOUT_S, "zfs-fuse answers")
+
+    def kill(self) -> None:
+        """Kill the daemon, as a crash does; its mounts fail from then on, and no request to it hangs."""
+        if self._daemon is not None:
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+
+    def run(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+        """Run a program where the daemon is, and wait for its end."""
+        if self._namespaces is None:
+            return super().run(argv, timeout_s)
+        return self._namespaces.run(argv, env=clean_environment(), timeout_s=timeout_s)
+
+    def close(self) -> None:
         """End the daemon, and all its mounts in this mount namespace.
 
         Raises:
@@ -111,8 +131,7 @@ class ZfsFuse:
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if any(each in line for each in ours):
                 self.run(["umount", "--lazy", line.split()[4]])
-        for path in (path for pool in self._pools for path in pool.files):
-            path.unlink(missing_ok=True)
+        self._remove_files()
         while self._mounted:
             self.run(["umount", self._mounted.pop()])
         if ended is not None:
@@ -123,13 +142,13 @@ class ZfsPool:
     """A pool on files.
 
     Attributes:
-        daemon: That has imported it.
+        zfs: That has imported it.
         name: Its name.
         files: Its devices.
     """
 
-    def __init__(self, daemon: ZfsFuse, name: str, files: tuple[Path, ...]) -> None:
-        self.daemon = daemon
+    def __init__(self, zfs: HostZfs, name: str, files: tuple[Path, ...]) -> None:
+        self.zfs = zfs
         self.name = name
         self.files = files
         self._parents = itertools.count()
@@ -137,7 +156,7 @@ class ZfsPool:
     def new_parent(self) -> str:
         """Make a dataset for the volumes of one test, and return its name."""
         name = f"{self.name}/t{next(self._parents)}"
-        self.daemon.zfs("create", name)
+        self.zfs.zfs("create", name)
         return name
 
 
@@ -165,13 +184,3 @@ async def run_program(
     if finished.exit_code != 0:
         raise CommandFailed(finished.argv, finished.exit_code, finished.stderr or finished.stdout)
     return finished
-
-
-@contextlib.contextmanager
-def zfs_fuse(directory: Path) -> Iterator[ZfsFuse]:
-    """A daemon for a while, in the mount namespace of this process."""
-    daemon = ZfsFuse(directory)
-    try:
-        yield daemon
-    finally:
-        daemon.close()

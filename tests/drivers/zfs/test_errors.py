@@ -77,6 +77,18 @@ _SEEN: list[tuple[str, type[VolplugError], str]] = [
     ),
     ("cannot receive new filesystem stream: invalid backup stream\n", UnexpectedState, "incomplete"),
     ("cannot receive new filesystem stream: incomplete stream\n", UnexpectedState, "incomplete"),
+    (
+        "cannot receive new filesystem stream: checksum mismatch or incomplete stream.\n"
+        "Partially received snapshot is saved.\n",
+        UnexpectedState,
+        "incomplete or damaged",
+    ),
+    (
+        "cannot receive incremental stream: destination two/v/cut contains partially-complete state from "
+        '"zfs receive -s".\n',
+        UnexpectedState,
+        "an earlier stream",
+    ),
     ("cannot receive: failed to read from stream\n", UnexpectedState, "incomplete"),
     ("cannot receive: invalid stream (bad magic number)\n", UnexpectedState, "damaged"),
     (

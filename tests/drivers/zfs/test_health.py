@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from tests.lab.requirements import ZFS
-from tests.lab.zfs import ZfsFuse, run_program
-from volplug.drivers.zfs.health import PoolHealth, check_usable, findings, pool_health, read_health
-from volplug.drivers.zfs.tools import ZfsTools
-from volplug.errors import BackendUnavailable, UnexpectedState, VolplugError
+from volplug.drivers.zfs.health import PoolHealth, check_usable, findings, read_health
+from volplug.errors import BackendUnavailable, UnexpectedState
 from volplug.findings import Level
-from volplug.sizes import MIB
 
 # Of zfs-fuse 0.7.0: after an import with half of a mirror overwritten. `zpool list` says ONLINE.
 _MISSING = """\
@@ -112,28 +106,3 @@ def test_a_suspended_pool_is_not_what_the_list_says() -> None:
 def test_what_cannot_be_read_is_an_error() -> None:
     with pytest.raises(UnexpectedState):
         read_health("mir", "noise", _OFFLINE)
-
-
-@pytest.mark.parametrize("mark", [pytest.param(None, marks=ZFS)])
-async def test_a_real_pool_that_loses_a_disk_and_then_all(daemon: ZfsFuse, mark: None) -> None:
-    tools = ZfsTools(run_program, 30)
-
-    async def health() -> PoolHealth:
-        return await pool_health(tools, "mir", has_readonly=False)
-
-    pool = daemon.make_pool("mir", size_bytes=64 * MIB, files=2)
-    assert [each.level for each in findings(await health(), "mir")] == [Level.GREEN]
-    daemon.zpool("offline", "mir", str(pool.files[1]))
-    degraded = await health()
-    assert (degraded.state, degraded.broken_devices[-1]) == ("DEGRADED", f"{pool.files[1]} OFFLINE")
-    daemon.zpool("online", "mir", str(pool.files[1]))
-    daemon.zpool("export", "mir")
-    with pytest.raises(VolplugError, match="pool is not imported") as missing:
-        await health()
-    assert [each.level for each in findings(missing.value, "mir")] == [Level.RED]
-    pool.files[1].write_bytes(os.urandom(64 * MIB))
-    daemon.zpool("import", "-d", str(daemon.directory), "mir")
-    assert [each.level for each in findings(await health(), "mir")] == [Level.YELLOW]
-    daemon.zpool("export", "mir")
-    pool.files[0].write_bytes(os.urandom(64 * MIB))
-    assert "no such pool" in daemon.run(["zpool", "import", "-d", str(daemon.directory), "mir"]).stderr

@@ -3,28 +3,30 @@
 import contextlib
 from pathlib import Path
 
+import pytest
+
 from tests.lab.lane import new_directory
 from tests.lab.namespaces import Namespaces
-from tests.lab.requirements import ZFS
+from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsFuse, ZfsPool
 from volplug.sizes import MIB
 
-pytestmark = ZFS
+pytestmark = [*ZFS, pytest.mark.skipif(HAS_OPENZFS, reason="is about zfs-fuse")]
 
 
 def test_a_pool_has_datasets_that_are_mounted_in_the_namespace_of_its_user(
     pool: ZfsPool, parent: str, tmp_path: Path
 ) -> None:
-    pool.daemon.zfs("create", "-o", f"mountpoint={tmp_path / 'm'}", f"{parent}/db")
+    pool.zfs.zfs("create", "-o", f"mountpoint={tmp_path / 'm'}", f"{parent}/db")
     (tmp_path / "m" / "file").write_text("data")
-    pool.daemon.zfs("unmount", f"{parent}/db")
+    pool.zfs.zfs("unmount", f"{parent}/db")
     assert list((tmp_path / "m").iterdir()) == []
     # The daemon hears of the end of a mount later than who unmounts.
     mount = ["zfs", "mount", f"{parent}/db"]
-    wait_until(lambda: pool.daemon.run(mount).returncode == 0, 10, "the dataset is no longer busy")
+    wait_until(lambda: pool.zfs.run(mount).returncode == 0, 10, "the dataset is no longer busy")
     assert (tmp_path / "m" / "file").read_text() == "data"
-    pool.daemon.zfs("unmount", f"{parent}/db")
+    pool.zfs.zfs("unmount", f"{parent}/db")
 
 
 def test_two_daemons_do_not_see_each_other(pool: ZfsPool) -> None:
@@ -34,7 +36,7 @@ def test_two_daemons_do_not_see_each_other(pool: ZfsPool) -> None:
         with contextlib.closing(other):
             other.make_pool("other", size_bytes=64 * MIB)
             assert other.zpool("list", "-H", "-o", "name") == "other\n"
-            assert "other" not in pool.daemon.zpool("list", "-H", "-o", "name").split()
+            assert "other" not in pool.zfs.zpool("list", "-H", "-o", "name").split()
     directory.rmdir()
 
 

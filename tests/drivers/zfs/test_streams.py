@@ -11,8 +11,8 @@ import pytest
 
 from tests.lab.requirements import ZFS
 from tests.lab.waiting import wait_until
-from tests.lab.zfs import ZfsPool, run_program
-from volplug.drivers.zfs.capabilities import ZFS_FUSE
+from tests.lab.zfs import ZfsPool
+from volplug.drivers.zfs.capabilities import ZFS_FUSE, Capabilities
 from volplug.drivers.zfs.commands import Datasets, Snapshot
 from volplug.drivers.zfs.datasets import GUID, Dataset
 from volplug.drivers.zfs.properties import NAME, PURPOSE, volume_properties
@@ -28,13 +28,12 @@ pytestmark = ZFS
 class _Side:
     """One end of a transfer: a parent of datasets."""
 
-    def __init__(self, pool: ZfsPool, place: Path) -> None:
+    def __init__(self, pool: ZfsPool, place: Path, tools: ZfsTools, capabilities: Capabilities) -> None:
         self._pool = pool
         self._place = place
         self.parent = pool.new_parent()
-        tools = ZfsTools(run_program, 30)
-        self.datasets = Datasets(tools, self.parent, ZFS_FUSE)
-        self.streams = Streams(tools, self.datasets, ZFS_FUSE)
+        self.datasets = Datasets(tools, self.parent, capabilities)
+        self.streams = Streams(tools, self.datasets, capabilities)
 
     async def make(self, name: str) -> Dataset:
         properties = volume_properties(VolumeSpec(name, 20 * MIB), "c", ZFS_FUSE.property_length)
@@ -64,11 +63,11 @@ class _Side:
 
     def _mounted(self, name: str, act: Callable[[], None]) -> None:
         path = f"{self.parent}/{name}"
-        zfs = self._pool.daemon.zfs
-        zfs("set", f"mountpoint={self._place}", path)
-        # The daemon hears of the end of an earlier mount late.
+        zfs = self._pool.zfs.zfs
+        # This mounts, too, and fails while the daemon has not heard of the end of an earlier mount.
+        self._pool.zfs.run(["zfs", "set", f"mountpoint={self._place}", path])
         mount = ["sh", "-c", f"zfs mount {path} || grep -q '{self._place} ' /proc/self/mountinfo"]
-        wait_until(lambda: self._pool.daemon.run(mount).returncode == 0, 10, f"{name} is mounted")
+        wait_until(lambda: self._pool.zfs.run(mount).returncode == 0, 10, f"{name} is mounted")
         act()
         zfs("unmount", path)
         zfs("set", "mountpoint=none", path)
@@ -78,13 +77,13 @@ class _Side:
 
 
 @pytest.fixture
-def here(pool: ZfsPool, tmp_path: Path) -> _Side:
-    return _Side(pool, tmp_path / "here")
+def here(pool: ZfsPool, tmp_path: Path, tools: ZfsTools, capabilities: Capabilities) -> _Side:
+    return _Side(pool, tmp_path / "here", tools, capabilities)
 
 
 @pytest.fixture
-def there(pool: ZfsPool, tmp_path: Path) -> _Side:
-    return _Side(pool, tmp_path / "there")
+def there(pool: ZfsPool, tmp_path: Path, tools: ZfsTools, capabilities: Capabilities) -> _Side:
+    return _Side(pool, tmp_path / "there", tools, capabilities)
 
 
 async def _moved(
@@ -140,8 +139,8 @@ async def test_an_increment_brings_what_has_changed_since_the_common_snapshot(
     assert there.read("db") == content
 
 
-async def test_a_stream_that_is_cut_changes_nothing_and_is_sent_again(
-    here: _Side, there: _Side, tmp_path: Path
+async def test_a_stream_that_is_cut_changes_nothing_and_is_resumed_or_sent_again(
+    here: _Side, there: _Side, tmp_path: Path, capabilities: Capabilities
 ) -> None:
     db = await here.make("db")
     here.write("db", {"a": os.urandom(2 * MIB)})
@@ -159,7 +158,16 @@ async def test_a_stream_that_is_cut_changes_nothing_and_is_sent_again(
         with cut.open("rb") as file, pytest.raises(UnexpectedState, match="incomplete"):
             await there.streams.receive(file.fileno(), "db")
         assert await there.guids("db") == before
+        await there.streams.abandon("db")
         assert await there.streams.resume_token("db") == ""
+    cut.write_bytes(stream.read_bytes()[: 2 * MIB])
+    with cut.open("rb") as file, pytest.raises(UnexpectedState, match="incomplete"):
+        await there.streams.receive(file.fileno(), "db")
+    token = await there.streams.resume_token("db")
+    assert bool(token) is capabilities.resumes
+    if token:
+        with stream.open("wb") as file:
+            await here.streams.send_rest_to(file.fileno(), token)
     with stream.open("rb") as file:
         await there.streams.receive(file.fileno(), "db")
     assert there.read("db") == here.read("db")
@@ -208,7 +216,7 @@ async def test_only_snapshots_of_volplug_are_cleaned_up_on_both_sides(
     here: _Side, there: _Side, pool: ZfsPool
 ) -> None:
     db = await here.make("db")
-    pool.daemon.zfs("snapshot", f"{db.name}@mine")
+    pool.zfs.zfs("snapshot", f"{db.name}@mine")
     first = await here.streams.snapshot(db)
     second = await here.streams.snapshot(db)
     await _moved(here, there, db, second)
@@ -228,6 +236,6 @@ async def test_only_snapshots_of_volplug_are_cleaned_up_on_both_sides(
 async def test_a_volumes_own_purpose_is_not_that_of_its_snapshots(here: _Side, pool: ZfsPool) -> None:
     db = await here.make("db")
     await here.datasets.set(db.name, {PURPOSE: "send"})
-    pool.daemon.zfs("snapshot", f"{db.name}@mine")
+    pool.zfs.zfs("snapshot", f"{db.name}@mine")
     await here.streams.clean_up(db)
     assert [each.name for each in await here.datasets.snapshots(db.name)] == ["mine"]

@@ -83,6 +83,12 @@ _MEANINGS: Final[tuple[tuple[str, type[VolplugError], str, str], ...]] = (
         "",
     ),
     (
+        r"contains partially-complete state",
+        UnexpectedState,
+        "an earlier stream to it was cut, and what arrived is kept",
+        "Resume that one, or abandon it: zfs receive -A",
+    ),
+    (
         r"invalid (?:backup )?stream|incomplete stream|checksum mismatch|failed to read from stream",
         UnexpectedState,
         "the stream is incomplete or damaged",

@@ -69,12 +69,12 @@ class ZfsFixtures(DriverFixtures):
 
         @asynccontextmanager
         async def outage() -> AsyncIterator[None]:
-            await asyncio.to_thread(pool.daemon.zpool, "export", pool.name)
+            await asyncio.to_thread(pool.zfs.zpool, "export", pool.name)
             try:
                 yield
             finally:
-                directory = str(pool.daemon.directory)
-                await asyncio.to_thread(pool.daemon.zpool, "import", "-d", directory, pool.name)
+                directory = str(pool.zfs.directory)
+                await asyncio.to_thread(pool.zfs.zpool, "import", "-d", directory, pool.name)
 
         return outage
 

@@ -1,4 +1,4 @@
-"""What the host does with datasets, on a real pool: mounted, tested and released by the tools of zfs-fuse."""
+"""What the host does with datasets on a real pool: mounted, tested, released."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 
 from tests.host.disks import Disks, aside, end
 from tests.host.pool import POOL
-from tests.lab.requirements import ZFS
+from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.zfs import ZfsPool
 from volplug.errors import CommandFailed, MountFailed, VolumeInUse
 from volplug.host import mountinfo
@@ -18,6 +18,7 @@ from volplug.host.machine import Machine
 from volplug.models import MountState, NamedFilesystem, VolumeSpec
 
 pytestmark = ZFS
+by_tools = pytest.mark.skipif(HAS_OPENZFS, reason="the kernel mounts datasets here")
 
 
 Mount = Callable[[], asyncio.Future[HostReading]]
@@ -36,9 +37,9 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def source(pool: ZfsPool, parent: str, tmp_path: Path) -> NamedFilesystem:
-    name, staging = f"{parent}/db", str(tmp_path / "staging" / "db")
-    aside(pool.daemon.zfs, "create", "-o", "canmount=noauto", "-o", f"mountpoint={staging}", name)
-    guid = aside(pool.daemon.zfs, "get", "-H", "-p", "-o", "value", "guid", name).strip()
+    name, staging = f"{parent}/db", "" if HAS_OPENZFS else str(tmp_path / "staging" / "db")
+    aside(pool.zfs.zfs, "create", "-o", "canmount=noauto", "-o", f"mountpoint={staging or 'legacy'}", name)
+    guid = aside(pool.zfs.zfs, "get", "-H", "-p", "-o", "value", "guid", name).strip()
     return NamedFilesystem(name, guid, "zfs", staging=staging)
 
 
@@ -58,7 +59,7 @@ async def test_a_volumes_life(machine: Machine, disks: Disks, source: NamedFiles
     assert not await machine.is_held(source, 0)
     assert await mount() == HostReading(source, MountState.OK)
     assert "nosuid,noatime" in shown(target)
-    assert shown(source.staging) == ""
+    assert shown("staging") == ""
     await machine.make_data_directory(target, "data", VolumeSpec("db", 1, "zfs", uid=999, mode=0o750))
     usage = await machine.usage(target, None)
     assert (usage.device, usage.device_bytes, usage.free_bytes > 0) == (source.name, 0, True)
@@ -77,34 +78,40 @@ async def test_what_a_container_uses_is_in_use_until_it_ends(
     place.mkdir()
     await mount()
     user = disks.in_another_namespace(f"mount --bind {target} {place} && umount {target}")
-    assert not await machine.unmount(target, source), "the kernel alone cannot tell"
+    assert not await machine.unmount(target, source)
     assert await machine.is_held(source, 0.1)
     assert f"process {user.pid} (sh) in another" in await machine.describe_holders(source, target)
-    with pytest.raises(VolumeInUse, match="zfs-fuse mounts nothing twice"):
-        await mount()
+    if HAS_OPENZFS:
+        assert (await mount()).mount is MountState.OK
+        assert not await machine.unmount(target, source)
+    else:
+        with pytest.raises(VolumeInUse, match="zfs-fuse mounts nothing twice"):
+            await mount()
     aside(end, user)
     assert not await machine.is_held(source, 5)
 
 
+@by_tools
 async def test_what_a_killed_process_left_staged_is_put_away(
     pool: ZfsPool, machine: Machine, source: NamedFilesystem, mount: Mount
 ) -> None:
     aside(Path(source.staging).mkdir, parents=True)
-    aside(pool.daemon.zfs, "mount", source.name)
+    aside(pool.zfs.zfs, "mount", source.name)
     assert not await machine.is_held(source, 5)
     aside(Path(source.staging).mkdir)
-    aside(pool.daemon.zfs, "mount", source.name)
+    aside(pool.zfs.zfs, "mount", source.name)
     assert (await mount()).mount is MountState.OK
     assert shown(source.staging) == ""
 
 
+@by_tools
 async def test_without_a_proof_there_is_no_permit(
     pool: ZfsPool, machine: Machine, source: NamedFilesystem, tmp_path: Path
 ) -> None:
-    aside(pool.daemon.zfs, "set", f"mountpoint={tmp_path / 'elsewhere'}", source.name)
+    aside(pool.zfs.zfs, "set", f"mountpoint={tmp_path / 'elsewhere'}", source.name)
     with pytest.raises(MountFailed, match="but not at"):
         await machine.is_held(source, 0)
-    aside(pool.daemon.zfs, "unmount", source.name)
-    aside(pool.daemon.zfs, "set", "mountpoint=legacy", source.name)
+    aside(pool.zfs.zfs, "unmount", source.name)
+    aside(pool.zfs.zfs, "set", "mountpoint=legacy", source.name)
     with pytest.raises(CommandFailed, match="legacy mountpoint"):
         await machine.is_held(source, 0)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.dockerd import Dockerd
 from tests.lab.plugin import VolplugProcess
-from tests.lab.requirements import ZFS
+from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.zfs import ZfsPool
 from tests.served.conftest import LocalMachine, local_machine
 from tests.served.volumes import container_of, is_mounted
@@ -44,7 +44,7 @@ async def test_a_volumes_life(dockerd: Dockerd, volplug: VolplugProcess, pool: Z
     options = {"size": "20MiB", "profile": "postgres", "uid": "999", "mode": "0750", "mount-opts": "noatime"}
     await dockerd.ok("Create", Name="db", Opts=options)
     asked = "recordsize,compression,atime,refquota,canmount"
-    shown = pool.daemon.zfs("get", "-H", "-p", "-o", "value", asked, f"{parent}/db")
+    shown = pool.zfs.zfs("get", "-H", "-p", "-o", "value", asked, f"{parent}/db")
     assert shown.split() == ["8192", "on", "off", str(20 * 1024**2), "noauto"]
     path = await mounted(dockerd)
     assert (path.stat().st_uid, path.stat().st_mode & 0o7777) == (999, 0o750)
@@ -58,7 +58,7 @@ async def test_a_volumes_life(dockerd: Dockerd, volplug: VolplugProcess, pool: Z
     await dockerd.ok("Unmount", Name="db", ID="a")
     await dockerd.ok("Remove", Name="db")
     assert (await dockerd.ok("List"))["Volumes"] == []
-    assert f"{parent}/db" not in pool.daemon.zfs("list", "-H", "-o", "name").split()
+    assert f"{parent}/db" not in pool.zfs.zfs("list", "-H", "-o", "name").split()
 
 
 async def test_a_container_that_stays_keeps_the_volume_until_it_ends(
@@ -76,7 +76,8 @@ async def test_a_container_that_stays_keeps_the_volume_until_it_ends(
             assert "is still in use by" in await dockerd.error("Remove", Name="db")
         status = (await dockerd.ok("Get", Name="db"))["Volume"]["Status"]
         assert (status["state"], status["desired"]) == ("in-use", "detached")
-        assert "zfs-fuse mounts nothing twice" in await dockerd.error("Mount", Name="db", ID="b")
+        if not HAS_OPENZFS:
+            assert "zfs-fuse mounts nothing twice" in await dockerd.error("Mount", Name="db", ID="b")
     assert (await mounted(dockerd) / "file").read_text() == "data"
     await dockerd.ok("Unmount", Name="db", ID="a")
     await dockerd.ok("Remove", Name="db")
@@ -108,14 +109,14 @@ async def test_options_of_a_format_and_what_was_made_by_hand_are_refused_with_th
     assert "its volumes are zfs filesystems from their creation" in await dockerd.error(
         "Create", Name="db", Opts={"fs": "xfs"}
     )
-    pool.daemon.zfs("create", f"{parent}/by-hand")
+    pool.zfs.zfs("create", f"{parent}/by-hand")
     assert (await dockerd.ok("List"))["Volumes"] == []
     assert "was not made by volplug" in await dockerd.error("Mount", Name="by-hand", ID="a")
     assert "is no volume" in await dockerd.error("Create", Name="by-hand", Opts={})
     error = await dockerd.error("Mount", Name="db", ID="a")
     assert error.startswith(f"no such volume in {parent} of host {platform.node()}")
     await dockerd.ok("Create", Name="db", Opts={})
-    pool.daemon.zfs("snapshot", f"{parent}/db@backup")
+    pool.zfs.zfs("snapshot", f"{parent}/db@backup")
     assert f"{parent}/db@backup" in await dockerd.error("Remove", Name="db")
-    pool.daemon.zfs("destroy", f"{parent}/db@backup")
+    pool.zfs.zfs("destroy", f"{parent}/db@backup")
     await dockerd.ok("Remove", Name="db")

@@ -119,6 +119,18 @@ async def test_what_is_mounted_here_is_not_destroyed_and_stays_mounted(
     assert (place / "file").read_text() == "data"
 
 
+async def test_what_was_unmounted_is_destroyed_at_once(
+    datasets: Datasets, pool: ZfsPool, tmp_path: Path
+) -> None:
+    """The daemon of zfs-fuse still calls it busy for a moment, in one of a few times."""
+    for number in range(5):
+        db = await _made(datasets, f"db{number}", mountpoint=str(tmp_path / "m"))
+        (tmp_path / "m" / "file").write_text("data")
+        pool.zfs.zfs("unmount", db.name)
+        await datasets.destroy(db)
+    assert await datasets.list() == ()
+
+
 async def test_a_pool_that_is_not_imported_is_no_missing_volume(
     tools: ZfsTools, zfs: HostZfs, capabilities: Capabilities
 ) -> None:

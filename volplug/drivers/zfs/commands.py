@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +13,20 @@ from volplug.drivers.zfs.capabilities import Capabilities
 from volplug.drivers.zfs.datasets import GUID, Dataset, Property, read_datasets, wanted
 from volplug.drivers.zfs.properties import ALL, PURPOSE
 from volplug.drivers.zfs.tools import ZfsTools
-from volplug.errors import BackendUnavailable, LimitExceeded, UnexpectedState, VolumeExists, VolumeNotFound
+from volplug.errors import (
+    BackendUnavailable,
+    LimitExceeded,
+    UnexpectedState,
+    VolumeExists,
+    VolumeInUse,
+    VolumeNotFound,
+)
 
 # No volume has such a name: Docker's begin with a letter or a digit.
 _RESERVE: Final = "_reserve"
+# Seen: some milliseconds, up to half a second on a busy machine.
+_UNMOUNT_HEARD_S: Final = 2.0
+_BUSY_POLL_S: Final = 0.02
 _PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
 
 
@@ -131,7 +143,9 @@ class Datasets:
         found = await self._get(dataset.name)
         if not found or found[0].guid != dataset.guid:
             raise VolumeNotFound(f"{dataset.name} is another dataset now")
-        await self._tools.change(*_PRIVATELY, "zfs", "destroy", dataset.name)
+        await self._not_busy_any_more(
+            partial(self._tools.change, *_PRIVATELY, "zfs", "destroy", dataset.name)
+        )
 
     async def snapshots(self, dataset: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of a dataset, oldest first."""
@@ -161,6 +175,20 @@ class Datasets:
             await self._fill_reserve()
         except LimitExceeded:
             return
+
+    async def _not_busy_any_more(self, change: Callable[[], Awaitable[object]]) -> None:
+        """Run a command that a dataset in use refuses; the daemon of zfs-fuse hears of an unmount late."""
+        patience_s = 0.0 if self._capabilities.mounts_by_kernel else _UNMOUNT_HEARD_S
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                await change()
+            except VolumeInUse as error:
+                if "is busy" not in error.cause or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_BUSY_POLL_S)
 
     async def _fill_reserve(self) -> None:
         try:

@@ -25,6 +25,7 @@ _PLACE = "/mnt"
 _SUBDIRECTORY_PLACE = "/srv"
 _LOG = "/run/holder"
 _TRY_MOUNT = Path(__file__).with_name("try_mount.py")
+_IS_HELD = Path(__file__).with_name("is_held.py")
 # A namespace in which what is mounted there stays mounted, as in a container.
 _IN_NAMESPACE = ["unshare", "--mount", "--propagation=private"]
 _HOLD = "echo holding; exec sleep infinity"
@@ -55,8 +56,10 @@ def _mount(guest: Guest, access: str = "rw") -> None:
 
 
 def _tried(guest: Guest) -> dict[str, str]:
-    """What a read-only and a read-write mount(2) at a private path answer."""
-    return {access: run_python(guest, _TRY_MOUNT, _DATASET, access).strip() for access in ("ro", "rw")}
+    """What a read-only and a read-write mount(2) at a private path answer; the release test says the same."""
+    tried = {access: run_python(guest, _TRY_MOUNT, _DATASET, access).strip() for access in ("ro", "rw")}
+    assert run_python(guest, _IS_HELD, _DATASET).strip() == str("EBUSY" in tried.values())
+    return tried
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from volplug.drivers.zfs.attachments import Attachments
 from volplug.drivers.zfs.capabilities import Capabilities, probe
 from volplug.drivers.zfs.commands import Datasets
 from volplug.drivers.zfs.datasets import GUID, Dataset, Property
-from volplug.drivers.zfs.deletion import Deletion
+from volplug.drivers.zfs.deletion import destroy_volume
 from volplug.drivers.zfs.encryption import load_key
 from volplug.drivers.zfs.health import PoolHealth, check_usable, findings, pool_health
 from volplug.drivers.zfs.known import KnownDatasets
@@ -284,8 +284,7 @@ class ZfsDriver:
         if (await self._files.blocking(self._attachments.now)).has(dataset.guid, dataset.name):
             raise VolumeInUse(f"volume {dataset.guid} ({dataset.name}) is attached", holder=self._node_id)
         try:
-            staging = await self._files.blocking(self._staging_of, volume.name)
-            await Deletion(datasets, self._tools, lags=staging is not None).destroy(dataset)
+            await destroy_volume(datasets, self._tools, dataset)
         finally:
             self._known.forget()
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def test_a_note_ends_with_the_boot(tmp_path: Path) -> None:
     assert later.now().notes == {}
     later.note(OLD, "old")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["boot-2"]
+
+
+def test_first_notes_that_are_written_at_once_are_all_kept(tmp_path: Path) -> None:
+    for round_number in range(20):
+        notes = Attachments(tmp_path / str(round_number), "boot-1")
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number, notes=notes: notes.note(str(number), f"v{number}"), range(8)))
+        assert len(notes.now().notes) == 8
 
 
 @pytest.mark.parametrize(

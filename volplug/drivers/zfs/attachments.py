@@ -82,8 +82,10 @@ class Attachments:
         """
         try:
             if not self._notes.exists():
-                shutil.rmtree(self._directory, ignore_errors=True)  # notes of earlier boots
-                self._notes.mkdir(mode=0o700, parents=True)
+                self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for earlier in self._directory.iterdir():
+                    if earlier != self._notes:
+                        shutil.rmtree(earlier, ignore_errors=True)
             (self._notes / f"{guid}.{name}").touch(mode=0o600)
         except OSError as exc:
             raise HostError(f"{self._notes} cannot be written: {exc.strerror}") from exc

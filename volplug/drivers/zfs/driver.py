@@ -240,19 +240,11 @@ class ZfsDriver:
     # What the calls do
 
     async def _create(self, spec: VolumeSpec) -> Volume:
-        datasets, capabilities = await self._datasets(), await self._capabilities()
-        dataset = await datasets.find(spec.name)
-        if dataset is None:
-            dataset = await self._make(datasets, capabilities, spec)
-        elif not volumes.is_ours(dataset):
-            raise VolumeExists(
-                f"the dataset {dataset.name} ({dataset.guid}) exists and is no volume",
-                "Rename it, or choose another name",
-            )
-        else:
-            existing = await self._described(dataset)
-            if existing.state is not VolumeState.INCOMPLETE or existing.spec != spec:
-                raise VolumeExists(f"the dataset {dataset.name} of volume {dataset.guid} exists")
+        datasets = await self._datasets()
+        try:
+            dataset = await self._make(datasets, spec)
+        except VolumeExists:
+            dataset = await self._begun(datasets, spec)
         try:
             await datasets.complete(dataset)
         finally:
@@ -260,7 +252,27 @@ class ZfsDriver:
         whole = {**dataset.properties, GUID: Property(dataset.guid, "local")}
         return await self._described(replace(dataset, properties=whole))
 
-    async def _make(self, datasets: Datasets, capabilities: Capabilities, spec: VolumeSpec) -> Dataset:
+    async def _begun(self, datasets: Datasets, spec: VolumeSpec) -> Dataset:
+        """Return the dataset that an interrupted creation of the same spec has left.
+
+        Raises:
+            VolumeExists: If the dataset of this name is another.
+        """
+        dataset = await datasets.find(spec.name)
+        if dataset is None:
+            raise UnexpectedState(f"the dataset {datasets.path(spec.name)} has just gone", "Try again")
+        if not volumes.is_ours(dataset):
+            raise VolumeExists(
+                f"the dataset {dataset.name} ({dataset.guid}) exists and is no volume",
+                "Rename it, or choose another name",
+            )
+        existing = await self._described(dataset)
+        if existing.state is not VolumeState.INCOMPLETE or existing.spec != spec:
+            raise VolumeExists(f"the dataset {dataset.name} of volume {dataset.guid} exists")
+        return dataset
+
+    async def _make(self, datasets: Datasets, spec: VolumeSpec) -> Dataset:
+        capabilities = await self._capabilities()
         if not self._has_reserve:
             await datasets.keep_reserve()
             self._has_reserve = True

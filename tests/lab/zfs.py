@@ -7,7 +7,9 @@ namespace sees: that of a lane, or of a test host.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +88,11 @@ class ZfsFuse(HostZfs):
         self._namespaces = namespaces
         self._daemon: subprocess.Popen[bytes] | None = None
         self._mounted: list[str] = []
+        # Another test run may use the same mount namespace; it waits for its turn.
+        self._turn = None if namespaces else os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if self._turn is not None:
+                fcntl.flock(self._turn, fcntl.LOCK_EX)
             for path in _FIXED:
                 checked(self.run(["mkdir", "-p", path]))
                 checked(self.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", path]))
@@ -133,7 +139,10 @@ class ZfsFuse(HostZfs):
                 self.run(["umount", "--lazy", line.split()[4]])
         self._remove_files()
         while self._mounted:
-            self.run(["umount", self._mounted.pop()])
+            checked(self.run(["umount", self._mounted.pop()]))
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
         if ended is not None:
             raise RuntimeError(f"zfs-fuse ended by itself, with code {ended}")
 

@@ -58,6 +58,8 @@ _SEEN: list[tuple[str, type[VolplugError], str]] = [
     ("cannot create 'small/x': no such pool 'small'\n", BackendUnavailable, "pool small is not imported"),
     ("cannot open 'small': no such pool\n", BackendUnavailable, "pool is not imported"),
     ("cannot set property for 'tank/volplug/a': pool is read-only\n", BackendUnavailable, "read-only"),
+    ("cannot open 'sus/a': pool I/O is currently suspended\n", BackendUnavailable, "the pool is suspended"),
+    ("cannot create 'sus/b': pool I/O is currently suspended\n", BackendUnavailable, "the pool is suspended"),
     (
         "connect: No such file or directory\nPlease make sure that the zfs-fuse daemon is running.\n"
         "internal error: failed to initialize ZFS library\n",

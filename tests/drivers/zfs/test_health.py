@@ -47,6 +47,26 @@ config:
 
 errors: No known data errors
 """
+# Likewise, after one side of a mirror was overwritten and scrubbed.
+_REPAIRED = """\
+  pool: bad
+ state: ONLINE
+status: One or more devices has experienced an unrecoverable error.  An
+\tattempt was made to correct the error.  Applications are unaffected.
+action: Determine if the device needs to be replaced, and clear the errors
+\tusing 'zpool clear' or replace the device with 'zpool replace'.
+   see: https://openzfs.github.io/openzfs-docs/msg/ZFS-8000-9P
+  scan: scrub repaired 20.1M in 00:00:01 with 0 errors on Mon Nov 30 01:07:46 2026
+config:
+
+\tNAME         STATE     READ WRITE CKSUM
+\tbad          ONLINE       0     0     0
+\t  mirror-0   ONLINE       0     0     0
+\t    /srv/v1  ONLINE       0     0     0
+\t    /srv/v2  ONLINE       0     0   264
+
+errors: No known data errors
+"""
 _WELL = PoolHealth("tank", "ONLINE", 40, is_readonly=False, broken_devices=(), has_data_errors=False)
 
 
@@ -60,8 +80,9 @@ _WELL = PoolHealth("tank", "ONLINE", 40, is_readonly=False, broken_devices=(), h
             "DEGRADED",
             ("mirror-0 DEGRADED", "nvme-QEMU_NVMe_Ctrl_disk3 OFFLINE"),
         ),
+        ("ONLINE\t1%\toff\n", _REPAIRED, "ONLINE", ("/srv/v2 has errors",)),
     ],
-    ids=["zfs-fuse", "openzfs"],
+    ids=["missing", "offline", "repaired"],
 )
 def test_a_disk_that_is_missing_is_named(
     listed: str, status: str, state: str, broken: tuple[str, ...]

@@ -74,15 +74,22 @@ def read_health(pool: str, listed: str, status: str) -> PoolHealth:
             raise UnexpectedState(f"what zpool prints of {pool} cannot be read")
     _, _, config = status.partition("\tNAME ")
     rows = [line.split() for line in config.partition("\nerrors:")[0].splitlines()[1:]]
-    disks = [row for row in rows if len(row) > 1 and row[1] in _BROKEN_DEVICE and row[0] != pool]
+    disks = [(row[0], _broken(row)) for row in rows if len(row) > 1 and row[0] != pool]
     return PoolHealth(
         pool=pool,
         state="SUSPENDED" if "state: SUSPENDED" in status else state,
         used_percent=used_percent,
         is_readonly=readonly == ["on"],
-        broken_devices=tuple(f"{row[0]} {row[1]}" for row in disks),
+        broken_devices=tuple(f"{name} {what}" for name, what in disks if what),
         has_data_errors="errors:" in status and _NO_ERRORS not in status,
     )
+
+
+def _broken(row: list[str]) -> str:
+    """Return what is wrong with a disk, by its row: name, state, errors of reads, writes and checksums."""
+    if row[1] in _BROKEN_DEVICE:
+        return row[1]
+    return "has errors" if any(count != "0" for count in row[2:5]) else ""
 
 
 def check_usable(health: PoolHealth) -> None:
@@ -116,8 +123,16 @@ def findings(health: PoolHealth | VolplugError, pool: str) -> Sequence[Finding]:
         what = "data on the pool is damaged beyond repair"
         found.append(Finding(_CHECK, Level.RED, pool, what, f"zpool status -v {pool} lists the files"))
     if health.broken_devices or health.state != "ONLINE":
-        what = f"redundancy is reduced: {', '.join(health.broken_devices) or health.state}"
-        found.append(Finding(_CHECK, Level.YELLOW, pool, what, "zpool online or zpool replace the disk"))
+        what = f"disks are failing or missing: {', '.join(health.broken_devices) or health.state}"
+        found.append(
+            Finding(
+                _CHECK,
+                Level.YELLOW,
+                pool,
+                what,
+                "zpool status; then zpool online, zpool replace or zpool clear the disk",
+            )
+        )
     if health.used_percent >= _NEARLY_FULL_PERCENT:
         what = f"the pool is {health.used_percent}% full"
         found.append(Finding(_CHECK, Level.YELLOW, pool, what, "Free space in it, or add disks"))

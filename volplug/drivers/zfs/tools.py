@@ -1,7 +1,7 @@
 """Runs `zfs` and `zpool`, in bounded time.
 
-A suspended pool hangs every command that writes to it, beyond the reach of signals. Such a command is left
-alone, and until it has ended no other that changes something is started: it may still have its effect.
+A command that writes to a pool when that is suspended hangs, beyond the reach of signals. Such a command is
+left alone, and until it has ended no other that changes something is started: it may still have its effect.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def test_every_key_of_a_status_is_in_the_page_on_inspect_and_nothing_else() -> N
     }
     ebs = dict(read_volume(described("v", **dict.fromkeys(DETAILS, "known")), "ebs").volume.details)
     core = status_of(replace(FULL, details=(), detail="known"))
-    assert documented == {*core, *ebs, "image"}
-    assert not core.keys() & {*ebs, "image"}
+    assert documented == {*core, *ebs, "image", "dataset"}
+    assert not core.keys() & {*ebs, "image", "dataset"}
 
 
 def test_the_configuration_page_and_help_have_the_same_meanings_and_defaults() -> None:

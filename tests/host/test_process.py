@@ -169,15 +169,15 @@ def steal_exit_code() -> None:
 
 async def test_all_output_is_kept_up_to_a_limit_and_more_is_an_error() -> None:
     many = ["sh", "-c", "yes line | head -c 100000"]
-    finished = await process.run(POOL, many, streams=process.Streams(output_bytes=100_000))
+    finished = await process.run(POOL, many, streams=process.ProgramStreams(output_bytes=100_000))
     assert len(finished.stdout) == 100_000
     with pytest.raises(HostError, match="printed more than 50000 bytes"):
-        await process.run(POOL, many, streams=process.Streams(output_bytes=50_000))
+        await process.run(POOL, many, streams=process.ProgramStreams(output_bytes=50_000))
 
 
 async def test_a_program_reads_and_writes_the_descriptors_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("stream")
     with (tmp_path / "in").open() as source, (tmp_path / "out").open("w") as target:
-        streams = process.Streams(stdin=source.fileno(), stdout=target.fileno())
+        streams = process.ProgramStreams(stdin=source.fileno(), stdout=target.fileno())
         finished = await process.run(POOL, ["cat"], streams=streams)
     assert (finished.stdout, (tmp_path / "out").read_text()) == ("", "stream")

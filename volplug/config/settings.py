@@ -142,15 +142,18 @@ class Settings(BaseModel):
     )
     node_id: str = _setting(platform.node(), "Name of this host", "the host's name")
     default_size: _Size = _setting(
-        "", "Size of volumes created without one", "the driver's own (loop: 1GiB, ebs and cinder: 10GiB)"
+        "",
+        "Size of volumes created without one",
+        "the driver's own (loop and zfs: 1GiB, ebs and cinder: 10GiB)",
     )
     default_fs: _Filesystem = _setting(
-        "ext4", f"Filesystem of volumes created without one: {', '.join(FILESYSTEMS)}"
+        "ext4",
+        f"Filesystem of volumes created without one: {', '.join(FILESYSTEMS)}; volumes of zfs are their own",
     )
     linger_s: _Seconds | None = _setting(
         None,
         "Seconds that a volume stays attached after its last unmount",
-        "the driver's own (loop: 0, ebs and cinder: 5)",
+        "the driver's own (loop and zfs: 0, ebs and cinder: 5)",
     )
     slow_answer_s: _SomeSeconds = _setting(110, "Seconds to answer Create and Mount; Docker waits 120")
     answer_s: _SomeSeconds = _setting(50, "Seconds to answer everything else; Docker waits 60")

@@ -26,9 +26,7 @@ _FIRST_LINUX: Final = (5, 8)  # LOOP_CONFIGURE
 _CAP_SYS_ADMIN: Final = 21  # linux/capability.h
 _INSIDE: Final = "/mnt/volplug/volumes"  # the mount root as the managed plugin sees it, of config.json
 _ENGINE: Final = "dockerd"
-_PACKAGES: Final = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
 _VERSION: Final = re.compile(r"\d+\.\d+[\w.+-]*")
-_VERSION_FLAGS: Final = {"mkfs.btrfs": "--version"}  # others take -V
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)  # volplug is younger
 
 
@@ -70,8 +68,8 @@ async def check_filesystem(examination: Examination) -> Sequence[Finding]:
     wanted = {settings.default_fs, *(each.get("fs", "") for each in settings.profiles.values())}
     kernel = await examination.quickly("/proc and /lib/modules", _kernel_filesystems)
     findings = []
-    for fs_type in FILESYSTEMS:
-        version = await _version(examination, f"mkfs.{fs_type}")
+    for fs_type, filesystem in FILESYSTEMS.items():
+        version = await _version(examination, f"mkfs.{fs_type}", filesystem.version_flag)
         findings.append(judge_filesystem(fs_type, kernel, version, is_wanted=fs_type in wanted))
     return findings
 
@@ -94,7 +92,7 @@ def judge_filesystem(
         return found(
             level=serious,
             message=f"mkfs.{fs_type} is not installed{unused}",
-            remedy=f"Install the package {_PACKAGES.get(fs_type, fs_type)}" if is_wanted else "",
+            remedy=f"Install the package {FILESYSTEMS[fs_type].package}" if is_wanted else "",
         )
     if kernel is not None and fs_type not in kernel:
         unused = "" if is_wanted else ", and no setting asks for it"
@@ -108,26 +106,28 @@ def judge_filesystem(
 
 async def check_program(examination: Examination) -> Sequence[Finding]:
     """Check the programs that every mount needs."""
-    checks = [each.check.argv[0] for each in FILESYSTEMS.values() if each.check is not None]
-    return [judge_program(name, await _version(examination, name)) for name in ("blkid", *checks)]
+    programs = {"blkid": "util-linux"}
+    programs |= {each.check.argv[0]: each.package for each in FILESYSTEMS.values() if each.check is not None}
+    return [
+        judge_program(name, await _version(examination, name, "-V"), package)
+        for name, package in programs.items()
+    ]
 
 
-def judge_program(name: str, version: str) -> Finding:
+def judge_program(name: str, version: str, package: str) -> Finding:
     """Judge one program, by its version; an empty one means that it is not installed. Pure."""
     if version:
         return Finding("program", Level.GREEN, name, version)
-    package = "util-linux" if name == "blkid" else "e2fsprogs"
     message = "it is not installed, and no volume can be mounted without it"
     return Finding("program", Level.RED, name, message, f"Install the package {package}")
 
 
-async def _version(examination: Examination, program: str) -> str:
+async def _version(examination: Examination, program: str, version_flag: str) -> str:
     """Return the version of a program, "" if it is not installed, or what can be said instead."""
     if await examination.quickly("PATH", shutil.which, program, path=search_path()) is None:
         return ""
-    flag = _VERSION_FLAGS.get(program, "-V")
     try:
-        ended = await run(examination.pool, (program, flag), ok=range(256))
+        ended = await run(examination.pool, (program, version_flag), ok=range(256))
     except CommandFailed:
         return "of unknown version"
     found = _VERSION.search(ended.stdout + ended.stderr)

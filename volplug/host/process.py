@@ -42,7 +42,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Streams:
+class ProgramStreams:
     """What a program reads and writes.
 
     Attributes:
@@ -56,7 +56,7 @@ class Streams:
     stdout: int | None = None
 
 
-_NO_STREAMS: Final = Streams()
+_NO_STREAMS: Final = ProgramStreams()
 
 
 def search_path() -> str:
@@ -71,7 +71,7 @@ async def run(
     *,
     ok: Collection[int] = (0,),
     stop_signal: signal.Signals | None = None,
-    streams: Streams = _NO_STREAMS,
+    streams: ProgramStreams = _NO_STREAMS,
 ) -> Finished:
     """Run a program without a shell and wait until it has ended, also if the caller is cancelled.
 
@@ -135,7 +135,7 @@ def reap_orphans() -> int:
 class _Child:
     argv: tuple[str, ...]
     stop_signal: signal.Signals | None
-    streams: Streams
+    streams: ProgramStreams
     pid: int = 0
     alive: bool = False
     is_stop_requested: bool = False

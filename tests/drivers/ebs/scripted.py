@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.drivers.ebs.clouds import spec_of
 from tests.host.sysfs_tree import MODEL
-from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.attachments import InstanceAttachments
 from volplug.drivers.ebs.creation import VolumeCreator
 from volplug.drivers.ebs.deletion import VolumeDeleter
 from volplug.drivers.ebs.disks import Disks
@@ -80,7 +80,7 @@ class Parts:
     volumes: ClusterVolumes
     creation: VolumeCreator
     deletion: VolumeDeleter
-    attachments: Attachments
+    attachments: InstanceAttachments
     slept: list[float]
 
 
@@ -107,5 +107,5 @@ def parts_of(script: Script, place: Path = _NOWHERE, limits: Ec2Timeouts = _PATI
     volumes = ClusterVolumes(script, "c", "ebs", limits, clock)
     creation = VolumeCreator(script, volumes, EbsSettings(), limits, clock, sleep)
     disks = Disks(Sysfs(place / "sys", place / "dev"), MODEL, place / "notes.json", "ebs")
-    attachments = Attachments(script, volumes, disks, limits)
+    attachments = InstanceAttachments(script, volumes, disks, limits)
     return Parts(script, volumes, creation, VolumeDeleter(script, volumes, limits), attachments, slept)

@@ -14,7 +14,7 @@ from tests.ec2sim import Ec2Cloud
 from volplug.drivers.cloud.tags import CLUSTER, NAME
 from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
 from volplug.drivers.ebs import EbsDriver
-from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.attachments import InstanceAttachments
 from volplug.drivers.ebs.disks import Disks
 from volplug.drivers.ebs.takeover import Takeover
 from volplug.drivers.ebs.volumes import Caller, ClusterVolumes
@@ -52,7 +52,7 @@ class _Shown:
         self.volume: dict[str, Any] = {
             "VolumeId": _VOLUME.volume_id,
             "State": "in-use",
-            "Attachments": [self.attachment],
+            "InstanceAttachments": [self.attachment],
             "Tags": [{"Key": CLUSTER, "Value": "test"}, {"Key": NAME, "Value": "db"}],
         }
         self.pauses: list[float] = []
@@ -61,7 +61,7 @@ class _Shown:
     async def call(self, action: str, /, **parameters: object) -> Mapping[str, object]:
         if action == "DetachVolume":
             self.detached.append(parameters)
-            self.volume |= {"State": "available", "Attachments": []}
+            self.volume |= {"State": "available", "InstanceAttachments": []}
         if action == "DescribeVolumes":
             return {"Volumes": [self.volume] if self.volume else []}
         return {"Reservations": [{"Instances": [self.instance]}]}
@@ -73,7 +73,7 @@ class _Shown:
     def takeover(self) -> Takeover:
         limits = dataclasses.replace(IMPATIENT, poll_first_s=0.001, poll_longest_s=0.001)
         volumes = ClusterVolumes(self, "test", "ebs", limits, lambda: 0.0)
-        attachments = Attachments(self, volumes, cast(Disks, None), limits)  # of another instance
+        attachments = InstanceAttachments(self, volumes, cast(Disks, None), limits)  # of another instance
         return Takeover(self, volumes, attachments, limits, sleep=self.pause)
 
 
@@ -120,7 +120,7 @@ async def test_two_reads_that_differ_are_no_proof(change: Callable[[_Shown], Non
     ("change", "error"),
     [
         (_attachment(InstanceId=C), None),
-        (lambda shown: shown.volume.update(State="available", Attachments=[]), None),
+        (lambda shown: shown.volume.update(State="available", InstanceAttachments=[]), None),
         (lambda shown: shown.volume.clear(), VolumeNotFound),
     ],
     ids=["attached elsewhere", "free", "not shown"],

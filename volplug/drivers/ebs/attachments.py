@@ -35,7 +35,7 @@ _UNKNOWN_VOLUME: Final = ("InvalidVolume.NotFound", "InvalidVolumeID.Malformed")
 _GONE_ALREADY: Final = ("IncorrectState", "InvalidAttachment.NotFound")
 
 
-class Attachments(CloudAttachments[Ec2Volume, Identity]):
+class InstanceAttachments(CloudAttachments[Ec2Volume, Identity]):
     """Attaches and detaches volumes; calls may run concurrently."""
 
     _CLOUD = "EC2"

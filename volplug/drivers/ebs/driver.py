@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from volplug.drivers.base import BackendConfig
 from volplug.drivers.cloud.driver import CloudDriver
 from volplug.drivers.ebs import options
-from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.attachments import InstanceAttachments
 from volplug.drivers.ebs.creation import VolumeCreator
 from volplug.drivers.ebs.deletion import VolumeDeleter
 from volplug.drivers.ebs.diagnosis import EbsDiagnosis, Ec2Account
@@ -62,7 +62,7 @@ class EbsDriver(CloudDriver[Ec2Volume, Identity]):
         notes = config.state_dir / "backends" / f"{config.name}.disks.json"
         volumes = ClusterVolumes(caller, config.cluster, config.name, limits, clock)
         disks = Disks(sysfs, settings.nvme_model, notes, config.name, clock)
-        attachments = Attachments(caller, volumes, disks, limits)
+        attachments = InstanceAttachments(caller, volumes, disks, limits)
         takeover = Takeover(caller, volumes, attachments, limits, may_force=settings.force_detach)
         super().__init__(config, host, volumes, attachments, takeover)
         self._diagnosis = EbsDiagnosis(caller, account, host, volumes, settings, limits)

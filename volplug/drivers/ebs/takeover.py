@@ -13,7 +13,7 @@ from typing import Final
 from volplug.drivers.base import Holder
 from volplug.drivers.cloud.takeover import CloudTakeover, Description, Evidence, unanswered
 from volplug.drivers.cloud.timeouts import PROOF_HOLDS_S
-from volplug.drivers.ebs.attachments import Attachments
+from volplug.drivers.ebs.attachments import InstanceAttachments
 from volplug.drivers.ebs.errors import Ec2Refused, translated
 from volplug.drivers.ebs.tags import as_mapping
 from volplug.drivers.ebs.timeouts import Ec2Timeouts
@@ -48,7 +48,7 @@ class Takeover(CloudTakeover[Ec2Volume]):
         self,
         caller: Caller,
         volumes: ClusterVolumes,
-        attachments: Attachments,
+        attachments: InstanceAttachments,
         limits: Ec2Timeouts,
         *,
         may_force: bool = False,

@@ -44,7 +44,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.findings import Finding
-from volplug.host.process import Finished, Streams, run, search_path
+from volplug.host.process import Finished, ProgramStreams, run, search_path
 from volplug.host.threads import Pool, run_to_completion
 from volplug.models import (
     FilesystemTag,
@@ -82,7 +82,7 @@ def build(config: BackendConfig) -> ZfsDriver:
     async def run_program(
         argv: Sequence[str], *, output_bytes: int, stdin: int | None = None, stdout: int | None = None
     ) -> Finished:
-        return await run(programs, argv, streams=Streams(output_bytes, stdin, stdout))
+        return await run(programs, argv, streams=ProgramStreams(output_bytes, stdin, stdout))
 
     host = ZfsHost(
         config.node_id,

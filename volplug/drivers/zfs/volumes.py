@@ -23,7 +23,7 @@ def new_tag(unique: UUID) -> FilesystemTag:
 
 
 def name_of(dataset: Dataset) -> str:
-    """Return the Docker name of a dataset's volume: the last part of its own, whoever has renamed it."""
+    """Return the Docker name of a dataset's volume: the last part of its own, also if that was renamed."""
     return dataset.name.rpartition("/")[2]
 
 

@@ -83,6 +83,8 @@ class Filesystem:
 
     Attributes:
         name: As mount(2) takes it; its mkfs program is `mkfs.NAME`.
+        package: The package of Debian that has its programs.
+        version_flag: Makes the mkfs program print its version.
         minimum_size_bytes: The smallest device that mkfs accepts, rounded up.
         mkfs_flags: The flags of mkfs that users may give: each takes one value and shapes only the new
             filesystem. Flags that name another device or file, force, or set the UUID are not among them.
@@ -109,6 +111,8 @@ class Filesystem:
     """
 
     name: str
+    package: str
+    version_flag: str
     minimum_size_bytes: int
     mkfs_flags: frozenset[str]
     label_bytes: int

@@ -31,6 +31,8 @@ def _mkfs_argv(device: str, options: Sequence[str], uuid: str) -> tuple[str, ...
 
 BTRFS: Final = Filesystem(
     name="btrfs",
+    package="btrfs-progs",
+    version_flag="--version",
     minimum_size_bytes=128 * MIB,  # btrfs-progs 6.2
     mkfs_flags=frozenset(  # mkfs.btrfs(8)
         {"-d", "-L", "-m", "-n", "-O", "-R", "-s", "--checksum", "--csum"}

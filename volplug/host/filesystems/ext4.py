@@ -85,6 +85,8 @@ def _read_exit_code(code: int) -> CheckResult:
 
 EXT4: Final = Filesystem(
     name="ext4",
+    package="e2fsprogs",
+    version_flag="-V",
     minimum_size_bytes=8 * MIB,  # e2fsprogs 1.47
     mkfs_flags=frozenset(  # mke2fs(8)
         {"-b", "-C", "-E", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T"}

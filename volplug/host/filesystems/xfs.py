@@ -41,6 +41,8 @@ def _mkfs_argv(device: str, options: Sequence[str], uuid: str) -> tuple[str, ...
 
 XFS: Final = Filesystem(
     name="xfs",
+    package="xfsprogs",
+    version_flag="-V",
     minimum_size_bytes=300 * MIB,  # xfsprogs 6.1
     mkfs_flags=frozenset({"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"}),  # mkfs.xfs(8)
     label_bytes=12,  # XFSLABEL_MAX

@@ -186,7 +186,7 @@ def is_available(description: Description) -> bool:
 
 def is_attached(description: Description) -> bool:
     """Return whether the attachment of a volume is complete."""
-    return [each["State"] for each in description["InstanceAttachments"]] == ["attached"]
+    return [each["State"] for each in description["Attachments"]] == ["attached"]
 
 
 def _each(action: Callable[..., object], names: Sequence[str], *others: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ BROKEN = described("v", State="error")
 
 def attached(state: str, instance_id: str = "i-here") -> dict[str, Any]:
     attachment = {"State": state, "InstanceId": instance_id, "Device": "/dev/sdf"}
-    return described("v", State="in-use", InstanceAttachments=[attachment])
+    return described("v", State="in-use", Attachments=[attachment])
 
 
 def no(code: str, message: str = "no", *, was_repeated: bool = False) -> Ec2Refused:

@@ -52,7 +52,7 @@ class _Shown:
         self.volume: dict[str, Any] = {
             "VolumeId": _VOLUME.volume_id,
             "State": "in-use",
-            "InstanceAttachments": [self.attachment],
+            "Attachments": [self.attachment],
             "Tags": [{"Key": CLUSTER, "Value": "test"}, {"Key": NAME, "Value": "db"}],
         }
         self.pauses: list[float] = []
@@ -61,7 +61,7 @@ class _Shown:
     async def call(self, action: str, /, **parameters: object) -> Mapping[str, object]:
         if action == "DetachVolume":
             self.detached.append(parameters)
-            self.volume |= {"State": "available", "InstanceAttachments": []}
+            self.volume |= {"State": "available", "Attachments": []}
         if action == "DescribeVolumes":
             return {"Volumes": [self.volume] if self.volume else []}
         return {"Reservations": [{"Instances": [self.instance]}]}
@@ -120,7 +120,7 @@ async def test_two_reads_that_differ_are_no_proof(change: Callable[[_Shown], Non
     ("change", "error"),
     [
         (_attachment(InstanceId=C), None),
-        (lambda shown: shown.volume.update(State="available", InstanceAttachments=[]), None),
+        (lambda shown: shown.volume.update(State="available", Attachments=[]), None),
         (lambda shown: shown.volume.clear(), VolumeNotFound),
     ],
     ids=["attached elsewhere", "free", "not shown"],

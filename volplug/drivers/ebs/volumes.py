@@ -70,9 +70,7 @@ class Ec2Volume(CloudVolume):
 def read_volume(description: Description, backend: str) -> Ec2Volume:
     """Parse an item of a DescribeVolumes response, or the response of CreateVolume."""
     tags = as_mapping(description)
-    attachments = [
-        one for one in description.get("InstanceAttachments", ()) if one.get("State") != "detached"
-    ]
+    attachments = [one for one in description.get("Attachments", ()) if one.get("State") != "detached"]
     attachment = attachments[0] if attachments else {}
     state, detail = _state(description, attachments)
     created = description.get("CreateTime")

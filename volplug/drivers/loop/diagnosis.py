@@ -119,9 +119,7 @@ class LoopDiagnosis:
         if not without:
             return [self._green("direct-io", "images are read and written past the page cache")]
         cause = f"{_listed(without)} has no direct I/O, so its data is in the page cache twice"
-        remedy = (
-            "Move the directory to an ext4, xfs or btrfs (docs/operations.md, Move the state to a data disk)"
-        )
+        remedy = "Move the directory to another disk (docs/operations.md, Move the state to a data disk)"
         return [self._yellow("direct-io", cause, remedy)]
 
     def _devices_by_image(

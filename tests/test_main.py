@@ -12,6 +12,7 @@ from volplug.__main__ import main, serving_settings, split_command
 from volplug.config import TABLES, Settings, default_text
 
 FOR_PEOPLE = ("rich.", "typer.", "click.")
+OF_CLUSTER = ("volplug.cluster", "volplug.config.cluster", "cryptography")
 OF_CONTROL_API = ("volplug.api.routes", "volplug.api.schemas", "volplug.handlers.control.routes")
 
 
@@ -23,7 +24,7 @@ def test_serving_loads_nothing_that_only_interactive_use_needs(tmp_path: Path) -
     assert ended.returncode == 1
     loaded = re.findall(r"\|\s+([\w.]+)$", ended.stderr, re.MULTILINE)
     assert {"aiohttp.web", "structlog.dev"} <= set(loaded)
-    assert [name for name in loaded if name.startswith((*FOR_PEOPLE, *OF_CONTROL_API))] == []
+    assert [name for name in loaded if name.startswith((*FOR_PEOPLE, *OF_CONTROL_API, *OF_CLUSTER))] == []
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -31,7 +33,7 @@ from volplug.handlers.plugin import PluginHandler
 from volplug.host import mountinfo
 from volplug.host.machine import Machine
 from volplug.host.process import reap_orphans, wait_for_programs
-from volplug.host.threads import DevicePool
+from volplug.host.threads import DevicePool, Pool
 from volplug.log import configure_logging
 from volplug.managed import HostPaths, host_paths, is_managed, unchanged
 from volplug.metrics import Metrics
@@ -46,6 +48,9 @@ from volplug.volumes.node import Deadlines, LocalNode
 from volplug.volumes.operations import Operations
 from volplug.volumes.options import Defaults
 from volplug.volumes.service import VolumeService
+
+if TYPE_CHECKING:
+    from volplug.cluster.membership import ClusterListener, Membership
 
 _LOG = structlog.get_logger(__name__)
 _WORK_ENDS_S: Final = STOP_TIMEOUT_S - 1
@@ -188,7 +193,13 @@ async def _serve(
         return await _refuse(error, plugin_socket, _scope(drivers))
     server = _plugin_server(service, _scope(drivers), engines)
     await server.start(plugin_socket)
-    control = ControlServer(settings, service, _host_paths(), is_managed=is_managed())
+    control = ControlServer(
+        settings,
+        service,
+        _host_paths(),
+        is_managed=is_managed(),
+        build_membership=partial(build_membership, settings, service),
+    )
     await control.start()
     _LOG.info("ready", version=__version__, socket=str(settings.socket), backends=",".join(sorted(drivers)))
     service_manager = ServiceManager()
@@ -273,6 +284,28 @@ def _build_service(
         profiles=settings.profiles,
     )
     return VolumeService(node, defaults)
+
+
+def build_membership(settings: Settings, service: VolumeService, listener: ClusterListener) -> Membership:
+    """Build this host's membership in a cluster; imported here, since few hosts need it."""
+    from volplug.cluster.membership import ClusterOptions, Membership
+    from volplug.cluster.records import LifeRecord
+    from volplug.config.cluster import etcd_access, listed_nodes
+
+    since = datetime.now(UTC)
+
+    def describe() -> LifeRecord:
+        return LifeRecord(version=__version__, node_ids=dict(service.node().node_ids), since=since)
+
+    options = ClusterOptions(
+        name=settings.node_id.lower(),
+        cluster=settings.cluster,
+        address=settings.cluster_address,
+        etcd=etcd_access(settings),
+        nodes=listed_nodes(settings),
+        state_dir=settings.state_dir,
+    )
+    return Membership(options, describe, listener, Pool("cluster", 2))
 
 
 def _scope(drivers: dict[str, Driver]) -> str:

@@ -1,4 +1,4 @@
-"""Serves the control API: always on a Unix socket, and on TCP with TLS if that is configured.
+"""Serves the control API: always on a Unix socket, on TCP with TLS if that is configured, and to other nodes.
 
 Docker's calls come first: what cannot be bound or read is an error in the log, and volplug serves without it.
 Nothing of the API is imported before its first request.
@@ -22,7 +22,14 @@ from volplug.config import Settings
 from volplug.connections import Bounds
 from volplug.control_tls import TlsListener
 from volplug.errors import ConfigurationError, HostError, VolplugError
-from volplug.handlers.control.access import Admit, TcpAccess, admit_local, read_access_file, tls_context
+from volplug.handlers.control.access import (
+    Admit,
+    PeerAccess,
+    TcpAccess,
+    admit_local,
+    read_access_file,
+    tls_context,
+)
 from volplug.handlers.control.errors import malformed_answer
 from volplug.host.reread import FromFiles
 from volplug.host.threads import Pool
@@ -31,12 +38,16 @@ from volplug.server import BACKLOG, Handler, SocketServer, UnixSocket
 from volplug.volumes.service import VolumeService
 
 if TYPE_CHECKING:
+    from volplug.cluster.membership import ClusterListener, Membership
     from volplug.handlers.control.stream import Waiting
 
 _LOG = structlog.get_logger(__name__)
 _CONNECTIONS: Final = 1200  # of each listener
 _PARTS: Final = 4  # each listener may use one of the process's descriptors; Docker's calls need the others
 _WAITING_OF_CONNECTIONS: Final = (5, 6)  # the others stay for requests that are answered at once
+
+
+MembershipBuilder = Callable[["ClusterListener"], "Membership"]
 
 
 class LazyHandler:
@@ -79,10 +90,17 @@ class ControlServer:
         volumes: The core.
         as_on_host: Replaces paths of this process by those of the host, in what clients read.
         is_managed: Whether this process is a managed plugin.
+        build_membership: Imports and builds this host's membership in a cluster; None for no part in any.
     """
 
     def __init__(
-        self, settings: Settings, volumes: VolumeService, as_on_host: HostPaths, *, is_managed: bool
+        self,
+        settings: Settings,
+        volumes: VolumeService,
+        as_on_host: HostPaths,
+        *,
+        is_managed: bool,
+        build_membership: MembershipBuilder | None = None,
     ) -> None:
         self._settings = settings
         self._volumes = volumes
@@ -94,17 +112,29 @@ class ControlServer:
         self._tcp: TlsListener | None = None
         self._handlers: list[LazyHandler] = []
         self._servers: list[SocketServer] = []
+        self._build_membership = build_membership
+        self._building_membership: asyncio.Future[Membership] | None = None
+        self._membership: Membership | None = None
+        self._cluster: TlsListener | None = None
 
     async def start(self) -> None:
         """Start to listen where that is possible."""
-        for start in (self._start_unix, *((self._start_tcp,) if self._settings.control_listen else ())):
+        starts = {self._start_unix: "control API not served"}
+        if self._settings.control_listen:
+            starts[self._start_tcp] = "control API not served"
+        if self._build_membership is not None:
+            starts[self._start_membership] = "no part in the cluster"
+        for start, failure in starts.items():
             try:
                 await start()
             except (VolplugError, OSError) as error:
-                _LOG.error("control API not served", error=str(error))
+                _LOG.error(failure, error=str(error))
 
     async def stop(self) -> None:
         """Stop accepting, end the requests that wait, give the others some seconds to be answered."""
+        if self._membership is not None:
+            await self._membership.stop()
+        await self.close_cluster()
         if self._tcp is not None:
             await self._tcp.close()
         for handler in self._handlers:
@@ -134,6 +164,38 @@ class ControlServer:
         self._tcp = TlsListener(listening, server.protocol, context)
         _LOG.info("control API served on TCP", address=settings.control_listen)
 
+    async def _start_membership(self) -> None:
+        if await self._pool.blocking((self._settings.state_dir / "cluster").is_dir):
+            await (await self.membership()).start()
+
+    async def membership(self) -> Membership:
+        """Return this host's membership in a cluster, which is built when it is first needed."""
+        if self._membership is None:
+            build = self._build_membership
+            assert build is not None  # noqa: S101  # else nothing calls this
+            if self._building_membership is None:
+                self._building_membership = self._pool.submit(build, self)
+            self._membership = await asyncio.shield(self._building_membership)
+        return self._membership
+
+    async def open_cluster(
+        self, address: tuple[str, int], node: Path, authority: Path, may_show: Callable[[str, str], bool]
+    ) -> None:
+        """Listen for other nodes; see `ClusterListener`."""
+        context = FromFiles(self._pool, [node, authority], partial(tls_context, node, node, authority))
+        await context.current()
+        listening = await self._pool.blocking(_bound_tcp, *address)
+        server = self._server(PeerAccess(may_show).admit)
+        await server.start()
+        self._cluster = TlsListener(listening, server.protocol, context)
+        _LOG.info("cluster served", address="{}:{}".format(*address))
+
+    async def close_cluster(self) -> None:
+        """Accept no other nodes any more; those that are connected are refused."""
+        if self._cluster is not None:
+            await self._cluster.close()
+        self._cluster = None
+
     def _server(self, admit: Admit) -> SocketServer:
         handler = LazyHandler(self._pool, partial(self._build, admit))
         server = SocketServer(handler, self._bounds, malformed_answer)
@@ -148,7 +210,8 @@ class ControlServer:
 
         part, of = _WAITING_OF_CONNECTIONS
         waiting = Waiting(self._bounds.connections * part // of)
-        routes = ControlRoutes(self._volumes, waiting, self._as_on_host)
+        membership = self.membership if self._build_membership is not None else None
+        routes = ControlRoutes(self._volumes, waiting, self._as_on_host, membership=membership)
         return ControlHandler(routes, admit, as_on_host=self._as_on_host), waiting
 
 

@@ -399,3 +399,71 @@ class MountFailed(HostError):
     """The kernel refused to mount or unmount."""
 
     code = "mount-failed"
+
+
+class DirectoryUnavailable(VolplugError):
+    """The directory of the cluster's nodes, etcd, does not answer."""
+
+    code = "directory-unavailable"
+    retryable = True
+
+
+class DirectoryDenied(VolplugError):
+    """etcd refuses the user, password or certificate."""
+
+    code = "directory-denied"
+
+
+class NeedsEtcd(Unsupported):
+    """Nodes have to agree on it, and the cluster has no etcd to do so."""
+
+    code = "needs-etcd"
+
+
+class NotMember(Conflict):
+    """This host is a member of no cluster."""
+
+    code = "not-a-member"
+
+
+class AlreadyMember(Conflict):
+    """This host is a member of a cluster, or the cluster exists."""
+
+    code = "already-a-member"
+
+
+class NodeExists(Conflict):
+    """The cluster has a node of this name or address."""
+
+    code = "node-exists"
+
+
+class NodeNotFound(NotFound):
+    """The cluster has no node of this name."""
+
+    code = "node-not-found"
+
+
+class NotSigner(Conflict):
+    """The node does not have the key of the cluster's authority."""
+
+    code = "not-a-signer"
+
+
+class JoinRefused(Forbidden):
+    """The join token is unknown, was used, or has expired."""
+
+    code = "join-refused"
+
+
+class PeerUnreachable(VolplugError):
+    """Another node does not answer."""
+
+    code = "peer-unreachable"
+    retryable = True
+
+
+class PeerInvalid(VolplugError):
+    """Another node answers what cannot be used, or is not the node that was meant."""
+
+    code = "peer-invalid"

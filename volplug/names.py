@@ -1,4 +1,4 @@
-"""The naming rule of volumes. dockerd does not check names on Linux, so this is the only check."""
+"""The naming rules of volumes, for which dockerd has none on Linux, and of a cluster's nodes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from volplug.errors import InvalidName
 
 NAME_PATTERN: Final = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"
 _RULE: Final = re.compile(NAME_PATTERN, re.ASCII)
+_LABEL: Final = "[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
+_NODE_RULE: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
+_LONGEST_NODE_NAME: Final = 64  # of a common name in a certificate, and of a host's name
 
 
 def is_name(text: str) -> bool:
     """Tell whether a text may be the name of a volume; it is then safe as one component of a path."""
     return _RULE.fullmatch(text) is not None
+
+
+def is_node_name(text: str) -> bool:
+    """Tell whether a node of a cluster may have this name: it is a part of a TLS name in its certificate."""
+    return len(text) <= _LONGEST_NODE_NAME and _NODE_RULE.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:

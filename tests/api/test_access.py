@@ -76,11 +76,22 @@ def test_a_wrong_line_permits_nothing_and_the_others_stay(written: str) -> None:
 
 def test_roles_permit_what_they_say() -> None:
     permitted = [(role, needed) for role in Role for needed in Role if role.permits(needed)]
-    assert permitted == [(Role.READ, Role.READ), (Role.ADMIN, Role.READ), (Role.ADMIN, Role.ADMIN)]
+    own = [(role, role) for role in Role]
+    to_any = [(role, Role.ANY) for role in Role]
+    assert {*permitted} == {*own, *to_any, (Role.ADMIN, Role.READ)}
 
 
 @pytest.mark.parametrize(
-    ("role", "name"), [("root", "a"), ("", "a"), ("read", ""), ("read", "a b"), ("read", "x" * 65)]
+    ("role", "name"),
+    [
+        ("root", "a"),
+        ("node", "a"),
+        ("any", "a"),
+        ("", "a"),
+        ("read", ""),
+        ("read", "a b"),
+        ("read", "x" * 65),
+    ],
 )
 def test_no_token_is_made_for_another_role_or_an_odd_name(role: str, name: str) -> None:
     with pytest.raises(InvalidRequest):

@@ -33,6 +33,7 @@ PARTS = (
     Part("faults", 5.0, ("tests/faults/", "tests/served/", "tests/walks/")),
     Part("zfs", 2.0, ("tests/drivers/zfs/", "tests/zfs/")),
     Part("ebs", 2.5, ("tests/drivers/ebs/", "tests/ec2sim/", "tests/aws/")),
+    Part("cluster", 0.5, ("tests/cluster/",)),
     Part("api", 1.5, ("tests/api/", "tests/doctor/")),
     Part("cli", 1.0, ("tests/cli/",)),
     Part("unit and contract", 4.5, ("",)),

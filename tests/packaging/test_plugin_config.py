@@ -18,7 +18,7 @@ from volplug.drivers.ebs.settings import VARIABLES as EBS_VARIABLES
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())
 _PROGRAM, *_ARGUMENTS = CONFIG["entrypoint"]
-_TABLES = {"backends", "profiles"}
+_TABLES = {"backends", "nodes", "profiles"}
 
 
 @pytest.fixture

@@ -22,14 +22,23 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Role(StrEnum):
-    """What a client may do: READ looks, ADMIN changes volumes as well."""
+    """What a client may do: READ looks, ADMIN changes volumes as well.
+
+    NODE is a member of the cluster, by its certificate; ANY a client of which nothing is known. Both roles
+    are found on the cluster's address only.
+    """
 
     READ = "read"
     ADMIN = "admin"
+    NODE = "node"
+    ANY = "any"
 
     def permits(self, needed: Role) -> bool:
-        """Tell whether this role suffices where another is needed."""
-        return self is Role.ADMIN or self is needed
+        """Tell whether this role suffices where another is needed; what nodes ask for, ADMIN may not."""
+        return self is needed or needed is Role.ANY or (self is Role.ADMIN and needed is Role.READ)
+
+
+_IN_FILE: Final = (Role.READ, Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +46,14 @@ class ApiClient:
     """A client that is known.
 
     Attributes:
-        name: For the log.
+        name: For the log; of a node, its name in the cluster.
         role: What it may do.
+        fingerprint: SHA-256 of a node's certificate; empty for others.
     """
 
     name: str
     role: Role
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ def read_access(text: str) -> tuple[Sequence[AccessLine], Sequence[str]]:
 
 def _read_line(written: str) -> AccessLine | None:
     match written.split(None, 2):
-        case [role, name, key] if role in set(Role) and _NAME.fullmatch(name):
+        case [role, name, key] if role in _IN_FILE and _NAME.fullmatch(name):
             client, key = ApiClient(name, Role(role)), key.strip()
             if key.startswith(_TOKEN) and _DIGEST.fullmatch(digest := key.removeprefix(_TOKEN)):
                 return AccessLine(client, digest=digest)
@@ -110,15 +121,20 @@ def make_token(role: str, name: str) -> tuple[str, str]:
     Raises:
         InvalidRequest: If there is no such role, or the name is not allowed.
     """
-    if role not in set(Role):
-        raise InvalidRequest(f"unknown role {role[:20]!r}", f"Roles are {', '.join(Role)}")
+    if role not in _IN_FILE:
+        raise InvalidRequest(f"unknown role {role[:20]!r}", f"Roles are {', '.join(_IN_FILE)}")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"name {name[:40]!r} is not allowed",
             "Use 1 to 64 of a-z A-Z 0-9 _ . @ - beginning with a letter or digit",
         )
-    token = _PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+    token = new_token()
     return token, f"{role} {name} {_TOKEN}{_digest(token)}"
+
+
+def new_token() -> str:
+    """Return a token that cannot be guessed."""
+    return _PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 def _digest(token: str) -> str:

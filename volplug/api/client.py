@@ -137,6 +137,10 @@ class ControlClient:
         """Send a request that starts nothing."""
         return self._call("POST", path, body=body)
 
+    def delete(self, *path: str) -> None:
+        """Delete what needs no operation."""
+        self._call("DELETE", path)
+
     # Transport
 
     def _repeated(self, call: Callable[[], _T]) -> _T:
@@ -173,7 +177,7 @@ class ControlClient:
         except BaseException:  # half of an answer must not be taken for the next one
             self.close()
             raise
-        answer = self._read(read)
+        answer = self._read(read) if response.status != http.client.NO_CONTENT else {}
         self._was_reached = True
         if not 200 <= response.status < 300:
             raise answered_error(answer)

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from volplug.api import schemas
+from volplug.api import cluster_schemas, schemas
 from volplug.api.access import Role
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -31,6 +31,7 @@ class Route:
         summary: What it does, in one line.
         answers: Status of success to the body, None for none.
         role: What a client on TCP needs.
+        is_for_nodes: Whether nodes of the cluster may call it as well.
         body: What is sent; None for nothing.
         query: Which parameters the query may have.
         headers: Headers that it reads, and what each is for.
@@ -45,12 +46,17 @@ class Route:
     summary: str
     answers: _Answers
     role: Role = Role.READ
+    is_for_nodes: bool = False
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     errors: tuple[int, ...] = ()
     streams: bool = False
     text: str = ""
+
+    def permits(self, role: Role) -> bool:
+        """Tell whether a client of this role may call it."""
+        return role.permits(self.role) or (self.is_for_nodes and role is Role.NODE)
 
 
 _IF_MATCH: Final = {"If-Match": "ETag of the volume as the client knows it; another one is answered with 412"}
@@ -110,12 +116,109 @@ def _routes_of_volume(suffix: str, selector: str) -> tuple[Route, ...]:
     )
 
 
+CLUSTER_ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        operation_id="getCluster",
+        method="GET",
+        path="/v1/cluster",
+        summary="Show the cluster of this node, and its members",
+        answers={200: cluster_schemas.ClusterBody},
+        errors=(409,),
+    ),
+    Route(
+        operation_id="initCluster",
+        method="POST",
+        path="/v1/cluster",
+        summary="Begin a cluster with this node; again is success",
+        answers={200: cluster_schemas.JoinLineBody},
+        role=Role.ADMIN,
+        errors=(409, 503),
+    ),
+    Route(
+        operation_id="leaveCluster",
+        method="DELETE",
+        path="/v1/cluster",
+        summary="End the membership of this node",
+        answers={204: None},
+        role=Role.ADMIN,
+        errors=(409, 503),
+    ),
+    Route(
+        operation_id="joinCluster",
+        method="POST",
+        path="/v1/cluster/join",
+        summary="Make this node a member of another node's cluster",
+        answers={200: cluster_schemas.ClusterBody},
+        role=Role.ADMIN,
+        body=cluster_schemas.JoinRequest,
+        errors=(403, 409, 502, 503),
+    ),
+    Route(
+        operation_id="createJoinToken",
+        method="POST",
+        path="/v1/cluster/tokens",
+        summary="Make a token with which one node may join within 15 minutes",
+        answers={200: cluster_schemas.JoinLineBody},
+        role=Role.ADMIN,
+        errors=(409, 501, 503),
+    ),
+    Route(
+        operation_id="issueCertificate",
+        method="POST",
+        path="/v1/cluster/certificates",
+        summary="Make key and certificate of a node that the configuration file lists",
+        answers={200: cluster_schemas.IssuedBody},
+        role=Role.ADMIN,
+        body=cluster_schemas.CertificateRequest,
+        errors=(409,),
+    ),
+    Route(
+        operation_id="removeNode",
+        method="DELETE",
+        path="/v1/cluster/nodes/{name}",
+        summary="End the membership of another node",
+        answers={204: None},
+        role=Role.ADMIN,
+        errors=(404, 409, 501, 503),
+    ),
+    Route(
+        operation_id="getAuthority",
+        method="GET",
+        path="/v1/cluster/authority",
+        summary="Show the certificate of the cluster's authority",
+        answers={200: cluster_schemas.AuthorityBody},
+        role=Role.ANY,
+        errors=(409,),
+    ),
+    Route(
+        operation_id="admitNode",
+        method="POST",
+        path="/v1/cluster/nodes",
+        summary="Make a node with a join token a member",
+        answers={200: cluster_schemas.AdmissionBody},
+        role=Role.ANY,
+        body=cluster_schemas.AdmissionRequest,
+        errors=(403, 409, 501, 503),
+    ),
+    Route(
+        operation_id="renewCertificate",
+        method="POST",
+        path="/v1/cluster/renewal",
+        summary="Sign a new certificate of the node that asks",
+        answers={200: cluster_schemas.CertificateBody},
+        role=Role.NODE,
+        body=cluster_schemas.RenewalRequest,
+        errors=(404, 409, 501, 503),
+    ),
+)
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         operation_id="getVersion",
         method="GET",
         path="/v1/version",
         summary="Show the version",
+        is_for_nodes=True,
         answers={200: schemas.VersionBody},
     ),
     Route(
@@ -165,6 +268,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="GET",
         path="/v1/nodes",
         summary="List nodes: this one",
+        is_for_nodes=True,
         answers={200: schemas.NodeList},
     ),
     Route(
@@ -172,6 +276,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="GET",
         path="/v1/nodes/{id}",
         summary="Show a node",
+        is_for_nodes=True,
         answers={200: schemas.NodeBody},
         errors=(404,),
     ),
@@ -224,6 +329,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="GET",
         path="/healthz",
         summary="Tell that volplug answers",
+        is_for_nodes=True,
         answers={200: schemas.HealthBody},
     ),
     Route(
@@ -233,4 +339,5 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Tell whether volplug can do its work, and what keeps it from that",
         answers={200: schemas.ReadinessBody, 503: schemas.ReadinessBody},
     ),
+    *CLUSTER_ROUTES,
 )

@@ -29,11 +29,15 @@ _Cursor = Annotated[str, Field(max_length=300, description="`next_cursor` of the
 _Text = Annotated[str, Field(max_length=300)]
 
 
-class _Shown(BaseModel):
+class ShownBody(BaseModel):
+    """What is answered."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class _Sent(BaseModel):
+class SentBody(BaseModel):
+    """What clients send."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -41,7 +45,7 @@ class _Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ErrorBody(_Shown):
+class ErrorBody(ShownBody):
     """Every error."""
 
     code: str = Field(description="One of docs/errors.md")
@@ -52,7 +56,7 @@ class ErrorBody(_Shown):
     request_id: str = Field(description="As in the header X-Request-Id and in the log")
 
 
-class FailureBody(_Shown):
+class FailureBody(ShownBody):
     """Why an operation failed."""
 
     operation: str = Field(description="Its kind")
@@ -63,7 +67,7 @@ class FailureBody(_Shown):
     at: datetime
 
 
-class UsageBody(_Shown):
+class UsageBody(ShownBody):
     """Space in a mounted filesystem."""
 
     used_bytes: int
@@ -74,7 +78,7 @@ class UsageBody(_Shown):
     age_s: float = Field(description="How old the numbers are")
 
 
-class VolumeBody(_Shown):
+class VolumeBody(ShownBody):
     """A volume, as this host knows it; docs/inspect.md describes the same facts."""
 
     name: str
@@ -98,7 +102,7 @@ class VolumeBody(_Shown):
     details: dict[str, Detail] = Field(description="What the backend's driver adds")
 
 
-class VolumePage(_Shown):
+class VolumePage(ShownBody):
     """Some volumes, by name."""
 
     volumes: list[VolumeBody]
@@ -115,7 +119,7 @@ class VolumeQuery(_Query):
     cursor: _Cursor | None = None
 
 
-class VolumeCreation(_Sent):
+class VolumeCreation(SentBody):
     """A volume to create."""
 
     name: VolumeName
@@ -130,13 +134,13 @@ class VolumeCreation(_Sent):
     )
 
 
-class TakeoverRequest(_Sent):
+class TakeoverRequest(SentBody):
     """Whether to take the volume over, or only to tell what would be done."""
 
     dry_run: bool = False
 
 
-class PlanBody(_Shown):
+class PlanBody(ShownBody):
     """What a takeover would do, and why."""
 
     volume: str
@@ -149,7 +153,7 @@ class PlanBody(_Shown):
     remedy: str = Field(description="What an operator can do where it would be refused")
 
 
-class OperationBody(_Shown):
+class OperationBody(ShownBody):
     """One piece of work on one volume."""
 
     id: str
@@ -164,7 +168,7 @@ class OperationBody(_Shown):
     request_id: str | None = Field(description="Of the request of this API that started it")
 
 
-class OperationPage(_Shown):
+class OperationPage(ShownBody):
     """Some operations, the newest first."""
 
     operations: list[OperationBody]
@@ -186,7 +190,7 @@ class WaitQuery(_Query):
     wait_s: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0
 
 
-class EventBody(_Shown):
+class EventBody(ShownBody):
     """Something that happened to a volume."""
 
     id: str
@@ -199,7 +203,7 @@ class EventBody(_Shown):
     fields: dict[str, str] = Field(description="What the log's line shows besides")
 
 
-class EventPage(_Shown):
+class EventPage(ShownBody):
     """Some events, the oldest first."""
 
     events: list[EventBody]
@@ -218,7 +222,7 @@ class EventQuery(_Query):
     limit: _Limit = 100
 
 
-class SizesBody(_Shown):
+class SizesBody(ShownBody):
     """Which sizes a driver makes."""
 
     allocation_unit_bytes: int
@@ -227,7 +231,7 @@ class SizesBody(_Shown):
     maximum_size_bytes: int
 
 
-class LimitBody(_Shown):
+class LimitBody(ShownBody):
     """A limit of a backend and how much of it is used."""
 
     name: str = Field(description="What the backend calls it")
@@ -236,7 +240,7 @@ class LimitBody(_Shown):
     unit: str = Field(description="`bytes`, or what is counted")
 
 
-class ProblemBody(_Shown):
+class ProblemBody(ShownBody):
     """Why a backend cannot be used."""
 
     code: str = Field(description="One of docs/errors.md")
@@ -245,7 +249,7 @@ class ProblemBody(_Shown):
     retryable: bool
 
 
-class BackendBody(_Shown):
+class BackendBody(ShownBody):
     """A backend, as it is now."""
 
     name: str
@@ -262,13 +266,13 @@ class BackendBody(_Shown):
     options: dict[str, str] = Field(description="The driver's own options, and what each is or may be")
 
 
-class BackendList(_Shown):
+class BackendList(ShownBody):
     """All backends, the default one first."""
 
     backends: list[BackendBody]
 
 
-class NodeBody(_Shown):
+class NodeBody(ShownBody):
     """A node."""
 
     id: str = Field(description="Its name, VOLPLUG_NODE_ID")
@@ -280,26 +284,26 @@ class NodeBody(_Shown):
     operations_running: int
 
 
-class NodeList(_Shown):
+class NodeList(ShownBody):
     """All nodes that are known here: this one."""
 
     nodes: list[NodeBody]
 
 
-class VersionBody(_Shown):
+class VersionBody(ShownBody):
     """Which volplug this is."""
 
     version: str
     api: Literal["v1"] = "v1"
 
 
-class HealthBody(_Shown):
+class HealthBody(ShownBody):
     """That this process answers."""
 
     status: Literal["ok"]
 
 
-class ReadinessBody(_Shown):
+class ReadinessBody(ShownBody):
     """Whether this node can do its work, and what keeps it from that."""
 
     ready: bool

@@ -125,9 +125,18 @@ def list_nodes(context: typer.Context, chosen: FormatOption = "table", quiet: Qu
     shown.list(session.client.get("nodes")["nodes"])
 
 
-@NODES.callback()
-def _of_nodes() -> None:
-    """Nodes."""
+@NODES.command("rm", epilog="Example: volplug node rm node3")
+def remove_nodes(
+    context: typer.Context, names: Annotated[list[str], typer.Argument(metavar="NODE", hidden=True)]
+) -> None:
+    """Remove nodes from the cluster: their certificates are accepted by no other node any more."""
+    session = session_of(context)
+
+    def remove(name: str) -> None:
+        session.client.delete("cluster", "nodes", name)
+        session.terminal.write(name)
+
+    each_of(session, "remove", names, remove)
 
 
 @OPERATIONS.command("ls", epilog="Example: volplug operation ls --filter state=running")

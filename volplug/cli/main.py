@@ -13,6 +13,7 @@ import typer
 from volplug import __version__
 from volplug.api.client_errors import UsageError
 from volplug.cli.arguments import FormatOption, session_of
+from volplug.cli.cluster import CLUSTER
 from volplug.cli.configuration import CONFIG, CONTEXTS
 from volplug.cli.contexts import Place
 from volplug.cli.exits import ExitCode, exit_code_of, told
@@ -43,6 +44,7 @@ for _name, _group, _about in (
     ("volume", VOLUMES, "Create, list, delete, take over and release volumes."),
     ("backend", BACKENDS, "The storage that volumes are on."),
     ("node", NODES, "The hosts that use volumes."),
+    ("cluster", CLUSTER, "Begin, join and leave a cluster of hosts."),
     ("operation", OPERATIONS, "Work on volumes, in progress and ended."),
     ("config", CONFIG, "The settings of a volplug that is started here."),
     ("context", CONTEXTS, "Names for places of volplug."),

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from volplug.config.mistakes import combined, described, did_you_mean, nearest
-from volplug.config.settings import DEFAULT_CONFIG, TABLES, Settings
+from volplug.config.settings import DEFAULT_CONFIG, EVERY_ADDRESS, TABLES, Settings
 from volplug.errors import ConfigurationError
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.masking import quoted
@@ -86,6 +86,7 @@ def read_settings(flags: Mapping[str, str] | None = None) -> ReadSettings:
     settings._names, settings._file = names, file
     mistakes += _mistakes_of_default(values, settings)
     mistakes += _mistakes_of_control(settings)
+    mistakes += _mistakes_of_cluster(settings)
     if wrong is not None:
         mistakes += described(wrong, Settings.model_fields, settings.place)
     tables = values.get("backends", {})
@@ -176,6 +177,21 @@ def _mistakes_of_control(settings: Settings) -> list[ConfigurationError]:
         cause = f"{place}: it listens on every address, and control_names is not set"
         mistakes.append(ConfigurationError(cause, "Name the host as clients call it"))
     return mistakes
+
+
+def _mistakes_of_cluster(settings: Settings) -> list[ConfigurationError]:
+    """Find what contradicts itself in the settings of the cluster."""
+    causes = []
+    if settings.cluster_etcd and settings.nodes:
+        causes.append(("nodes", "etcd is set as well, which has the nodes"))
+    if bool(settings.cluster_etcd_user) != (settings.cluster_etcd_password_file is not None):
+        causes.append(("cluster_etcd_user", "user and password of etcd belong together"))
+    if settings.cluster_address.rpartition(":")[0].strip("[]") in EVERY_ADDRESS:
+        causes.append(("cluster_address", "other nodes cannot reach this address"))
+    return [
+        ConfigurationError(f"{settings.place(setting)}: {cause}", "See docs/cluster.md")
+        for setting, cause in causes
+    ]
 
 
 def _without_wrong(values: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:

@@ -26,18 +26,21 @@ from volplug.errors import InvalidSize
 from volplug.host.filesystems import FILESYSTEMS
 from volplug.masking import quoted
 from volplug.models import TakeoverPolicy
+from volplug.names import is_node_name
 from volplug.sizes import parse_size
 
 DEFAULT_CONFIG: Final = Path("/etc/volplug/config.toml")
 DEFAULT_STATE_DIR: Final = Path("/var/lib/volplug")
 DEFAULT_STATE_MARKER: Final = Path("/etc/volplug/state-id")
 DEFAULT_CONTROL_SOCKET: Final = Path("/run/volplug/control.sock")
-TABLES: Final = ("backends", "profiles")  # in the file only
+TABLES: Final = ("backends", "nodes", "profiles")  # in the file only
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _LogFormat = Literal["text", "json"]
 _WORDS: Final = frozenset({*FILESYSTEMS, *get_args(_LogLevel), *get_args(_LogFormat), *TakeoverPolicy})
 _PORTS: Final = 65_536
-_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not listened on
+EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared, not listened on
+_ETCD_URL: Final = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+):[0-9]{1,5}/?", re.ASCII)
+_FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _BACKEND_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -83,6 +86,29 @@ def _check_backend_name(name: str) -> str:
     return name
 
 
+def _check_urls(text: str) -> str:
+    for url in filter(None, (each.strip() for each in text.split(","))):
+        if _ETCD_URL.fullmatch(url) is None:
+            raise ValueError(
+                f"{quoted(url)} is not the URL of a member of etcd", "Write https://10.0.0.1:2379"
+            )
+    return text
+
+
+def _check_fingerprint(text: str) -> str:
+    if text and _FINGERPRINT.fullmatch(text) is None:
+        raise ValueError(
+            f"{quoted(text)} is not sha256: and 64 digits", "volplug cluster certificate prints it"
+        )
+    return text
+
+
+def _check_node_name(name: str) -> str:
+    if not is_node_name(name):
+        raise ValueError("the name is not allowed", "Use a-z 0-9 _ - and dots between")
+    return name
+
+
 def _as_text(value: object) -> str:
     """Let a profile in the file have `size = 10` and `encrypted = true` without quotes, as options do."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -94,6 +120,9 @@ _Listen = Annotated[str, AfterValidator(_check_listen)]
 _Filesystem = Annotated[str, BeforeValidator(_fold_case), AfterValidator(_check_filesystem)]
 _Seconds = Annotated[Number, Field(ge=0)]
 _SomeSeconds = Annotated[Number, Field(gt=0)]
+_Urls = Annotated[str, AfterValidator(_check_urls)]
+_Fingerprint = Annotated[str, AfterValidator(_check_fingerprint)]
+_NodeName = Annotated[str, AfterValidator(_check_node_name)]
 _BackendName = Annotated[str, AfterValidator(_check_backend_name)]
 _OptionValue = Annotated[str, BeforeValidator(_as_text)]
 
@@ -104,6 +133,22 @@ class BackendTable(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     driver: str
+
+
+class NodeTable(BaseModel):
+    """One `[nodes.NAME]` table: a member of a cluster without etcd.
+
+    Attributes:
+        address: HOST:PORT at which it serves other nodes.
+        fingerprint: SHA-256 of its certificate; empty for any that the cluster's authority has signed for it.
+        is_signer: Whether it has the authority's key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: _Listen
+    fingerprint: _Fingerprint = ""
+    is_signer: bool = False
 
 
 def _setting(default: object, meaning: str, unset: str = "") -> Any:  # noqa: ANN401  # as of `Field`
@@ -193,6 +238,21 @@ class Settings(BaseModel):
         None, "File with the certificates of those who sign clients' certificates", "none"
     )
     control_access: _Path | None = _setting(None, "File that lists who may use it there", "none")
+    cluster_address: _Listen = _setting(
+        "", "HOST:PORT at which other nodes of the cluster reach this one; see docs/cluster.md", "none"
+    )
+    cluster_etcd: _Urls = _setting(
+        "",
+        "URLs of etcd, with commas between them",
+        "what the node had that admitted this one; none for the nodes listed in the file",
+    )
+    cluster_etcd_user: str = _setting("", "User of etcd", "none")
+    cluster_etcd_password_file: _Path | None = _setting(None, "File with the user's password", "none")
+    cluster_etcd_ca: _Path | None = _setting(
+        None, "File with the certificates of those who sign etcd's certificates", "those of the system"
+    )
+    cluster_etcd_cert: _Path | None = _setting(None, "File with a certificate that etcd asks for", "none")
+    cluster_etcd_key: _Path | None = _setting(None, "File with the certificate's key", "none")
     log_level: Annotated[_LogLevel, BeforeValidator(_fold_case)] = _setting(
         "info", "debug, info, warning or error"
     )
@@ -200,6 +260,7 @@ class Settings(BaseModel):
         "text", "Lines of the log as text (logfmt) or json"
     )
     backends: dict[_BackendName, BackendTable] = Field(default_factory=dict)
+    nodes: dict[_NodeName, NodeTable] = Field(default_factory=dict)
     profiles: dict[str, dict[str, _OptionValue]] = Field(default_factory=dict)
     _names: Mapping[str, str] = PrivateAttr({})  # setting to its flag or variable; the others are in the file
     _file: str = PrivateAttr("")
@@ -237,7 +298,7 @@ class Settings(BaseModel):
     def resolved_control_names(self) -> frozenset[str]:
         """Return the names and addresses, in lower case, by which clients may call the control API on TCP."""
         named = {name.strip().strip("[]").lower() for name in self.control_names.split(",")} - {""}
-        return frozenset(named or {self.control_address[0].lower()} - _EVERY_ADDRESS)
+        return frozenset(named or {self.control_address[0].lower()} - EVERY_ADDRESS)
 
     def resolved_control_socket(self, *, is_managed: bool) -> Path:
         """Return the control API's socket; of a managed plugin the host sees the state directory."""

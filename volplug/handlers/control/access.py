@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 import stat
@@ -25,6 +26,7 @@ from volplug.host.reread import FromFiles
 
 _LOG = structlog.get_logger(__name__)
 _SCHEME: Final = "bearer"
+_STRANGER: Final = ApiClient("unknown", Role.ANY)
 _UNIX: Final = ApiClient("unix", Role.ADMIN)
 
 Admit = Callable[[web.BaseRequest], Awaitable[ApiClient]]
@@ -72,6 +74,36 @@ class TcpAccess:
                 "Send a token (Authorization: Bearer TOKEN) or a certificate that is listed",
             )
         return client
+
+
+class PeerAccess:
+    """Admits clients on the cluster's address: members by their certificates, and others as nothing known.
+
+    No Host header is checked: a page in a browser has no member's certificate to show, nor a join token.
+
+    Args:
+        may_show: Tells whether a node, by its name, may show a certificate, by its fingerprint.
+    """
+
+    def __init__(self, may_show: Callable[[str, str], bool]) -> None:
+        self._may_show = may_show
+
+    async def admit(self, request: web.BaseRequest) -> ApiClient:
+        """Return the client that sends a request.
+
+        Raises:
+            Unauthenticated: If it shows a certificate that is not a member's, or not any more.
+        """
+        tls = request.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        if certificate is None:
+            return _STRANGER
+        name, fingerprint = _common_name(request), hashlib.sha256(certificate).hexdigest()
+        if not self._may_show(name, fingerprint):
+            raise Unauthenticated(
+                f"the certificate of {name[:64]!r} is not one of a member", "Join again: volplug cluster join"
+            )
+        return ApiClient(name, Role.NODE, fingerprint)
 
 
 def _host_name(host: str) -> str:

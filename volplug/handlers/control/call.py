@@ -16,6 +16,7 @@ from typing import Final, TypeVar, cast
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from volplug.api.access import ApiClient
 from volplug.api.routes import JSON, Route
 from volplug.errors import InvalidRequest, RequestTooLarge, RequestTooSlow, WrongMediaType
 from volplug.handlers.control.errors import REQUEST_ID
@@ -58,6 +59,7 @@ class ReadCall:
         request: aiohttp's.
         route: What was called.
         request_id: For log and answer.
+        client: Who sends it.
         parameters: Of the path.
         sent: Its body; None where the route has none.
         asked: Its query; None where the route has none.
@@ -67,6 +69,7 @@ class ReadCall:
     request: web.BaseRequest
     route: Route
     request_id: str
+    client: ApiClient
     parameters: Mapping[str, str]
     sent: BaseModel | None
     asked: BaseModel | None

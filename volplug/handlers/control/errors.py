@@ -35,6 +35,10 @@ _STATUSES: Final[Mapping[type[VolplugError], HTTPStatus]] = {
     errors.BackendError: HTTPStatus.BAD_GATEWAY,
     errors.BackendUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OperationTimeout: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.DirectoryUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DirectoryDenied: HTTPStatus.BAD_GATEWAY,
+    errors.PeerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.PeerInvalid: HTTPStatus.BAD_GATEWAY,
 }
 
 

@@ -81,13 +81,15 @@ class ControlHandler:
         client = await self._admit(request)
         route, handler, parameters = await self._resolved(request)
         is_permitted = partial(self._is_permitted, request, route)
-        if not client.role.permits(route.role):
+        if not route.permits(client.role):
             raise Forbidden(
                 f"client {client.name!r} has the role {client.role}", f"The request needs {route.role}"
             )
         asked = read_query(request, route)
         sent = await read_body(request, route, self._body_s)
-        answer = await handler(ReadCall(request, route, request_id, parameters, sent, asked, is_permitted))
+        answer = await handler(
+            ReadCall(request, route, request_id, client, parameters, sent, asked, is_permitted)
+        )
         if not isinstance(answer, ApiAnswer):
             return answer
         if answer.status is HTTPStatus.ACCEPTED:
@@ -102,7 +104,7 @@ class ControlHandler:
 
     async def _is_permitted(self, request: web.Request, route: Route) -> bool:
         try:
-            return (await self._admit(request)).role.permits(route.role)
+            return route.permits((await self._admit(request)).role)
         except VolplugError:
             return False
 

@@ -16,6 +16,7 @@ from volplug.api.routes import EVENT_STREAM
 from volplug.errors import BackendNotFound, InvalidOption, NotFound, PreconditionFailed
 from volplug.handlers.control import shown
 from volplug.handlers.control.call import ApiAnswer, ReadCall
+from volplug.handlers.control.cluster import ClusterRoutes, GetMembership
 from volplug.handlers.control.monitoring import MonitoringRoutes
 from volplug.handlers.control.pages import operation_page, volume_page
 from volplug.handlers.control.stream import KEEP_ALIVE_S, Waiting, stream_events
@@ -45,6 +46,7 @@ class ControlRoutes:
         waiting: Requests that wait.
         as_on_host: Replaces paths of this process by those of the host, in event streams.
         keep_alive_s: After which silence an event stream sends a comment.
+        membership: See `ClusterRoutes`.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class ControlRoutes:
         waiting: Waiting,
         as_on_host: HostPaths = unchanged,
         keep_alive_s: float = KEEP_ALIVE_S,
+        membership: GetMembership | None = None,
     ) -> None:
         self._volumes = volumes
         self._waiting = waiting
         self._as_on_host = as_on_host
         self._keep_alive_s = keep_alive_s
+        self._cluster = ClusterRoutes(membership)
         self._document = ApiAnswer(_Document.model_validate(document(__version__)))
 
     def handlers(self) -> Mapping[str, RouteHandler]:
@@ -83,6 +87,7 @@ class ControlRoutes:
             "getOperation": self._get_operation,
             "cancelOperation": self._cancel_operation,
             "listEvents": self._list_events,
+            **self._cluster.handlers(),
             **MonitoringRoutes(self._volumes.monitor).handlers(),
         }
 

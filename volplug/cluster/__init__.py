@@ -1,0 +1,1 @@
+"""The cluster: which nodes there are, and why they are trusted."""

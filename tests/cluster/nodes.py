@@ -15,7 +15,7 @@ from tests.volumes.world import World
 from volplug.app import build_membership
 from volplug.cluster.peers import unverified
 from volplug.config import Settings
-from volplug.control_server import ControlServer
+from volplug.control_server import ControlServer, MembershipBuilder
 from volplug.managed import unchanged
 
 _EVENTUALLY_S = 30.0
@@ -37,6 +37,7 @@ class Node:
             **settings,
         )
         self._world = World()
+        self.build: MembershipBuilder = partial(build_membership, self.settings, self._world.service)
         self._running = AsyncExitStack()
         self.api: Api
 
@@ -51,7 +52,7 @@ class Node:
             self._world.service,
             unchanged,
             is_managed=False,
-            build_membership=partial(build_membership, self.settings, self._world.service),
+            build_membership=self.build,
         )
         await self.server.start()
         self._running.push_async_callback(self.server.stop)

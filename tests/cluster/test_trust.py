@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
 from aiohttp import web
+from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from tests.api.certificates import Authority, Pair
@@ -20,10 +22,11 @@ from volplug.api import cluster_schemas as schemas
 from volplug.api.access import Role
 from volplug.api.routes import ROUTES
 from volplug.cluster import authority
+from volplug.cluster.membership import Membership
 from volplug.cluster.peers import PeerCaller, unverified
 from volplug.cluster.records import MemberRecord
 from volplug.cluster.signer import allowed
-from volplug.errors import InvalidRequest, PeerInvalid, PeerUnreachable, VolplugError
+from volplug.errors import InvalidRequest, JoinRefused, PeerInvalid, PeerUnreachable, VolplugError
 
 pytestmark = ETCD
 
@@ -156,6 +159,37 @@ async def test_a_node_gets_a_certificate_of_its_own_name_whatever_it_asks_for(
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [authority.tls_name("node2")]
     assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+class _Busy:
+    """A membership whose signer has no answer yet."""
+
+    def __init__(self) -> None:
+        self.signer = self
+        self.waiting = 0
+        self.may_end = asyncio.Event()
+
+    async def stop(self) -> None:
+        self.may_end.set()
+
+    async def admit(self, asked: schemas.AdmissionRequest) -> BaseModel:
+        self.waiting += 1
+        await self.may_end.wait()
+        raise JoinRefused("no")
+
+
+async def test_of_many_that_join_at_once_some_are_told_to_try_again(directory: Path) -> None:
+    node, busy = await Node.made(directory, "node1"), _Busy()
+    node.build = lambda _: cast(Membership, busy)
+    body = {"name": "x", "address": "127.0.0.1:1", "token": "t", "request": "r"}
+    async with running(node):
+        asked = [asyncio.ensure_future(node.api.call("POST", "/v1/cluster/nodes", body)) for _ in range(9)]
+        (first,), _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert (first.result().status, first.result().json["code"]) == (503, "too-many-waiting")
+        assert busy.waiting == 8
+        busy.may_end.set()
+        await asyncio.wait(asked)
+        assert sorted(each.result().status for each in asked) == [403] * 8 + [503]
 
 
 @pytest.mark.parametrize(

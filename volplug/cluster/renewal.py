@@ -80,16 +80,17 @@ class Renewal:
         identity = self.identity
         name = identity.record.name
         key, request = await self._pool.blocking(authority.make_request, name)
-        issued = await (
-            Signer(identity, self._directory, None, self._pool).renew(name, identity.fingerprint, request)
-            if identity.authority_key
-            else self._asked_signers(request)
-        )
+        if identity.authority_key:
+            signer = Signer(identity, self._directory, None, self._pool)
+            given = await signer.renew(name, identity.fingerprint, request)
+        else:
+            given = await self._asked_signers(request)
+        issued = given.certificate
         await self._pool.blocking(authority.check_issued, identity.authority, key, issued, name)
         await self._pool.to_the_end(self._files.renew, key + issued)
         self.identity = await self._pool.blocking(self._files.read)
 
-    async def _asked_signers(self, request: str) -> str:
+    async def _asked_signers(self, request: str) -> schemas.CertificateBody:
         if isinstance(self._directory, EtcdDirectory):
             await self._directory.refresh()  # just started, it may not know the signers yet
         context = await self._pool.blocking(self._own_context)
@@ -99,11 +100,13 @@ class Renewal:
                 try:
                     signer = PeerCaller(node.address, context, authority.SIGNER)
                     asked = schemas.RenewalRequest(request=request)
-                    return (await signer.call(schemas.CertificateBody, "POST", "/v1/cluster/renewal", asked))[
-                        0
-                    ].certificate
+                    given, _ = await signer.call(
+                        schemas.CertificateBody, "POST", "/v1/cluster/renewal", asked
+                    )
                 except VolplugError as error:
                     failure = error
+                else:
+                    return given
         raise failure
 
     def _own_context(self) -> ssl.SSLContext:

@@ -142,7 +142,7 @@ class Signer:
         made = NodeIdentity(record, identity.authority, key + issued)
         return Issued(name, authority.fingerprint_of(issued), made.files)
 
-    async def renew(self, name: str, shown: str, request: str) -> str:
+    async def renew(self, name: str, shown: str, request: str) -> schemas.CertificateBody:
         """Return a new certificate for a member, which has shown one with this fingerprint.
 
         Raises:
@@ -154,7 +154,7 @@ class Signer:
         issued = await self._issued(identity, request, name, is_signer=node is not None and node.is_signer)
         await directory.allow(name, shown, allowed(issued))
         _LOG.info("certificate renewed", node=name)
-        return issued
+        return schemas.CertificateBody(certificate=issued)
 
     async def _issued(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel
 
 from volplug.api import cluster_schemas as schemas
 from volplug.errors import NotMember, TooManyWaiting
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 ClusterRouteHandler = Callable[[ReadCall], Awaitable[ApiAnswer]]
 GetMembership = Callable[[], Awaitable["Membership"]]
-_ADMISSIONS: Final = 8  # at once: clients of which nothing is known yet make this node ask etcd, and sign
+_SIGNING: Final = 8  # at once: clients, some of them unknown, make this node ask etcd, and sign
 
 
 class ClusterRoutes:
@@ -30,7 +32,7 @@ class ClusterRoutes:
 
     def __init__(self, membership: GetMembership | None) -> None:
         self._membership_of = membership
-        self._admissions = asyncio.Semaphore(_ADMISSIONS)
+        self._signing = asyncio.Semaphore(_SIGNING)
 
     def handlers(self) -> Mapping[str, ClusterRouteHandler]:
         """Return the handler of each route by its operation id."""
@@ -88,17 +90,19 @@ class ClusterRoutes:
         return ApiAnswer(schemas.AuthorityBody(certificate=(await self._membership()).identity.authority))
 
     async def _admit(self, call: ReadCall) -> ApiAnswer:
-        if self._admissions.locked():
-            raise TooManyWaiting("many nodes are joining", "Try again")
-        async with self._admissions:
-            return ApiAnswer(
-                await (await self._membership()).signer.admit(call.body(schemas.AdmissionRequest))
-            )
+        signer = (await self._membership()).signer
+        return await self._signed(signer.admit(call.body(schemas.AdmissionRequest)))
 
     async def _renew(self, call: ReadCall) -> ApiAnswer:
-        membership, request = await self._membership(), call.body(schemas.RenewalRequest).request
-        certificate = await membership.signer.renew(call.client.name, call.client.fingerprint, request)
-        return ApiAnswer(schemas.CertificateBody(certificate=certificate))
+        signer, request = (await self._membership()).signer, call.body(schemas.RenewalRequest).request
+        return await self._signed(signer.renew(call.client.name, call.client.fingerprint, request))
+
+    async def _signed(self, signing: Coroutine[None, None, BaseModel]) -> ApiAnswer:
+        if self._signing.locked():
+            signing.close()
+            raise TooManyWaiting("many nodes ask for certificates", "Try again")
+        async with self._signing:
+            return ApiAnswer(await signing)
 
 
 def _line_of(membership: Membership, line: JoinLine | None) -> schemas.JoinLineBody:

@@ -153,7 +153,7 @@ async def test_users_log_in_again_when_etcd_has_forgotten_them_and_the_password_
     tls = EtcdTls(authority.issue("etcd"), authority.pair.certificate)
     password = directory / "password"
     password.write_text(f"{_PASSWORD}\n")
-    with etcd(1, tls) as of:
+    with etcd(1, tls, "--bcrypt-cost", "4") as of:
         of.protect("volplug", _PASSWORD)
         settings = {
             "cluster": cluster,

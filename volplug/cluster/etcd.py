@@ -31,13 +31,14 @@ _LOG = structlog.get_logger(__name__)
 _CALL_S: Final = (
     3.0  # of one member: an election takes about 1 s, a call through a follower without a leader 5 s
 )
+_LOGIN_S: Final = 7.0  # on top of that: bcrypt, one password after the other
 _LONGEST_ANSWER: Final = 8 * 1024 * 1024  # 1,000 records of the longest kind
 _LONGEST_LINE: Final = 1024 * 1024  # of a watch; what does not fit makes it begin anew
 _MOST_KEYS: Final = 4000
 # Codes of gRPC.
 _LEASE_GONE, _DENIED, _UNAUTHENTICATED = 5, 7, 16
 _ANEW: Final = ("auth token", "revision of auth store")  # the token has expired, or users were changed
-_LOGIN: Final = ("user name is empty", "authentication failed", "permission denied")
+_REFUSED: Final = ("user name is empty", "authentication failed", "permission denied")
 
 Json = dict[str, Any]
 
@@ -108,6 +109,7 @@ class EtcdClient:
         self._call_s = call_s
         self._at = 0
         self._token = ""
+        self._login = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         self._watches: set[aiohttp.ClientResponse] = set()
 
@@ -230,29 +232,39 @@ class EtcdClient:
         """Call one member; log in anew, once, if it does not know the token any more."""
         for is_last in (False, True):
             headers = await self._headers(session)
-            status, answer = await self._post(session, path, body, headers)
+            status, answer = await self._post(session, path, body, headers, self._call_s)
             if status == 200 and "error" not in answer:  # a stream's error comes with 200
                 return answer
             if not is_last and self._access.user and _is_outdated(answer):
-                self._token = ""
+                if headers["Authorization"] == self._token:  # else another call has a new one
+                    self._token = ""
                 continue
             raise _refusal(answer)
         raise AssertionError("unreachable")
 
     async def _headers(self, session: aiohttp.ClientSession) -> dict[str, str]:
         if self._access.user and not self._token:
-            login = {"name": self._access.user, "password": self._access.password}
-            status, answer = await self._post(session, "auth/authenticate", login, {})
-            token = answer.get("token")
-            if status != 200 or not isinstance(token, str):
-                raise _refusal(answer)
-            self._token = token
+            async with self._login:  # one for all calls that wait for it: etcd makes each slow on purpose
+                self._token = self._token or await self._logged_in_anew(session)
         return {"Authorization": self._token} if self._token else {}
 
+    async def _logged_in_anew(self, session: aiohttp.ClientSession) -> str:
+        login = {"name": self._access.user, "password": self._access.password}
+        status, answer = await self._post(session, "auth/authenticate", login, {}, self._call_s + _LOGIN_S)
+        token = answer.get("token")
+        if status != 200 or not isinstance(token, str):
+            raise _refusal(answer)
+        return token
+
     async def _post(
-        self, session: aiohttp.ClientSession, path: str, body: Json, headers: Mapping[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        body: Json,
+        headers: Mapping[str, str],
+        timeout_s: float,
     ) -> tuple[int, Json]:
-        timeout = aiohttp.ClientTimeout(total=self._call_s)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
         async with session.post(
             self._url(path), json=body, headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
@@ -303,20 +315,27 @@ def _context(access: EtcdAccess) -> ssl.SSLContext:
     return context
 
 
+def _details(answer: Json) -> Json:
+    error = answer.get("error")
+    return error if isinstance(error, dict) else answer  # a stream's error is a level lower
+
+
+def _code_of(answer: Json) -> object:
+    details = _details(answer)
+    return details.get("code", details.get("grpc_code"))
+
+
 def _is_outdated(answer: Json) -> bool:
-    message = str(answer.get("message", ""))
-    return answer.get("code") == _UNAUTHENTICATED or any(each in message for each in _ANEW)
+    message = str(_details(answer).get("message", ""))
+    return _code_of(answer) == _UNAUTHENTICATED or any(each in message for each in _ANEW)
 
 
 def _refusal(answer: Json) -> Exception:
     """Return the error for an answer; one that another member may not give is a `ClientError`."""
-    error = answer.get("error")
-    details = error if isinstance(error, dict) else answer  # a stream's error is a level lower
-    code = details.get("code", details.get("grpc_code"))
-    message = str(details.get("message", ""))[:200]
+    code, message = _code_of(answer), str(_details(answer).get("message", ""))[:200]
     if code == _LEASE_GONE and "lease" in message:
         return LeaseGone()
-    if code in (_DENIED, _UNAUTHENTICATED) or any(each in message for each in _LOGIN):
+    if code in (_DENIED, _UNAUTHENTICATED) or any(each in message for each in _REFUSED):
         return DirectoryDenied(f"etcd refuses volplug: {message}", "Check cluster_etcd_user and its password")
     return aiohttp.ClientPayloadError(f"etcd fails: {message}")
 

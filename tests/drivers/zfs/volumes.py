@@ -10,6 +10,7 @@ from tests.lab.zfs import run_program
 from volplug.drivers.zfs.attachments import Attachments
 from volplug.drivers.zfs.driver import ZfsDriver, ZfsHost
 from volplug.drivers.zfs.settings import ZfsSettings
+from volplug.drivers.zfs.tools import RunProgram
 from volplug.models import VolumeSpec
 from volplug.sizes import MIB
 from volplug.steps import OnStep, unannounced
@@ -32,13 +33,14 @@ def driver_of(
     clock: Callable[[], float] | None = None,
     on_step: OnStep = unannounced,
     settings: ZfsSettings | None = None,
+    run: RunProgram = run_program,
 ) -> ZfsDriver:
     """A driver as after a restart; the directory is the host's memory."""
     host = ZfsHost(
         "host-a",
         Attachments(directory / "attached"),
         directory / "staging",
-        run_program,
+        run,
         on_step,
         clock or never_fresh(),
     )

@@ -27,6 +27,7 @@ _RESERVE: Final = "_reserve"
 # Seen: some milliseconds, up to half a second on a busy machine.
 _UNMOUNT_HEARD_S: Final = 2.0
 _BUSY_POLL_S: Final = 0.02
+_DOES_NOT_EXIST: Final = "cannot open '{}': dataset does not exist"
 _PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
 
 
@@ -74,7 +75,7 @@ class Datasets:
             BackendUnavailable: If the parent does not exist.
         """
         try:
-            found = await self._get("-r", "-d", "1", self._parent)
+            found = await self._get(self._parent, depth=1)
         except VolumeNotFound:
             raise self._no_parent() from None
         return tuple(each for each in found if each.name not in (self._parent, self.path(_RESERVE)))
@@ -83,17 +84,25 @@ class Datasets:
         """Return one child, or None if ZFS is sure that there is none.
 
         ZFS says of a dataset in a pool that is not imported that it does not exist; so the parent has to
-        exist before and after it was looked for.
+        exist before and after it was looked for. `zfs get` opens what it is given one after the other, and
+        complains of each that does not exist.
 
         Raises:
             BackendUnavailable: If the parent does not exist.
         """
-        if found := await self._found(name):
-            return found
-        await self.check_parent()
-        found = await self._found(name)
-        await self.check_parent()
-        return found
+        return await self._find(self.path(name))
+
+    async def _find(self, path: str) -> Dataset | None:
+        try:
+            found = await self._get(self._parent, path, self._parent, repeated=self._parent)
+        except VolumeNotFound as error:
+            if error.cause == _DOES_NOT_EXIST.format(path):
+                return None
+            raise self._no_parent() from None
+        child = [each for each in found if each.name == path]
+        if not child:
+            raise UnexpectedState(f"{path} is no filesystem", "Choose another name")
+        return child[0]
 
     async def check_parent(self) -> Dataset:
         """Return the parent.
@@ -133,6 +142,8 @@ class Datasets:
     async def destroy(self, dataset: Dataset) -> None:
         """Destroy a dataset, unless it is mounted or in use anywhere, or has snapshots or children.
 
+        It is read right before each attempt, so that the caller may have read it some time ago.
+
         `zfs destroy` unmounts what is mounted and idle in its own mount namespace. In one that sees copies of
         this host's mounts it can unmount these alone, and the mounts themselves make it refuse.
 
@@ -140,12 +151,14 @@ class Datasets:
             VolumeNotFound: If it is gone, or another dataset has its name.
             VolumeInUse: If it is in use, or has snapshots, children or clones.
         """
-        found = await self._get(dataset.name)
-        if not found or found[0].guid != dataset.guid:
-            raise VolumeNotFound(f"{dataset.name} is another dataset now")
-        await self._not_busy_any_more(
-            partial(self._tools.change, *_PRIVATELY, "zfs", "destroy", dataset.name)
-        )
+
+        async def destroy_it() -> None:
+            found = await self._find(dataset.name)
+            if found is None or (found.guid, found.own.get(GUID)) != (dataset.guid, dataset.own.get(GUID)):
+                raise VolumeNotFound(f"{dataset.name} is another dataset now")
+            await self._tools.change(*_PRIVATELY, "zfs", "destroy", dataset.name)
+
+        await self._not_busy_any_more(destroy_it)
 
     async def snapshots(self, dataset: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of a dataset, oldest first."""
@@ -218,19 +231,11 @@ class Datasets:
             f"Import its pool: zpool import {pool}; or make it: zfs create -p {self._parent}",
         )
 
-    async def _found(self, name: str) -> Dataset | None:
-        try:
-            found = await self._get(self.path(name))
-        except VolumeNotFound:
-            return None
-        if not found:
-            raise UnexpectedState(f"{self.path(name)} is no filesystem", "Choose another name")
-        return found[0]
-
-    async def _get(self, *where: str) -> tuple[Dataset, ...]:
+    async def _get(self, *datasets: str, depth: int = 0, repeated: str = "") -> tuple[Dataset, ...]:
+        below = ("-r", "-d", str(depth)) if depth else ()
         fields = ("-o", "name,property,value,source", ",".join(wanted(ALL)))
-        output = await self._tools.read("zfs", "get", "-H", "-p", *where[:-1], *fields, where[-1])
-        return read_datasets(output, ALL)
+        output = await self._tools.read("zfs", "get", "-H", "-p", *below, *fields, *datasets)
+        return read_datasets(output, ALL, repeated)
 
 
 def _option(pair: tuple[str, str]) -> tuple[str, str]:

@@ -91,11 +91,16 @@ def wanted(user_properties: Sequence[str]) -> tuple[str, ...]:
     return (*_NATIVE, *user_properties)
 
 
-def read_datasets(output: str, user_properties: Sequence[str]) -> tuple[Dataset, ...]:
+def read_datasets(output: str, user_properties: Sequence[str], repeated: str = "") -> tuple[Dataset, ...]:
     """Return the filesystems in what `zfs get -H -p -o name,property,value,source` printed.
 
     Snapshots and volumes of blocks are left out. A value may have tabs and line breaks, so a line begins a
     property only where that property is due.
+
+    Args:
+        output: What was printed.
+        user_properties: Those that were asked for.
+        repeated: A dataset that was asked for twice, which zfs-fuse prints twice.
 
     Raises:
         UnexpectedState: If the output is not complete, or a dataset is in it twice, as a value could feign.
@@ -121,7 +126,7 @@ def read_datasets(output: str, user_properties: Sequence[str]) -> tuple[Dataset,
         if due:
             end_property()
         if due in (0, len(expected)):
-            if place in found:
+            if place in found and place != repeated:
                 raise UnexpectedState(
                     f"zfs lists {place} twice", "A property of a dataset beside it feigns it"
                 )

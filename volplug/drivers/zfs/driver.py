@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -129,7 +129,7 @@ class ZfsDriver:
         self._tools = ZfsTools(host.run_program, settings.timeout_s)
         self._probed: Capabilities | None = None
         self._has_reserve = False
-        self._known = KnownDatasets(self._list, host.clock)
+        self._known = KnownDatasets(self._list, self._read, host.clock)
 
     @property
     def info(self) -> DriverInfo:
@@ -163,9 +163,7 @@ class ZfsDriver:
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume; what is known is at most 5 s old, and that there is none is read anew."""
-        datasets = await self._datasets()
-        known = (await self._known.all()).get(datasets.path(name))
-        dataset = known if known is not None else await datasets.find(name)
+        dataset = await self._known.one(name)
         if dataset is None or not volumes.is_ours(dataset):
             return None
         return await self._described(dataset)
@@ -245,12 +243,7 @@ class ZfsDriver:
             dataset = await self._make(datasets, spec)
         except VolumeExists:
             dataset = await self._begun(datasets, spec)
-        try:
-            await datasets.complete(dataset)
-        finally:
-            self._known.forget()
-        whole = {**dataset.properties, GUID: Property(dataset.guid, "local")}
-        return await self._described(replace(dataset, properties=whole))
+        return await self._changed(datasets, spec.name, dataset, {GUID: dataset.guid})
 
     async def _begun(self, datasets: Datasets, spec: VolumeSpec) -> Dataset:
         """Return the dataset that an interrupted creation of the same spec has left.
@@ -283,7 +276,7 @@ class ZfsDriver:
         try:
             await datasets.create(spec.name, native, properties)
         finally:
-            self._known.forget()
+            self._known.forget(spec.name)
         self._on_step(WorldStep.DATASET_MADE)
         made = await datasets.find(spec.name)
         if made is None:
@@ -292,13 +285,15 @@ class ZfsDriver:
 
     async def _delete(self, volume: Volume) -> None:
         datasets = await self._datasets()
-        dataset = await self._current(volume)
+        # What is known is enough if it is this volume: to destroy it, it is read anew and compared.
+        known = await self._known.one(volume.name)
+        dataset = known if known and _is_of(volume, known) else await self._current(volume)
         if (await self._files.blocking(self._attachments.now)).has(dataset.guid, dataset.name):
             raise VolumeInUse(f"volume {dataset.guid} ({dataset.name}) is attached", holder=self._node_id)
         try:
             await destroy_volume(datasets, self._tools, dataset)
         finally:
-            self._known.forget()
+            self._known.forget(volume.name)
 
     async def _attach(self, volume: Volume) -> MountSource:
         dataset = await self._current(volume)
@@ -308,7 +303,7 @@ class ZfsDriver:
         staging = await self._files.blocking(self._staging_of, volume.name)
         if staging is not None and dataset.mountpoint != str(staging):
             await (await self._datasets()).set(dataset.name, mountpoint_properties(staging))
-            self._known.forget()
+            self._known.forget(volume.name)
         if dict(shown.spec.driver_options).get("encrypted") == "true":
             await load_key(self._tools, dataset.name)
         await self._files.to_the_end(self._attachments.note, dataset.guid, volume.name)
@@ -328,14 +323,22 @@ class ZfsDriver:
     async def _tag(self, volume: Volume, tag: FilesystemTag) -> Volume:
         datasets, dataset = await self._datasets(), await self._current(volume)
         wanted = filesystem_properties(tag)
-        changed = {name: value for name, value in wanted.items() if dataset.own.get(name) != value}
+        differing = {name: value for name, value in wanted.items() if dataset.own.get(name) != value}
+        return await self._changed(datasets, volume.name, dataset, differing)
+
+    async def _changed(
+        self, datasets: Datasets, name: str, dataset: Dataset, properties: Mapping[str, str]
+    ) -> Volume:
+        """Write properties of a dataset, and return the volume that it is then."""
         try:
-            if changed:
-                await datasets.set(dataset.name, changed)
+            if properties:
+                await datasets.set(dataset.name, properties)
         finally:
-            self._known.forget()
-        written = {name: Property(value, "local") for name, value in changed.items()}
-        return await self._described(replace(dataset, properties={**dataset.properties, **written}))
+            self._known.forget(name)
+        written = {each: Property(value, "local") for each, value in properties.items()}
+        written_to = replace(dataset, properties={**dataset.properties, **written})
+        self._known.changed(name, written_to)
+        return await self._described(written_to)
 
     async def _current(self, volume: Volume) -> Dataset:
         """Read the dataset of a volume anew.
@@ -343,8 +346,8 @@ class ZfsDriver:
         Raises:
             VolumeNotFound: If it is gone, or another dataset has its name.
         """
-        dataset = await (await self._datasets()).find(volume.name)
-        if dataset is None or dataset.guid != volume.volume_id or not volumes.is_ours(dataset):
+        dataset = await self._read(volume.name)
+        if dataset is None or not _is_of(volume, dataset):
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
         return dataset
 
@@ -366,6 +369,9 @@ class ZfsDriver:
     async def _list(self) -> tuple[Dataset, ...]:
         return await (await self._datasets()).list()
 
+    async def _read(self, name: str) -> Dataset | None:
+        return await (await self._datasets()).find(name)
+
     async def _pool_health(self) -> PoolHealth:
         capabilities = await self._capabilities()
         pool = self._settings.pool.partition("/")[0]
@@ -383,3 +389,7 @@ class ZfsDriver:
         """Return where the tools of ZFS mount a volume; None if the kernel does. Blocks."""
         types = _FILESYSTEMS.read_text(encoding="ascii").split()
         return None if volumes.FILESYSTEM in types else self._staging / name
+
+
+def _is_of(volume: Volume, dataset: Dataset) -> bool:
+    return dataset.guid == volume.volume_id and volumes.is_ours(dataset)

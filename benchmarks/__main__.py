@@ -1,6 +1,6 @@
 """`make bench`: measure everything, judge the targets, write the report.
 
-Usage: python -m benchmarks [--part loop|api|ebs|cinder] [--quick] [--json FILE] [--docs [FILE]]
+Usage: python -m benchmarks [--part loop|api|ebs|cinder|zfs] [--quick] [--json FILE] [--docs [FILE]]
 """
 
 import argparse
@@ -17,7 +17,7 @@ from types import FrameType
 from benchmarks import calls, processes, runs
 from benchmarks import measures as m
 from benchmarks.api.work import measure_api
-from benchmarks.chapters import API, CHAPTERS, CINDER, EBS, LOOP, Chapter, assembled
+from benchmarks.chapters import API, CHAPTERS, CINDER, EBS, LOOP, ZFS, Chapter, assembled
 from benchmarks.cinder.work import measure_cinder
 from benchmarks.ebs.work import measure_ebs
 from benchmarks.measures import MEASURES, Results
@@ -26,11 +26,12 @@ from benchmarks.peers import Rclone, Volplug
 from benchmarks.place import REPOSITORY, Place, make_mounts_private, place
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import Conditions, as_json, as_markdown, conditions, show
+from benchmarks.zfs.work import measure_zfs
 from tests.lab import lane, leftovers
 
 _JSON = REPOSITORY / "build" / "bench.json"
 _DOCS = REPOSITORY / "docs" / "benchmarks.md"
-_PARTS = {API.name: measure_api, EBS.name: measure_ebs, CINDER.name: measure_cinder}
+_PARTS = {API.name: measure_api, EBS.name: measure_ebs, CINDER.name: measure_cinder, ZFS.name: measure_zfs}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from benchmarks.cinder import measures as cinder
 from benchmarks.ebs import measures as ebs
 from benchmarks.measures import Measure
 from benchmarks.targets import Target
+from benchmarks.zfs import measures as zfs
 
 _HERE: Final = Path(__file__).parent
 
@@ -64,7 +65,14 @@ CINDER: Final = Chapter(
     _HERE / "cinder" / "page.md.in",
 )
 API: Final = Chapter("api", api.MEASURES, api.TARGETS, {m.VOLPLUG: "volplug"}, _HERE / "api" / "page.md.in")
-CHAPTERS: Final[Sequence[Chapter]] = (LOOP, API, EBS, CINDER)
+ZFS: Final = Chapter(
+    "zfs",
+    zfs.MEASURES,
+    zfs.TARGETS,
+    {m.VOLPLUG: "volplug", m.SHELL: "the command alone"},
+    _HERE / "zfs" / "page.md.in",
+)
+CHAPTERS: Final[Sequence[Chapter]] = (LOOP, API, EBS, CINDER, ZFS)
 
 
 def assembled(page: str, written: Mapping[str, str]) -> str:

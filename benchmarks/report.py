@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chapters import LOOP, Chapter
+from benchmarks.chapters import LOOP, ZFS, Chapter
 from benchmarks.measures import Measure, Results
 from benchmarks.targets import Verdict, breakdown, judge
+from tests.lab.requirements import HAS_OPENZFS
 from volplug import __version__
 
 _LIBRARIES = {"api": "aiohttp", "ebs": "boto3", "cinder": "openstacksdk"}
@@ -54,7 +55,10 @@ def conditions(*, is_quick: bool) -> Conditions:
         volplug=__version__,
         rclone=_rclone_version(),
         engine="",
-        libraries={name: f"{each} {version(each)}" for name, each in _LIBRARIES.items()},
+        libraries={
+            **{name: f"{each} {version(each)}" for name, each in _LIBRARIES.items()},
+            ZFS.name: "OpenZFS" if HAS_OPENZFS else "zfs-fuse",
+        },
         is_quick=is_quick,
         load_before=_load(),
         load_after=0,

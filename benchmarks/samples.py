@@ -42,8 +42,8 @@ class Samples:
 
     def keep(self, results: Results, measure: Measure, added: Measure | None = None) -> None:
         """Add a measure to the results, and optionally what volplug adds to the bare calls, run by run."""
-        for peer in (m.VOLPLUG, m.SDK):
-            if samples := self._samples[measure.key, peer]:
+        for (key, peer), samples in self._samples.items():
+            if key == measure.key:
                 results.add(measure, peer, samples)
         if added is not None:
             ours, bare = (self._samples[measure.key, peer] for peer in (m.VOLPLUG, m.SDK))

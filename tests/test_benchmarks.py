@@ -20,7 +20,7 @@ from benchmarks.measures import Results, figure, interleaved
 from benchmarks.peers import Rclone
 from benchmarks.targets import TARGETS, breakdown, judge
 from tests.lab.openstack.shared import CINDER
-from tests.lab.requirements import ENGINE
+from tests.lab.requirements import ENGINE, ZFS
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
     scope="module",
     params=[
         pytest.param(("loop", "api", "ebs"), id="loop-api-ebs"),
+        pytest.param(("zfs",), id="zfs", marks=ZFS),
         # It starts an OpenStack of its own.
         pytest.param(("cinder",), id="cinder", marks=[pytest.mark.timeout(900), pytest.mark.slow, *CINDER]),
     ],

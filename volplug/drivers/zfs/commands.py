@@ -28,7 +28,7 @@ _RESERVE: Final = "_reserve"
 _UNMOUNT_HEARD_S: Final = 2.0
 _BUSY_POLL_S: Final = 0.02
 _DOES_NOT_EXIST: Final = "cannot open '{}': dataset does not exist"
-_PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
+PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Datasets:
             found = await self._find(dataset.name)
             if found is None or (found.guid, found.own.get(GUID)) != (dataset.guid, dataset.own.get(GUID)):
                 raise VolumeNotFound(f"{dataset.name} is another dataset now")
-            await self._tools.change(*_PRIVATELY, "zfs", "destroy", dataset.name)
+            await self._tools.change(*PRIVATELY, "zfs", "destroy", dataset.name)
 
         await self._not_busy_any_more(destroy_it)
 

@@ -1,0 +1,1 @@
+"""Volumes on ZFS, next to the commands of zfs alone."""

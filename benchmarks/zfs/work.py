@@ -1,5 +1,6 @@
 """Volumes on ZFS: everything that is measured, in its order."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +19,7 @@ from benchmarks.zfs.ways import ByCommands, is_bare, pool, volplug_on
 
 _MODEL: Final = "model"
 _USED: Final = "used"
+_HEARD_S: Final = 0.1  # after which the daemon of zfs-fuse has heard of an unmount
 
 
 class ZfsWork:
@@ -80,6 +82,7 @@ class ZfsWork:
         note(z.REMOVE_COMMANDS, m.VOLPLUG, bare.read(name) + bare.destroy(name, privately=True))
 
     def _mount(self, samples: Samples) -> None:
+        time.sleep(_HEARD_S)
         samples.time(z.MOUNT, m.VOLPLUG, partial(self._ours.mount, _USED))
         answered = samples.time(z.UNMOUNT, m.VOLPLUG, partial(self._ours.unmount, _USED))
         gone = answered + milliseconds(partial(self._ours.wait_detached, _USED))

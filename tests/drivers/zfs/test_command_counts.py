@@ -68,8 +68,11 @@ async def test_each_operation_takes_few_commands(parent: str, tmp_path: Path, is
     await driver.detach(volume)
     assert counted.taken() == ""
     for expected in ("get", "" if is_known else "get"):
-        assert len(await driver.list()) == 2
+        listed = await driver.list()
+        assert len(listed) == 2
         assert counted.taken() == expected
+    assert (await driver.list() is listed) is is_known, "as long as nothing has changed"
+    counted.taken()
     await driver.delete(volume)
     assert counted.taken() == ("get destroy" if is_known else "get get destroy")
     assert await driver.get("db") is None

@@ -129,6 +129,7 @@ class ZfsDriver:
         self._tools = ZfsTools(host.run_program, settings.timeout_s)
         self._probed: Capabilities | None = None
         self._has_reserve = False
+        self._described_all = volumes.DescribedVolumes(backend, host.node_id)
         self._known = KnownDatasets(self._list, self._read, host.clock)
 
     @property
@@ -183,9 +184,8 @@ class ZfsDriver:
 
     async def list(self) -> Sequence[Volume]:
         """Return all volumes, those with unusable properties in state ERROR, by one command."""
-        ours = [each for each in (await self._known.all()).values() if volumes.is_ours(each)]
-        attached = await self._files.blocking(self._attachments.now)
-        return [volumes.described(each, self._backend, self._node_id, attached) for each in ours]
+        datasets = await self._known.all()
+        return self._described_all.of(datasets, await self._files.blocking(self._attachments.now))
 
     async def attach(self, volume: Volume) -> MountSource:
         """Note that this host has it, once its key is loaded and ZFS does not mount it by itself."""

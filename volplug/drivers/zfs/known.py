@@ -30,14 +30,18 @@ class KnownDatasets:
         self._read_one = read_one
         self._clock = clock
         self._found: dict[str, tuple[Dataset, float]] = {}  # until when each is fresh
+        self._all: Mapping[str, Dataset] = {}
         self._complete_until_s = 0.0
         self._reading: asyncio.Task[Mapping[str, Dataset]] | None = None
         self._changes = 0
 
     async def all(self) -> Mapping[str, Dataset]:
-        """Return all datasets by the names of their volumes; may raise what the command raises."""
+        """Return all datasets by the names of their volumes; may raise what the command raises.
+
+        The same object is returned until they are read anew.
+        """
         if self._clock() < self._complete_until_s:
-            return {name: dataset for name, (dataset, _) in self._found.items()}
+            return self._all
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._refresh())
         return await asyncio.shield(self._reading)
@@ -76,7 +80,7 @@ class KnownDatasets:
             found = {each.name.rpartition("/")[2]: each for each in await self._read_all()}
             if self._reading is reading:
                 self._found = {name: (each, fresh_until_s) for name, each in found.items()}
-                self._complete_until_s = fresh_until_s
+                self._all, self._complete_until_s = found, fresh_until_s
             return found
         finally:
             if self._reading is reading:

@@ -1,7 +1,8 @@
-"""Which datasets are volumes, and what they say of themselves. Pure."""
+"""Which datasets are volumes, and what they say of themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -33,6 +34,30 @@ def is_ours(dataset: Dataset) -> bool:
     A copy by `zfs send -p` has the guid of the original among its properties, and so is none.
     """
     return dataset.is_volume or (GUID not in dataset.own and dataset.own.get(NAME) == name_of(dataset))
+
+
+class DescribedVolumes:
+    """The volumes of a backend as last described, which takes most of the time of a list.
+
+    Args:
+        backend: Its name.
+        node_id: The name of this host.
+    """
+
+    def __init__(self, backend: str, node_id: str) -> None:
+        self._backend = backend
+        self._node_id = node_id
+        self._datasets: Mapping[str, Dataset] = {}
+        self._attached: Attached | None = None
+        self._volumes: tuple[Volume, ...] = ()
+
+    def of(self, datasets: Mapping[str, Dataset], attached: Attached) -> tuple[Volume, ...]:
+        """Return the volumes among datasets: the same object if it is asked with the same ones again."""
+        if datasets is not self._datasets or attached != self._attached:
+            self._datasets, self._attached = datasets, attached
+            ours = [each for each in datasets.values() if is_ours(each)]
+            self._volumes = tuple(described(each, self._backend, self._node_id, attached) for each in ours)
+        return self._volumes
 
 
 def described(dataset: Dataset, backend: str, node_id: str, attached: Attached) -> Volume:

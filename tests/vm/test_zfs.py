@@ -1,5 +1,6 @@
 """What the ZFS driver relies on, shown on OpenZFS itself: which mounts and which destroys it refuses."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ _SUBDIRECTORY_PLACE = "/srv"
 _LOG = "/run/holder"
 _TRY_MOUNT = Path(__file__).with_name("try_mount.py")
 _IS_HELD = Path(__file__).with_name("is_held.py")
+_DESTROY = Path(__file__).with_name("destroy.py")
 # A namespace in which what is mounted there stays mounted, as in a container.
 _IN_NAMESPACE = ["unshare", "--mount", "--propagation=private"]
 _HOLD = "echo holding; exec sleep infinity"
@@ -140,3 +142,28 @@ def test_destroy_without_r_refuses_what_has_dependents(guest: Guest, dependent: 
     with pytest.raises(CommandError, match=f"cannot destroy '{_DATASET}': filesystem has children"):
         guest.run(["zfs", "destroy", _DATASET])
     assert _exists(guest)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "answer"),
+    [
+        ([], "destroyed"),
+        (["zfs destroy {}"], "VolumeNotFound: "),
+        (["zfs destroy {}", "zfs create -o mountpoint=legacy {}"], "VolumeNotFound: "),
+        (["zfs snapshot {}@a"], f"VolumeInUse: .*{_DATASET}@a"),
+        (["zfs create -o mountpoint=none {}/child"], f"VolumeInUse: .*{_DATASET}/child"),
+    ],
+)
+def test_the_driver_destroys_what_it_has_read_or_nothing(
+    guest: Guest, meanwhile: list[str], answer: str
+) -> None:
+    commands = [each.format(_DATASET) for each in meanwhile]
+    assert re.match(answer, run_python(guest, _DESTROY, _DATASET, *commands))
+    assert _exists(guest) is (meanwhile not in ([], ["zfs destroy {}"]))
+
+
+def test_the_driver_neither_destroys_nor_unmounts_what_is_idle_in_its_own_namespace(guest: Guest) -> None:
+    answer = run_python(guest, _DESTROY, _DATASET, f"mount -t zfs {_DATASET} {_PLACE}")
+    assert answer == f"VolumeInUse: cannot destroy '{_DATASET}': dataset is busy\n"
+    assert _DATASET in guest.read("/proc/1/mountinfo")
+    guest.run(["umount", _PLACE])

@@ -10,10 +10,6 @@ import pytest
 from tests.drivers.zfs.volumes import driver_of, spec_of
 from tests.lab.requirements import ZFS
 from tests.lab.zfs import run_program
-from volplug.drivers.zfs.capabilities import ZFS_FUSE
-from volplug.drivers.zfs.commands import Datasets
-from volplug.drivers.zfs.tools import ZfsTools
-from volplug.errors import BackendUnavailable, CommandFailed
 from volplug.host.process import Finished
 from volplug.models import FilesystemPhase, FilesystemTag
 
@@ -77,34 +73,3 @@ async def test_each_operation_takes_few_commands(parent: str, tmp_path: Path, is
     assert counted.taken() == ("get destroy" if is_known else "get get destroy")
     assert await driver.get("db") is None
     assert counted.taken() == "get"
-
-
-_NO_CHILD = "cannot open 'tank/volplug/db': dataset does not exist\n"
-_NO_PARENT = "cannot open 'tank/volplug': dataset does not exist\n"
-
-
-@pytest.mark.parametrize(
-    ("complaints", "is_sure"),
-    [
-        (_NO_CHILD, True),
-        (_NO_PARENT + _NO_CHILD + _NO_PARENT, False),
-        (_NO_PARENT + _NO_CHILD, False),  # the pool was imported meanwhile
-        (_NO_CHILD + _NO_PARENT, False),  # or exported
-        (_NO_PARENT, False),
-    ],
-)
-async def test_one_command_tells_a_volume_that_is_not_there_from_a_pool_that_is_not(
-    complaints: str, is_sure: bool
-) -> None:
-    async def run(
-        argv: Sequence[str], *, output_bytes: int, stdin: int | None = None, stdout: int | None = None
-    ) -> Finished:
-        assert argv[-3:] == ("tank/volplug", "tank/volplug/db", "tank/volplug")
-        raise CommandFailed(tuple(argv), 1, complaints)
-
-    datasets = Datasets(ZfsTools(run, 30), "tank/volplug", ZFS_FUSE)
-    if is_sure:
-        assert await datasets.find("db") is None
-    else:
-        with pytest.raises(BackendUnavailable, match="there is no dataset tank/volplug"):
-            await datasets.find("db")

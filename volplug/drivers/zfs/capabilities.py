@@ -32,6 +32,11 @@ class Capabilities:
     encrypts: bool
     property_length: int
 
+    @property
+    def runs_programs(self) -> bool:
+        """Tell whether `zfs program` runs a program in one transaction."""
+        return self.mounts_by_kernel
+
 
 ZFS_FUSE: Final = Capabilities("", False, False, False, False, 1023)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from volplug.drivers.zfs.capabilities import Capabilities
@@ -28,6 +32,8 @@ _RESERVE: Final = "_reserve"
 _UNMOUNT_HEARD_S: Final = 2.0
 _BUSY_POLL_S: Final = 0.02
 _DOES_NOT_EXIST: Final = "cannot open '{}': dataset does not exist"
+_DESTROY: Final = Path(__file__).with_name("destroy.lua")
+_RETURNED: Final = re.compile(r'\{\s*"return"\s*:\s*(-?[0-9]+)\s*\}', re.ASCII)
 PRIVATELY: Final = ("unshare", "--mount", "--propagation", "private", "--")
 
 
@@ -144,8 +150,9 @@ class Datasets:
 
         It is read right before each attempt, so that the caller may have read it some time ago.
 
-        `zfs destroy` unmounts what is mounted and idle in its own mount namespace. In one that sees copies of
-        this host's mounts it can unmount these alone, and the mounts themselves make it refuse.
+        A program (destroy.lua) compares the guid and destroys at once, and unmounts nothing. Without
+        programs, `zfs destroy` unmounts what is mounted and idle in its own mount namespace. In one that sees
+        copies of this host's mounts it can unmount these alone, and the mounts themselves make it refuse.
 
         Raises:
             VolumeNotFound: If it is gone, or another dataset has its name.
@@ -156,9 +163,32 @@ class Datasets:
             found = await self._find(dataset.name)
             if found is None or (found.guid, found.own.get(GUID)) != (dataset.guid, dataset.own.get(GUID)):
                 raise VolumeNotFound(f"{dataset.name} is another dataset now")
-            await self._tools.change(*PRIVATELY, "zfs", "destroy", dataset.name)
+            if self._capabilities.runs_programs:
+                await self._destroy_by_program(found)
+            else:
+                await self._tools.change(*PRIVATELY, "zfs", "destroy", found.name)
 
         await self._not_busy_any_more(destroy_it)
+
+    async def _destroy_by_program(self, dataset: Dataset) -> None:
+        """Destroy a dataset; see `destroy`, and destroy.lua for what is printed."""
+        pool = dataset.name.partition("/")[0]
+        signed_guid = (int(dataset.guid) + 2**63) % 2**64 - 2**63  # as a program's numbers are
+        argv = ("zfs", "program", "-j", "--", pool, str(_DESTROY), dataset.name, str(signed_guid))
+        printed = await self._tools.change(*argv)
+        returned = _RETURNED.fullmatch(printed.strip())
+        if returned is None:
+            raise UnexpectedState(f"what zfs program prints cannot be read: {printed[:100]!r}")
+        number = int(returned[1])
+        if number == 0:
+            return
+        if number < 0:
+            raise VolumeNotFound(f"{dataset.name} is another dataset now, or gone")
+        # This changes nothing, and names children and snapshots, which a program does not.
+        await self._tools.read(*PRIVATELY, "zfs", "destroy", "-n", dataset.name)
+        if number == errno.EBUSY:
+            raise VolumeInUse(f"cannot destroy '{dataset.name}': dataset is busy", "Stop what uses it")
+        raise UnexpectedState(f"cannot destroy '{dataset.name}': {os.strerror(number)}")
 
     async def snapshots(self, dataset: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of a dataset, oldest first."""

@@ -12,6 +12,7 @@ staging directory, and is bound from there. A second mount is refused altogether
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -146,5 +147,13 @@ async def _try_to_stage(pool: DevicePool, source: NamedFilesystem, *, keep: bool
 
 
 def _is_staged(source: NamedFilesystem) -> bool:
+    """Tell whether it is mounted at its staging directory, once it answers there. Blocks."""
     top = mountinfo.entries_at(mountinfo.read(), mounts.resolved(source.staging))[-1:]
-    return any(mounts.is_of(entry, source) for entry in top)
+    is_staged = any(mounts.is_of(entry, source) for entry in top)
+    if is_staged:
+        try:
+            # zfs-fuse gets stuck, or aborts, if a mount ends before it has begun to serve it.
+            os.statvfs(source.staging)
+        except OSError as exc:
+            raise HostError(f"{source.name} is mounted but does not answer: {exc.strerror}") from exc
+    return is_staged

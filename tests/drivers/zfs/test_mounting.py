@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsPool
 from volplug.errors import CommandFailed, MountFailed, VolumeInUse
-from volplug.host import mountinfo
+from volplug.host import mountinfo, mounts
 from volplug.host.base import HostReading, MountRequest
 from volplug.host.machine import Machine
 from volplug.models import MountState, NamedFilesystem, VolumeSpec
@@ -108,6 +109,29 @@ async def test_what_a_killed_process_left_staged_is_put_away(
     aside(wait_until, lambda: pool.zfs.run(again).returncode == 0, 20, "it is left staged once more")
     assert (await mount()).mount is MountState.OK
     assert shown(source.staging) == ""
+
+
+@by_tools
+async def test_what_is_staged_has_answered_before_it_is_unmounted(
+    machine: Machine, source: NamedFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zfs-fuse gets stuck, or aborts, in one of some dozen mounts that end before it serves them."""
+    seen: list[str] = []
+    statvfs, unmount = os.statvfs, mounts.unmount
+
+    def answered(path: str) -> os.statvfs_result:
+        seen.append("answered")
+        return statvfs(path)
+
+    def unmounted(target: str) -> None:
+        if shown(target):
+            seen.append("unmounted")
+        unmount(target)
+
+    monkeypatch.setattr(os, "statvfs", answered)
+    monkeypatch.setattr(mounts, "unmount", unmounted)
+    assert not await machine.is_held(source, 5)
+    assert seen == ["answered", "unmounted"]
 
 
 @by_tools

@@ -74,7 +74,9 @@ class ByCommands:
         """Mount it; return the milliseconds."""
         if HAS_OPENZFS:
             self._directory.joinpath(name).mkdir(exist_ok=True)
-        return _timed("zfs", "mount", self.path(name))
+        taken_ms = _timed("zfs", "mount", self.path(name))
+        os.statvfs(self._directory / name)  # zfs-fuse gets stuck if it is unmounted before it is served
+        return taken_ms
 
     def unmount(self, name: str) -> float:
         """Unmount it; return the milliseconds."""

@@ -64,5 +64,4 @@ TARGETS: Sequence[Target] = (
         "`zfs get`, and a mount namespace of its own for `zfs destroy`",
         _HTTP,
     ),
-    _ratio(LIST_ANEW, None, "`zfs list`", "", "all properties instead of the names, and reading them"),
 )

@@ -36,6 +36,7 @@ class Life:
         after_crash: Called after each crash, before the next start.
         argv: How volplug is started next; after a crash the next of `later`.
         later: The starts after that; then it is started plainly.
+        env: The environment of each start.
         crashes: How often it died.
         acknowledged: Lines that were written and fsynced into the volume.
     """
@@ -45,6 +46,7 @@ class Life:
     after_crash: Callable[["Life"], None] = lambda life: None
     argv: tuple[str, ...] = SERVE
     later: list[tuple[str, ...]] = field(default_factory=list)
+    env: Mapping[str, str] = field(default_factory=dict)
     crashes: int = 0
     acknowledged: list[str] = field(default_factory=list)
     volplug: VolplugProcess = field(init=False)
@@ -52,8 +54,9 @@ class Life:
     def __post_init__(self) -> None:
         self.volplug = self._new(self.argv)
 
-    def _new(self, argv: tuple[str, ...], env: Mapping[str, str] | None = None) -> VolplugProcess:
-        return VolplugProcess(self.machine, state_dir=self.machine.directory / "state", argv=argv, env=env)
+    def _new(self, argv: tuple[str, ...], **env: str) -> VolplugProcess:
+        state_dir = self.machine.directory / "state"
+        return VolplugProcess(self.machine, state_dir=state_dir, argv=argv, env={**self.env, **env})
 
     def start(self) -> None:
         """Start volplug; one that dies while it starts is started again."""
@@ -70,7 +73,7 @@ class Life:
         self.after_crash(self)
         argv = self.later.pop(0) if self.later else SERVE
         # Not before a crash: what settles in the midst of a slow life writes to the ledger, too.
-        self.volplug = self._new(argv, {"VOLPLUG_MOUNT_GRACE_S": "1"})
+        self.volplug = self._new(argv, VOLPLUG_MOUNT_GRACE_S="1")
 
     async def call(self, verb: str, **body: object) -> dict[str, object]:
         """Make one call; if volplug dies under it, start it again and repeat the call, or not."""
@@ -137,7 +140,11 @@ class Life:
         if not self.volplug.running:  # died behind an answer
             self._crashed()
             self.start()
-        return not is_mounted(self.volplug, NAME) and not is_attached(self.volplug, NAME)
+        return not is_mounted(self.volplug, NAME) and not self.is_attached()
+
+    def is_attached(self) -> bool:
+        """Tell whether the volume is attached."""
+        return is_attached(self.volplug, NAME)
 
     def make_dirty(self, crashed_image: Path) -> None:
         """Put back what the disk held at a moment when it was mounted: as after a power cut."""

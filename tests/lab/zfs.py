@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,10 @@ class HostZfs:
         self._pools.append(ZfsPool(self, name, tuple(paths)))
         return self._pools[-1]
 
+    def revive(self) -> bool:
+        """Start a daemon that has crashed again; tell whether one had."""
+        return False
+
     def close(self) -> None:
         """Destroy its pools; one that is not imported needs no more than the end of its files."""
         for pool in self._pools:
@@ -118,6 +123,13 @@ class ZfsFuse(HostZfs):
             self._daemon.kill()
             self._daemon.wait()
             self._daemon = None
+
+    def revive(self) -> bool:
+        """Start a daemon again that has crashed by itself, which it does once in a few hundred mounts."""
+        if self._daemon is None or self._daemon.poll() != -signal.SIGSEGV:
+            return False
+        self.start()
+        return True
 
     def run(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a program where the daemon is, and wait for its end."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from volplug.doctor.examination import Examination, isolated
-from volplug.drivers.base import Diagnoses, Driver, HasRequirements
+from volplug.drivers.base import Diagnoses, HasRequirements
 from volplug.findings import Finding, Level
 
 _CHECK: Final = "backend"
@@ -28,16 +28,15 @@ async def check_settings(examination: Examination) -> Sequence[Finding]:
 async def check_backend(examination: Examination) -> Sequence[Finding]:
     """Ask each driver, at the same time; and the running volplug, which may have other credentials."""
     shown = await _shown_by_daemon(examination)
-    is_served = examination.daemon_pid != 0
     found = await asyncio.gather(
         *(
             isolated(
                 _CHECK,
-                _findings_of_backend(name, driver, shown.get(name), is_served=is_served),
+                _findings_of_backend(examination, name, shown.get(name)),
                 _DIAGNOSIS_S,
                 name,
             )
-            for name, driver in examination.drivers.items()
+            for name in examination.drivers
         )
     )
     return [finding for findings in found for finding in findings]
@@ -59,17 +58,17 @@ async def _shown_by_daemon(examination: Examination) -> Mapping[str, Mapping[str
 
 
 async def _findings_of_backend(
-    name: str, driver: Driver, shown: Mapping[str, Any] | None, *, is_served: bool
+    examination: Examination, name: str, shown: Mapping[str, Any] | None
 ) -> Sequence[Finding]:
+    driver, is_served = examination.drivers[name], examination.daemon_pid != 0
     found = partial(Finding, _CHECK, subject=name)
     findings = []
     if shown is not None and (problem := shown["problem"]) is not None:
         message = f"volplug cannot use it: {problem['cause']}"
         findings.append(found(level=Level.RED, message=message, remedy=problem["remedy"]))
     if isinstance(driver, HasRequirements):
-        unmet = [
-            found(level=Level.RED, message=e.cause, remedy=e.remedy) for e in driver.unmet_requirements()
-        ]
+        mistakes = await examination.blocking(driver.unmet_requirements)
+        unmet = [found(level=Level.RED, message=e.cause, remedy=e.remedy) for e in mistakes]
         if unmet:
             return [*findings, *unmet]
     if isinstance(driver, Diagnoses):

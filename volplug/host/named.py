@@ -36,6 +36,7 @@ from volplug.steps import OnStep, WorldStep, unannounced
 
 # What zfs-fuse prints for EBUSY, and if it is mounted in its own mount namespace.
 _IN_USE: Final = ("dataset is busy", "already mounted")
+_NO_DAEMON: Final = ("zfs-fuse daemon is running", "Connection reset by peer")
 # Its daemon hears of the end of a mount only some time after the unmount has returned.
 _DAEMON_LAGS_S: Final = 2.0
 
@@ -81,9 +82,15 @@ def _is_refused(source: NamedFilesystem, access: str) -> bool:
             if exc.errno == errno.EBUSY:
                 return True
             if exc.errno == errno.ENOENT:
-                raise DeviceNotFound(f"the filesystem {source.name} is not there") from exc
+                raise _not_there(source) from exc
             raise HostError(f"the filesystem {source.name} cannot be used: {exc.strerror}") from exc
         return False
+
+
+def _not_there(source: NamedFilesystem) -> DeviceNotFound:
+    return DeviceNotFound(
+        f"the filesystem {source.name} is not there", "zpool import shows where its pool is"
+    )
 
 
 # By the tools of ZFS
@@ -134,7 +141,7 @@ async def _try_to_stage(pool: DevicePool, source: NamedFilesystem, *, keep: bool
         await pool.blocking(mounts.unmount, source.staging)
         if any(text in error.output for text in _IN_USE):
             return True
-        raise
+        raise _mount_error(source, error) from error
     is_seen = await pool.blocking(_is_staged, source)
     if not is_seen or not keep:
         await pool.blocking(mounts.unmount, source.staging)
@@ -144,6 +151,15 @@ async def _try_to_stage(pool: DevicePool, source: NamedFilesystem, *, keep: bool
             "Run volplug in the mount namespace of zfs-fuse",
         )
     return False
+
+
+def _mount_error(source: NamedFilesystem, error: CommandFailed) -> HostError:
+    """Return the error to raise for a mount that the tools of ZFS refuse for another reason than its use."""
+    if "does not exist" in error.output:
+        return _not_there(source)
+    if any(text in error.output for text in _NO_DAEMON):
+        return HostError("ZFS is not running on this host", "Start the daemon of zfs-fuse")
+    return MountFailed(f"zfs does not mount {source.name}: {' '.join(error.output.split())}")
 
 
 def _is_staged(source: NamedFilesystem) -> bool:

@@ -124,6 +124,19 @@ def test_a_suspended_pool_is_not_what_the_list_says() -> None:
         check_usable(health)
 
 
+def test_of_a_faulted_pool_zpool_knows_the_state_alone() -> None:
+    health = read_health("mir", "FAULTED\t-\n", _OFFLINE.replace("DEGRADED", "UNAVAIL", 1))
+    with pytest.raises(BackendUnavailable, match="faulted"):
+        check_usable(health)
+
+
+@pytest.mark.parametrize(
+    ("used", "available", "percent"), [(1, 9, 40), (95, 5, 95), (5, 0, 100), (0, 0, 100)]
+)
+def test_space_that_is_reserved_for_others_is_not_there(used: int, available: int, percent: int) -> None:
+    assert _WELL.with_space(used, available).used_percent == percent
+
+
 def test_what_cannot_be_read_is_an_error() -> None:
     with pytest.raises(UnexpectedState):
         read_health("mir", "noise", _OFFLINE)

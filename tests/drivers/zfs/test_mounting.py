@@ -13,7 +13,7 @@ from tests.host.pool import POOL
 from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsPool
-from volplug.errors import CommandFailed, MountFailed, VolumeInUse
+from volplug.errors import CommandFailed, DeviceNotFound, MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import HostReading, MountRequest
 from volplug.host.machine import Machine
@@ -143,5 +143,8 @@ async def test_without_a_proof_there_is_no_permit(
         await machine.is_held(source, 0)
     aside(pool.zfs.zfs, "unmount", source.name)
     aside(pool.zfs.zfs, "set", "mountpoint=legacy", source.name)
-    with pytest.raises(CommandFailed, match="legacy mountpoint"):
+    with pytest.raises(MountFailed, match=f"zfs does not mount {source.name}: .*legacy mountpoint"):
+        await machine.is_held(source, 0)
+    aside(pool.zfs.zfs, "destroy", source.name)
+    with pytest.raises(DeviceNotFound, match=f"^the filesystem {source.name} is not there$"):
         await machine.is_held(source, 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 
-from tests.lab.zfs import run_program
+from tests.lab.zfs import HostZfs, run_program
 from volplug.drivers.zfs.attachments import Attachments
 from volplug.drivers.zfs.driver import ZfsDriver, ZfsHost
 from volplug.drivers.zfs.settings import ZfsSettings
@@ -45,3 +45,14 @@ def driver_of(
         clock or never_fresh(),
     )
     return ZfsDriver("tank", settings or ZfsSettings(pool=parent, reserve=""), host)
+
+
+async def despite_crashes(zfs: HostZfs, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Make an attempt, and up to two more if it was zfs-fuse that failed."""
+    for may_fail in (True, True, False):
+        try:
+            return await attempt()
+        except Exception:
+            if not (may_fail and zfs.revive()):
+                raise
+    return None

@@ -227,10 +227,13 @@ class ZfsDriver:
         )
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Check the pool."""
+        """Check the pool, and that it has the dataset for volumes, with space in it."""
         pool = self._settings.pool.partition("/")[0]
+        found: PoolHealth | VolplugError
         try:
-            found: PoolHealth | VolplugError = await self._pool_health()
+            check_usable(found := await self._pool_health())
+            parent = await (await self._datasets()).check_parent()
+            found = found.with_space(parent.used, parent.available)
         except VolplugError as error:
             found = error
         return findings(found, pool)

@@ -25,7 +25,8 @@ from volplug.errors import (
 # By text: the error, its cause and its remedy. The first that is found counts.
 _MEANINGS: Final[tuple[tuple[str, type[VolplugError], str, str], ...]] = (
     (
-        r"zfs-fuse daemon is running|/dev/zfs|ZFS modules (?:are not|cannot be) loaded",
+        r"zfs-fuse daemon is running|Connection reset by peer|/dev/zfs"
+        r"|ZFS modules (?:are not|cannot be) loaded",
         BackendUnavailable,
         "ZFS is not running on this host",
         "Load its module: modprobe zfs; or start the daemon of zfs-fuse",
@@ -35,6 +36,13 @@ _MEANINGS: Final[tuple[tuple[str, type[VolplugError], str, str], ...]] = (
         BackendUnavailable,
         "the pool is suspended: its disks do not answer",
         "zpool status names them; zpool clear POOL once they are back",
+    ),
+    (
+        # The second one is zfs-fuse's, of a pool whose disks have lost their end.
+        r"I/O error|Value too large for defined data type",
+        BackendUnavailable,
+        "the pool's disks are damaged or missing",
+        "zpool status names them",
     ),
     (
         r"no such pool(?: '(?P<what>[^']+)')?",

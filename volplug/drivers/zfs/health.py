@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from volplug.drivers.zfs.tools import ZfsTools
@@ -44,6 +44,11 @@ class PoolHealth:
     broken_devices: tuple[str, ...]
     has_data_errors: bool
 
+    def with_space(self, used: int, available: int) -> PoolHealth:
+        """Return it as full as a dataset of the pool is, which cannot have what is reserved for others."""
+        whole = used + available
+        return replace(self, used_percent=max(self.used_percent, 100 * used // whole if whole else 100))
+
 
 async def pool_health(tools: ZfsTools, pool: str, *, has_readonly: bool) -> PoolHealth:
     """Ask for a pool's health, with two commands that do not touch its disks.
@@ -68,6 +73,8 @@ def read_health(pool: str, listed: str, status: str) -> PoolHealth:
         UnexpectedState: If it cannot be read.
     """
     match listed.split():
+        case [state, "-", *readonly]:  # of a faulted pool more is not known
+            used_percent = 0
         case [state, percent, *readonly] if percent.removesuffix("%").isdecimal():
             used_percent = int(percent.removesuffix("%"))
         case _:

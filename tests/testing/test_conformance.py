@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.testing import faulty_backends as backends
+from tests.testing import faulty_copies as copies
 from tests.testing import faulty_drivers as faulty
 from volplug.drivers.base import Driver
 from volplug.errors import BackendUnavailable, VolplugError
@@ -18,6 +19,7 @@ from volplug.models import Volume, VolumeSpec, VolumeState
 from volplug.sizes import GIB
 from volplug.testing.conformance import (
     ClusterConformance,
+    CopyConformance,
     DescriptionConformance,
     DriverConformance,
     DuplicateConformance,
@@ -35,6 +37,7 @@ class Suite(
     OutageConformance,
     DuplicateConformance,
     DescriptionConformance,
+    CopyConformance,
 ):
     """All cases that there are."""
 
@@ -103,6 +106,9 @@ CAUGHT_BY: dict[str, type[MemoryDriver]] = {
     "deletion_of_one_duplicate_leaves_the_other": backends.DeletesNamesakes,
     "description_that_must_not_be_believed_is_an_error": backends.BelievesEverything,
     "spoilt_description_does_not_hide_the_device": backends.HidesWhatIsSpoilt,
+    "copy_is_a_volume_only_once_it_is_adopted": copies.AdoptsAtOnce,
+    "cut_stream_is_sent_again_or_resumed": copies.TakesACutStreamForAWholeOne,
+    "stream_never_replaces_a_volume": copies.OverwritesVolumes,
 }
 ALSO_CAUGHT = [
     ("similar_names_are_different", faulty.FindsByTheirBeginning),
@@ -117,6 +123,7 @@ ALSO_CAUGHT = [
     ("limits_are_plausible_and_volumes_count", faulty.UsesLessThanNothing),
 ]
 CASES = [name.removeprefix("test_") for name in dir(Suite) if name.startswith("test_")]
+OF_COPIES = {name.removeprefix("test_") for name in vars(CopyConformance) if name.startswith("test_")}
 # Its fault is in the test class, not in the driver: see below.
 OF_CLASSES = "capabilities_are_declared"
 
@@ -173,6 +180,7 @@ def _fixtures(kind: type[MemoryDriver], files: Path) -> dict[str, object]:
     return {
         "driver": new_driver(),
         "new_driver": new_driver,
+        "other_host": kind(backends.FileCloud(directory=files)),
         "other_node": kind(cloud, "node-b"),
         "foreign_node": MemoryDriver(cloud, cluster="other"),
         "make_spec": make_spec,
@@ -202,10 +210,10 @@ def test_there_is_a_fault_for_every_case() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_driver_without_faults_gets_through(case: str, tmp_path: Path) -> None:
-    run(case, MemoryDriver, tmp_path)
+    run(case, copies.CopiesInMemory if case in OF_COPIES else MemoryDriver, tmp_path)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "device_is_a_block_device"])
+@pytest.mark.parametrize("case", sorted(set(CASES) - {"device_is_a_block_device"} - OF_COPIES))
 def test_devices_without_faults_get_through(case: str, tmp_path: Path) -> None:
     run(case, backends.FileDriver, tmp_path)
 

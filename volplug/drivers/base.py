@@ -31,6 +31,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
+from volplug.drivers.copies import SendsCopies
 from volplug.errors import ConfigurationError, InvalidSize, VolplugError, VolumeNotFound
 from volplug.findings import Finding, Level
 from volplug.metrics import OnTry, uncounted
@@ -387,6 +388,7 @@ CAPABILITIES: Final[tuple[type, ...]] = (
     ReportsLimits,
     Diagnoses,
     TakesOver,
+    SendsCopies,
 )
 """What a driver may implement besides `Driver`."""
 

@@ -112,6 +112,11 @@ class DriverFixtures:
         raise NotImplementedError
 
     @pytest.fixture
+    def copying_host(self) -> Driver:
+        """`CopyConformance`: return the driver of another host, with a backend of its own."""
+        raise NotImplementedError
+
+    @pytest.fixture
     def outage(self) -> Outage:
         """`OutageConformance`: return a context during which the backend does not answer."""
         raise NotImplementedError
@@ -154,6 +159,11 @@ class DriverFixtures:
     def foreign_node(self, other_cluster: Driver, cleanup: Cleanup) -> Driver:
         """Return the driver of the other cluster under test."""
         return cleanup.track(other_cluster)
+
+    @pytest.fixture
+    def other_host(self, copying_host: Driver, cleanup: Cleanup) -> Driver:
+        """Return the driver of the host that copies go to."""
+        return cleanup.track(copying_host)
 
     @pytest.fixture
     def unknown_volume(self, driver: Driver, make_spec: MakeSpec) -> Volume:

@@ -18,7 +18,8 @@ from volplug.errors import BackendUnavailable
 from volplug.models import FilesystemTag, MountSource, Volume, VolumeSpec
 
 READ_STALE: Final = frozenset({"attach", "detach", "tag_filesystem"})
-_MAY_FAIL: Final = frozenset({"wait_settled", "limits", "fence"})  # of the capabilities, without take_from
+# Of the capabilities, without take_from.
+_MAY_FAIL: Final = frozenset({"wait_settled", "limits", "fence", "received", "send_to", "receive", "adopt"})
 _T = TypeVar("_T")
 
 

@@ -12,13 +12,19 @@ import pytest
 from tests.drivers.zfs.volumes import SIZE, driver_of, spec_of
 from tests.lab.requirements import ZFS
 from tests.lab.zfs import ZfsPool, run_program
+from volplug.drivers.base import Driver
 from volplug.drivers.zfs.capabilities import ZFS_FUSE
 from volplug.drivers.zfs.commands import Datasets
 from volplug.drivers.zfs.properties import filesystem_properties, volume_properties
 from volplug.drivers.zfs.tools import ZfsTools
 from volplug.drivers.zfs.volumes import new_tag
 from volplug.models import Volume, VolumeSpec
-from volplug.testing.conformance import DescriptionConformance, DriverConformance, OutageConformance
+from volplug.testing.conformance import (
+    CopyConformance,
+    DescriptionConformance,
+    DriverConformance,
+    OutageConformance,
+)
 from volplug.testing.driver_fixtures import Describe, DriverFixtures, Interrupt, MakeSpec, NewDriver, Outage
 
 pytestmark = ZFS
@@ -32,6 +38,10 @@ class ZfsFixtures(DriverFixtures):
     @pytest.fixture
     def new_driver(self, parent: str, tmp_path: Path) -> NewDriver:
         return lambda: driver_of(parent, tmp_path)
+
+    @pytest.fixture
+    def copying_host(self, pool: ZfsPool, tmp_path: Path) -> Driver:
+        return driver_of(pool.new_parent(), tmp_path / "other-host")
 
     @pytest.fixture
     def make_spec(self) -> MakeSpec:
@@ -80,5 +90,5 @@ class ZfsFixtures(DriverFixtures):
 
 
 @pytest.mark.conformance
-class TestZfs(DriverConformance, OutageConformance, DescriptionConformance, ZfsFixtures):
+class TestZfs(DriverConformance, OutageConformance, DescriptionConformance, CopyConformance, ZfsFixtures):
     pass

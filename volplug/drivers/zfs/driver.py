@@ -15,11 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from volplug.drivers.base import BackendConfig, BackendLimit, DriverInfo, Holder, Scope
+from volplug.drivers.base import BackendLimit, DriverInfo, Holder, Scope
 from volplug.drivers.zfs import volumes
 from volplug.drivers.zfs.attachments import Attachments
 from volplug.drivers.zfs.capabilities import Capabilities, probe
 from volplug.drivers.zfs.commands import Datasets
+from volplug.drivers.zfs.copies import DatasetCopies
 from volplug.drivers.zfs.datasets import GUID, Dataset, Property
 from volplug.drivers.zfs.deletion import destroy_volume
 from volplug.drivers.zfs.encryption import load_key
@@ -33,7 +34,8 @@ from volplug.drivers.zfs.options import (
     native_properties,
 )
 from volplug.drivers.zfs.properties import filesystem_properties, volume_properties
-from volplug.drivers.zfs.settings import ZfsSettings, load_settings
+from volplug.drivers.zfs.settings import ZfsSettings
+from volplug.drivers.zfs.streams import Streams
 from volplug.drivers.zfs.tools import RunProgram, ZfsTools
 from volplug.errors import (
     ConfigurationError,
@@ -44,7 +46,7 @@ from volplug.errors import (
     VolumeNotFound,
 )
 from volplug.findings import Finding
-from volplug.host.process import Finished, ProgramStreams, run, search_path
+from volplug.host.process import search_path
 from volplug.host.threads import Pool, run_to_completion
 from volplug.models import (
     FilesystemTag,
@@ -68,30 +70,6 @@ _INFO: Final = DriverInfo(
     profiles=PROFILES,
     own_filesystem=volumes.FILESYSTEM,
 )
-
-
-def build(config: BackendConfig) -> ZfsDriver:
-    """Build the driver of one configured backend.
-
-    Raises:
-        ConfigurationError: If a setting is wrong.
-    """
-    directory = config.state_dir / "backends"
-    programs = Pool(f"{config.name}-zfs", _CALLS)
-
-    async def run_program(
-        argv: Sequence[str], *, output_bytes: int, stdin: int | None = None, stdout: int | None = None
-    ) -> Finished:
-        return await run(programs, argv, streams=ProgramStreams(output_bytes, stdin, stdout))
-
-    host = ZfsHost(
-        config.node_id,
-        Attachments(directory / f"{config.name}.attached"),
-        directory / f"{config.name}.staging",
-        run_program,
-        config.on_step,
-    )
-    return ZfsDriver(config.name, load_settings(config), host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +216,25 @@ class ZfsDriver:
             found = error
         return findings(found, pool)
 
+    async def received(self, name: str) -> str:
+        """Return what this host has of a copy."""
+        return await (await self._copies()).received(name)
+
+    async def send_to(self, stream: int, volume: Volume, received: str) -> None:
+        """Send what a copy lacks."""
+        await (await self._copies()).send_to(stream, await self._current(volume), received)
+
+    async def receive(self, stream: int, name: str) -> None:
+        """Receive a copy."""
+        await (await self._copies()).receive(stream, name)
+
+    async def adopt(self, name: str) -> Volume:
+        """Make a copy a volume."""
+        try:
+            return await self._described(await (await self._copies()).adopt(name))
+        finally:
+            self._known.forget()
+
     # What the calls do
 
     async def _create(self, spec: VolumeSpec) -> Volume:
@@ -368,6 +365,10 @@ class ZfsDriver:
     async def _datasets(self) -> Datasets:
         capabilities = await self._capabilities()
         return Datasets(self._tools, self._settings.pool, capabilities, self._settings.reserve_bytes)
+
+    async def _copies(self) -> DatasetCopies:
+        datasets = await self._datasets()
+        return DatasetCopies(datasets, Streams(self._tools, datasets, await self._capabilities()))
 
     async def _list(self) -> tuple[Dataset, ...]:
         return await (await self._datasets()).list()

@@ -13,6 +13,7 @@ by inheriting from the class, before its fixtures:
 * `ClusterConformance`: several clusters share the backend.
 * `OutageConformance`: the backend can be unavailable, and the fixtures can cause that.
 * `DuplicateConformance`: the backend allows two volumes of one name.
+* `CopyConformance`: volumes can be copied to another host.
 * `DescriptionConformance`: other parties can write the description of a volume, as with tags and files.
 
 A driver with scope GLOBAL has to inherit from the first two, a `remote` one from the third. A test's volumes
@@ -31,6 +32,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_
 
 from volplug.testing.conformance.attachment import AttachmentCases
 from volplug.testing.conformance.clusters import ClusterConformance
+from volplug.testing.conformance.copies import CopyConformance
 from volplug.testing.conformance.creation import CreationCases
 from volplug.testing.conformance.deletion import DeletionCases
 from volplug.testing.conformance.descriptions import DescriptionConformance
@@ -42,6 +44,7 @@ from volplug.testing.conformance.shared import SharedDriverConformance
 
 __all__ = [
     "ClusterConformance",
+    "CopyConformance",
     "DescriptionConformance",
     "DriverConformance",
     "DuplicateConformance",

@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import partial
 
 from volplug.drivers.base import Diagnoses, Driver, ReportsLimits, Scope
+from volplug.drivers.copies import SendsCopies
 from volplug.findings import Level
 from volplug.models import HolderState, Volume, VolumeState
 from volplug.testing.conformance.calls import by_id, located, problem_of, tags_of
 from volplug.testing.conformance.clusters import ClusterConformance
+from volplug.testing.conformance.copies import CopyConformance
 from volplug.testing.conformance.outages import OutageConformance
 from volplug.testing.conformance.shared import SharedDriverConformance
 from volplug.testing.driver_fixtures import DriverFixtures, Eventually, MakeSpec, NewDriver
@@ -127,4 +129,6 @@ class FactCases(DriverFixtures):
             wanted |= {SharedDriverConformance, ClusterConformance}
         if driver.info.remote:
             wanted.add(OutageConformance)
+        if isinstance(driver, SendsCopies):
+            wanted.add(CopyConformance)
         assert {each for each in wanted if not isinstance(self, each)} == set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from tests.lab.fork_server import ForkServer
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
-from tests.lab.zfs import HostZfs, ZfsPool
+from tests.lab.zfs import HostZfs, ZfsFuse, ZfsPool
 from tests.served.conftest import LocalMachine, fork_server, local_machine
 from volplug.doctor.backends import check_backend
 from volplug.doctor.checks import findings_of
@@ -114,6 +114,11 @@ def check_on(zfs: HostZfs, fork_server: ForkServer) -> CheckOn:
     return lambda check: despite_crashes(zfs, lambda: attempt(check))
 
 
+def _daemon_of(pool: ZfsPool) -> ZfsFuse:
+    assert isinstance(pool.zfs, ZfsFuse)
+    return pool.zfs
+
+
 @contextmanager
 def _exported(pool: ZfsPool) -> Iterator[None]:
     export = ["zpool", "export", pool.name]
@@ -126,30 +131,30 @@ def _exported(pool: ZfsPool) -> Iterator[None]:
 
 @contextmanager
 def _killed(pool: ZfsPool) -> Iterator[None]:
-    pool.zfs.kill()
+    _daemon_of(pool).kill()
     try:
         yield
     finally:
-        pool.zfs.start()
+        _daemon_of(pool).start()
 
 
 @contextmanager
 def _replaced(pool: ZfsPool, size_bytes: int | None) -> Iterator[None]:
     """Other files are in the place of all while nothing has them open: of zeros, or none at all."""
-    pool.zfs.kill()
+    _daemon_of(pool).kill()
     for file in pool.files:
         file.rename(file.with_suffix(".kept"))
         if size_bytes is not None:
             file.touch()
             os.truncate(file, size_bytes)
-    pool.zfs.start()
+    _daemon_of(pool).start()
     try:
         yield
     finally:
-        pool.zfs.kill()
+        _daemon_of(pool).kill()
         for file in pool.files:
             file.with_suffix(".kept").rename(file)
-        pool.zfs.start()
+        _daemon_of(pool).start()
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,20 @@ _OF_DAEMON: Final = (
 )
 
 
-async def test_a_pool_that_is_away_is_told_and_nothing_is_lost(check_on: CheckOn) -> None:
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [_EXPORTED, *_OF_DAEMON[:2]],
+        pytest.param(_OF_DAEMON[2:], marks=[by_daemon, pytest.mark.slow]),
+    ],
+)
+async def test_a_pool_that_is_away_is_told_and_nothing_is_lost(
+    check_on: CheckOn, faults: Sequence[Fault]
+) -> None:
     async def check(site: Site) -> None:
         await site.unmount("a")
         name = site.pool.name
-        for fault in (_EXPORTED, *([] if HAS_OPENZFS else _OF_DAEMON)):
+        for fault in faults[:1] if HAS_OPENZFS else faults:
             site.synced()
             with fault.begin(site.pool):
                 cause, finding = (text.replace("{}", name) for text in (fault.cause, fault.finding))

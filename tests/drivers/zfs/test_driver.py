@@ -209,3 +209,5 @@ async def test_the_space_of_the_pool_is_a_limit_and_its_health_a_finding(
     away = driver_of("nopool/volplug", Path(parent), settings=ZfsSettings(pool="nopool/volplug"))
     (found,) = await away.diagnose()
     assert found.level is Level.RED
+    (found,) = await driver_of(f"{pool.name}/nothing", Path(parent)).diagnose()
+    assert (found.level, found.message) == (Level.RED, f"there is no dataset {pool.name}/nothing")

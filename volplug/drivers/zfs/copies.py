@@ -43,6 +43,8 @@ class DatasetCopies:
         Older ones that volplug made are destroyed, but for the one that this stream begins at: should it be
         cut, the next begins there again.
         """
+        if not dataset.is_volume:
+            raise VolumeNotFound(f"the creation of {dataset.name} was interrupted")
         if received.startswith(_TOKEN):
             await self._streams.send_rest_to(stream, received.removeprefix(_TOKEN))
             return

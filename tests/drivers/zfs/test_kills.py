@@ -22,12 +22,12 @@ from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.serve import dying_at, noting_steps
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsPool
-from tests.served.conftest import LocalMachine, fork_server, local_machine, machine
+from tests.served.conftest import LocalMachine, fork_server, local_machine
 from tests.store.files import update_volumes
 from volplug.host import mountinfo
 from volplug.steps import WorldStep
 
-__all__ = ["fork_server", "machine"]
+__all__ = ["fork_server"]
 
 pytestmark = [*ZFS, pytest.mark.faults]
 
@@ -175,11 +175,16 @@ def test_it_is_killed_at_each_step_of_a_dataset_and_in_each_variant() -> None:
 
 
 async def test_a_life_takes_each_step_as_often_as_it_is_killed_there(
-    machine: LocalMachine, pool: ZfsPool
+    fork_server: ForkServer, pool: ZfsPool
 ) -> None:
-    file = machine.directory / "steps"
-    await _live_and_end(ZfsLife(machine, pool, noting_steps(file)))
-    assert Counter(WorldStep(line) for line in file.read_text().splitlines()) == Counter(_OCCURRENCES)
+    async def attempt() -> None:
+        with local_machine(fork_server) as machine:
+            file = machine.directory / "steps"
+            await _live_and_end(ZfsLife(machine, pool, noting_steps(file)))
+            steps = Counter(WorldStep(line) for line in file.read_text().splitlines())
+        assert steps == Counter(_OCCURRENCES)
+
+    await despite_crashes(pool.zfs, attempt)
 
 
 @pytest.mark.parametrize(("step", "occurrence", "variant"), _CASES)

@@ -13,7 +13,7 @@ from tests.host.pool import POOL
 from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsPool
-from volplug.errors import CommandFailed, DeviceNotFound, MountFailed, VolumeInUse
+from volplug.errors import DeviceNotFound, MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import HostReading, MountRequest
 from volplug.host.machine import Machine

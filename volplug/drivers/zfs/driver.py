@@ -233,7 +233,7 @@ class ZfsDriver:
         try:
             return await self._described(await (await self._copies()).adopt(name))
         finally:
-            self._known.forget()
+            self._known.forget(name)
 
     # What the calls do
 

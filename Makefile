@@ -28,7 +28,7 @@ test-openstack: setup ## the Cinder driver on a real cloud: on a server, as root
 	@VOLPLUG_TEST_OPENSTACK=1 $(PYTHON_IN_VENV) -m pytest tests/openstack $(ARGS)
 
 test-zfs: setup ## ZFS on a machine with OpenZFS, as root; makes pools on files and destroys them
-	@VOLPLUG_TEST_ZFS=1 $(PYTHON_IN_VENV) -m pytest -n0 tests/drivers/zfs $(ARGS)
+	@VOLPLUG_TEST_ZFS=1 $(PYTHON_IN_VENV) -m pytest -n0 tests/drivers/zfs tests/walks/test_zfs_walk.py $(ARGS)
 
 bench: setup ## measure it beside rclone, Docker's local driver and the kernel (ARGS: --quick, --docs, --part cinder)
 	@scripts/system-packages bench

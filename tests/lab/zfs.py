@@ -12,12 +12,15 @@ import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from tests.lab.lane import new_directory
 from tests.lab.namespaces import Namespaces
 from tests.lab.programs import checked, clean_environment, find_program
+from tests.lab.requirements import HAS_OPENZFS
 from tests.lab.waiting import WaitTimeoutError, wait_until
 from volplug.errors import CommandFailed
 from volplug.host.process import Finished
@@ -196,6 +199,17 @@ class ZfsPool:
         name = f"{self.name}/t{next(self._parents)}"
         self.zfs.zfs("create", name)
         return name
+
+
+@contextmanager
+def own_or_private_zfs() -> Iterator[HostZfs]:
+    """This machine's own ZFS where that is to be tested, else zfs-fuse; its pools end with the block."""
+    directory = new_directory()
+    try:
+        with closing(HostZfs(directory) if HAS_OPENZFS else ZfsFuse(directory)) as zfs:
+            yield zfs
+    finally:
+        directory.rmdir()
 
 
 async def run_program(

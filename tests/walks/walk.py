@@ -37,7 +37,7 @@ def walk_settings(walks: int, steps: int, *phases: Phase) -> settings:
 
 
 class Walk(RuleBasedStateMachine):
-    """A walk of machines a and b, which may be the same one."""
+    """A walk of machines a and b and volumes v and w; both of either may be the same one."""
 
     ROUNDS: ClassVar[int] = 30
 
@@ -60,6 +60,10 @@ class Walk(RuleBasedStateMachine):
     def node(self, name: str) -> Node:
         """Return the machine of a name, or the only one."""
         return self.nodes.get(name) or self.nodes["a"]
+
+    def volume(self, name: str) -> str:
+        """Return the name of a volume, or of the only one."""
+        return name
 
     def do(self, *actions: Coroutine[Any, Any, object]) -> None:
         """Run actions at the same time and wait for their end."""
@@ -86,8 +90,8 @@ class Walk(RuleBasedStateMachine):
     @rule(node=NODES, name=NAMES)
     def create_and_run(self, node: str, name: str) -> None:
         async def both() -> None:
-            await self.node(node).create(name)
-            await self.node(node).run(name)
+            await self.node(node).create(self.volume(name))
+            await self.node(node).run(self.volume(name))
 
         self.do(both())
 
@@ -108,6 +112,8 @@ class Walk(RuleBasedStateMachine):
         is_cancelled: bool,
         beside: tuple[str, str, str],
     ) -> None:
+        name = self.volume(name)
+
         async def act() -> None:
             if is_run_first:
                 await self.node(node).create(name)
@@ -124,7 +130,7 @@ class Walk(RuleBasedStateMachine):
         self.do(self._action(*first), self._action(*second))
 
     async def _action(self, where: str, action: str, name: str) -> None:
-        node = self.node(where)
+        node, name = self.node(where), self.volume(name)
         running = next((each for each in node.containers if each.volume == name), None)
         match action:
             case "create":
@@ -193,9 +199,13 @@ class Walk(RuleBasedStateMachine):
         found = self.breaches + [
             f"{container} runs without its mount"
             for node in self.nodes.values()
-            for container in node.without_mount()
+            for container in self.without_mount(node)
         ]
         assert not found, found
+
+    def without_mount(self, node: Node) -> list[Container]:
+        """Return the containers that lack their mount where they have to have it."""
+        return node.without_mount()
 
     def teardown(self) -> None:
         try:

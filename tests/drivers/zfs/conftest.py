@@ -1,14 +1,11 @@
 """A real pool for the tests of a module."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.lane import new_directory
-from tests.lab.requirements import HAS_OPENZFS
-from tests.lab.zfs import HostZfs, ZfsFuse, ZfsPool, run_program
+from tests.lab.zfs import HostZfs, ZfsPool, own_or_private_zfs, run_program
 from volplug.drivers.zfs.capabilities import Capabilities, probe
 from volplug.drivers.zfs.tools import ZfsTools
 from volplug.sizes import MIB
@@ -16,10 +13,8 @@ from volplug.sizes import MIB
 
 @pytest.fixture(scope="module")
 def zfs() -> Iterator[HostZfs]:
-    directory = new_directory()
-    with contextlib.closing(HostZfs(directory) if HAS_OPENZFS else ZfsFuse(directory)) as zfs:
+    with own_or_private_zfs() as zfs:
         yield zfs
-    directory.rmdir()
 
 
 @pytest.fixture(scope="module")

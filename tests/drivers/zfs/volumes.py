@@ -34,11 +34,12 @@ def driver_of(
     on_step: OnStep = unannounced,
     settings: ZfsSettings | None = None,
     run: RunProgram = run_program,
+    boot_id: str = "",
 ) -> ZfsDriver:
     """A driver as after a restart; the directory is the host's memory."""
     host = ZfsHost(
         "host-a",
-        Attachments(directory / "attached"),
+        Attachments(directory / "attached", boot_id),
         directory / "staging",
         run,
         on_step,

@@ -348,6 +348,7 @@ class ZfsDriver:
         """
         dataset = await self._read(volume.name)
         if dataset is None or not _is_of(volume, dataset):
+            self._known.forget(volume.name)  # or a list shows for a while what Remove has found gone
             raise VolumeNotFound(f"{volume.volume_id} does not exist any more")
         return dataset
 

@@ -88,6 +88,13 @@ def test_docker_starts_after_volplug_and_stops_before_it() -> None:
     assert ("Requires", "volplug.socket") in directives(SERVICE)
 
 
+def test_pools_are_imported_and_mounted_before_volplug_starts() -> None:
+    after = [unit for key, value in directives(SERVICE) if key == "After" for unit in value.split()]
+    assert {"zfs-import.target", "zfs-mount.service"} <= set(after)
+    wanted = [value for key, value in directives(SERVICE) if key in ("Wants", "Requires")]
+    assert "zfs" not in " ".join(wanted)  # most hosts have none
+
+
 def test_the_socket_is_where_docker_looks_and_only_for_root() -> None:
     assert ("ListenStream", "/run/docker/plugins/volplug.sock") in directives(SOCKET)
     assert ("SocketMode", "0600") in directives(SOCKET)

@@ -243,6 +243,12 @@ class Engine:
         return self._namespaces.pid
 
     @property
+    def namespaces(self) -> Namespaces:
+        """The namespaces of the machine."""
+        assert self._namespaces is not None, "the engine was not started"
+        return self._namespaces
+
+    @property
     def pid(self) -> int:
         """The process id of dockerd, as seen from here."""
         assert self._dockerd is not None, "dockerd does not run"

@@ -1,0 +1,49 @@
+"""Two hosts with a Docker Engine, a volplug and a zfs-fuse each; the first one has the pool ``tank``."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+
+import pytest
+
+from tests import pages
+from tests.engine.sharing import left_empty
+from tests.lab.fork_server import ForkServer
+from tests.lab.host import Host, Hosts
+from tests.lab.leftovers import settled_difference, snapshot
+from tests.lab.zfs import ZfsFuse
+from volplug.sizes import MIB
+
+PAGE = "docs/drivers/zfs.md"
+CONFIG = "/etc/volplug/config.toml"
+_POOL_BYTES = 256 * MIB
+
+
+@pytest.fixture(scope="package")
+def hosts() -> Iterator[Hosts]:
+    """The hosts, with the documented configuration; their volplugs were there before any ZFS was."""
+    before = snapshot()
+    with ForkServer() as forks, Hosts("a", "b", machine_of=forks.machine_of) as hosts:
+        config = hosts.directory / "config.toml"
+        config.write_text(pages.files(PAGE)[CONFIG])
+        hosts.power_on({host.name: {"VOLPLUG_CONFIG": str(config)} for host in hosts})
+        yield hosts
+    assert settled_difference(before) == []
+
+
+@pytest.fixture(scope="package")
+def zfs(hosts: Hosts) -> Iterator[Mapping[str, ZfsFuse]]:
+    """The ZFS of each host; `a` has the pool."""
+    with ExitStack() as stack:
+        found = {
+            host.name: stack.enter_context(closing(ZfsFuse(hosts.directory, host.engine.namespaces)))
+            for host in hosts
+        }
+        found["a"].make_pool("tank", size_bytes=_POOL_BYTES)
+        yield found
+
+
+@pytest.fixture
+def a(hosts: Hosts, zfs: Mapping[str, ZfsFuse]) -> Iterator[Host]:
+    """The host with the pool, empty after each test."""
+    with left_empty(hosts["a"].engine, hosts["a"].volplug):
+        yield hosts["a"]

@@ -15,7 +15,7 @@ from volplug.sizes import MIB
 
 PAGE = "docs/drivers/zfs.md"
 CONFIG = "/etc/volplug/config.toml"
-_POOL_BYTES = 256 * MIB
+POOL_BYTES = 256 * MIB
 
 
 @pytest.fixture(scope="package")
@@ -34,11 +34,12 @@ def hosts() -> Iterator[Hosts]:
 def zfs(hosts: Hosts) -> Iterator[Mapping[str, ZfsFuse]]:
     """The ZFS of each host; `a` has the pool."""
     with ExitStack() as stack:
-        found = {
-            host.name: stack.enter_context(closing(ZfsFuse(hosts.directory, host.engine.namespaces)))
-            for host in hosts
-        }
-        found["a"].make_pool("tank", size_bytes=_POOL_BYTES)
+        found: dict[str, ZfsFuse] = {}
+        for host in hosts:
+            disks = hosts.directory / f"disks-{host.name}"
+            disks.mkdir()
+            found[host.name] = stack.enter_context(closing(ZfsFuse(disks, host.engine.namespaces)))
+        found["a"].make_pool("tank", size_bytes=POOL_BYTES)
         yield found
 
 

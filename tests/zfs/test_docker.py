@@ -13,7 +13,7 @@ from tests.lab.operator import Operator
 from tests.lab.requirements import HAS_OPENZFS, MULTIHOST, ZFS
 from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsFuse
-from tests.zfs.conftest import PAGE
+from tests.zfs.conftest import PAGE, POOL_BYTES
 
 pytestmark = [*MULTIHOST, *ZFS, pytest.mark.skipif(HAS_OPENZFS, reason="is about zfs-fuse")]
 
@@ -26,7 +26,7 @@ def operators(hosts: Hosts, zfs: Mapping[str, ZfsFuse]) -> Mapping[str, Operator
     """The operator of each host; ``tank/volplug`` is there."""
     backup = hosts.directory / "backup"
     backup.mkdir()
-    names = {"/backup": str(backup), "zpool import": f"zpool import -d {hosts.directory}"}
+    names = {"/backup": str(backup), "zpool import": f"zpool import -d {zfs['a'].directory}"}
     found = {host.name: Operator(host.engine.run, names, hosts.directory) for host in hosts}
     found["a"].does(PAGE, "The ZFS driver", 0)
     return found
@@ -107,6 +107,21 @@ def test_a_container_continues_while_volplug_restarts(a: Host, operator: Operato
     records.stop()
     records.verify()
     await_status(a, {"state": "available"})
+    a.docker("volume", "rm", "db")
+
+
+def test_a_host_with_a_pool_of_its_own_has_volumes_of_its_own(
+    hosts: Hosts, a: Host, zfs: Mapping[str, ZfsFuse], operators: Mapping[str, Operator]
+) -> None:
+    b = hosts["b"]
+    zfs["b"].make_pool("tank", size_bytes=POOL_BYTES)
+    operators["b"].does(PAGE, "The ZFS driver", 0)
+    create(a.engine, "db")
+    run(a.engine, *_MOUNT, script="echo kept >/data/file")
+    assert run(b.engine, *_MOUNT, script="ls -A /data") == ""
+    b.docker("volume", "rm", "db")
+    zfs["b"].zpool("destroy", "tank")
+    assert run(a.engine, *_MOUNT, script="cat /data/file") == "kept\n"
     a.docker("volume", "rm", "db")
 
 

@@ -27,6 +27,11 @@ def key(extras: Sequence[str] = ()) -> list[str]:
 
 def install(target: Path, python: str, extras: Sequence[str] = ()) -> None:
     """Install them, in the versions that `make setup` installs, into a directory for ``python3.X``."""
+    install_named(target, python, requirements(extras))
+
+
+def install_named(target: Path, python: str, names: Sequence[str]) -> None:
+    """Install some packages in the same way."""
     pip = [
         *lane.with_network_outside(),
         sys.executable,
@@ -37,5 +42,5 @@ def install(target: Path, python: str, extras: Sequence[str] = ()) -> None:
         "--disable-pip-version-check",
     ]
     wheels = [f"--target={target}", f"--python-version={python.removeprefix('python')}"]
-    command = [*pip, *wheels, "--only-binary=:all:", *requirements(extras), f"--constraint={_CONSTRAINTS}"]
+    command = [*pip, *wheels, "--only-binary=:all:", *names, f"--constraint={_CONSTRAINTS}"]
     checked(subprocess.run(command, check=False, capture_output=True, text=True))

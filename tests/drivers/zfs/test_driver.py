@@ -174,6 +174,19 @@ async def test_one_command_shows_all_volumes_for_five_seconds_but_none_is_missed
     assert list(await driver.list()) == [second]
 
 
+async def test_a_copy_that_was_just_made_a_volume_by_hand_is_one_at_once(
+    driver: ZfsDriver, pool: ZfsPool, parent: str
+) -> None:
+    copy = f"{parent}/copy"
+    await by_hand(pool, "create", "-o", "mountpoint=none", "-o", "org.volplug:guid=1", copy)
+    assert list(await driver.list()) == []
+    guid = (await properties(pool, copy, "guid"))[0]
+    await by_hand(pool, "set", f"org.volplug:guid={guid}", copy)
+    found = await driver.get("copy")
+    assert found is not None
+    assert found.volume_id == guid
+
+
 @pytest.mark.parametrize(("spec", "is_finished"), [(spec_of("db"), True), (spec_of("db", 2 * SIZE), False)])
 async def test_a_creation_that_was_killed_is_incomplete_and_finished_by_the_same_one(
     driver: ZfsDriver, parent: str, tmp_path: Path, spec: VolumeSpec, is_finished: bool

@@ -143,6 +143,9 @@ class ZfsDriver:
     async def get(self, name: str) -> Volume | None:
         """Return the volume; what is known is at most 5 s old, and that there is none is read anew."""
         dataset = await self._known.one(name)
+        if dataset is not None and not volumes.is_ours(dataset):
+            self._known.forget(name)  # it may have been made a volume meanwhile
+            dataset = await self._known.one(name)
         if dataset is None or not volumes.is_ours(dataset):
             return None
         return await self._described(dataset)

@@ -1,9 +1,12 @@
 """The life of volumes on OpenZFS itself: mounted by the kernel, encrypted, in use by another namespace."""
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from tests.lab.operator import Operator
 from tests.lab.requirements import VM
 from tests.lab.waiting import wait_until
 from tests.vm.guest import Guest
@@ -95,3 +98,23 @@ def test_a_container_keeps_its_volume_and_another_one_may_use_it_too(
     volplug.call("Unmount", Name="db", ID="b")
     await_available(volplug)
     volplug.call("Remove", Name="db")
+
+
+def test_a_copy_that_was_sent_becomes_a_volume_by_the_documented_commands(
+    zfs_guest: Guest, volplug: GuestVolplug, tmp_path: Path
+) -> None:
+    def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(list(argv), 0, zfs_guest.run(argv), "")
+
+    operator = Operator(run, {"/backup": "/run"}, tmp_path)
+    volplug.call("Create", Name="db", Opts={"size": "32MiB"})
+    zfs_guest.run(["sh", "-c", f"echo data > {mounted(volplug)}/file"])
+    operator.does("docs/drivers/zfs.md", "Backups", 0)
+    volplug.call("Unmount", Name="db", ID="a")
+    await_available(volplug)
+    with pytest.raises(RefusedError, match=f"{_PARENT}/db@monday"):
+        volplug.call("Remove", Name="db")
+    operator.does("docs/drivers/zfs.md", "Backups", 1)
+    path = volplug.call("Mount", Name="db2", ID="a")["Mountpoint"]
+    assert zfs_guest.read(f"{path}/file") == "data\n"
+    volplug.call("Unmount", Name="db2", ID="a")

@@ -29,6 +29,7 @@ _FIXED = ("/run/zfs", "/run/lock/zfs", "/var/lib/zfs", "/etc/zfs")
 _START_TIMEOUT_S = 20.0
 _TIMEOUT_S = 60.0
 _SOUND_S = 5.0
+_LAG_S = 10.0
 _MOUNT_TYPE = "fuse.zfs"
 
 
@@ -150,6 +151,20 @@ class ZfsFuse(HostZfs):
                 return False
             self.zpool("import", "-d", str(self.directory), pool.name)
         return True
+    def failure(self, parent: str) -> str:
+        """Say whether the daemon has died, or keeps a dataset busy that is mounted nowhere; empty if neither.
+
+        Both happen after some dozens of mounts, by bare commands, too. What is below the parent is destroyed.
+        """
+        if self._daemon is None or self._daemon.poll() is not None:
+            return "zfs-fuse has died"
+        destroy = ["sh", "-c", f"zfs list -H -o name -r -d 1 {parent} | sed 1d | xargs -rn1 zfs destroy -r"]
+        try:
+            wait_until(lambda: self.run(destroy).returncode == 0, _LAG_S, "nothing is busy")
+        except WaitTimeoutError:
+            users = self.run(["sh", "-c", f"grep -l '{_MOUNT_TYPE} {parent}/' /proc/[0-9]*/mountinfo"])
+            return "" if users.stdout else "zfs-fuse keeps a dataset busy"
+        return ""
 
     def run(self, argv: Sequence[str], timeout_s: float = _TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a program where the daemon is, and wait for its end."""

@@ -151,6 +151,7 @@ class ZfsFuse(HostZfs):
                 return False
             self.zpool("import", "-d", str(self.directory), pool.name)
         return True
+
     def failure(self, parent: str) -> str:
         """Say whether the daemon has died, or keeps a dataset busy that is mounted nowhere; empty if neither.
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.lab.programs import clean_environment
 from volplug.config import Settings, load_settings
 from volplug.config.checks import (
-    CLOUD_VARIABLES,
+    DRIVER_VARIABLES,
     doubt_of,
     warn_of_scope,
     warn_of_unusable_backends,
@@ -27,7 +27,7 @@ from volplug.testing.memory import MemoryCloud, MemoryDriver
 
 def only_with(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Set variables, and remove all of this machine that are read here."""
-    clouds = [prefix for prefixes, *_ in CLOUD_VARIABLES for prefix in prefixes]
+    clouds = [prefix for prefixes, *_ in DRIVER_VARIABLES for prefix in prefixes]
     for name in os.environ:
         if name.startswith(("VOLPLUG_", "REXRAY_", *clouds)):
             monkeypatch.delenv(name)
@@ -249,6 +249,7 @@ _LOOP = "VOLPLUG_BACKEND=loop"
         (("AWS_PROFILE",), "(AWS_PROFILE)", "Set VOLPLUG_BACKEND=ebs", False),
         (("AWS_PROFILE", "EBS_REGION"), "(EBS_REGION)", "Set VOLPLUG_BACKEND=ebs", True),
         (("OS_CLOUD",), "(OS_CLOUD)", "Set VOLPLUG_BACKEND=cinder", False),
+        (("ZFS_POOL",), "variables of zfs are set (ZFS_POOL)", "Set VOLPLUG_BACKEND=zfs", True),
     ],
 )
 def test_a_default_is_doubted(

@@ -14,6 +14,7 @@ from volplug.config.reading import REXRAY_VARIABLES
 from volplug.doctor.docker_sdk import HOST_RUN
 from volplug.drivers.cinder.settings import VARIABLES as CINDER_VARIABLES
 from volplug.drivers.ebs.settings import VARIABLES as EBS_VARIABLES
+from volplug.drivers.zfs.settings import VARIABLES as ZFS_VARIABLES
 
 _ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((_ROOT / "config.json").read_text())
@@ -41,7 +42,7 @@ def test_the_variables_of_rexray_and_of_the_drivers_are_settable_and_nothing_els
     others = [variable["name"] for variable in CONFIG["env"] if not variable["name"].startswith("VOLPLUG_")]
     # Where the SDK of AWS looks for profiles; it reads these itself.
     of_ebs = {*EBS_VARIABLES, "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
-    assert sorted(others) == sorted({*REXRAY_VARIABLES, *of_ebs, *CINDER_VARIABLES})
+    assert sorted(others) == sorted({*REXRAY_VARIABLES, *of_ebs, *CINDER_VARIABLES, *ZFS_VARIABLES})
 
 
 def test_defaults_stand_in_the_program_because_an_upgrade_keeps_old_variables(served: Settings) -> None:
@@ -112,7 +113,7 @@ def test_the_plugin_asks_for_exactly_what_it_needs() -> None:
     assert not {"pidhost", "ipchost", "PidHost", "IpcHost"} & CONFIG.keys()
 
 
-@pytest.mark.parametrize("page", ["install.md", "drivers/cinder.md", "drivers/ebs.md"])
+@pytest.mark.parametrize("page", ["install.md", "drivers/cinder.md", "drivers/ebs.md", "drivers/zfs.md"])
 def test_the_pages_set_only_what_can_be_set(page: str) -> None:
     text = (_ROOT / "docs" / page).read_text().replace("\\\n", "")
     given = [line.split() for line in re.findall(r"^ +docker plugin set volplug (.+)$", text, re.MULTILINE)]

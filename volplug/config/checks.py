@@ -27,9 +27,10 @@ from volplug.volumes.options import check_profile_option
 
 _LOG = structlog.get_logger(__name__)
 
-# The beginnings of names of variables, the driver of their cloud, and whether they were set for a volume
+# The beginnings of names of variables, the driver that they are for, and whether they were set for a volume
 # plugin, as REX-Ray's were; those of a cloud's own tools are set on many machines. The first match counts.
-CLOUD_VARIABLES: Final = (
+DRIVER_VARIABLES: Final = (
+    (("ZFS_POOL",), "zfs", True),
     (("EBS_",), "ebs", True),
     (("CINDER_",), "cinder", True),
     (("AWS_ACCESS_KEY_ID", "AWS_PROFILE"), "ebs", False),
@@ -80,7 +81,7 @@ def doubt_of(settings: Settings) -> tuple[ConfigurationError, bool] | None:
     """Return why loop, which was not chosen, may not be expected, and whether to refuse it for that."""
     if settings.backend or settings.backends:
         return None
-    for prefixes, driver, are_for_volumes in CLOUD_VARIABLES:
+    for prefixes, driver, are_for_volumes in DRIVER_VARIABLES:
         if names := sorted(name for name, text in os.environ.items() if text and name.startswith(prefixes)):
             listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             cause = f"no backend is chosen, but variables of {driver} are set ({listed})"

@@ -1,4 +1,4 @@
-"""The table of a ZFS backend."""
+"""The table of a ZFS backend, and the variable in its place."""
 
 from pathlib import Path
 
@@ -40,3 +40,23 @@ def test_mistakes_are_named_with_their_place(table: dict[str, object], words: st
     with pytest.raises(ConfigurationError) as error:
         load_settings(_config(**table))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "pool"), [({}, "data/volumes"), ({"reserve": ""}, "data/volumes"), ({"pool": "tank"}, "tank")]
+)
+def test_a_variable_names_the_pool_where_the_table_does_not(table: dict[str, object], pool: str) -> None:
+    assert load_settings(_config(**table), {"ZFS_POOL": "data/volumes"}).pool == pool
+
+
+@pytest.mark.parametrize(
+    ("value", "mistake"),
+    [
+        ("tank/", "variable ZFS_POOL: 'tank/' is not the name of a dataset"),
+        # As the managed plugin has it that was not set.
+        ("", "backends.tank.pool in config.toml, or variable ZFS_POOL, is missing"),
+    ],
+)
+def test_a_mistake_names_the_variable(value: str, mistake: str) -> None:
+    with pytest.raises(ConfigurationError, match=mistake):
+        load_settings(_config(), {"ZFS_POOL": value})

@@ -1,8 +1,10 @@
-"""Settings of a ZFS backend."""
+"""Settings of a ZFS backend: its table in the configuration file, then the environment."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +20,8 @@ from volplug.sizes import MIB, parse_size
 _DATASET: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*(/[A-Za-z0-9_.:-]+)*", re.ASCII)
 # A name has at most 255 characters: with `/`, the 128 of Docker's, `@` and a snapshot's 40.
 _MOST_CHARACTERS: Final = 80
+_POOL: Final = "ZFS_POOL"
+VARIABLES: Final = frozenset({_POOL})
 
 
 class ZfsSettings(BaseModel):
@@ -73,13 +77,25 @@ class ZfsSettings(BaseModel):
         return reserve
 
 
-def load_settings(config: BackendConfig) -> ZfsSettings:
+def load_settings(config: BackendConfig, environment: Mapping[str, str] | None = None) -> ZfsSettings:
     """Return the settings of a backend.
+
+    Args:
+        config: The backend's configuration.
+        environment: By default this process's; a variable is read if the table has no such key.
 
     Raises:
         ConfigurationError: Naming each setting that is wrong and why.
     """
+    variable = (os.environ if environment is None else environment).get(_POOL, "")
+    found = {**({"pool": variable} if variable else {}), **config.settings}
+
+    def place(*location: object) -> str:
+        if location != ("pool",) or "pool" in config.settings:
+            return config.place(*location)
+        return f"variable {_POOL}" if variable else f"{config.place(*location)}, or variable {_POOL},"
+
     try:
-        return ZfsSettings.model_validate(dict(config.settings))
+        return ZfsSettings.model_validate(found)
     except ValidationError as error:
-        raise combined(described(error, {"driver", *ZfsSettings.model_fields}, config.place)) from None
+        raise combined(described(error, {"driver", *ZfsSettings.model_fields}, place)) from None

@@ -3,6 +3,16 @@ ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils python3-pip python3-venv
+# Of OpenZFS, which is in Debian's contrib, the two commands and their libraries. Unpacked, not installed: the scripts of
+# the package load the module, import pools, and give this system a host id.
+WORKDIR /packages
+RUN sed -i 's/ main\b/ main contrib/' $(find /etc/apt -name '*.list' -o -name '*.sources') \
+    && apt-get update \
+    && apt-get download libnvpair3linux libuutil3linux libzfs4linux zfsutils-linux \
+    && for package in *.deb; do dpkg-deb --extract "$package" .; done \
+    && mkdir -p /zfs/usr/sbin /zfs/usr/lib \
+    && mv sbin/zfs sbin/zpool /zfs/usr/sbin \
+    && mv lib/*-linux-gnu /zfs/usr/lib
 # Where Python packages come from, if not from pypi.org.
 ARG PIP_INDEX_URL
 # Not an option of pip: that would not hold for what builds our own package.
@@ -31,3 +41,4 @@ RUN apt-get update \
     && rm -rf /usr/share/doc/* /usr/share/man/* /var/cache/* /var/lib/apt/lists/* /var/log/* \
     && mkdir -p /etc/openstack /host/run /run/docker/plugins /mnt/volplug
 COPY --from=build /opt/volplug /opt/volplug
+COPY --from=build /zfs /

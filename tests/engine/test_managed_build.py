@@ -65,6 +65,26 @@ def test_the_image_is_small_and_has_no_build_tools(built: BuiltPlugin) -> None:
         assert list((rootfs / cache).glob("*")) == []
 
 
+@pytest.mark.parametrize("program", ["zfs", "zpool"])
+def test_commands_of_zfs_have_all_their_libraries_and_nothing_else_of_it_is_there(
+    built: BuiltPlugin, program: str
+) -> None:
+    rootfs = built.directory / "rootfs"
+    asked = subprocess.run(
+        ["chroot", str(rootfs), program, "list"], check=False, capture_output=True, text=True
+    )
+    # Without /dev and /sys there is no module for them.
+    assert (asked.stdout, asked.stderr.splitlines()[0]) == ("", "The ZFS modules are not loaded.")
+    left_out = (
+        "etc/zfs",
+        "etc/hostid",
+        "usr/sbin/zdb",
+        "usr/sbin/mount.zfs",
+        "usr/lib/udev/rules.d/90-zfs.rules",
+    )
+    assert [name for name in left_out if (rootfs / name).exists()] == []
+
+
 def test_dependencies_are_the_pinned_ones(built: BuiltPlugin) -> None:
     pinned = set((Path(__file__).parents[2] / "constraints.txt").read_text().splitlines())
     (packages,) = (built.directory / "rootfs").glob("opt/volplug/lib/python3*/site-packages")

@@ -22,7 +22,7 @@ from volplug.steps import WorldStep
 _DEFAULT_HOST_DIR = Path("/var/lib")
 _READY_TIMEOUT_S = 30.0
 # Nearly all of the root file system.
-_LARGE = ("usr", "opt")
+LARGE = ("usr", "opt")
 # If root's processes on this machine may not have it, no container gets it either.
 _NOT_GRANTED_EVERYWHERE = "CAP_SYS_RESOURCE"
 # The path in a plugin of the program that kills it at a step.
@@ -69,7 +69,7 @@ class ManagedVolplug:
         self._reference = reference
         self._binds = dict(binds or {})
         self._dies_at = dies_at
-        self._large = () if is_whole else _LARGE
+        self._large = () if is_whole else LARGE
         self._is_installed = False
         self.name = name
         self.driver = name if ":" in name else f"{name}:latest"
@@ -268,7 +268,7 @@ def create_plugin(
     name: str,
     source: Path,
     *,
-    large: Sequence[str] = _LARGE,
+    large: Sequence[str] = LARGE,
     binds: Mapping[Path, str] | None = None,
     dies_at: WorldStep | None = None,
 ) -> None:

@@ -21,6 +21,7 @@ _INSTANCE_IDS = ("i-0aaaaaaaaaaaaaaaa", "i-0bbbbbbbbbbbbbbbb")
 _ZFS_INSTANCE_ID = "i-0cccccccccccccccc"
 _ZFS_SERIAL = "vol0cccccccccccccccc"
 _ZFS_SIZE_BYTES = 1 << 30
+_ZFS_MEMORY_MIB = 1024  # for a Docker Engine as well
 _PLUG_TIMEOUT_S = 60.0
 
 
@@ -62,7 +63,7 @@ def zfs_guest(lab: Path) -> Iterator[Guest]:
     disk = lab / "tank"
     with disk.open("xb") as file:
         file.truncate(_ZFS_SIZE_BYTES)
-    with Guest(openzfs_image(), lab, _ZFS_INSTANCE_ID) as guest:
+    with Guest(openzfs_image(), lab, _ZFS_INSTANCE_ID, _ZFS_MEMORY_MIB) as guest:
         guest.await_boot()
         install_volplug((guest,), lab / "zfs")
         guest.plug(_ZFS_SERIAL, disk)

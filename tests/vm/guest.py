@@ -47,10 +47,11 @@ class Guest:
         console: the file with the output of its console.
     """
 
-    def __init__(self, image: GuestImage, directory: Path, instance_id: str) -> None:
+    def __init__(self, image: GuestImage, directory: Path, instance_id: str, memory_mib: int = 512) -> None:
         self.instance_id = instance_id
         self.console = directory / f"{instance_id}.console"
         self._image = image
+        self._memory_mib = memory_mib
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._port = 0
@@ -179,7 +180,16 @@ class Guest:
 
     def _command(self, control: int) -> list[str]:
         command = [find_program("qemu-system-x86_64"), "-nodefaults", "-no-reboot", "-display", "none"]
-        command += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512"]
+        command += [
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-m",
+            str(self._memory_mib),
+        ]
         command += ["-kernel", str(self._image.kernel), "-append", _KERNEL_COMMAND_LINE]
         # What it writes goes to a nameless temporary file.
         command += ["-drive", f"if=none,id=root,file={self._image.disk},format=raw,snapshot=on"]

@@ -1,7 +1,7 @@
 """The boot images of guests: a kernel, and a disk with a minimal Debian and volplug's dependencies.
 
 The kernel is Debian's for clouds. NVMe and ext4 are part of it, so it needs no initramfs. One image has
-OpenZFS, too.
+OpenZFS and a Docker Engine, too.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ from tests.lab.programs import checked, find_program
 
 PACKAGES = "/opt/packages"
 _MAX_AGE_S = 14 * 24 * 3600.0
-_DISK_SIZE_BYTES = 1 << 30
+_DISK_SIZE_BYTES = 2 << 30
 _DEBIAN = ["e2fsprogs", "iproute2", "linux-image-cloud-amd64", "python3", "udev"]
 # zfs-dkms compiles the kernel module when it is installed, here and not in the slow guest.
 _OPENZFS = ["zfs-dkms", "zfsutils-linux", "linux-headers-cloud-amd64"]
+_ENGINE = ["docker.io", "containerd", "runc", "iptables", "ca-certificates"]
 _EXTRAS = ["ebs"]
 _NOT_NEEDED = [
     "boot",
@@ -53,8 +54,8 @@ def guest_image() -> GuestImage:
 
 
 def openzfs_image() -> GuestImage:
-    """The image with OpenZFS and its kernel module; to make it takes five minutes."""
-    tree = trees.tree("bookworm", [*_DEBIAN, *_OPENZFS], components=["contrib"])
+    """The image with OpenZFS, its kernel module and a Docker Engine; to make it takes five minutes."""
+    tree = trees.tree("bookworm", [*_DEBIAN, *_OPENZFS, *_ENGINE], components=["contrib"])
     return _image("openzfs", tree, [*_NOT_NEEDED, *_NOT_NEEDED_COMPILED])
 
 

@@ -287,6 +287,34 @@ async def test_a_host_that_poses_as_the_signer_gets_no_token(
     assert asked == [("GET", "/v1/cluster/authority")] * 2
 
 
+@pytest.mark.parametrize("mark", ["CERTIFICATE", "X509 CERTIFICATE"])
+async def test_an_authority_beside_the_one_of_the_fingerprint_is_not_trusted(
+    directory: Path, mark: str
+) -> None:
+    """It is before the right one in the answer, or behind it: there Python's decoder ends at a padding."""
+    made, _ = authority.make_authority("c")
+    while not made.split("-----")[2].rstrip().endswith("="):
+        made, _ = authority.make_authority("c")
+    foreign, foreign_key = authority.make_authority("foreign")
+    key, request = authority.make_request("n")
+    day = timedelta(days=1)
+    own = directory / "own.pem"
+    own.write_text(key + authority.sign(foreign, foreign_key, request, "n", lasts=day, is_signer=True))
+    other = foreign.replace("CERTIFICATE", mark)
+    shown, asked = made + other if mark == "CERTIFICATE" else other + made, []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append((request.method, request.path))
+        return web.json_response({"certificate": shown})
+
+    node = await Node.made(directory, "node")
+    async with _fake(directory, answer, own) as address, running(node):
+        line = {"address": address, "token": "t", "authority": authority.fingerprint_of(made)}
+        reply = await node.tries_to_join(line)
+    assert (reply.status, reply.json["code"]) == (502, "peer-invalid")
+    assert asked == [("GET", "/v1/cluster/authority")]
+
+
 @asynccontextmanager
 async def _fake(directory: Path, answer: object, shown: Path | None = None) -> AsyncIterator[str]:
     """A host that speaks TLS, with a certificate of its own or one that it was given."""

@@ -37,9 +37,24 @@ def fingerprint_of(pem: str) -> str:
     Raises:
         PeerInvalid: If there is none.
     """
+    return hashlib.sha256(_der_of(pem)).hexdigest()
+
+
+def only_certificate(pem: str) -> str:
+    """Return the certificate that `fingerprint_of` is about, without anything else that the text has.
+
+    OpenSSL would trust all certificates of a text, and knows more ways to mark one.
+
+    Raises:
+        PeerInvalid: If there is none.
+    """
+    return ssl.DER_cert_to_PEM_cert(_der_of(pem))
+
+
+def _der_of(pem: str) -> bytes:
     begin = pem.find("-----BEGIN CERTIFICATE-----")
     try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[max(begin, 0) :])).hexdigest()
+        return ssl.PEM_cert_to_DER_cert(pem[max(begin, 0) :])
     except ValueError as error:
         raise PeerInvalid("what should be a certificate is none") from error
 

@@ -278,12 +278,13 @@ class Membership:
             found, own_host = await PeerCaller(address, unverified()).call(
                 schemas.AuthorityBody, "GET", "/v1/cluster/authority"
             )
-            if authority.fingerprint_of(found.certificate) != fingerprint:
+            trusted = authority.only_certificate(found.certificate)
+            if authority.fingerprint_of(trusted) != fingerprint:
                 raise PeerInvalid(
                     f"{address} is of another cluster: its authority has another fingerprint",
                     "Compare the line that volplug cluster init or token has printed",
                 )
-            context = await self._pool.blocking(trusting, found.certificate)
+            context = await self._pool.blocking(trusting, trusted)
             key, request = await self._pool.blocking(authority.make_request, self._options.name)
             own = self._options.address or f"{_bracketed(own_host)}:{address.rpartition(':')[2]}"
             asked = schemas.AdmissionRequest(
@@ -295,16 +296,14 @@ class Membership:
             )
             signer = PeerCaller(address, context, authority.SIGNER, _ADMISSION_S)
             given, _ = await signer.call(schemas.AdmissionBody, "POST", "/v1/cluster/nodes", asked)
-            await self._pool.blocking(
-                authority.check_issued, found.certificate, key, given.certificate, asked.name
-            )
+            await self._pool.blocking(authority.check_issued, trusted, key, given.certificate, asked.name)
             record = IdentityRecord(
                 name=asked.name,
                 address=own,
                 cluster=given.cluster,
                 etcd=EtcdAccess(**given.etcd.model_dump()),
             )
-            identity = NodeIdentity(record, found.certificate, key + given.certificate)
+            identity = NodeIdentity(record, trusted, key + given.certificate)
             await self._pool.blocking(self._files.write, identity)
             await self._begin(identity)
 

@@ -150,12 +150,30 @@ async def test_a_node_gets_a_certificate_of_its_own_name_whatever_it_asks_for(
     _, request = await asyncio.to_thread(authority.make_request, "node1")
     async with peer_client(signer, second.identity) as client:
         reply = await client.call("POST", "/v1/cluster/renewal", {"request": request})
-    from cryptography import x509
+    assert _tls_names(reply.json["certificate"]) == [authority.tls_name("node2")]
 
-    issued = x509.load_pem_x509_certificate(reply.json["certificate"].encode())
-    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == [authority.tls_name("node2")]
-    assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+async def test_a_member_that_calls_itself_a_signer_in_etcd_gets_no_signers_name(
+    pair: tuple[Node, Node], one_etcd: Etcd, cluster: str
+) -> None:
+    signer, second = pair
+    key = f"/volplug/{cluster}/members/node2"
+    (written,) = one_etcd.values(key).values()
+    record = MemberRecord.model_validate_json(written)
+    one_etcd.put(key, record.model_copy(update={"is_signer": True}).model_dump_json())
+
+    async def is_believed() -> bool:
+        shown: bool = (await signer.members())["node2"]["is_signer"]
+        return shown
+
+    await eventually(is_believed, "node1 has read it")
+    _, request = await asyncio.to_thread(authority.make_request, "node2")
+    async with peer_client(signer, second.identity) as client:
+        reply = await client.call("POST", "/v1/cluster/renewal", {"request": request})
+    assert _tls_names(reply.json["certificate"]) == [authority.tls_name("node2")]
+    await (await signer.server.membership()).renewal.renew_now()
+    own = signer.identity.read_text().partition("-----BEGIN CERT")
+    assert _tls_names("".join(own[1:])) == [authority.tls_name("node1"), authority.SIGNER]
 
 
 class _Busy:
@@ -334,6 +352,16 @@ def _one_file(pair: Pair) -> Path:
     path = pair.key.with_suffix(".both")
     path.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes())
     return path
+
+
+def _tls_names(certificate: str) -> list[str]:
+    """Return the names in a node's certificate; it is for no authority."""
+    from cryptography import x509
+
+    issued = x509.load_pem_x509_certificate(certificate.encode())
+    assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(x509.DNSName)
 
 
 def _signed(path: Path, files: dict[str, bytes], name: str, lasts: timedelta) -> Path:

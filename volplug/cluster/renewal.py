@@ -82,7 +82,7 @@ class Renewal:
         key, request = await self._pool.blocking(authority.make_request, name)
         if identity.authority_key:
             signer = Signer(identity, self._directory, None, self._pool)
-            given = await signer.renew(name, identity.fingerprint, request)
+            given = await signer.renew(name, identity.fingerprint, request, is_signer=True)
         else:
             given = await self._asked_signers(request)
         issued = given.certificate

@@ -142,16 +142,19 @@ class Signer:
         made = NodeIdentity(record, identity.authority, key + issued)
         return Issued(name, authority.fingerprint_of(issued), made.files)
 
-    async def renew(self, name: str, shown: str, request: str) -> schemas.CertificateBody:
+    async def renew(
+        self, name: str, shown: str, request: str, *, is_signer: bool = False
+    ) -> schemas.CertificateBody:
         """Return a new certificate for a member, which has shown one with this fingerprint.
+
+        A signer renews its own here. Who else is one is not believed: every member can write that to etcd.
 
         Raises:
             VolplugError: If it cannot be given.
         """
         identity = self._checked()
         directory = agreed(self._directory, "volplug cluster certificate NODE makes one")
-        node = directory.node(name)
-        issued = await self._issued(identity, request, name, is_signer=node is not None and node.is_signer)
+        issued = await self._issued(identity, request, name, is_signer=is_signer)
         await directory.allow(name, shown, allowed(issued))
         _LOG.info("certificate renewed", node=name)
         return schemas.CertificateBody(certificate=issued)

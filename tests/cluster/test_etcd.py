@@ -106,7 +106,7 @@ async def test_all_three_are_killed_and_come_back(three: Etcd, cluster: str) -> 
             assert node is not None
             assert (node.is_live, node.may_show("0" * 64)) == (None, True)
             with pytest.raises(DirectoryUnavailable):
-                await directory.add_token("token", timedelta(minutes=1))
+                await directory.add_token("token", timedelta(minutes=1), "key")
             for member in three.members:
                 member.start()
             await eventually(lambda: _is_current(directory, True), "it is current")

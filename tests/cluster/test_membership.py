@@ -7,12 +7,13 @@ import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.api.serving import ApiReply
 from tests.cluster.nodes import Node, eventually, running
 from tests.lab.etcd import ETCD, Etcd, encoded
-from volplug.cluster.records import TokenRecord, digest_of
+from volplug.cluster.records import TokenRecord, digest_of, proof_of
 
 pytestmark = ETCD
 
@@ -96,12 +97,16 @@ async def test_a_token_is_for_one_node_and_of_several_that_use_it_at_once_one_jo
     assert len(await signer.members()) == 2
 
 
-async def test_an_expired_token_is_refused_although_its_lease_lives(
-    directory: Path, signer: Node, one_etcd: Etcd, cluster: str
+@pytest.mark.parametrize(("ends_in_s", "has_key"), [(-1, True), (60, False)])
+async def test_an_expired_token_is_refused_although_it_is_there_and_so_is_one_that_no_signer_has_made(
+    directory: Path, signer: Node, one_etcd: Etcd, cluster: str, ends_in_s: int, has_key: bool
 ) -> None:
+    """Every member can write to etcd, and then begin a life under the name of another."""
     line = await signer.init()
-    ended = TokenRecord(ends_at=datetime.now(UTC) - timedelta(seconds=1))
-    one_etcd.put(f"/volplug/{cluster}/tokens/{digest_of(line['token'])}", ended.model_dump_json())
+    key = signer.files()["ca.key"].decode() if has_key else "of another cluster"
+    ends_at = datetime.now(UTC) + timedelta(seconds=ends_in_s)
+    written = TokenRecord(ends_at=ends_at, proof=proof_of(key, line["token"], ends_at))
+    one_etcd.put(f"/volplug/{cluster}/tokens/{digest_of(line['token'])}", written.model_dump_json())
     second = await Node.made(directory, "node2")
     async with running(second):
         _refused(await second.tries_to_join(line), 403, "join-refused")

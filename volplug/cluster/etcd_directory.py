@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from volplug.cluster.records import (
     MemberRecord,
     TokenRecord,
     digest_of,
+    proof_of,
     read_record,
 )
 from volplug.errors import AlreadyMember, JoinRefused, NodeExists, NodeNotFound, VolplugError
@@ -231,37 +233,47 @@ class EtcdDirectory:
                 f"etcd has a cluster at {self._prefix}", "Join it, or set another cluster by VOLPLUG_CLUSTER"
             )
 
-    async def add_token(self, token: str, lasts: timedelta) -> datetime:
+    async def add_token(self, token: str, lasts: timedelta, authority_key: str) -> datetime:
         """Permit one node to join with a token, of which only the hash is kept; return when that ends."""
         lease = await self._client.grant(int(lasts.total_seconds()))
         ends_at = datetime.now(UTC) + lasts
-        record = TokenRecord(ends_at=ends_at).model_dump_json()
-        await self._client.change([], [Put(self._token_key(token), record, lease)])
+        record = TokenRecord(ends_at=ends_at, proof=proof_of(authority_key, token, ends_at))
+        await self._client.change([], [Put(self._token_key(token), record.model_dump_json(), lease)])
         return ends_at
 
-    async def check_token(self, token: str) -> int:
-        """Return the revision of a token that may be used.
+    async def check_token(self, token: str, authority_key: str) -> int:
+        """Return the revision of a token that may be used: a signer has made it, and it has not expired.
 
         Raises:
             JoinRefused: If it may not.
         """
         stored = await self._client.get(self._token_key(token))
         record = read_record(TokenRecord, _TOKENS, stored.value) if stored else None
-        if stored is None or record is None or record.ends_at <= datetime.now(UTC):
+        if (
+            stored is None
+            or record is None
+            or record.ends_at <= datetime.now(UTC)
+            or not hmac.compare_digest(record.proof, proof_of(authority_key, token, record.ends_at))
+        ):
             raise JoinRefused(
                 "the join token is unknown, was used, or has expired",
                 "volplug cluster token prints a new one",
             )
         return stored.revision
 
-    async def admit(self, token: str, name: str, member: MemberRecord) -> None:
+    async def admit(self, token: str, revision: int, name: str, member: MemberRecord) -> None:
         """Use up a token and make a node a member, both or neither.
 
+        Args:
+            token: The token.
+            revision: As `check_token` has returned it.
+            name: Of the node.
+            member: What etcd is to have of it.
+
         Raises:
-            JoinRefused: If the token may not be used, or not any more.
+            JoinRefused: If the token was used or has expired meanwhile.
             NodeExists: If the name or the address is taken; the token remains.
         """
-        revision = await self.check_token(token)
         found, _ = await self._client.read(f"{self._prefix}{_MEMBERS}")
         key = self._member_key(name)
         for other, stored in found.items():
@@ -281,7 +293,9 @@ class EtcdDirectory:
             return
         own = await self._client.get(key)
         if own is None or not _is_same(own, member):  # else the first sending of this call took effect
-            raise JoinRefused("the join token was used meanwhile", "volplug cluster token prints a new one")
+            raise JoinRefused(
+                "the join token was used or has expired meanwhile", "volplug cluster token prints a new one"
+            )
 
     async def allow(self, name: str, shown: str, certificate: AllowedCertificate) -> None:
         """Permit a new certificate of a member beside the one that it has shown; others go.

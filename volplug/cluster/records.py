@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+import hmac
+from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
 import structlog
@@ -71,9 +72,14 @@ class TokenRecord(Record):
     """A join token, of which the key is the hash.
 
     Its end is written down as well as left to a lease: leases begin anew when etcd changes its leader.
+
+    Attributes:
+        ends_at: Its end.
+        proof: That a signer has made it: every member can write to etcd. See `proof_of`.
     """
 
     ends_at: datetime
+    proof: Digest
 
 
 class EtcdAccess(Record):
@@ -115,6 +121,12 @@ def read_record(kind: type[_R], key: str, value: bytes) -> _R | None:
         reason = error.errors(include_url=False, include_input=False, include_context=False)[0]["msg"]
     _LOG.warning("record of the cluster ignored", key=key[:200], error=reason)
     return None
+
+
+def proof_of(authority_key: str, token: str, ends_at: datetime) -> str:
+    """Return what only those can make for a join token that have the authority's key."""
+    text = f"join {digest_of(token)} {ends_at.astimezone(UTC).isoformat()}"
+    return hmac.new(authority_key.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def digest_of(token: str) -> str:

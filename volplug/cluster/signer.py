@@ -79,7 +79,7 @@ class Signer:
             self._directory, "volplug cluster certificate NODE makes a certificate; list the node"
         )
         token = new_token()
-        ends_at = await directory.add_token(token, _TOKEN_LASTS)
+        ends_at = await directory.add_token(token, _TOKEN_LASTS, identity.authority_key)
         fingerprint = authority.fingerprint_of(identity.authority)
         return JoinLine(token, identity.record.address, fingerprint, ends_at)
 
@@ -92,7 +92,7 @@ class Signer:
         identity = self._checked()
         directory = agreed(self._directory, "List the node in the configuration file")
         record = identity.record
-        await directory.check_token(asked.token)  # before anything is done for a stranger
+        revision = await directory.check_token(asked.token, identity.authority_key)  # strangers ask, too
         if not is_node_name(asked.name) or not is_address(asked.address):
             raise InvalidRequest("the name or the address of the node is not allowed", "Set VOLPLUG_NODE_ID")
         if asked.cluster and asked.cluster != record.cluster:
@@ -101,7 +101,7 @@ class Signer:
             )
         issued = await self._issued(identity, asked.request, asked.name)
         member = MemberRecord(address=asked.address, certificates=(allowed(issued),))
-        await directory.admit(asked.token, asked.name, member)
+        await directory.admit(asked.token, revision, asked.name, member)
         _LOG.info("node admitted to the cluster", node=asked.name, address=asked.address)
         etcd = self._access
         assert etcd is not None  # noqa: S101  # a directory on etcd has it

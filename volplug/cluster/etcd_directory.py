@@ -28,6 +28,7 @@ from volplug.cluster.records import (
     read_record,
 )
 from volplug.errors import AlreadyMember, JoinRefused, NodeExists, NodeNotFound, VolplugError
+from volplug.names import is_node_name
 
 _LOG = structlog.get_logger(__name__)
 _R = TypeVar("_R", LifeRecord, MemberRecord)
@@ -167,6 +168,10 @@ class EtcdDirectory:
 
     def _apply(self, change: Change) -> None:
         kind, _, name = change.key.removeprefix(self._prefix).partition("/")
+        if f"{kind}/" in (_MEMBERS, _LIVE) and not is_node_name(name):
+            reason = "not the name of a node"
+            _LOG.warning("record of the cluster ignored", key=change.key[:200], error=reason)
+            return
         if f"{kind}/" == _MEMBERS:
             member = read_record(MemberRecord, change.key, change.value) if change.value is not None else None
             _set(self._members, name, member, "node is a member of the cluster", "node is no member any more")

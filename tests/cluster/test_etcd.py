@@ -230,6 +230,25 @@ async def test_what_etcd_cannot_have_answered_is_an_error_that_takes_neither_tim
     assert sent < 64 * 1024 * 1024
 
 
+@pytest.mark.parametrize("line", ['{"result": []}', "[" * 100_000, '{"result": {"events": [{"kv": 1}]}}'])
+async def test_a_watch_of_nonsense_ends(line: str) -> None:
+    """Else the members would stay for ever what they were, those that are revoked as well."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=f"{line}\n")
+
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    try:
+        async with _client(EtcdAccess(endpoints=(f"http://{host}:{port}",)), 2.0) as client:
+            with pytest.raises(WatchEnded):
+                await anext(client.watch("/volplug/", 1))
+    finally:
+        await runner.cleanup()
+
+
 async def _is_current(directory: EtcdDirectory, expected: bool) -> bool:
     return directory.is_current is expected
 

@@ -196,6 +196,7 @@ async def test_records_that_are_nonsense_are_ignored_and_logged(
             "members/y": json.dumps({**json.loads(good), "address": "\x1b[2J"}),
             "members/z": json.dumps({**json.loads(good), "more": "x" * 1_000_000}),
             "live/node1": "\x00",
+            "live/node9": '{"version": "1", "node_ids": {}, "since": "2026-01-01T00:00:00"}',
             "odd": good,
             "members/NODE1": good,
             "members/a/b": good,
@@ -203,7 +204,7 @@ async def test_records_that_are_nonsense_are_ignored_and_logged(
         }.items():
             one_etcd.put(f"/volplug/{cluster}/{key}", value)
         await eventually(lambda: _knows(signer, {"node1", "node9"}), "the good one is known")
-    assert len([line for line in logs if line["event"] == "record of the cluster ignored"]) == 6
+    assert len([line for line in logs if line["event"] == "record of the cluster ignored"]) == 7
 
 
 async def test_an_identity_that_is_damaged_is_an_error_and_volplug_serves(signer: Node) -> None:

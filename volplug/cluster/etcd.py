@@ -40,6 +40,9 @@ _LEASE_GONE, _DENIED, _UNAUTHENTICATED = 5, 7, 16
 _ANEW: Final = ("auth token", "revision of auth store")  # the token has expired, or users were changed
 _REFUSED: Final = ("user name is empty", "authentication failed", "permission denied")
 
+# What reading raises of an answer that has another form.
+_ODD: Final = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+
 Json = dict[str, Any]
 
 
@@ -130,7 +133,7 @@ class EtcdClient:
         try:
             found = {_text(each["key"]): _stored(each) for each in answer.get("kvs", ())}
             return found, int(answer["header"]["revision"])
-        except (KeyError, TypeError, ValueError) as error:
+        except _ODD as error:
             raise _nonsense(error) from error
 
     async def get(self, key: str) -> Stored | None:
@@ -138,7 +141,7 @@ class EtcdClient:
         answer = await self._call("kv/range", {"key": _base64(key)})
         try:
             return next((_stored(each) for each in answer.get("kvs", ())), None)
-        except (KeyError, TypeError, ValueError) as error:
+        except _ODD as error:
             raise _nonsense(error) from error
 
     async def change(self, compares: Sequence[Compare], changes: Sequence[Put | Delete]) -> bool:
@@ -161,7 +164,7 @@ class EtcdClient:
         answer = await self._call("lease/grant", {"TTL": ttl_s})
         try:
             return int(answer["ID"])
-        except (KeyError, TypeError, ValueError) as error:
+        except _ODD as error:
             raise _nonsense(error) from error
 
     async def keep_alive(self, lease: int) -> None:
@@ -197,7 +200,7 @@ class EtcdClient:
             finally:
                 self._watches.discard(answer)
                 answer.close()
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, *_ODD) as error:
             raise WatchEnded(str(error) or type(error).__name__) from error
         raise WatchEnded("etcd has ended it")
 

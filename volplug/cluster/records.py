@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
 import structlog
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from volplug.cluster.directory import is_address
 from volplug.names import is_node_name
@@ -47,7 +55,7 @@ class AllowedCertificate(Record):
     """A certificate that a node may show."""
 
     fingerprint: Digest
-    ends_at: datetime
+    ends_at: AwareDatetime
 
 
 class MemberRecord(Record):
@@ -65,7 +73,7 @@ class LifeRecord(Record):
 
     version: _Word
     node_ids: Annotated[dict[_Word, _Word], Field(max_length=100)]
-    since: datetime
+    since: AwareDatetime
 
 
 class TokenRecord(Record):
@@ -78,7 +86,7 @@ class TokenRecord(Record):
         proof: That a signer has made it: every member can write to etcd. See `proof_of`.
     """
 
-    ends_at: datetime
+    ends_at: AwareDatetime
     proof: Digest
 
 

@@ -99,6 +99,22 @@ def test_a_mount_in_another_namespace_is_named_by_a_process_there(disks: Disks, 
 
 
 @pytest.mark.loop
+@pytest.mark.parametrize("propagation", ["slave", "unchanged"])
+def test_a_copy_of_the_mount_that_an_unmount_takes_with_it_is_no_use(
+    disks: Disks, disk: Disk, propagation: str
+) -> None:
+    """As services of systemd have of each mount; one that has a file open there uses it."""
+    target, unseen = disks.target(), holders.UNSEEN_HOLDER
+    run("mount", "--make-shared", target)
+    apart = ("unshare", "-m", "--propagation", propagation)
+    program = disks.holder("true", *apart)
+    assert str(program.pid) not in holders.describe(disk.source, target)
+    assert described(disk.source, target) in ("", unseen)
+    user = disks.holder(f"cd {target}", *apart)
+    assert described(disk.source, target) == shell(user)
+
+
+@pytest.mark.loop
 def test_swap_is_named(disks: Disks) -> None:
     disk = disks.blank(16)
     run("mkswap", disk.path)

@@ -15,6 +15,7 @@ from typing import Final
 
 from volplug.host import libc, mountinfo
 from volplug.host.devices import device_number
+from volplug.host.mountinfo import MountEntry
 from volplug.host.mounts import MountIdentity, disk_number, has_anonymous_device, identity_of, is_of
 from volplug.models import MountSource, NamedFilesystem
 
@@ -101,12 +102,20 @@ def _process_ids() -> list[str]:
 
 
 def _mounts_of_namespace(process: _Process, identity: MountIdentity, target: str) -> Iterator[str]:
-    entries = mountinfo.parse(mountinfo.read(process.pid))
-    places = [entry.mountpoint for entry in entries if is_of(entry, identity)]
+    found = [entry for entry in mountinfo.parse(mountinfo.read(process.pid)) if is_of(entry, identity)]
     if process.pid == str(os.getpid()):
-        yield from (f"a mount at {place}" for place in places if place != target)
-    elif places:
+        yield from (f"a mount at {entry.mountpoint}" for entry in found if entry.mountpoint != target)
+    elif found and not all(_goes_with(target, entry) for entry in found):
         yield process.container() or f"{process.name()} in another mount namespace"
+
+
+def _goes_with(target: str, entry: MountEntry) -> bool:
+    """Return whether an unmount at `target` takes this mount of another namespace with it.
+
+    Services of systemd that see only a part of the host's files have such a copy of each mount.
+    """
+    groups = {own.peer_group for own in mountinfo.entries_at(mountinfo.read(), target)} - {0}
+    return entry.mountpoint == target and not groups.isdisjoint((entry.peer_group, entry.master_group))
 
 
 def _uses(process: _Process, numbers: set[int]) -> bool:

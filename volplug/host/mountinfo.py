@@ -10,6 +10,7 @@ from typing import Final
 
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _SHARED: Final = "shared:"
+_MASTER: Final = "master:"
 _TO_ESCAPE: Final = re.compile(r"[ \t\n\\]")
 
 
@@ -25,6 +26,7 @@ class MountEntry:
         source: Device path as it was given to mount.
         options: Options of the filesystem (not those of this mount), such as `rw` and `errors=remount-ro`.
         peer_group: Number of the group of mounts between which mounts propagate; 0 for a private mount.
+        master_group: Number of the group from which mounts propagate to this one; 0 for none.
     """
 
     device: int
@@ -34,6 +36,7 @@ class MountEntry:
     source: str
     options: frozenset[str]
     peer_group: int = 0
+    master_group: int = 0
 
 
 def read(pid: int | str = "self") -> str:
@@ -89,8 +92,13 @@ def _parse_line(line: str) -> MountEntry:
         fs_type=fs_type,
         source=_unescaped(source),
         options=frozenset(options.split(",")),
-        peer_group=next((int(each[len(_SHARED) :]) for each in optional if each.startswith(_SHARED)), 0),
+        peer_group=_group(_SHARED, optional),
+        master_group=_group(_MASTER, optional),
     )
+
+
+def _group(kind: str, optional: list[str]) -> int:
+    return next((int(each.removeprefix(kind)) for each in optional if each.startswith(kind)), 0)
 
 
 def _unescaped(field: str) -> str:

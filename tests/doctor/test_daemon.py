@@ -31,7 +31,8 @@ def plugin_socket(machine: LocalMachine) -> Path:
 async def on_socket(examine: Examine, path: Path) -> Finding:
     """What is found on the socket itself; that it lies in a directory of the tests is another finding."""
     first, place = await examine(check_plugin_socket)
-    assert (place.level, place.remedy) == (YELLOW, f"echo unix://{path} >/etc/docker/plugins/p.spec")
+    remedy = f"mkdir -p /etc/docker/plugins && echo unix://{path} >/etc/docker/plugins/p.spec"
+    assert (place.level, place.remedy) == (YELLOW, remedy)
     return first
 
 
@@ -185,7 +186,7 @@ def test_engines_find_the_socket_by_its_place_or_by_a_specification(tmp_path: Pa
 
     assert doubts(usual) == []
     spec = tmp_path / "volplug.spec"
-    assert doubts(elsewhere) == [f"echo unix://{elsewhere} >{spec}"]
+    assert doubts(elsewhere) == [f"mkdir -p {tmp_path} && echo unix://{elsewhere} >{spec}"]
     spec.write_text(f"unix://{elsewhere}\n")
     assert (doubts(elsewhere), doubts(usual)) == ([], [f"Remove it: rm {spec}"])
     spec.unlink()

@@ -163,7 +163,7 @@ def doubts_of_place(path: Path, *, is_managed: bool, places: Sequence[Path] = _S
     if not is_usual and f"unix://{path}" not in named.values():
         spec = places[0] / f"{path.stem}.spec"
         message = f"lies outside {_ENGINE_SOCKETS}, and no specification tells Docker of it"
-        yield found(str(path), message, f"echo unix://{path} >{spec}")
+        yield found(str(path), message, f"mkdir -p {spec.parent} && echo unix://{path} >{spec}")
 
 
 def _target_of(spec: Path) -> str:

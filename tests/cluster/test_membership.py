@@ -97,6 +97,20 @@ async def test_a_token_is_for_one_node_and_of_several_that_use_it_at_once_one_jo
     assert len(await signer.members()) == 2
 
 
+async def test_a_token_that_a_member_writes_back_to_etcd_admits_no_second_node(
+    directory: Path, signer: Node, one_etcd: Etcd, cluster: str
+) -> None:
+    line = await signer.init()
+    key = f"/volplug/{cluster}/tokens/{digest_of(line['token'])}"
+    kept = one_etcd.values(key)[key]
+    second, third = await Node.made(directory, "node2"), await Node.made(directory, "node3")
+    async with running(second, third):
+        await second.join(line)
+        one_etcd.put(key, kept)
+        _refused(await third.tries_to_join(line), 403, "join-refused")
+    assert third.files() == {}
+
+
 @pytest.mark.parametrize(("ends_in_s", "has_key"), [(-1, True), (60, False)])
 async def test_an_expired_token_is_refused_although_it_is_there_and_so_is_one_that_no_signer_has_made(
     directory: Path, signer: Node, one_etcd: Etcd, cluster: str, ends_in_s: int, has_key: bool

@@ -85,6 +85,7 @@ class EtcdDirectory:
         self._live: dict[str, LifeRecord] = {}
         self.lease = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._used: set[str] = set()  # keys of join tokens, at a signer
         self._is_missing = False  # from the members, which is logged once
         self.is_current = False
 
@@ -291,12 +292,16 @@ class EtcdDirectory:
                     f"the cluster has a node of this {taken}: {other.rpartition('/')[2]}",
                     "Set another VOLPLUG_NODE_ID; if that node is gone for good, volplug node rm on a member",
                 )
-        if await self._client.change(
-            [Compare(self._token_key(token), revision), Compare(key)],
-            [Delete(self._token_key(token)), Put(key, member.model_dump_json())],
-        ):
-            return
-        own = await self._client.get(key)
+        permit = self._token_key(token)
+        is_new, own = permit not in self._used, None
+        self._used.add(permit)  # a member can write its own token back
+        if is_new:
+            if await self._client.change(
+                [Compare(permit, revision), Compare(key)],
+                [Delete(permit), Put(key, member.model_dump_json())],
+            ):
+                return
+            own = await self._client.get(key)
         if own is None or not _is_same(own, member):  # else the first sending of this call took effect
             raise JoinRefused(
                 "the join token was used or has expired meanwhile", "volplug cluster token prints a new one"

@@ -34,6 +34,7 @@ from volplug.models import (
 )
 from volplug.steps import OnStep, WorldStep, unannounced
 
+_ZFS: Final = "zfs"
 # What zfs-fuse prints for EBUSY, and if it is mounted in its own mount namespace.
 _IN_USE: Final = ("dataset is busy", "already mounted")
 _NO_DAEMON: Final = ("zfs-fuse daemon is running", "Connection reset by peer")
@@ -100,16 +101,23 @@ def _not_there(source: NamedFilesystem) -> DeviceNotFound:
 async def staged(pool: DevicePool, source: MountSource, on_step: OnStep = unannounced) -> AsyncIterator[None]:
     """Have a filesystem mounted at its staging directory for the duration of a block, if it has one.
 
+    Either way it is still the volume's when the block begins.
+
     Args:
         pool: Threads for blocking calls.
         source: The filesystem.
         on_step: Called when it is mounted there.
 
     Raises:
+        DeviceNotFound: If it is gone, or another has its name.
         VolumeInUse: If it is mounted elsewhere.
         MountFailed: If it cannot be mounted, or this process does not see the mount.
     """
-    if isinstance(source, BlockDevice) or not source.staging:
+    if isinstance(source, BlockDevice):
+        yield
+        return
+    if not source.staging:
+        await _check_identity(pool, source)
         yield
         return
     if await still_held(lambda: _is_refused_by_tools(pool, source, keep=True), _DAEMON_LAGS_S):
@@ -133,6 +141,7 @@ async def _is_refused_by_tools(pool: DevicePool, source: NamedFilesystem, *, kee
 
 
 async def _try_to_stage(pool: DevicePool, source: NamedFilesystem, *, keep: bool) -> bool:
+    await _check_identity(pool, source)
     await pool.blocking(mounts.unmount, source.staging)  # left by a process that was killed
     await pool.blocking(mounts.make_bare_directory, source.staging)
     try:
@@ -160,6 +169,22 @@ def _mount_error(source: NamedFilesystem, error: CommandFailed) -> HostError:
     if any(text in error.output for text in _NO_DAEMON):
         return HostError("ZFS is not running on this host", "Start the daemon of zfs-fuse")
     return MountFailed(f"zfs does not mount {source.name}: {' '.join(error.output.split())}")
+
+
+async def _check_identity(pool: DevicePool, source: NamedFilesystem) -> None:
+    """Check that a dataset is still the volume's: by hand, another may have been given its name.
+
+    Raises:
+        DeviceNotFound: If it is not; which proves nothing about its use.
+    """
+    if source.fs_type != _ZFS:
+        return
+    try:
+        found = await run(pool.programs, ("zfs", "get", "-H", "-p", "-o", "value", "guid", source.name))
+    except CommandFailed as error:
+        raise _mount_error(source, error) from error
+    if found.stdout.strip() != source.serial:
+        raise DeviceNotFound(f"{source.name} is another dataset now than {source.serial}")
 
 
 def _is_staged(source: NamedFilesystem) -> bool:

@@ -148,3 +148,19 @@ async def test_without_a_proof_there_is_no_permit(
     aside(pool.zfs.zfs, "destroy", source.name)
     with pytest.raises(DeviceNotFound, match=f"^the filesystem {source.name} is not there"):
         await machine.is_held(source, 0)
+
+
+async def test_another_dataset_of_its_name_is_not_mounted_and_proves_nothing(
+    pool: ZfsPool, machine: Machine, source: NamedFilesystem, mount: Mount
+) -> None:
+    aside(pool.zfs.zfs, "rename", source.name, f"{source.name}-before")
+    with pytest.raises(DeviceNotFound, match="is not there"):
+        await mount()
+    mountpoint = f"mountpoint={source.staging or 'legacy'}"
+    aside(pool.zfs.zfs, "create", "-o", "canmount=noauto", "-o", mountpoint, source.name)
+    with pytest.raises(DeviceNotFound, match="is another dataset now"):
+        await mount()
+    if source.staging:
+        with pytest.raises(DeviceNotFound, match="is another dataset now"):
+            await machine.is_held(source, 0)
+    assert shown(f" {source.name} ") == ""

@@ -25,6 +25,7 @@ _REMOUNT: Final = 32
 _BIND: Final = 4096
 # Options that filesystems show once they stopped writing after an error; emergency_ro is of newer kernels.
 _STOPPED: Final = frozenset({"ro", "emergency_ro", "shutdown"})
+_DEAD: Final = (errno.EIO, errno.ENOTCONN)
 _MAX_LAYERS: Final = 64
 
 
@@ -152,12 +153,12 @@ def resolved(target: str) -> str:
 
 
 def _is_alive(target: str) -> bool:
-    # A filesystem that has shut down may not show it in mountinfo, but fails with EIO. The root inode is in
-    # memory, so stat does not read the device.
+    # A filesystem that has shut down may not show it in mountinfo, but fails with EIO; one of FUSE whose
+    # daemon has ended, with ENOTCONN. The root inode is in memory, so stat does not read the device.
     try:
         os.stat(target)
     except OSError as exc:
-        return exc.errno != errno.EIO
+        return exc.errno not in _DEAD
     return True
 
 

@@ -12,7 +12,7 @@ from tests.host.disks import Disks, aside, end
 from tests.host.pool import POOL
 from tests.lab.requirements import HAS_OPENZFS, ZFS
 from tests.lab.waiting import wait_until
-from tests.lab.zfs import ZfsPool
+from tests.lab.zfs import ZfsFuse, ZfsPool
 from volplug.errors import DeviceNotFound, MountFailed, VolumeInUse
 from volplug.host import mountinfo, mounts
 from volplug.host.base import HostReading, MountRequest
@@ -164,3 +164,17 @@ async def test_another_dataset_of_its_name_is_not_mounted_and_proves_nothing(
         with pytest.raises(DeviceNotFound, match="is another dataset now"):
             await machine.is_held(source, 0)
     assert shown(f" {source.name} ") == ""
+
+
+@by_tools
+async def test_what_a_daemon_that_ended_has_mounted_is_mounted_anew(
+    pool: ZfsPool, machine: Machine, disks: Disks, source: NamedFilesystem, mount: Mount
+) -> None:
+    await mount()
+    assert isinstance(pool.zfs, ZfsFuse)
+    aside(pool.zfs.kill)
+    aside(pool.zfs.start)
+    assert await machine.mount_state(disks.target(), source) is MountState.READ_ONLY
+    await machine.unmount(disks.target(), source)
+    assert (await mount()).mount is MountState.OK
+    assert os.statvfs(disks.target()).f_blocks > 0

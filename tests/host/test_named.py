@@ -94,8 +94,10 @@ async def test_what_cannot_be_tested_is_no_permit(machine: Host) -> None:
 
 @pytest.mark.loop
 async def test_of_one_that_is_not_there_nothing_is_concluded(machine: Host) -> None:
+    nothing = NamedFilesystem("/dev/nothing", "1", "ext4")
     with pytest.raises(DeviceNotFound):
-        await machine.is_held(NamedFilesystem("/dev/nothing", "1", "ext4"), 0)
+        await machine.is_held(nothing, 0)
+    assert not (await machine.inspect("/nowhere", lambda: nothing, test_release=True)).is_free
 
 
 @pytest.mark.loop

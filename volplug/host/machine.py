@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from volplug.errors import UnexpectedState
+from volplug.errors import DeviceNotFound, UnexpectedState
 from volplug.host import contents, devices, directories, formatting, holders, mounts, named, usage
 from volplug.host.base import HostReading, Locate, MountRequest
 from volplug.host.threads import DevicePool
@@ -136,7 +137,9 @@ def _is_free_now(source: MountSource) -> bool:
     """Make the release test once; False also where only programs can make it (`Machine.is_held`)."""
     if isinstance(source, BlockDevice):
         return not devices.is_held_now(source.device)
-    return not source.staging and not named.is_held_now(source)
+    with suppress(DeviceNotFound):  # `Machine.is_held` says so
+        return not source.staging and not named.is_held_now(source)
+    return False
 
 
 def _device(source: MountSource) -> BlockDevice:

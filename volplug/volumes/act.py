@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from volplug.errors import (
+    DeviceNotFound,
     FilesystemMismatch,
     OperationTimeout,
     UnexpectedState,
@@ -26,6 +27,7 @@ from volplug.models import (
     FilesystemPhase,
     FilesystemTag,
     MountSource,
+    NamedFilesystem,
     Volume,
 )
 from volplug.volumes.capacity import describe_difference
@@ -148,7 +150,18 @@ class Actions:
         if timeout_s is None:
             is_mount = self._request.goal is Goal.MOUNTED
             timeout_s = self._timeouts.quick_release_s if is_mount else self._timeouts.release_s
-        self._observer.release_tested(is_held=await self._host.is_held(self._source(), timeout_s))
+        source = self._source()
+        try:
+            self._observer.release_tested(is_held=await self._host.is_held(source, timeout_s))
+        except DeviceNotFound:
+            # A filesystem may be renamed or destroyed by hand while it is attached. Once the backend is sure
+            # that there is no such volume, nothing is left of it here but the attachment.
+            if isinstance(source, NamedFilesystem) and self._observer.is_absent:
+                self._observer.release_tested(is_held=False)
+            elif isinstance(source, NamedFilesystem) and not self._observer.is_rechecked:
+                self._observer.recheck_record()
+            else:
+                raise
 
     async def _tag_formatting(self) -> None:
         fs_type = self._volume().spec.fs_type

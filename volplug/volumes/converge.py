@@ -20,7 +20,6 @@ from volplug.volumes.events import EventKind, EventLog
 from volplug.volumes.ledger import Desired, Entry
 from volplug.volumes.node import LocalNode
 from volplug.volumes.observe import Observer
-from volplug.volumes.observed import BackendState
 from volplug.volumes.refusals import refusal_error
 from volplug.volumes.takeover import HolderWatch
 
@@ -86,7 +85,7 @@ class Convergence:
     @property
     def is_absent(self) -> bool:
         """Tell whether the backend is sure that there is no such volume."""
-        return self._observer.backend_state is BackendState.ABSENT
+        return self._observer.is_absent
 
     async def to_goal(self) -> Volume | None:
         """Converge.

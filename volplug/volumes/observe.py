@@ -89,6 +89,16 @@ class Observer:
         self._device_use = DeviceUse.UNTESTED
         self._error: VolplugError | None = None
 
+    @property
+    def is_absent(self) -> bool:
+        """Tell whether the backend is sure that there is no such volume."""
+        return self.backend_state is BackendState.ABSENT
+
+    @property
+    def is_rechecked(self) -> bool:
+        """Tell whether the record was read anew because of a contradiction."""
+        return self._rechecks > 0
+
     async def observe(self) -> Observed:
         """Read what is not known, and return all that the decision depends on.
 

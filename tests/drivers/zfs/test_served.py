@@ -9,6 +9,7 @@ import pytest
 from tests.dockerd import Dockerd
 from tests.lab.plugin import VolplugProcess
 from tests.lab.requirements import HAS_OPENZFS, ZFS
+from tests.lab.waiting import wait_until
 from tests.lab.zfs import ZfsPool
 from tests.served.conftest import LocalMachine, local_machine
 from tests.served.volumes import container_of, is_mounted
@@ -120,3 +121,24 @@ async def test_options_of_a_format_and_what_was_made_by_hand_are_refused_with_th
     assert f"{parent}/db@backup" in await dockerd.error("Remove", Name="db")
     pool.zfs.zfs("destroy", f"{parent}/db@backup")
     await dockerd.ok("Remove", Name="db")
+
+
+async def test_a_copy_under_the_name_of_an_attached_volume_is_not_served_and_the_volume_let_go(
+    dockerd: Dockerd, volplug: VolplugProcess, pool: ZfsPool, parent: str
+) -> None:
+    await dockerd.ok("Create", Name="db", Opts={"size": "16MiB"})
+    path = await mounted(dockerd)
+    assert pool.zfs.run(["umount", str(path.parent)]).returncode == 0
+    rename = ["zfs", "rename", f"{parent}/db", f"{parent}/other"]
+    wait_until(lambda: pool.zfs.run(rename).returncode == 0, 10, "the end of the mount is heard of")
+    pool.zfs.zfs("snapshot", f"{parent}/other@s")
+    copy = f"zfs send -p {parent}/other@s | zfs receive -u {parent}/db"
+    assert pool.zfs.run(["sh", "-c", copy]).returncode == 0
+    assert "is another dataset now" in await dockerd.error("Mount", Name="db", ID="b")
+    await dockerd.call("Unmount", Name="db", ID="a")  # what was read last may be believed for 5 s more
+    notes = volplug.state_dir / "backends" / "tank.attached"
+    wait_until(lambda: not list(notes.glob("*/*")), 20, "it is detached")
+    assert "was not made by volplug, or is a copy" in await dockerd.error("Mount", Name="db", ID="b")
+    await dockerd.ok("Remove", Name="db")
+    assert pool.zfs.zfs("list", "-H", "-o", "name", f"{parent}/db", f"{parent}/other")
+    assert [each["Name"] for each in (await dockerd.ok("List"))["Volumes"]] == ["other"]

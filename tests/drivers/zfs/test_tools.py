@@ -82,3 +82,15 @@ async def test_openzfs_is_known_by_its_version() -> None:
 async def test_without_zfs_there_is_no_answer() -> None:
     with pytest.raises(Exception, match="unrecognized command"):
         await probe(_answering(""))
+
+
+async def test_an_openzfs_that_does_not_answer_in_time_is_not_taken_for_zfs_fuse() -> None:
+    async def run(
+        argv: Sequence[str], *, output_bytes: int, stdin: int | None = None, stdout: int | None = None
+    ) -> Finished:
+        if "version" in argv:
+            await asyncio.Event().wait()
+        return Finished(tuple(argv), 0, "tank\n", "")
+
+    with pytest.raises(BackendUnavailable, match="zfs version has not ended"):
+        await probe(ZfsTools(run, 0.01))

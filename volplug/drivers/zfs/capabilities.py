@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from volplug.drivers.zfs.tools import ZfsTools
-from volplug.errors import VolplugError
+from volplug.errors import BackendUnavailable, VolplugError
 
 _KERNEL_VERSION: Final = re.compile(r"^zfs-kmod-(\S+)", re.MULTILINE)
 
@@ -49,6 +49,8 @@ async def probe(tools: ZfsTools) -> Capabilities:
     """
     try:
         output = await tools.read("zfs", "version")
+    except BackendUnavailable:
+        raise  # such as one that hangs: it may be OpenZFS
     except VolplugError:
         await tools.read("zpool", "list", "-H", "-o", "name")  # or it is not running at all
         return ZFS_FUSE

@@ -4,6 +4,7 @@ An ext4 by the name of its device stands for a dataset in the kernel's ZFS: a se
 filesystem, or is refused with EBUSY if one of both is read-only.
 """
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.host.disks import SMALL_MIB, Disk, Disks, aside, end, run
 from tests.host.pool import POOL
 from volplug.errors import DeviceNotFound, HostError, UnexpectedState, VolumeInUse
-from volplug.host import holders, mountinfo, mounts, named
+from volplug.host import holders, libc, mountinfo, mounts, named
 from volplug.host.base import Host, HostReading, MountRequest
 from volplug.host.machine import Machine
 from volplug.models import (
@@ -90,6 +91,25 @@ async def test_what_cannot_be_tested_is_no_permit(machine: Host) -> None:
     unknown = NamedFilesystem("tank/volplug/db", "1", "no-such-type")
     with pytest.raises(HostError, match="it cannot be proven that tank/volplug/db is not in use"):
         await machine.is_held(unknown, 0)
+
+
+async def test_without_its_key_the_remedy_is_to_load_it(
+    machine: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an export and an import of its pool."""
+
+    def deny(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    source = NamedFilesystem("tank/volplug/db", "1", "ext4")
+    monkeypatch.setattr(libc.FsContext, "set", lambda *_: None)
+    monkeypatch.setattr(libc.FsContext, "create", deny)
+    monkeypatch.setattr(libc, "mount", deny)
+    request = MountRequest(source, str(tmp_path / "mounts" / "db"), "ext4")
+    for denied in (machine.is_held(source, 0), machine.mount(request, lambda: source)):
+        with pytest.raises(HostError, match="Permission denied") as raised:
+            await denied
+        assert raised.value.remedy == "Load its key: zfs load-key tank/volplug/db"
 
 
 @pytest.mark.loop

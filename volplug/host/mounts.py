@@ -187,11 +187,18 @@ def make_bare_directory(target: str) -> None:
         raise MountFailed(f"the directory {target} cannot be made: {exc.strerror}") from exc
 
 
+def how_to_permit(source: NamedFilesystem, exc: OSError) -> str:
+    """Return the remedy for a filesystem that the kernel denies: an export unloads keys. Pure."""
+    return f"Load its key: zfs load-key {source.name}" if exc.errno == errno.EACCES else ""
+
+
 def _mount_failure(request: MountRequest, exc: OSError, data: str) -> VolplugError:
     attempt = f"mounting {request.source.name} as {request.fs_type} failed"
     cause = f"{attempt}: {exc.strerror}"
     if exc.errno == errno.EBUSY and isinstance(request.source, NamedFilesystem):
         return VolumeInUse(f"{attempt}: it is mounted in another way elsewhere", "Unmount it there")
+    if exc.errno == errno.EACCES and isinstance(request.source, NamedFilesystem):
+        return MountFailed(cause, how_to_permit(request.source, exc))
     if exc.errno == errno.ENODEV:
         return MountFailed(cause, f"Load the kernel module {request.fs_type}")
     if exc.errno == errno.EINVAL and (refusals := refused_options(request.fs_type, data)):

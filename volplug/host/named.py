@@ -84,13 +84,14 @@ def _is_refused(source: NamedFilesystem, access: str) -> bool:
                 return True
             if exc.errno == errno.ENOENT:
                 raise _not_there(source) from exc
-            raise HostError(f"the filesystem {source.name} cannot be used: {exc.strerror}") from exc
+            remedy = mounts.how_to_permit(source, exc)
+            raise HostError(f"the filesystem {source.name} cannot be used: {exc.strerror}", remedy) from exc
         return False
 
 
 def _not_there(source: NamedFilesystem) -> DeviceNotFound:
     return DeviceNotFound(
-        f"the filesystem {source.name} is not there", "zpool import shows where its pool is"
+        f"the filesystem {source.name} is not there", f"Import its pool; or see what became of it: zfs list {source.name}"
     )
 
 

@@ -22,9 +22,10 @@ COPY constraints.txt pyproject.toml README.md ./
 COPY volplug volplug
 # The SDK of AWS describes hundreds of services; the others than EC2 are ways to credentials. What boto3 has on top
 # of botocore's descriptions are objects, which nobody uses here, as nobody uses the former versions of EC2.
-# The SDK of OpenStack brings its tests.
+# The SDK of OpenStack brings its tests, and cryptography, which is needed for signed images and clusters only.
 RUN python3 -m venv --without-pip /opt/volplug \
-    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[cinder,cluster,ebs,engine]' \
+    && python3 -m pip --python /opt/volplug/bin/python install --no-cache-dir '.[cinder,ebs,engine]' \
+    && python3 -m pip --python /opt/volplug/bin/python uninstall --yes cryptography cffi pycparser \
     && cd /opt/volplug/lib/python3*/site-packages \
     && rm -rf openstack/tests keystoneauth1/tests \
     && rm -rf boto3/data/* botocore/data/ec2/201[45]-* botocore/data/ec2/2016-0* \

@@ -74,9 +74,10 @@ def test_only_dates_for_people_are_taken_from_the_wall_clock() -> None:
     sources = [*package.glob("*.py"), *(each for room in rooms for each in (package / room).rglob("*.py"))]
     asking = {str(each.relative_to(package)) for each in sources if _WALL_CLOCK.search(each.read_text())}
     # When a volume was created and when an operation failed, the name of a damaged state file that is set
-    # aside, whether a file is old enough for its times to tell it from the next one, or was changed, and when
-    # events happened and operations began and ended.
+    # aside, whether a file is old enough for its times to tell it from the next one, or was changed, when
+    # events happened and operations began and ended, and since when a node is there.
     assert asking == {
+        "app.py",
         "drivers/loop/driver.py",
         "drivers/loop/listing.py",
         "drivers/loop/records.py",

@@ -91,7 +91,8 @@ def _is_refused(source: NamedFilesystem, access: str) -> bool:
 
 def _not_there(source: NamedFilesystem) -> DeviceNotFound:
     return DeviceNotFound(
-        f"the filesystem {source.name} is not there", f"Import its pool; or see what became of it: zfs list {source.name}"
+        f"the filesystem {source.name} is not there",
+        f"Import its pool; or see what became of it: zfs list {source.name}",
     )
 
 

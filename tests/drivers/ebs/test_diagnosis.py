@@ -319,7 +319,7 @@ SETTINGS: dict[str, tuple[dict[str, object], str, Level, str, str]] = {
         *(RED, "there are no credentials for EC2: none are found", "Give the instance a role, or set .*"),
     ),
     "credentials that are not accepted": (
-        {"session_token": "another"},
+        {"session_token": "WrongSessionToken1"},
         "credentials",
         *(RED, "EC2 denied DescribeVolumes: AuthFailure: .*", "Check access key and secret, .*"),
     ),

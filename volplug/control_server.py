@@ -165,7 +165,7 @@ class ControlServer:
         _LOG.info("control API served on TCP", address=settings.control_listen)
 
     async def _start_membership(self) -> None:
-        if await self._pool.blocking((self._settings.state_dir / "cluster").is_dir):
+        if await self._pool.blocking(_has_identity, self._settings.state_dir):
             await (await self.membership()).start()
 
     async def membership(self) -> Membership:
@@ -253,3 +253,8 @@ def _bound_tcp(host: str, port: int) -> socket.socket:
         raise HostError(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
     listening.setblocking(False)
     return listening
+
+
+def _has_identity(state_dir: Path) -> bool:
+    """Tell whether a host is a member of a cluster, or has keys left of a membership. Blocks."""
+    return any((state_dir / each).is_dir() for each in ("cluster", ".cluster.new", ".cluster.old"))

@@ -74,6 +74,15 @@ async def test_half_an_identity_is_none(directory: Path, signer: Node) -> None:
     assert not left.exists()
 
 
+async def test_keys_that_a_killed_volplug_has_not_removed_are_gone_after_its_next_start(signer: Node) -> None:
+    await signer.init()
+    await signer.stop()
+    (signer.state_dir / "cluster").rename(signer.state_dir / ".cluster.old")  # as in `leave`
+    await signer.start()
+    assert not list(signer.state_dir.glob("*cluster*"))
+    _refused(await signer.api.get("/v1/cluster"), 409, "not-a-member")
+
+
 async def test_a_cluster_that_exists_is_not_begun_by_another_host(
     directory: Path, signer: Node, one_etcd: Etcd, cluster: str
 ) -> None:

@@ -56,6 +56,8 @@ class IdentityFiles:
 
     def __init__(self, state_dir: Path) -> None:
         self._directory = state_dir / "cluster"
+        self._new = state_dir / ".cluster.new"
+        self._old = state_dir / ".cluster.old"
         self.node = self._directory / _NODE
         self.authority = self._directory / _AUTHORITY
 
@@ -98,14 +100,13 @@ class IdentityFiles:
         """
         if self.exist:
             raise AlreadyMember("this host is a member of a cluster", "volplug cluster leave ends that")
-        new = self._directory.with_name(".cluster.new")
+        self.clear()
         try:
-            shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
-            new.mkdir(mode=0o700)
+            self._new.mkdir(mode=0o700)
             for name, text in identity.files.items():
-                replace_file(new / name, text)
-            sync_directory(new)
-            new.rename(self._directory)
+                replace_file(self._new / name, text)
+            sync_directory(self._new)
+            self._new.rename(self._directory)
             sync_directory(self._directory.parent)
         except OSError as error:
             raise HostError(f"the identity cannot be written: {error}") from error
@@ -122,18 +123,22 @@ class IdentityFiles:
         except OSError as error:
             raise HostError(f"the new certificate cannot be written: {error}") from error
 
+    def clear(self) -> None:
+        """Remove what `write` or `forget` has left half done, keys among it, where the process was killed."""
+        for left in (self._new, self._old):
+            shutil.rmtree(left, ignore_errors=True)
+
     def forget(self) -> None:
         """Remove the identity, all at once.
 
         Raises:
             HostError: If that fails.
         """
-        old = self._directory.with_name(".cluster.old")
+        self.clear()
         try:
-            shutil.rmtree(old, ignore_errors=True)
-            self._directory.rename(old)
+            self._directory.rename(self._old)
             sync_directory(self._directory.parent)
-            shutil.rmtree(old)
+            shutil.rmtree(self._old)
         except OSError as error:
             raise HostError(f"the identity cannot be removed: {error}") from error
 

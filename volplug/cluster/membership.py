@@ -117,6 +117,7 @@ class Membership:
         Raises:
             VolplugError: If the identity cannot be used, or the address not be listened on.
         """
+        await self._pool.blocking(self._files.clear)
         if self._renewal is None and await self._pool.blocking(lambda: self._files.exist):
             await self._begin(await self._pool.blocking(self._files.read))
 

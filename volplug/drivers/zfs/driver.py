@@ -169,7 +169,7 @@ class ZfsDriver:
         return self._described_all.of(datasets, await self._files.blocking(self._attachments.now))
 
     async def attach(self, volume: Volume) -> MountSource:
-        """Note that this host has it, once its key is loaded and ZFS does not mount it by itself."""
+        """Note that this host has it, once its key is loaded and ZFS does not mount it automatically."""
         return await run_to_completion(self._attach(volume))
 
     def locate(self, volume: Volume) -> MountSource | None:

@@ -96,7 +96,7 @@ def native_properties(
 
 
 def mountpoint_properties(staging: Path | None) -> dict[str, str]:
-    """Return the properties that keep ZFS from mounting a dataset by itself."""
+    """Return the properties that keep ZFS from mounting a dataset automatically."""
     return {"canmount": "noauto", "mountpoint": str(staging) if staging else "legacy"}
 
 
